@@ -1,0 +1,1 @@
+"""Run an STTS bundle: frames and a question in, text out."""

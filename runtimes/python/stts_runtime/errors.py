@@ -1,0 +1,35 @@
+"""Every error a user can meet, in one small tree.
+
+`exit_code` is what the command line returns: 2 for wrong use (arguments, inputs, recipes), 1 for a failed check
+(a damaged bundle, a missing engine, a full disk). Messages say what, where, wanted and got, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class SttsError(Exception):
+    """Base of all errors that are not bugs; the command line prints its text without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(SttsError):
+    """The call cannot work as written: an argument, a recipe or an input is wrong."""
+
+    exit_code = 2
+
+
+class VideoError(UsageError):
+    """A video is missing, empty, unreadable, or has no video stream."""
+
+
+class ProfileError(UsageError):
+    """A shape lies outside what the bundle was built for (frames, tokens)."""
+
+
+class BundleError(SttsError):
+    """A bundle is damaged, incomplete, unsafe, or written for a newer runtime."""
+
+
+class EngineError(SttsError):
+    """An inference engine is missing, or refused a graph or an input."""

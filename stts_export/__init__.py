@@ -1,0 +1,1 @@
+"""Compile STTS-pruned video vision-language models into verified bundles; see README.md for the flow."""

@@ -1,0 +1,25 @@
+"""The compiler's own errors, hung into the runtime's tree so that one handler serves both commands."""
+
+from __future__ import annotations
+
+from stts_runtime.errors import SttsError, UsageError
+
+
+class RecipeError(UsageError):
+    """A recipe has an unknown key or an impossible value."""
+
+
+class CheckpointError(SttsError):
+    """A checkpoint is missing, truncated, of unknown layout, or does not fit the model's configuration."""
+
+
+class ExportError(SttsError):
+    """A part could not be captured as a graph, or a pass broke its contract."""
+
+
+class VerificationError(SttsError):
+    """A rung of the verification ladder failed; the report names the first layer that departs."""
+
+
+class DiskError(SttsError):
+    """The disk is full or cannot be written."""

@@ -1,0 +1,106 @@
+"""A model's configuration as plain data: what a model recipe says and what a checkpoint's config.json is turned into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """The SigLIP-style vision tower.
+
+    Attributes:
+        width: D.
+        heads: attention heads; D / heads is the head's width.
+        mlp_width: hidden width of a block's MLP, and of the scorer's.
+        blocks: blocks built (25 for Molmo2), counted from 0.
+        taps: block indices whose outputs the connector reads, in concatenation order (24, 18).
+        score_after: index of the block whose output is scored (3); the soft bias acts in the next one, and pruning
+            happens after that.
+        epsilon: of the layer norms.
+    """
+
+    width: int
+    heads: int
+    mlp_width: int
+    blocks: int
+    taps: tuple[int, ...]
+    score_after: int = 3
+    epsilon: float = 1e-6
+
+
+@dataclass(frozen=True)
+class ScorerConfig:
+    """Which scorer decides: `learned`, `cosine`, `random` or `none`; whether its scores bias the next block."""
+
+    kind: str
+    soft_bias: bool
+
+
+@dataclass(frozen=True)
+class Yarn:
+    """YaRN rope scaling (arXiv 2309.00071), applied on `layers` only (all where empty)."""
+
+    factor: float
+    original_max_positions: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The language model.
+
+    Attributes:
+        layers: blocks.
+        width: d_model.
+        heads: query heads.
+        kv_heads: key and value heads.
+        head_dim: width of a head.
+        mlp_width: hidden width of the SwiGLU MLP; the connector's projector has the same.
+        vocabulary: rows of the output head.
+        extra_vocabulary: rows behind the vocabulary that only the input embedding has.
+        query_key_norm: `none` (Llama), `head` (Qwen3, over each head) or `full` (Olmo-3, over all heads).
+        block_norm: `pre` or `post`.
+        tied_embedding: the head is the embedding's first `vocabulary` rows.
+        rope_theta: base of the rotary frequencies.
+        yarn: rope scaling, or none.
+        epsilon: of the RMS norms.
+        attention_bias: whether query, key and value projections have biases.
+        max_positions: longest sequence the model was made for.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    vocabulary: int
+    extra_vocabulary: int
+    query_key_norm: str
+    block_norm: str
+    tied_embedding: bool
+    rope_theta: float
+    yarn: Yarn | None = None
+    epsilon: float = 1e-6
+    attention_bias: bool = False
+    max_positions: int = 36864
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model: tower, scorer, connector (whose sizes follow from its neighbours), decoder, tokens, prompt."""
+
+    name: str
+    grid: Grid
+    tower: TowerConfig
+    scorer: ScorerConfig
+    decoder: DecoderConfig
+    tokens: Tokens
+    prompt: Prompt
+    frame_sampling: FrameSampling
