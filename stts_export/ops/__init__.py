@@ -1,0 +1,28 @@
+"""Custom operators of the `stts` domain: one folder each, holding everything that must agree about the operator.
+
+An operator has a contract (its README), a reference (the mathematics in `models`), a call that the parts trace, and an
+ONNX function body in standard operators, so that any ONNX runtime can run a graph without a plugin. Names differ from
+every built-in operator's, because TensorRT's parser ignores domains.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from stts_export.ops.ragged_attention import function as ragged_attention
+from stts_export.ops.segment_attention import function as segment_attention
+from stts_export.ops.vision_prefix_attention import function as vision_prefix_attention
+
+
+DOMAIN = "stts"
+VERSION = 1
+
+
+def function_bodies() -> tuple[ir.Function, ...]:
+    """Return the ONNX function body of every operator of the domain."""
+    scripts = (
+        segment_attention.SegmentAttention,
+        ragged_attention.RaggedAttention,
+        vision_prefix_attention.VisionPrefixAttention,
+    )
+    return tuple(ir.serde.deserialize_function(script.to_function_proto()) for script in scripts)

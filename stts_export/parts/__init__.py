@@ -1,0 +1,35 @@
+"""Where the model is cut into graphs: one file a part, each with its inputs and outputs as a table."""
+
+from __future__ import annotations
+
+from stts_export.models.model import Model
+from stts_export.parts.decoder import decoder_part
+from stts_export.parts.part import Part
+from stts_export.parts.vision_dense import vision_dense_part
+from stts_export.parts.vision_encode import vision_encode_ffd_part, vision_encode_ragged_part
+from stts_export.parts.vision_score import vision_score_part
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.manifest import Limits
+
+
+__all__ = ["Part", "parts_of"]
+
+
+def parts_of(model: Model, config: ModelConfig, limits: Limits, packing: str) -> tuple[Part, ...]:
+    """Return the parts of a bundle in data-flow order.
+
+    A pruned bundle (`packing` is `ffd` or `ragged`) also holds the dense vision part, whose weights it shares, so that
+    pruning can be switched off at call time.
+
+    Args:
+        model: the model, whose weights may be fake.
+        config: its configuration.
+        limits: the ranges the graphs must serve.
+        packing: `ffd`, `ragged`, or `none` for a dense bundle.
+    """
+    dense = (vision_dense_part(model, config, limits),)
+    encode = {"ffd": vision_encode_ffd_part, "ragged": vision_encode_ragged_part}
+    pruned = (
+        (vision_score_part(model, config, limits), encode[packing](model, config, limits)) if packing != "none" else ()
+    )
+    return (*pruned, *dense, decoder_part(model, config, limits))

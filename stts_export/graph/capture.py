@@ -1,0 +1,176 @@
+"""Trace a part into an ONNX graph without any weight in memory."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx_ir as ir
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from stts_export.errors import ExportError
+from stts_export.models.model import Model
+from stts_export.parts import Part
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.spec import GraphSpec
+
+
+OPSET = 20  # Gelu with tanh is one operator from here on, and every engine we target reads it
+TAP = "stts::Tap"
+
+
+def weightless_model(config: ModelConfig) -> Model:
+    """Return the model with parameters that have shapes but no storage; its small derived buffers are real."""
+    with init_empty_weights(include_buffers=False):
+        return Model(config).eval()
+
+
+def capture(part: Part) -> ir.Model:
+    """Return the part's graph: custom operators as single nodes, weights as named values without data.
+
+    Args:
+        part: the part; its module's parameters may have no storage (see `weightless_model`).
+
+    Raises:
+        ExportError: if the module cannot be traced, or its inputs and outputs are not what the spec says.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode, fake_parameters(part.module), tapped(part), quiet_exporter():
+        try:
+            program = torch.onnx.export(
+                part.module,
+                example_inputs(part.spec),
+                dynamo=True,
+                dynamic_shapes=dynamic_shapes(part.spec, part.module),
+                input_names=[tensor.name for tensor in part.spec.inputs],
+                output_names=[tensor.name for tensor in part.spec.outputs],
+                opset_version=OPSET,
+                optimize=False,  # its constant folding would read the weights
+                verbose=False,
+            )
+        except Exception as error:
+            raise ExportError(f"part {part.spec.name!r} cannot be traced: {error}") from error
+        weights = {name for name, _ in part.module.named_parameters()}
+    assert program is not None
+    model = program.model
+    for name, value in model.graph.initializers.items():
+        if name in weights:
+            value.const_value = None
+    check_bindings(model, part.spec)
+    return model
+
+
+@contextmanager
+def fake_parameters(module: nn.Module) -> Iterator[None]:
+    """Give every parameter of `module` a fake tensor on the CPU; call inside a FakeTensorMode."""
+    originals: list[tuple[nn.Module, str, nn.Parameter]] = []
+    for child in module.modules():
+        for name, parameter in list(child._parameters.items()):
+            if parameter is not None:
+                originals.append((child, name, parameter))
+                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
+                child._parameters[name] = nn.Parameter(fake, requires_grad=False)
+    try:
+        yield
+    finally:
+        for child, name, parameter in originals:
+            child._parameters[name] = parameter
+
+
+@contextmanager
+def tapped(part: Part) -> Iterator[None]:
+    """Mark the output of each tap's submodule with a named node, which a pass turns into a value's name."""
+
+    def mark(name: str, output: torch.Tensor | tuple) -> torch.Tensor | tuple:
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        marked = torch.onnx.ops.symbolic(
+            TAP, (first,), attrs={"name": name}, dtype=first.dtype, shape=first.shape, version=1
+        )
+        return (marked, *rest) if isinstance(output, tuple) else marked
+
+    hooks = [
+        part.module.get_submodule(path).register_forward_hook(
+            lambda _module, _inputs, output, path=path: mark(path, output)
+        )
+        for path in part.spec.taps
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Silence what the exporter says about itself; its errors still come through."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def example_inputs(spec: GraphSpec) -> tuple[torch.Tensor, ...]:
+    """Return fake inputs whose dynamic dimensions all differ, so that the tracer cannot take two for one."""
+    sizes = {dim.name: 5 + 2 * place for place, dim in enumerate(spec.dims)}
+    return tuple(
+        torch.zeros(
+            [size if isinstance(size, int) else sizes[size] for size in tensor.shape],
+            dtype=getattr(torch, tensor.dtype),
+        )
+        for tensor in spec.inputs
+    )
+
+
+def dynamic_shapes(spec: GraphSpec, module: nn.Module) -> tuple:
+    """Return the exporter's form of the spec's dynamic dimensions; trailing inputs of `*args` are one tuple."""
+    symbols = {dim.name: torch.export.Dim(dim.name) for dim in spec.dims}
+    shapes = [
+        {axis: symbols[size] for axis, size in enumerate(tensor.shape) if isinstance(size, str)}
+        for tensor in spec.inputs
+    ]
+    code = module.forward.__code__
+    if not code.co_flags & 0x04:  # CO_VARARGS
+        return tuple(shapes)
+    named = code.co_argcount - 1
+    return (*shapes[:named], tuple(shapes[named:]))
+
+
+def check_bindings(model: ir.Model, spec: GraphSpec) -> None:
+    """Raise ExportError if the graph's inputs or outputs differ from the spec in name, order, dtype or fixed size."""
+    for kind, values, tensors in (
+        ("input", model.graph.inputs, spec.inputs),
+        ("output", model.graph.outputs, spec.outputs),
+    ):
+        names, wanted = [value.name for value in values], [tensor.name for tensor in tensors]
+        if names != wanted:
+            raise ExportError(f"part {spec.name!r}: the graph's {kind}s are {names}, its spec says {wanted}")
+        for value, tensor in zip(values, tensors, strict=True):
+            assert value.shape is not None
+            assert value.dtype is not None
+            dtype = value.dtype.numpy().name
+            if dtype != tensor.dtype or len(value.shape) != len(tensor.shape):
+                raise ExportError(
+                    f"part {spec.name!r}: {kind} {tensor.name!r} is {dtype} {value.shape}, "
+                    f"its spec says {tensor.dtype} {list(tensor.shape)}"
+                )
+            for axis, (got, want) in enumerate(zip(value.shape, tensor.shape, strict=True)):
+                if isinstance(want, int) and got != want:
+                    raise ExportError(f"part {spec.name!r}: {kind} {tensor.name!r} axis {axis} is {got}, not {want}")
+                if isinstance(want, str):
+                    if isinstance(got, int):
+                        raise ExportError(
+                            f"part {spec.name!r}: {kind} {tensor.name!r} axis {axis} ({want}) was fixed to {got} "
+                            "while tracing; something in the module reads it as a number"
+                        )
+                    value.shape[axis] = ir.SymbolicDim(want)

@@ -1,0 +1,50 @@
+"""The passes, in order; the one list that decides what a stored graph looks like."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    RemoveUnusedFunctionsPass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+)
+from onnxscript import optimizer
+
+from stts_export.errors import ExportError
+from stts_export.graph.passes.expand_ops import ExpandOps
+from stts_export.graph.passes.name_taps import NameTaps
+from stts_export.graph.passes.store_transposed import StoreTransposed
+from stts_export.graph.passes.strip_trace import StripTrace
+
+
+def lower(model: ir.Model) -> ir.Model:
+    """Return the graph as onnxruntime should get it: standard operators, weights where products read them.
+
+    Raises:
+        ExportError: if a pass finds its contract broken; names the pass.
+    """
+    passes = ir.passes.Sequential(
+        NameTaps(),
+        ExpandOps(),
+        Fold(),
+        CommonSubexpressionEliminationPass(),  # the mask is the same in every block: compute it once
+        StoreTransposed(),
+        RemoveUnusedNodesPass(),
+        RemoveUnusedFunctionsPass(),
+        RemoveUnusedOpsetsPass(),
+        StripTrace(),
+    )
+    try:
+        return passes(model).model
+    except ir.passes.PassError as error:
+        raise ExportError(f"graph {model.graph.name!r} cannot be lowered: {error}: {error.__cause__}") from error
+
+
+class Fold(ir.passes.InPlacePass):
+    """Fold constants and shapes known at this point; weights have no data here and stay untouched."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite `model`."""
+        optimizer.optimize_ir(model)
+        return ir.passes.PassResult(model, True)

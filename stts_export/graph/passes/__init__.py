@@ -1,0 +1,1 @@
+"""Rewrites of a captured graph, one a file; each says what it needs and what holds afterwards."""

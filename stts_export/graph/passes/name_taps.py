@@ -1,0 +1,34 @@
+"""Turn the marks that capture left behind into names of values."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+
+class NameTaps(ir.passes.InPlacePass):
+    """Remove every `stts::Tap` node and give its input the name of its attribute.
+
+    1. The node's consumers read its input instead.
+    2. The input value takes the tap's name, unless it is a graph output, which keeps its own.
+
+    Afterwards no Tap node is left, and a verifier can ask for the value by the submodule's path.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite `model`."""
+        modified = False
+        for node in list(model.graph):
+            if (node.domain, node.op_type) != ("stts", "Tap"):
+                continue
+            source, target = node.inputs[0], node.outputs[0]
+            assert source is not None
+            ir.convenience.replace_all_uses_with(target, source, replace_graph_outputs=True)
+            source.name = node.attributes["name"].as_string()
+            model.graph.remove(node, safe=True)
+            modified = True
+        return ir.passes.PassResult(model, modified)
+
+    def ensures(self, model: ir.Model) -> None:
+        """No mark is left."""
+        if any(node.op_type == "Tap" for node in model.graph):
+            raise ir.passes.PostconditionError("a Tap node is left in the graph")

@@ -1,0 +1,48 @@
+"""Store a lowered graph: structure in one small file, weights by reference into files that graphs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """Where a weight's bytes lie: file relative to the graph, offset and length in bytes."""
+
+    file: str
+    offset: int
+    length: int
+
+
+Store = Callable[[str, str], StoredWeight]
+"""(weight name, `as_is` or `transposed`) -> where its bytes lie; the same answer for the same question."""
+
+
+def write_graph(model: ir.Model, path: Path, store: Store) -> None:
+    """Write `model` to `path`; every weight without data is asked of `store` and referred to as external data.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            continue
+        assert value.shape is not None
+        assert value.dtype is not None
+        stored = store(value.metadata_props.get(SOURCE, name), value.metadata_props.get(TRANSFORM, "as_is"))
+        value.const_value = ir.ExternalTensor(
+            stored.file,
+            stored.offset,
+            stored.length,
+            value.dtype,
+            shape=value.shape,
+            name=name,
+            base_dir=str(path.parent),
+        )
+    ir.save(model, path)

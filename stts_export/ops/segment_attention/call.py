@@ -1,0 +1,23 @@
+"""What the parts call: the operator while a graph is traced, the reference mathematics otherwise."""
+
+from __future__ import annotations
+
+import torch
+
+from stts_export.models import attention
+
+
+def segment_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int, segments: torch.Tensor
+) -> torch.Tensor:
+    """Return attention [B, N, D] within the segments of each bin; shapes as in the operator's README."""
+    if not torch.onnx.is_in_onnx_export():
+        return attention.segment_attention(query, key, value, heads, segments)
+    return torch.onnx.ops.symbolic(
+        "stts::SegmentAttention",
+        (query, key, value, segments),
+        attrs={"heads": heads},
+        dtype=query.dtype,
+        shape=query.shape,
+        version=1,
+    )

@@ -1,0 +1,28 @@
+"""The operator's body in standard ONNX operators."""
+# mypy: ignore-errors
+# The onnxscript compiler reads this source: types and names here are ONNX's, not Python's.
+
+from onnxscript import FLOAT, INT32, opset20 as op, script, values
+
+
+STTS = values.Opset("stts", 1)
+MASKED = -30000.0  # far below any logit, and still a finite number in float16
+
+
+@script(STTS, default_opset=op)
+def SegmentAttention(query: FLOAT, key: FLOAT, value: FLOAT, segments: INT32, heads: int) -> FLOAT:  # noqa: D103, N802
+    heads_1d = op.Reshape(op.Constant(value_int=heads), op.Constant(value_ints=[1]))
+    split = op.Concat(op.Constant(value_ints=[0, 0]), heads_1d, op.Constant(value_ints=[-1]), axis=0)
+    query_h = op.Transpose(op.Reshape(query, split), perm=[0, 2, 1, 3])
+    key_t = op.Transpose(op.Reshape(key, split), perm=[0, 2, 3, 1])
+    value_h = op.Transpose(op.Reshape(value, split), perm=[0, 2, 1, 3])
+    scale = op.Reciprocal(op.Sqrt(op.CastLike(op.Shape(query_h, start=3, end=4), query)))
+    logits = op.MatMul(op.Mul(query_h, scale), key_t)
+    same = op.Equal(op.Unsqueeze(segments, [1, 3]), op.Unsqueeze(segments, [1, 2]))
+    masked = op.CastLike(op.Constant(value_float=MASKED), query)
+    weights = op.Softmax(op.Where(same, logits, masked), axis=-1)
+    mixed = op.Transpose(op.MatMul(weights, value_h), perm=[0, 2, 1, 3])
+    merged = op.Reshape(mixed, op.Constant(value_ints=[0, 0, -1]))
+    zero = op.Constant(value=0)
+    occupied = op.GreaterOrEqual(segments, op.CastLike(zero, segments))
+    return op.Mul(merged, op.Unsqueeze(op.CastLike(occupied, query), [-1]))

@@ -1,0 +1,33 @@
+"""The operator's body in standard ONNX operators."""
+# mypy: ignore-errors
+# The onnxscript compiler reads this source: types and names here are ONNX's, not Python's.
+
+from onnxscript import BOOL, FLOAT, INT64, opset20 as op, script, values
+
+
+STTS = values.Opset("stts", 1)
+MASKED = -30000.0  # far below any logit, and still a finite number in float16
+
+
+@script(STTS, default_opset=op)
+def VisionPrefixAttention(query: FLOAT, key: FLOAT, value: FLOAT, positions: INT64, vision_flags: BOOL) -> FLOAT:  # noqa: D103, N802
+    new = op.Shape(query, start=2, end=3)
+    total = op.Shape(key, start=2, end=3)
+    kv_heads = op.Shape(key, start=1, end=2)
+    width = op.Shape(query, start=3, end=4)
+    one = op.Constant(value_ints=[1])
+    rest = op.Constant(value_ints=[-1])
+    index = op.Range(op.Constant(value_int=0), op.Squeeze(total, [0]), op.Constant(value_int=1))
+    causal = op.LessOrEqual(op.Unsqueeze(index, [0]), op.Unsqueeze(positions, [1]))
+    query_flags = op.Slice(vision_flags, op.Sub(total, new), total)
+    both = op.And(op.Unsqueeze(query_flags, [1]), op.Unsqueeze(vision_flags, [0]))
+    allowed = op.Or(causal, both)
+    # Query heads that share a key head lie side by side: as extra rows they need no copy of keys and values.
+    folded = op.Reshape(query, op.Concat(one, kv_heads, rest, width, axis=0))
+    scale = op.Reciprocal(op.Sqrt(op.CastLike(width, query)))
+    logits = op.MatMul(op.Mul(folded, scale), op.Transpose(key, perm=[0, 1, 3, 2]))
+    by_head = op.Reshape(logits, op.Concat(kv_heads, rest, new, total, axis=0))
+    masked = op.CastLike(op.Constant(value_float=MASKED), query)
+    weights = op.Softmax(op.Where(allowed, by_head, masked), axis=-1)
+    mixed = op.MatMul(op.Reshape(weights, op.Concat(one, kv_heads, rest, total, axis=0)), value)
+    return op.Reshape(mixed, op.Shape(query))

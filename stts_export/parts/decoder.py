@@ -1,0 +1,83 @@
+"""The language model: one graph for prefill and decode, so that its weights are held once.
+
+| | name | shape | meaning |
+|---|---|---|---|
+| in | token_ids | [1, S] int64 | new tokens |
+| in | features | [K, d_model] float32 | added to the embeddings of the image patch tokens, in order; one row of zeros without any |
+| in | positions | [S] int64 | position of each new token |
+| in | past_vision_flags | [P] bool | which cached tokens are vision tokens |
+| in | vision_flags | [S] bool | which new tokens are vision tokens |
+| in | past_key_i, past_value_i | [1, Hkv, P, d] float32 | layer i's cache |
+| out | logits | [1, vocabulary] float32 | of the last new token |
+| out | present_key_i, present_value_i | [1, Hkv, C, d] float32 | the cache with the new tokens: C = P + S |
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from stts_export.models.model import Model
+from stts_export.ops.vision_prefix_attention import vision_prefix_attention
+from stts_export.parts.part import Part
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.manifest import Limits
+from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+
+
+class DecoderStep(nn.Module):
+    """The decoder with its cache as flat inputs and outputs."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.decoder = model.decoder
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        features: torch.Tensor,
+        positions: torch.Tensor,
+        past_vision_flags: torch.Tensor,
+        vision_flags: torch.Tensor,
+        *past: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return logits, then key and value of each layer; see the table above."""
+        cache = list(zip(past[::2], past[1::2], strict=True))
+        flags = torch.cat((past_vision_flags, vision_flags))
+        logits, cache = self.decoder(token_ids, features, positions, flags, cache, attend=vision_prefix_attention)
+        return (logits, *(tensor for pair in cache for tensor in pair))
+
+
+def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+    """Return the language part."""
+    decoder = config.decoder
+    most = limits.max_tokens
+
+    def cache(prefix: str, length: str) -> tuple[TensorSpec, ...]:
+        shape = (1, decoder.kv_heads, length, decoder.head_dim)
+        return tuple(
+            TensorSpec(f"{prefix}_{kind}_{layer}", "float32", shape)
+            for layer in range(decoder.layers)
+            for kind in ("key", "value")
+        )
+
+    spec = GraphSpec(
+        name="decoder",
+        inputs=(
+            TensorSpec("token_ids", "int64", (1, "S")),
+            TensorSpec("features", "float32", ("K", decoder.width)),
+            TensorSpec("positions", "int64", ("S",)),
+            TensorSpec("past_vision_flags", "bool", ("P",)),
+            TensorSpec("vision_flags", "bool", ("S",)),
+            *cache("past", "P"),
+        ),
+        outputs=(TensorSpec("logits", "float32", (1, decoder.vocabulary)), *cache("present", "C")),
+        dims=(
+            Dim("S", 1, min(2048, most), most),
+            Dim("K", 1, min(1024, limits.max_frames * config.grid.groups), limits.max_frames * config.grid.groups),
+            Dim("P", 0, min(2048, most), most),
+            Dim("C", 1, min(2048, most), most),
+        ),
+        taps=tuple(f"decoder.blocks.{i}" for i in range(decoder.layers)),
+    )
+    return Part(spec, DecoderStep(model))

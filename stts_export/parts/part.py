@@ -1,0 +1,23 @@
+"""A part: one graph's worth of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from stts_runtime.spec import GraphSpec
+
+
+@dataclass(frozen=True)
+class Part:
+    """A graph to be.
+
+    Attributes:
+        spec: what the graph takes and gives; `spec.taps` are paths of submodules whose outputs verification compares.
+        module: takes the spec's inputs in order and returns its outputs in order. Its parameters carry the names they
+            have in the whole model, so that graphs can share weights.
+    """
+
+    spec: GraphSpec
+    module: nn.Module

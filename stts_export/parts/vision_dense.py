@@ -1,0 +1,60 @@
+"""The whole vision side without pruning; called for one chunk of frames at a time.
+
+| | name | shape | meaning |
+|---|---|---|---|
+| in | patches | [T, N, 588] float32 | normalised pixels |
+| out | features | [K, d_model] float32 | one row a group, frame after frame: K = T x G |
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from stts_export.models.attention import frame_attention
+from stts_export.models.model import Model
+from stts_export.parts.part import Part
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.manifest import Limits
+from stts_runtime.plan import group_patches
+from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+
+
+class VisionDense(nn.Module):
+    """Every block of the tower, then the connector over every group."""
+
+    def __init__(self, model: Model, config: ModelConfig) -> None:
+        super().__init__()
+        self.vision_tower = model.vision_tower
+        self.connector = model.connector
+        self.config = config
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Return features [T * G, d_model]; see the table above."""
+        tower, grid = self.config.tower, self.config.grid
+        attend = partial(frame_attention, heads=tower.heads)
+        hidden = self.vision_tower.embed(patches)
+        taps: dict[int, torch.Tensor] = {}
+        for index, block in enumerate(self.vision_tower.blocks):
+            hidden = block(hidden, attend)
+            if index in tower.taps:
+                taps[index] = hidden.flatten(0, 1)
+        frames = torch.arange(patches.shape[0], device=patches.device)
+        groups = torch.tensor(group_patches(grid).tolist(), device=patches.device)
+        readout = (frames[:, None, None] * grid.patches + groups).flatten(0, 1)
+        return self.connector(torch.cat([taps[index] for index in tower.taps], dim=-1), readout)
+
+
+def vision_dense_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+    """Return the vision part of a dense bundle."""
+    grid, tower, chunk = config.grid, config.tower, limits.chunk_frames
+    spec = GraphSpec(
+        name="vision_dense",
+        inputs=(TensorSpec("patches", "float32", ("T", grid.patches, 3 * grid.patch_size**2)),),
+        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width)),),
+        dims=(Dim("T", 1, chunk, chunk), Dim("K", grid.groups, chunk * grid.groups, chunk * grid.groups)),
+        taps=tuple(f"vision_tower.blocks.{i}" for i in range(tower.blocks)),
+    )
+    return Part(spec, VisionDense(model, config))

@@ -1,0 +1,135 @@
+"""Vision blocks after the prune, on packed patches, and the connector; called for some bins (or frames) at a time.
+
+Packed first-fit-decreasing (`ffd`), as the authors do it:
+
+| | name | shape | meaning |
+|---|---|---|---|
+| in | hidden | [A, N, D] float32 | of all frames of the clip, from vision_score |
+| in | gather | [B, N] int64 | which of the A x N patches sits in each slot |
+| in | segments | [B, N] int32 | frame of each slot, -1 where empty |
+| in | readout | [K, 9] int64 | slots of the nine patches of each kept group |
+| out | features | [K, d_model] float32 | one row a kept group |
+
+Packed end to end (`ragged`):
+
+| | name | shape | meaning |
+|---|---|---|---|
+| in | hidden | [A, N, D] float32 | as above |
+| in | gather | [M] int64 | which patch sits in each row |
+| in | cumulative_lengths | [E] int64 | where each frame's rows begin and end; one more than frames |
+| in | positions | [L] int64 | 0 to L - 1, L the longest frame |
+| in | readout | [K, 9] int64 | rows of the nine patches of each kept group |
+| out | features | [K, d_model] float32 | one row a kept group |
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from stts_export.models.model import Model
+from stts_export.models.tower import Attend
+from stts_export.ops.ragged_attention import ragged_attention
+from stts_export.ops.segment_attention import segment_attention
+from stts_export.parts.part import Part
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.manifest import Limits
+from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+
+
+class VisionEncode(nn.Module):
+    """The tower's blocks after the prune and the connector; the subclasses say how patches are packed."""
+
+    def __init__(self, model: Model, config: ModelConfig) -> None:
+        super().__init__()
+        self.vision_tower = model.vision_tower
+        self.connector = model.connector
+        self.tower = config.tower
+
+    def encode(self, packed: torch.Tensor, attend: Attend, readout: torch.Tensor) -> torch.Tensor:
+        """Return features [K, d_model] of packed patches [..., D]."""
+        taps: dict[int, torch.Tensor] = {}
+        for index in range(self.tower.score_after + 2, self.tower.blocks):
+            packed = self.vision_tower.blocks[index](packed, attend)
+            if index in self.tower.taps:
+                taps[index] = packed.flatten(0, -2)
+        return self.connector(torch.cat([taps[index] for index in self.tower.taps], dim=-1), readout)
+
+
+class VisionEncodeFfd(VisionEncode):
+    """On bins of N slots."""
+
+    def forward(
+        self, hidden: torch.Tensor, gather: torch.Tensor, segments: torch.Tensor, readout: torch.Tensor
+    ) -> torch.Tensor:
+        """Return features [K, d_model]; see the table above."""
+        packed = nn.functional.embedding(gather, hidden.flatten(0, 1))
+        return self.encode(packed, partial(segment_attention, heads=self.tower.heads, segments=segments), readout)
+
+
+class VisionEncodeRagged(VisionEncode):
+    """On rows laid end to end."""
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        gather: torch.Tensor,
+        cumulative_lengths: torch.Tensor,
+        positions: torch.Tensor,
+        readout: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return features [K, d_model]; see the table above."""
+        packed = nn.functional.embedding(gather, hidden.flatten(0, 1))
+        attend = partial(
+            ragged_attention, heads=self.tower.heads, cumulative_lengths=cumulative_lengths, positions=positions
+        )
+        return self.encode(packed, attend, readout)
+
+
+def vision_encode_ffd_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+    """Return the encoding part of a bundle packed first-fit-decreasing."""
+    patches, chunk = config.grid.patches, limits.chunk_frames
+    inputs = (
+        TensorSpec("gather", "int64", ("B", patches)),
+        TensorSpec("segments", "int32", ("B", patches)),
+    )
+    spec = encode_spec(config, limits, inputs, (Dim("B", 1, chunk, chunk),))
+    return Part(spec, VisionEncodeFfd(model, config))
+
+
+def vision_encode_ragged_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+    """Return the encoding part of a bundle packed end to end."""
+    grid, chunk = config.grid, limits.chunk_frames
+    inputs = (
+        TensorSpec("gather", "int64", ("M",)),
+        TensorSpec("cumulative_lengths", "int64", ("E",)),
+        TensorSpec("positions", "int64", ("L",)),
+    )
+    nine = grid.pool**2
+    dims = (
+        Dim("M", nine, chunk * grid.patches // 2, chunk * grid.patches),
+        Dim("E", 2, chunk + 1, chunk + 1),
+        Dim("L", nine, grid.patches, grid.patches),
+    )
+    return Part(encode_spec(config, limits, inputs, dims), VisionEncodeRagged(model, config))
+
+
+def encode_spec(
+    config: ModelConfig, limits: Limits, inputs: tuple[TensorSpec, ...], dims: tuple[Dim, ...]
+) -> GraphSpec:
+    """Return the spec that both packings share but for `inputs` and their `dims`."""
+    grid, tower = config.grid, config.tower
+    kept = limits.chunk_frames * grid.groups
+    return GraphSpec(
+        name="vision_encode",
+        inputs=(
+            TensorSpec("hidden", "float32", ("A", grid.patches, tower.width)),
+            *inputs,
+            TensorSpec("readout", "int64", ("K", grid.pool**2)),
+        ),
+        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width)),),
+        dims=(Dim("A", 1, min(64, limits.max_frames), limits.max_frames), *dims, Dim("K", 1, max(1, kept // 2), kept)),
+        taps=tuple(f"vision_tower.blocks.{i}" for i in range(tower.score_after + 2, tower.blocks)),
+    )

@@ -1,0 +1,77 @@
+"""Vision blocks up to the prune, and the scores that decide it; called for one chunk of frames at a time.
+
+| | name | shape | meaning |
+|---|---|---|---|
+| in | patches | [T, N, 588] float32 | normalised pixels |
+| in | previous | [G, C] float32 | the scorer's state after the frame before; zeros before the first |
+| in | gate | [T] float32 | 0 where the soft bias must not act (a video's first frame), else 1; only with a soft bias |
+| out | hidden | [T, N, D] float32 | output of the block after scoring, still dense |
+| out | scores | [T, G] float32 | keep score of each group, larger stays |
+| out | last | [G, C] float32 | the scorer's state, for the next chunk |
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from stts_export.models.attention import frame_attention
+from stts_export.models.bias import soft_bias
+from stts_export.models.model import Model
+from stts_export.parts.part import Part
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.manifest import Limits
+from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+
+
+class VisionScore(nn.Module):
+    """The tower's blocks 0 to `score_after` + 1 and the scorer between the last two."""
+
+    def __init__(self, model: Model, config: ModelConfig) -> None:
+        super().__init__()
+        self.vision_tower = model.vision_tower
+        self.scorer = model.scorer
+        self.config = config
+
+    def forward(
+        self, patches: torch.Tensor, previous: torch.Tensor, gate: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return hidden, scores, last; see the table above."""
+        tower = self.config.tower
+        attend = partial(frame_attention, heads=tower.heads)
+        hidden = self.vision_tower.embed(patches)
+        for block in self.vision_tower.blocks[: tower.score_after + 1]:
+            hidden = block(hidden, attend)
+        scores, last = self.scorer(hidden, previous)
+        if gate is not None:
+            attend = partial(attend, key_bias=soft_bias(scores, gate, self.config.grid))
+        hidden = self.vision_tower.blocks[tower.score_after + 1](hidden, attend)
+        return hidden, scores, last
+
+
+def vision_score_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+    """Return the scoring part of a pruned bundle."""
+    grid, tower = config.grid, config.tower
+    assert model.scorer is not None, "a pruned bundle needs a scorer"
+    chunk = limits.chunk_frames
+    channels = 3 * grid.patch_size**2
+    state = model.scorer.state_width
+    gate = (TensorSpec("gate", "float32", ("T",)),) if config.scorer.soft_bias else ()
+    spec = GraphSpec(
+        name="vision_score",
+        inputs=(
+            TensorSpec("patches", "float32", ("T", grid.patches, channels)),
+            TensorSpec("previous", "float32", (grid.groups, state)),
+            *gate,
+        ),
+        outputs=(
+            TensorSpec("hidden", "float32", ("T", grid.patches, tower.width)),
+            TensorSpec("scores", "float32", ("T", grid.groups)),
+            TensorSpec("last", "float32", (grid.groups, state)),
+        ),
+        dims=(Dim("T", 1, chunk, chunk),),
+        taps=tuple(f"vision_tower.blocks.{i}" for i in range(tower.score_after + 2)),
+    )
+    return Part(spec, VisionScore(model, config))
