@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import onnx_ir as ir
 
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
 
 
-@dataclass(frozen=True)
-class StoredWeight:
+class Stored(Protocol):
     """Where a weight's bytes lie: file relative to the graph, offset and length in bytes."""
 
-    file: str
-    offset: int
-    length: int
+    @property
+    def file(self) -> str: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def length(self) -> int: ...  # noqa: D102
 
 
-Store = Callable[[str, str], StoredWeight]
+Store = Callable[[str, str], Stored]
 """(weight name, `as_is` or `transposed`) -> where its bytes lie; the same answer for the same question."""
 
 

@@ -1,4 +1,4 @@
-"""A model's configuration as plain data: what a model recipe says and what a checkpoint's config.json is turned into."""
+"""A model's configuration as plain data: what a model recipe says, and what a checkpoint's config.json becomes."""
 
 from __future__ import annotations
 

@@ -71,14 +71,12 @@ class Pruning:
         scorer: `learned`, `cosine` (training-free), `random`, or `none` (a dense bundle).
         soft_bias: whether scores bias the attention of the block after scoring.
         packing: `ffd`, `ragged`, or `none`.
-        state_width: C, width of the per-group state that vision_score carries from frame to frame.
     """
 
     fraction: float
     scorer: str
     soft_bias: bool
     packing: str
-    state_width: int
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,8 @@ class Prompt:
     """The text around a question, with literal special tokens, as the model was trained on it.
 
     Attributes:
-        system: put once before the first turn; may be empty.
-        user: one turn, with `{content}` where video and question go.
+        system: put once before the first turn; may be empty. The video goes where it says `{video}`.
+        user: one turn, with `{content}` where the question goes, after the video if `system` has no place for it.
         assistant: opens the answer.
         turn_end: closes the answer before the next turn.
     """
@@ -174,7 +172,7 @@ class Manifest:
     limits: Limits
     engine: EngineSettings
     graphs: dict[str, GraphEntry]
-    tokenizer: str
+    tokenizer: str | None
     model: dict[str, object]
     notes: tuple[str, ...]
     files: tuple[FileEntry, ...]

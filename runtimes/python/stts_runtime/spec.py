@@ -60,3 +60,10 @@ class GraphSpec:
             if dim.name == name:
                 return dim
         raise KeyError(name)
+
+    def fixed_sizes(self, tensor: str) -> tuple[int, ...]:
+        """Return the sizes of an input's or output's dimensions that are not dynamic; KeyError if there is none."""
+        for candidate in (*self.inputs, *self.outputs):
+            if candidate.name == tensor:
+                return tuple(size for size in candidate.shape if isinstance(size, int))
+        raise KeyError(tensor)

@@ -8,8 +8,9 @@ import onnx_ir as ir
 class NameTaps(ir.passes.InPlacePass):
     """Remove every `stts::Tap` node and give its input the name of its attribute.
 
-    1. The node's consumers read its input instead.
-    2. The input value takes the tap's name, unless it is a graph output, which keeps its own.
+    1. The node's consumers read its input instead, and the input value takes the tap's name.
+    2. Where the node's output is a graph output, which has a name already, an Identity stays in between; engines drop
+       it again.
 
     Afterwards no Tap node is left, and a verifier can ask for the value by the submodule's path.
     """
@@ -22,8 +23,16 @@ class NameTaps(ir.passes.InPlacePass):
                 continue
             source, target = node.inputs[0], node.outputs[0]
             assert source is not None
-            ir.convenience.replace_all_uses_with(target, source, replace_graph_outputs=True)
             source.name = node.attributes["name"].as_string()
+            if target.is_graph_output():
+                identity = ir.node("Identity", [source])
+                identity.outputs[0].type, identity.outputs[0].shape = target.type, target.shape
+                model.graph.insert_before(node, identity)
+                name = target.name
+                ir.convenience.replace_all_uses_with(target, identity.outputs[0], replace_graph_outputs=True)
+                identity.outputs[0].name = name
+            else:
+                ir.convenience.replace_all_uses_with(target, source)
             model.graph.remove(node, safe=True)
             modified = True
         return ir.passes.PassResult(model, modified)

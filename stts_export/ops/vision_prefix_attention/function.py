@@ -11,8 +11,9 @@ MASKED = -30000.0  # far below any logit, and still a finite number in float16
 
 @script(STTS, default_opset=op)
 def VisionPrefixAttention(query: FLOAT, key: FLOAT, value: FLOAT, positions: INT64, vision_flags: BOOL) -> FLOAT:  # noqa: D103, N802
-    new = op.Shape(query, start=2, end=3)
-    total = op.Shape(key, start=2, end=3)
+    # Sizes come from inputs that all layers share, so that the mask is found equal in every layer and built once.
+    new = op.Shape(positions)
+    total = op.Shape(vision_flags)
     kv_heads = op.Shape(key, start=1, end=2)
     width = op.Shape(query, start=3, end=4)
     one = op.Constant(value_ints=[1])

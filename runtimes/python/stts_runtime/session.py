@@ -1,0 +1,295 @@
+"""A bundle in use: the one file that knows the order of the engines.
+
+    clip -> vision_score -> plan -> vision_encode -> prompt -> prefill -> decode -> text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.engine import Engine, open_engine
+from stts_runtime.errors import ProfileError, UsageError
+from stts_runtime.generation import Decoding, Generation
+from stts_runtime.manifest import Manifest
+from stts_runtime.plan import is_clipped
+from stts_runtime.profile import Profile
+from stts_runtime.prompt import build_first_turn, build_next_turn
+from stts_runtime.tokenizer import TextStream, Tokenizer, open_tokenizer
+from stts_runtime.video import Clip, clip_from_frames, read_video
+from stts_runtime.vision import Vision, dense_vision, encode_plan, plan_groups, score_frames
+
+
+Video = str | Path | NDArray[np.uint8] | Clip
+"""A video file, frames uint8 [T, H, W, 3], or a clip read before."""
+
+
+def load(path: str | Path, *, check: bool = False) -> Session:
+    """Return the bundle at `path`, ready to be asked.
+
+    Args:
+        path: a bundle directory.
+        check: compare every file with its digest before anything is opened.
+
+    Raises:
+        BundleError: the bundle is damaged, unsafe, or written for a newer runtime.
+    """
+    return Session(open_bundle(Path(path), check=check))
+
+
+class Session:
+    """A loaded bundle. Engines open when they are first used and stay open until `close`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._engines: dict[str, Engine] = {}
+        self._tokenizer: Tokenizer | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self._bundle.manifest
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer.
+
+        Raises:
+            UsageError: the bundle was built without one.
+        """
+        if self.manifest.tokenizer is None:
+            raise UsageError(
+                f"{self._bundle.path.name} was built from random weights and has no tokenizer, so it can be timed but "
+                "not asked; build it from a checkpoint"
+            )
+        if self._tokenizer is None:
+            self._tokenizer = open_tokenizer(self._bundle.path / self.manifest.tokenizer)
+        return self._tokenizer
+
+    def engine(self, part: str) -> Engine:
+        """Return the engine of a part, opening it on first use.
+
+        Raises:
+            EngineError: it cannot be opened.
+        """
+        if part not in self._engines:
+            self._engines[part] = open_engine(self._bundle.path, self.manifest.graphs[part], self.manifest.engine)
+        return self._engines[part]
+
+    def open(self, prune: float | None = None) -> None:
+        """Open every engine that questions at this prune fraction will need, so that the first answer is not late."""
+        vision = ("vision_dense",) if self.prune_fraction(prune) == 0 else ("vision_score", "vision_encode")
+        for part in (*vision, "decoder"):
+            self.engine(part)
+
+    def prune_fraction(self, prune: float | None) -> float:
+        """Return the prune fraction a call means; None is the bundle's default.
+
+        Raises:
+            UsageError: it is outside [0, 1), or the bundle is dense.
+        """
+        pruning = self.manifest.pruning
+        if prune is None:
+            return pruning.fraction
+        if not 0 <= prune < 1:
+            raise UsageError(f"prune is {prune}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
+        if prune > 0 and pruning.scorer == "none":
+            raise UsageError(
+                f"prune is {prune}, but {self._bundle.path.name} was built dense and has no scorer: build it again "
+                "with --prune and a scorer"
+            )
+        return prune
+
+    def read(self, video: Video, *, frames: int | None = None, fps: float | None = None) -> Clip:
+        """Return the frames the model will look at.
+
+        Args:
+            video: a video file, or frames uint8 [T, H, W, 3].
+            frames: take exactly this many frames of a file, evenly, instead of the model's own sampling.
+            fps: frames a second of an array; without it the array is taken as the samples themselves.
+
+        Raises:
+            VideoError: the file cannot be read as video.
+            UsageError: the array is no video.
+        """
+        sampling, size = self.manifest.frame_sampling, self.manifest.grid.image_size
+        if isinstance(video, Clip):
+            return video
+        if isinstance(video, str | Path):
+            return read_video(Path(video), sampling, frames=frames, size=size)
+        return clip_from_frames(video, sampling, fps=fps, size=size)
+
+    def vision(self, clip: Clip, prune: float | None = None, profile: Profile | None = None) -> Vision:
+        """Return the features of the groups kept of `clip`; prune 0 runs dense.
+
+        Raises:
+            ProfileError: the clip has more frames than the bundle was built for.
+            UsageError: `prune` cannot be had, see `prune_fraction`.
+        """
+        profile = Profile() if profile is None else profile
+        fraction, manifest, frames = self.prune_fraction(prune), self.manifest, clip.frames
+        if len(frames) > manifest.limits.max_frames:
+            raise ProfileError(
+                f"the clip has {len(frames)} frames, the bundle was built for at most {manifest.limits.max_frames}: "
+                "take fewer frames, or build again with a larger --max-frames"
+            )
+        if fraction == 0:
+            vision = dense_vision(self.engine("vision_dense"), frames, manifest, profile)
+        else:
+            hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, profile)
+            keep, plan = plan_groups(scores, fraction, manifest, profile)
+            features = encode_plan(self.engine("vision_encode"), hidden, plan, manifest, profile)
+            vision = Vision(features, keep, scores, plan)
+        profile.tokens.update(
+            frames=len(frames),
+            groups=vision.keep.size,
+            kept_groups=int(vision.keep.sum()),
+            patches=len(frames) * manifest.grid.patches,
+        )
+        return vision
+
+    def look(
+        self, video: Video, *, prune: float | None = None, frames: int | None = None, fps: float | None = None
+    ) -> Conversation:
+        """Look at a video once, and return a conversation about it.
+
+        Args:
+            video: see `read`.
+            prune: share of groups to drop, in [0, 1); default the bundle's.
+            frames: see `read`.
+            fps: see `read`.
+        """
+        profile = Profile()
+        self.prune_fraction(prune)  # a wrong fraction is refused before the video is decoded
+        with profile.stage("decode"):
+            clip = self.read(video, frames=frames, fps=fps)
+        return Conversation(self, clip, self.vision(clip, prune, profile), self.prune_fraction(prune), profile)
+
+    @overload
+    def ask(self, video: Video, question: str, *, stream: Literal[False] = False, **settings: object) -> str: ...
+    @overload
+    def ask(self, video: Video, question: str, *, stream: Literal[True], **settings: object) -> Iterator[str]: ...
+
+    def ask(
+        self,
+        video: Video,
+        question: str,
+        *,
+        stream: bool = False,
+        prune: float | None = None,
+        frames: int | None = None,
+        fps: float | None = None,
+        **generation: object,
+    ) -> str | Iterator[str]:
+        """Return the answer to one question about a video; see `look` and `Conversation.ask` for the settings."""
+        settings = generation_from(generation)
+        conversation = self.look(video, prune=prune, frames=frames, fps=fps)
+        pieces = conversation.stream(question, settings)
+        return pieces if stream else "".join(pieces)
+
+    def close(self) -> None:
+        """Release every engine."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Conversation:
+    """Several turns about one video, which was looked at once.
+
+    Attributes:
+        clip: the frames that were looked at.
+        vision: features, scores and what was kept.
+        prune_fraction: the share of groups that was asked to go.
+        profile: times and token counts of the video and the last turn.
+        notes: what the user should know, one sentence each.
+    """
+
+    def __init__(self, session: Session, clip: Clip, vision: Vision, prune_fraction: float, profile: Profile) -> None:
+        self.clip, self.vision, self.prune_fraction, self.profile = clip, vision, prune_fraction, profile
+        self.notes = (*clip.notes, *pruning_notes(vision, prune_fraction))
+        self._session = session
+        self._decoding: Decoding | None = None
+
+    def ask(self, question: str, **generation: object) -> str:
+        """Return the answer.
+
+        Args:
+            question: what to ask.
+            generation: `max_tokens`, `temperature`, `top_p`, `seed`, see `Generation`.
+
+        Raises:
+            UsageError: a setting is unknown or cannot work.
+            ProfileError: the conversation has become longer than the bundle was built for.
+        """
+        return "".join(self.stream(question, generation_from(generation)))
+
+    def stream(self, question: str, settings: Generation | None = None) -> Iterator[str]:
+        """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on."""
+        settings = Generation() if settings is None else settings
+        settings.check()
+        manifest, tokenizer = self._session.manifest, self._session.tokenizer
+        if self._decoding is None:
+            self._decoding = Decoding(self._session.engine("decoder"), manifest)
+        decoding = self._decoding
+        features = None
+        if decoding.length == 0:
+            kept = self.vision.keep.sum(axis=1)
+            turn = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
+            features = self.vision.features
+        else:
+            turn = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
+        most = decoding.room(len(turn.token_ids), settings.max_tokens)
+        self.profile.tokens["prompt_tokens"] = len(turn.token_ids)
+        for stage in ("prefill", "decoding"):
+            self.profile.milliseconds.pop(stage, None)
+        with self.profile.stage("prefill"):
+            logits = decoding.read(turn.token_ids, turn.vision_flags, features)
+        text = TextStream(tokenizer)
+        for token in decoding.answer(logits, settings, most, self.profile):
+            if piece := text.push(token):
+                yield piece
+        if rest := text.finish():
+            yield rest
+
+
+def pruning_notes(vision: Vision, prune_fraction: float) -> tuple[str, ...]:
+    """Return what a user should know about what was kept."""
+    frames, groups = vision.keep.shape
+    if prune_fraction == 0 or not is_clipped(groups, frames, prune_fraction):
+        return ()
+    if frames == 1:
+        return ("the video has one frame, which is always kept whole: nothing was pruned",)
+    return (
+        f"pruning {prune_fraction:.0%} of {frames} frames would reach into the first frame, which is always kept: "
+        f"{1 - vision.keep.mean():.0%} was pruned",
+    )
+
+
+def generation_from(settings: dict[str, object]) -> Generation:
+    """Return the settings of an answer.
+
+    Raises:
+        UsageError: a setting is unknown or cannot work.
+    """
+    known = Generation.__dataclass_fields__
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise UsageError(f"unknown setting {unknown[0]!r}; an answer takes {', '.join(known)}")
+    generation = Generation(**settings)  # type: ignore[arg-type]
+    generation.check()
+    return generation

@@ -1,0 +1,129 @@
+"""Write weights as ONNX external data: a file for each group of the model, each tensor once, one in memory at a time.
+
+Graphs refer to a tensor by file, offset and length, so graphs that use the same weight share its bytes, on disk and
+(memory-mapped) in memory. Offsets are multiples of 4096, a page, as mapping wants it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from stts_export.checkpoint.records import LazyTensor
+from stts_export.errors import CheckpointError, ExportError
+
+
+AS_IS = "as_is"
+TRANSPOSED = "transposed"
+FOLDER = "weights"
+ALIGNMENT = 4096
+_PIECE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class WeightSlot:
+    """Where a stored tensor lies.
+
+    Attributes:
+        file: path in the bundle, `weights/decoder.bin`.
+        offset: of its first byte, a multiple of 4096.
+        length: in bytes.
+        dtype: numpy name of its elements, stored little-endian.
+        shape: as stored, so after a transposition.
+    """
+
+    file: str
+    offset: int
+    length: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class WeightWriter:
+    """Open weight files below a bundle's staging directory; `with` closes them.
+
+    Attributes:
+        slots: what was stored so far, by (name, transform).
+    """
+
+    def __init__(self, staging: Path, dtype: str = "float32") -> None:
+        self.slots: dict[tuple[str, str], WeightSlot] = {}
+        self._staging = staging
+        self._dtype = np.dtype(dtype)
+        self._files: dict[str, BinaryIO] = {}
+        self._closing = contextlib.ExitStack()
+
+    def __enter__(self) -> WeightWriter:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._closing.close()
+
+    def add(self, name: str, transform: str, tensor: LazyTensor) -> WeightSlot:
+        """Store `tensor` in the file of its group (the first component of `name`), once, and return its slot.
+
+        Memory: the tensor in its stored dtype (where the checkpoint maps its files, not even that), and 64 MiB.
+
+        Args:
+            name: the model's state-dict name, `decoder.blocks.0.mlp.gate.weight`.
+            transform: `as_is`, or `transposed` (two dimensions) for an operator that wants it so.
+            tensor: read only if (name, transform) was not stored before.
+
+        Raises:
+            CheckpointError: the tensor read is not of the shape that was announced.
+            ExportError: a value does not fit the stored dtype.
+        """
+        key = (name, transform)
+        if key not in self.slots:
+            values = tensor.load()  # as stored: converting it whole would double the memory
+            if tuple(values.shape) != tuple(tensor.shape):
+                raise CheckpointError(f"{name}: wanted shape {tuple(tensor.shape)}, got {tuple(values.shape)}")
+            self.slots[key] = self._store(name, transform, values)
+        return self.slots[key]
+
+    def _store(self, name: str, transform: str, values: torch.Tensor) -> WeightSlot:
+        if transform == TRANSPOSED and values.ndim == 2:
+            values = values.T
+        elif transform != AS_IS:
+            raise ValueError(f"{name}: no transform {transform!r} for shape {tuple(values.shape)}")
+        group = name.partition(".")[0]
+        file = self._file(group)
+        file.write(bytes(-file.tell() % ALIGNMENT))
+        offset = file.tell()
+        for piece in _pieces(values):
+            file.write(_stored(name, piece, self._dtype))
+        length = file.tell() - offset
+        return WeightSlot(f"{FOLDER}/{group}.bin", offset, length, self._dtype.name, tuple(values.shape))
+
+    def _file(self, group: str) -> BinaryIO:
+        if group not in self._files:
+            folder = self._staging / FOLDER
+            folder.mkdir(exist_ok=True)
+            self._files[group] = self._closing.enter_context((folder / f"{group}.bin").open("xb"))
+        return self._files[group]
+
+
+def _pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Cut along the first dimension into views of about 64 MiB in float32, which bounds what conversion copies."""
+    if values.ndim == 0 or values.numel() == 0:
+        yield values
+        return
+    row_bytes = 4 * math.prod(values.shape[1:])
+    yield from values.split(max(1, _PIECE_BYTES // row_bytes))
+
+
+def _stored(name: str, piece: torch.Tensor, dtype: np.dtype) -> memoryview:
+    """Return the bytes of `piece` in row-major order as little-endian `dtype`."""
+    wide = piece.detach().to(torch.float32 if piece.is_floating_point() else piece.dtype).contiguous().numpy()
+    with np.errstate(over="ignore"):  # found below, with the tensor's name
+        stored = np.ascontiguousarray(wide.astype(dtype.newbyteorder("<"), copy=False))
+    if dtype != wide.dtype and not np.array_equal(np.isfinite(stored), np.isfinite(wide)):
+        raise ExportError(f"{name}: values up to {np.abs(wide).max():.3g} do not fit {dtype.name}: use float32")
+    return stored.reshape(-1).view(np.uint8).data

@@ -1,0 +1,252 @@
+"""A model's configuration from its checkpoint's own JSON files, in transformers' present and former spellings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stts_export.checkpoint.layouts import is_scorer
+from stts_export.checkpoint.shards import open_shards
+from stts_export.checkpoint.tokenizer import FILE as TOKENIZER_FILE
+from stts_export.errors import CheckpointError, RecipeError
+from stts_export.recipe.check import check_model
+from stts_export.recipe.config import DecoderConfig, ModelConfig, ScorerConfig, TowerConfig, Yarn
+from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
+
+
+_REQUIRED = object()
+_PROMPT = Prompt(
+    system="",
+    user="<|im_start|>user\n{content}<|im_end|>\n",
+    assistant="<|im_start|>assistant\n",
+    turn_end="<|im_end|>\n",
+)
+# bos and stop ids of the released models, for checkpoints that come without tokenizer files
+_KNOWN_ENDS = {"qwen3": (151645, (151645, 151643)), "olmo": (100257, (100257, 100265))}
+_QUERY_KEY_NORMS = {"qwen3": "head", "olmo": "full"}
+_TIED = "tie_word_embeddings"
+
+
+class _Table:
+    """A JSON object whose keys may be spelt in several ways; says which file and key is missing."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.values = values
+        self.where = where
+
+    def get(self, *spellings: str, default: Any = _REQUIRED) -> Any:
+        for key in spellings:
+            if self.values.get(key) is not None:
+                return self.values[key]
+        if default is _REQUIRED:
+            raise CheckpointError(f"{self.where}: key {' or '.join(spellings)} is missing. Is it a Molmo2 checkpoint?")
+        return default
+
+    def whole(self, *spellings: str, default: Any = _REQUIRED) -> int:
+        return self._typed(int, "a whole number", spellings, default)
+
+    def number(self, *spellings: str, default: Any = _REQUIRED) -> float:
+        return float(self._typed((int, float), "a number", spellings, default))
+
+    def truth(self, *spellings: str, default: bool) -> bool:
+        return self._typed(bool, "true or false", spellings, default)
+
+    def wholes(self, *spellings: str, default: Sequence[int]) -> list[int]:
+        values = self._typed(list, "a list of whole numbers", spellings, list(default))
+        if not all(type(value) is int for value in values):
+            raise CheckpointError(f"{self.where}: key {spellings[0]} is {values!r}; wanted a list of whole numbers")
+        return values
+
+    def _typed(self, kind: Any, described: str, spellings: tuple[str, ...], default: Any) -> Any:
+        value = self.get(*spellings, default=default)
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise CheckpointError(f"{self.where}: key {spellings[0]} is {value!r}; wanted {described}")
+        return value
+
+    def table(self, *spellings: str) -> _Table:
+        return _Table(self._typed(dict, "a JSON object", spellings, _REQUIRED), f"{self.where}: {spellings[0]}")
+
+
+def config_from_checkpoint(path: Path | str, score_after: int = 3) -> ModelConfig:
+    """Return the configuration of the Molmo2 checkpoint in the directory `path`.
+
+    Sizes come from config.json; sampling from the video processor's file and token ids from the tokenizer's, where
+    they lie beside it. A trained scorer among the weights makes the model a pruned one with the authors' settings.
+
+    Args:
+        path: the checkpoint's directory.
+        score_after: the block whose output is scored, which no file says; 3 is the authors' choice.
+
+    Raises:
+        CheckpointError: no config.json, not a Molmo2's, or with values that cannot be.
+    """
+    folder = Path(path)
+    config = _Table(_json(folder / "config.json"), str(folder / "config.json"))
+    if config.get("model_type", default="") != "molmo2":
+        raise CheckpointError(
+            f"{config.where}: model_type is {config.get('model_type', default=None)!r}; wanted 'molmo2'. "
+            "Other models need a recipe of their own."
+        )
+    vision, adapter = config.table("vision_config", "vit_config"), config.table("adapter_config")
+    text = config.table("text_config")
+    pruned = any(is_scorer(name) for name in open_shards(folder))
+    model = ModelConfig(
+        name=folder.resolve().name.lower(),
+        grid=_grid(vision, folder),
+        tower=_tower(vision, adapter, score_after),
+        scorer=ScorerConfig(kind="learned" if pruned else "none", soft_bias=pruned),
+        decoder=_decoder(text, config, adapter),
+        tokens=_tokens(config, text, folder),
+        prompt=_PROMPT,
+        frame_sampling=_sampling(folder, pruned),
+    )
+    try:
+        check_model(model, config.where)
+    except RecipeError as error:
+        raise CheckpointError(str(error)) from error
+    return model
+
+
+def _beside(folder: Path, name: str) -> _Table:
+    """Return a file that lies beside config.json; an empty table where it does not."""
+    file = folder / name
+    return _Table(_json(file) if file.is_file() else {}, str(file))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror}). Give a checkpoint's directory.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not valid JSON ({error}). Download it again.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file}: wanted a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _wanted(table: _Table, key: str, got: Any, wanted: Any) -> None:
+    if got != wanted:
+        raise CheckpointError(f"{table.where}: {key} is {got!r}; the modules here compute {wanted!r} only")
+
+
+def _grid(vision: _Table, folder: Path) -> Grid:
+    size = vision.wholes("image_size", "image_default_input_size", default=(378, 378))
+    patch = vision.whole("patch_size", "image_patch_size", default=14)
+    patches = (size[0] // patch) ** 2
+    _wanted(vision, "image_size", size, [size[0], size[0]])
+    _wanted(vision, "image_num_pos", vision.whole("num_position_embeddings", "image_num_pos", default=patches), patches)
+    pool = _beside(folder, "video_preprocessor_config.json").wholes("pooling_size", default=(3, 3))
+    return Grid(image_size=size[0], patch_size=patch, pool=pool[0])
+
+
+def _tower(vision: _Table, adapter: _Table, score_after: int) -> TowerConfig:
+    width, heads = vision.whole("hidden_size"), vision.whole("num_attention_heads")
+    _wanted(vision, "hidden_act", vision.get("hidden_act", default="gelu_pytorch_tanh"), "gelu_pytorch_tanh")
+    _wanted(vision, "num_key_value_heads", vision.whole("num_key_value_heads", default=heads), heads)
+    _wanted(vision, "head_dim * heads", vision.whole("head_dim", default=width // heads) * heads, width)
+    _wanted(adapter, "hidden_size", adapter.whole("hidden_size"), width)
+    _wanted(adapter, "num_attention_heads", adapter.whole("num_attention_heads"), heads)
+    declared = vision.whole("num_hidden_layers")
+    taps = adapter.wholes("vision_feature_layer", "vit_layers", default=(24, 18))
+    taps = [tap if tap >= 0 else declared + tap for tap in taps]
+    return TowerConfig(
+        width=width,
+        heads=heads,
+        mlp_width=vision.whole("intermediate_size"),
+        blocks=max(taps, default=-1) + 1,  # released files declare two more than they hold; nothing reads those
+        taps=tuple(taps),
+        score_after=score_after,
+        epsilon=vision.number("layer_norm_eps", default=1e-6),
+    )
+
+
+def _decoder(text: _Table, config: _Table, adapter: _Table) -> DecoderConfig:
+    width, heads = text.whole("hidden_size"), text.whole("num_attention_heads")
+    layers, mlp_width = text.whole("num_hidden_layers"), text.whole("intermediate_size")
+    _wanted(text, "hidden_act", text.get("hidden_act", default="silu"), "silu")
+    _wanted(adapter, "intermediate_size", adapter.whole("intermediate_size"), mlp_width)
+    _wanted(adapter, "text_hidden_size", adapter.whole("text_hidden_size"), width)
+    scaling = {**text.get("rope_scaling", default={}), **text.get("rope_parameters", default={})}
+    rope = _Table(scaling, f"{text.where}: rope_parameters")
+    return DecoderConfig(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=text.whole("num_key_value_heads", default=heads),
+        head_dim=text.whole("head_dim", default=width // heads),
+        mlp_width=mlp_width,
+        vocabulary=text.whole("vocab_size"),
+        extra_vocabulary=text.whole("additional_vocab_size", default=128),
+        query_key_norm=_QUERY_KEY_NORMS[_kind(text)] if text.truth("use_qk_norm", default=True) else "none",
+        block_norm="post" if text.truth("norm_after", default=False) else "pre",
+        tied_embedding=config.truth(_TIED, default=text.truth(_TIED, default=False)),
+        rope_theta=rope.number("rope_theta") if "rope_theta" in scaling else text.number("rope_theta"),
+        yarn=_yarn(text, rope, layers),
+        epsilon=text.number("rms_norm_eps", "layer_norm_eps", default=1e-6),
+        attention_bias=text.truth("attention_bias", "qkv_bias", default=False),
+        max_positions=text.whole("max_position_embeddings", default=36864),
+    )
+
+
+def _kind(text: _Table) -> str:
+    kind = text.get("qk_norm_type", default="qwen3")
+    if kind not in _QUERY_KEY_NORMS:
+        raise CheckpointError(f"{text.where}: qk_norm_type is {kind!r}; wanted one of {', '.join(_QUERY_KEY_NORMS)}")
+    return str(kind)
+
+
+def _yarn(text: _Table, rope: _Table, layers: int) -> Yarn | None:
+    kind = rope.get("rope_type", "type", default="default")
+    if kind == "default":
+        return None
+    _wanted(rope, "rope_type", kind, "yarn")
+    factor = rope.get("attention_factor", default=None)
+    return Yarn(
+        factor=rope.number("factor"),
+        original_max_positions=rope.whole("original_max_position_embeddings"),
+        beta_fast=rope.number("beta_fast", default=32.0),
+        beta_slow=rope.number("beta_slow", default=1.0),
+        attention_factor=None if factor is None else rope.number("attention_factor"),
+        layers=tuple(text.wholes("rope_scaling_layers", default=range(layers))),
+    )
+
+
+def _tokens(config: _Table, text: _Table, folder: Path) -> Tokens:
+    known_bos, known_stop = _KNOWN_ENDS[_kind(text)]
+    stop = _beside(folder, "generation_config.json").get("eos_token_id", default=known_stop)
+    bos = _named_token(folder, "bos_token", "eos_token")
+    return Tokens(
+        bos=known_bos if bos is None else bos,
+        stop=(stop,) if isinstance(stop, int) else tuple(stop),
+        image_patch=config.whole("image_patch_id", default=151938),
+        frame_start=config.whole("frame_start_token_id", default=151943),
+        frame_end=config.whole("frame_end_token_id", default=151944),
+    )
+
+
+def _named_token(folder: Path, *roles: str) -> int | None:
+    """Return the id of the first of these roles that the tokenizer has: its EOS stands in where it has no BOS."""
+    settings = _beside(folder, "tokenizer_config.json")
+    added = _beside(folder, TOKENIZER_FILE).get("added_tokens", default=[])
+    ids = {token["content"]: token["id"] for token in added}
+    for role in roles:
+        token = settings.get(role, default=None)
+        text = token.get("content") if isinstance(token, dict) else token
+        if text in ids:
+            return int(ids[text])
+    return None
+
+
+def _sampling(folder: Path, pruned: bool) -> FrameSampling:
+    if pruned:
+        return FrameSampling(method="uniform_last_frame", max_frames=128, max_fps=2.0)
+    processor = _beside(folder, "video_preprocessor_config.json")
+    method = processor.get("frame_sample_mode", default="uniform")
+    return FrameSampling(
+        method="uniform_last_frame" if method == "uniform_last_frame" else "uniform",
+        max_frames=processor.whole("num_frames", default=64),
+        max_fps=processor.number("max_fps", default=2),
+    )

@@ -1,0 +1,264 @@
+"""Checkpoint layouts as data: for each of our names, which stored tensors (or which of their rows) make it.
+
+Stored names are written here without the leading `model.` that some writers add, and with the `vision_backbone.`
+that vision-only files leave out; `canonical` brings a file's names to this form. `{i}` is a block's index. A rule
+without `.weight` or `.bias` stands for both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stts_export.errors import CheckpointError
+from stts_export.recipe.config import DecoderConfig, ModelConfig
+
+
+SCORER_MARK = "temporal_token_scorer."
+HEAD = "decoder.head.weight"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one stored tensor: `all`, `query`/`key`/`value` of a fused attention, or `first`/`second` half."""
+
+    name: str
+    rows: str = "all"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Our tensor is its pieces, one below the other."""
+
+    ours: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to name and fuse a model's tensors.
+
+    Attributes:
+        name: `native` (transformers), `remote_code` (the code shipped with the released weights) or `trainer`.
+        mark: a pattern that some stored name matches in this layout and in none tried before it.
+        rules: one for each of our names.
+    """
+
+    name: str
+    mark: re.Pattern[str]
+    rules: tuple[Rule, ...]
+
+
+def _rule(ours: str, *pieces: str | Piece) -> Rule:
+    return Rule(ours, tuple(piece if isinstance(piece, Piece) else Piece(piece) for piece in pieces))
+
+
+_AUTHORS_VISION = (
+    _rule("vision_tower.patch_embedding", "vision_backbone.image_vit.patch_embedding"),
+    _rule("vision_tower.position_embedding", "vision_backbone.image_vit.positional_embedding"),
+    *(
+        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"vision_backbone.image_vit.transformer.resblocks.{{i}}.{theirs}")
+        for ours, theirs in (
+            ("attention_norm", "attention_norm"),
+            ("attention.query", "attention.wq"),
+            ("attention.key", "attention.wk"),
+            ("attention.value", "attention.wv"),
+            ("attention.output", "attention.wo"),
+            ("mlp_norm", "ffn_norm"),
+            ("mlp.up", "feed_forward.w1"),
+            ("mlp.down", "feed_forward.w2"),
+        )
+    ),
+    *(
+        _rule(f"scorer.{ours}", f"vision_backbone.image_vit.transformer.{SCORER_MARK}{theirs}")
+        for ours, theirs in (
+            ("pool.query", "patch_token_pooler.wq"),
+            ("pool.key", "patch_token_pooler.wk"),
+            ("pool.value", "patch_token_pooler.wv"),
+            ("pool.output", "patch_token_pooler.wo"),
+            ("mlp.first", "mlp.w1"),
+            ("mlp.second", "mlp.w2"),
+            ("mlp.third", "mlp.w3"),
+        )
+    ),
+    _rule("connector.pool.query", "vision_backbone.image_pooling_2d.wq"),
+    _rule("connector.pool.key", "vision_backbone.image_pooling_2d.wk"),
+    _rule("connector.pool.value", "vision_backbone.image_pooling_2d.wv"),
+    _rule("connector.pool.output", "vision_backbone.image_pooling_2d.wo"),
+    _rule("connector.projector.gate", "vision_backbone.image_projector.w1"),
+    _rule("connector.projector.down", "vision_backbone.image_projector.w2"),
+    _rule("connector.projector.up", "vision_backbone.image_projector.w3"),
+)
+
+
+def _authors_text(attention: str, mlp: str, head: str) -> tuple[Rule, ...]:
+    block = "transformer.blocks.{i}."
+    return (
+        _rule("decoder.embedding.weight", "transformer.wte.embedding", "transformer.wte.new_embedding"),
+        _rule("decoder.blocks.{i}.attention_norm", block + "attn_norm"),
+        _rule("decoder.blocks.{i}.attention.query", Piece(f"{block}{attention}att_proj", "query")),
+        _rule("decoder.blocks.{i}.attention.key", Piece(f"{block}{attention}att_proj", "key")),
+        _rule("decoder.blocks.{i}.attention.value", Piece(f"{block}{attention}att_proj", "value")),
+        _rule("decoder.blocks.{i}.attention.output", f"{block}{attention}attn_out"),
+        _rule("decoder.blocks.{i}.attention.query_norm", f"{block}{attention}q_norm"),
+        _rule("decoder.blocks.{i}.attention.key_norm", f"{block}{attention}k_norm"),
+        _rule("decoder.blocks.{i}.mlp_norm", block + "ff_norm"),
+        _rule("decoder.blocks.{i}.mlp.up", Piece(f"{block}{mlp}ff_proj", "first")),
+        _rule("decoder.blocks.{i}.mlp.gate", Piece(f"{block}{mlp}ff_proj", "second")),
+        _rule("decoder.blocks.{i}.mlp.down", f"{block}{mlp}ff_out"),
+        _rule("decoder.norm", "transformer.ln_f"),
+        _rule("decoder.head", head),
+    )
+
+
+_NATIVE_VISION = (
+    _rule("vision_tower.patch_embedding", "vision_tower.patch_embedding"),
+    _rule("vision_tower.position_embedding", "vision_tower.positional_embedding"),
+    *(
+        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"vision_tower.layers.{{i}}.{theirs}")
+        for ours, theirs in (
+            ("attention_norm", "layer_norm1"),
+            ("attention.query", "self_attn.q_proj"),
+            ("attention.key", "self_attn.k_proj"),
+            ("attention.value", "self_attn.v_proj"),
+            ("attention.output", "self_attn.o_proj"),
+            ("mlp_norm", "layer_norm2"),
+            ("mlp.up", "mlp.fc1"),
+            ("mlp.down", "mlp.fc2"),
+        )
+    ),
+    *(
+        _rule(f"connector.{ours}", f"multi_modal_projector.{theirs}")
+        for ours, theirs in (
+            ("pool.query", "image_pooling_2d.q_proj"),
+            ("pool.key", "image_pooling_2d.k_proj"),
+            ("pool.value", "image_pooling_2d.v_proj"),
+            ("pool.output", "image_pooling_2d.o_proj"),
+            ("projector.gate", "image_projector.gate_proj"),
+            ("projector.up", "image_projector.up_proj"),
+            ("projector.down", "image_projector.down_proj"),
+        )
+    ),
+)
+
+_NATIVE_TEXT = (
+    _rule("decoder.embedding", "language_model.embed_tokens"),
+    *(
+        _rule(f"decoder.blocks.{{i}}.{ours}", f"language_model.layers.{{i}}.{theirs}")
+        for ours, theirs in (
+            ("attention_norm", "input_layernorm"),
+            ("attention.query", "self_attn.q_proj"),
+            ("attention.key", "self_attn.k_proj"),
+            ("attention.value", "self_attn.v_proj"),
+            ("attention.output", "self_attn.o_proj"),
+            ("attention.query_norm", "self_attn.q_norm"),
+            ("attention.key_norm", "self_attn.k_norm"),
+            ("mlp_norm", "post_attention_layernorm"),
+            ("mlp.gate", "mlp.gate_proj"),
+            ("mlp.up", "mlp.up_proj"),
+            ("mlp.down", "mlp.down_proj"),
+        )
+    ),
+    _rule("decoder.norm", "language_model.norm"),
+    _rule("decoder.head", "lm_head"),
+)
+
+_NESTED_TEXT = _authors_text(attention="self_attn.", mlp="mlp.", head="lm_head")
+_FLAT_TEXT = _authors_text(attention="", mlp="", head="transformer.ff_out")
+
+LAYOUTS = (
+    Layout(
+        "native",
+        re.compile(r"(model\.)?(language_model|vision_tower|multi_modal_projector)\."),
+        _NATIVE_VISION + _NATIVE_TEXT,
+    ),
+    # the trainer's blocks are flat; files converted half-way carry the nested names without the prefix
+    Layout("trainer", re.compile(r"(model\.)?transformer\.blocks\.\d+\.att_proj\."), _AUTHORS_VISION + _FLAT_TEXT),
+    Layout("remote_code", re.compile(r"model\.(transformer|vision_backbone)\."), _AUTHORS_VISION + _NESTED_TEXT),
+    Layout("trainer", re.compile(r"(transformer|vision_backbone|image_vit)\."), _AUTHORS_VISION + _NESTED_TEXT),
+)
+
+
+def detect_layout(names: Iterable[str], where: str) -> Layout:
+    """Return the layout that stored `names` follow.
+
+    Raises:
+        CheckpointError: no layout's mark is among them; the message shows the first names.
+    """
+    names = list(names)
+    for layout in LAYOUTS:
+        if any(layout.mark.match(name) for name in names):
+            return layout
+    known = dict.fromkeys(layout.name for layout in LAYOUTS)
+    raise CheckpointError(
+        f"{where}: unknown checkpoint layout. Wanted Molmo2 names in one of the layouts {', '.join(known)}; "
+        f"got names such as {', '.join(names[:5]) or 'none'}. "
+        "Convert the checkpoint to transformers' molmo2 layout (save_pretrained) and point --checkpoint at the result."
+    )
+
+
+def layout_named(name: str) -> Layout:
+    """Return the layout called `name`; of two with that name the first, which is the one to write."""
+    return next(layout for layout in LAYOUTS if layout.name == name)
+
+
+def canonical(name: str) -> str:
+    """Return a stored name in the form the rules use: no leading `model.`, vision under `vision_backbone.`."""
+    name = name.removeprefix("model.")
+    bare_vision = name.startswith(("image_vit.", "image_pooling_2d.", "image_projector."))
+    return f"vision_backbone.{name}" if bare_vision else name
+
+
+def pieces_of(ours: str, layout: Layout) -> tuple[Piece, ...]:
+    """Return the stored pieces of our tensor `ours`, indices filled in; empty where the layout has no such tensor."""
+    index = re.search(r"\.(\d+)\.", ours)
+    template = ours.replace(f".{index[1]}.", ".{i}.", 1) if index else ours
+    for suffix in ("", ".weight", ".bias"):
+        for rule in layout.rules:
+            if rule.ours + suffix == template:
+                block = index[1] if index else ""
+                return tuple(Piece(p.name.replace("{i}", block) + suffix, p.rows) for p in rule.pieces)
+    return ()
+
+
+def vision_names(ours: Iterable[str]) -> dict[str, str]:
+    """Return our name -> the trainer's name without `vision_backbone.`, for tower, scorer and connector tensors."""
+    layout = LAYOUTS[-1]
+    return {name: pieces_of(name, layout)[0].name.removeprefix("vision_backbone.") for name in ours}
+
+
+def row_range(rows: str, decoder: DecoderConfig) -> tuple[int, int] | None:
+    """Return first and last-plus-one row that `rows` means in a fused decoder tensor; None for all rows."""
+    queries, keys = decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
+    return {
+        "all": None,
+        "query": (0, queries),
+        "key": (queries, queries + keys),
+        "value": (queries + keys, queries + 2 * keys),
+        "first": (0, decoder.mlp_width),
+        "second": (decoder.mlp_width, 2 * decoder.mlp_width),
+    }[rows]
+
+
+def fused_rows(rows: str, decoder: DecoderConfig) -> int | None:
+    """Return how many rows the fused tensor that `rows` is taken from must have; None for an unfused one."""
+    if rows in ("query", "key", "value"):
+        return (decoder.heads + 2 * decoder.kv_heads) * decoder.head_dim
+    return 2 * decoder.mlp_width if rows in ("first", "second") else None
+
+
+def name_map(names: Iterable[str], layout: Layout) -> dict[str, tuple[Piece, ...]]:
+    """Return our name -> stored pieces for all `names`."""
+    return {name: pieces_of(name, layout) for name in names}
+
+
+def is_scorer(name: str) -> bool:
+    """Whether a stored name belongs to a trained scorer."""
+    return SCORER_MARK in name
+
+
+def is_untapped_block(name: str, config: ModelConfig) -> bool:
+    """Whether a stored name belongs to a tower block behind the ones the connector reads."""
+    found = re.match(r"(?:vision_backbone\.image_vit\.transformer\.resblocks|vision_tower\.layers)\.(\d+)\.", name)
+    return found is not None and int(found[1]) >= config.tower.blocks

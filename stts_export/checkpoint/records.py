@@ -1,0 +1,49 @@
+"""What a checkpoint is to the rest of the compiler: named tensors that are read when asked for, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """One tensor under our name, still on disk (or still to be generated).
+
+    Attributes:
+        shape: of the tensor under our name, after fused tensors are taken apart.
+        dtype: as stored: float32, float16 or bfloat16.
+        source: file and names it comes from, for messages.
+        load: returns the tensor in its stored dtype; each call reads again, nothing is kept.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    source: str
+    load: Callable[[], torch.Tensor]
+
+    def read(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return the tensor in `dtype`. It may be backed by the file's pages: do not write to it."""
+        return self.load().to(dtype)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's weights under our names.
+
+    Attributes:
+        layout: whose names the files use: `native`, `remote_code`, `trainer` or `random`.
+        path: where it was opened; None for generated weights.
+        tensors: our name -> tensor, exactly the names of `expected_tensors`.
+        has_scorer: whether the files hold a trained scorer, used or not.
+        notes: what was left unread on purpose, one sentence each.
+    """
+
+    layout: str
+    path: Path | None
+    tensors: Mapping[str, LazyTensor]
+    has_scorer: bool
+    notes: tuple[str, ...] = ()

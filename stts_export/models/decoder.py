@@ -1,0 +1,240 @@
+"""The language model: blocks of the Qwen3, Llama and Olmo-3 kinds behind one configuration, with a cache.
+
+    token ids, features -> hidden [1, S, d_model] -> blocks -> norm -> head -> logits
+
+The kinds differ in the norm of queries and keys (none, over each head, over all heads), in whether a block norms its
+branches' inputs or outputs, in rope scaling, and in whether the head is the embedding once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stts_export.errors import RecipeError
+from stts_export.models.norm import RMSNorm
+from stts_export.models.prefix_attention import prefix_attention
+from stts_export.models.rope import RotaryTable, rotate
+from stts_export.recipe.config import DecoderConfig
+
+
+Cache = tuple[Tensor, Tensor]
+"""Keys and values of one block, each [1, Hkv, P, d], keys already turned by their positions."""
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""query, key, value, positions, vision_flags -> output: `prefix_attention` or a drop-in for it."""
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines of the new tokens' positions, each [S, d / 2]."""
+
+
+def add_features(embedded: Tensor, is_patch: Tensor, features: Tensor) -> Tensor:
+    """Add the k-th row of `features` to the k-th token that is an image patch.
+
+    Written without data-dependent shapes: every token gathers a row, those that are no patch discard it.
+
+    Args:
+        embedded: [1, S, d_model].
+        is_patch: bool [1, S]; true at most K times.
+        features: [K, d_model], K >= 1 (any row where there is no patch).
+    """
+    row = (is_patch.long().cumsum(-1) - 1).clamp(min=0)
+    return embedded + torch.where(is_patch[..., None], F.embedding(row, features), 0.0)
+
+
+def check_decoder(config: DecoderConfig) -> None:
+    """Raise RecipeError where `config` describes no decoder this module can build."""
+    if config.query_key_norm not in ("none", "head", "full"):
+        raise RecipeError(f"decoder.query_key_norm must be none, head or full, got {config.query_key_norm!r}")
+    if config.block_norm not in ("pre", "post"):
+        raise RecipeError(f"decoder.block_norm must be pre or post, got {config.block_norm!r}")
+    if config.heads % config.kv_heads:
+        raise RecipeError(
+            f"decoder.heads must be a multiple of decoder.kv_heads, got {config.heads} and {config.kv_heads}"
+        )
+    if config.head_dim % 2:
+        raise RecipeError(f"decoder.head_dim must be even for rotary positions, got {config.head_dim}")
+    if config.yarn and any(not 0 <= layer < config.layers for layer in config.yarn.layers):
+        raise RecipeError(
+            f"decoder.yarn.layers must lie in 0..{config.layers - 1} (decoder.layers is {config.layers}),"
+            f" got {list(config.yarn.layers)}"
+        )
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention with rotary positions."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.norms_heads = config.query_key_norm == "head"
+        query_width, key_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.query = nn.Linear(config.width, query_width, bias=config.attention_bias)
+        self.key = nn.Linear(config.width, key_width, bias=config.attention_bias)
+        self.value = nn.Linear(config.width, key_width, bias=config.attention_bias)
+        self.output = nn.Linear(query_width, config.width, bias=False)
+        self.query_norm: nn.Module = nn.Identity()
+        self.key_norm: nn.Module = nn.Identity()
+        if config.query_key_norm != "none":
+            self.query_norm = RMSNorm(config.head_dim if self.norms_heads else query_width, config.epsilon)
+            self.key_norm = RMSNorm(config.head_dim if self.norms_heads else key_width, config.epsilon)
+
+    def split(self, states: Tensor, norm: nn.Module) -> Tensor:
+        """Norm `states` [1, S, heads * d] and cut them into heads: [1, heads, S, d]."""
+        if not self.norms_heads:
+            states = norm(states)
+        states = states.unflatten(-1, (-1, self.head_dim))
+        if self.norms_heads:
+            states = norm(states)
+        return states.transpose(1, 2)
+
+    def forward(
+        self, hidden: Tensor, rotation: Rotation, positions: Tensor, vision_flags: Tensor, cache: Cache, attend: Attend
+    ) -> tuple[Tensor, Cache]:
+        """Return what the new tokens gather [1, S, d_model], and the cache with them in it."""
+        query = rotate(self.split(self.query(hidden), self.query_norm), *rotation)
+        key = rotate(self.split(self.key(hidden), self.key_norm), *rotation)
+        value = self.value(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        key, value = torch.cat((cache[0], key), dim=2), torch.cat((cache[1], value), dim=2)
+        gathered = attend(query, key, value, positions, vision_flags)
+        return self.output(gathered.transpose(1, 2).flatten(2)), (key, value)
+
+
+class GatedMlp(nn.Module):
+    """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) * up(x)), without biases."""
+
+    def __init__(self, width: int, mlp_width: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, mlp_width, bias=False)
+        self.up = nn.Linear(width, mlp_width, bias=False)
+        self.down = nn.Linear(mlp_width, width, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return [..., width] for `hidden` [..., width]."""
+        return self.down(F.silu(self.gate(hidden)) * self.up(hidden))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each added to the stream; norms stand before them (`pre`) or behind them (`post`)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.norms_outputs = config.block_norm == "post"
+        self.attention_norm = RMSNorm(config.width, config.epsilon)
+        self.attention = Attention(config)
+        self.mlp_norm = RMSNorm(config.width, config.epsilon)
+        self.mlp = GatedMlp(config.width, config.mlp_width)
+
+    def forward(
+        self, hidden: Tensor, rotation: Rotation, positions: Tensor, vision_flags: Tensor, cache: Cache, attend: Attend
+    ) -> tuple[Tensor, Cache]:
+        """Return the block's output [1, S, d_model] and the grown cache."""
+        inputs = hidden if self.norms_outputs else self.attention_norm(hidden)
+        branch, cache = self.attention(inputs, rotation, positions, vision_flags, cache, attend)
+        hidden = hidden + (self.attention_norm(branch) if self.norms_outputs else branch)
+        if self.norms_outputs:
+            return hidden + self.mlp_norm(self.mlp(hidden)), cache
+        return hidden + self.mlp(self.mlp_norm(hidden)), cache
+
+
+class Decoder(nn.Module):
+    """The language model, for prefill (S tokens, P = 0 or more cached) and decode (S = 1) alike."""
+
+    def __init__(self, config: DecoderConfig, image_patch: int) -> None:
+        """Build the decoder.
+
+        Args:
+            config: its sizes and kind.
+            image_patch: id of the token whose embedding a vision feature is added to.
+
+        Raises:
+            RecipeError: if `config` is impossible.
+        """
+        super().__init__()
+        check_decoder(config)
+        self.config = config
+        self.image_patch = image_patch
+        self.embedding = nn.Embedding(config.vocabulary + config.extra_vocabulary, config.width)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
+        self.norm = RMSNorm(config.width, config.epsilon)
+        if not config.tied_embedding:
+            self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        self.rotary = RotaryTable(config.head_dim, config.rope_theta)
+        self.yarn_layers: frozenset[int] = frozenset()
+        if config.yarn:
+            self.scaled_rotary = RotaryTable(config.head_dim, config.rope_theta, config.yarn)
+            self.yarn_layers = frozenset(config.yarn.layers or range(config.layers))
+
+    def empty_cache(self) -> list[Cache]:
+        """Return the cache before the first token: one pair of [1, Hkv, 0, d] per block."""
+        weight = self.embedding.weight
+        return [
+            (weight.new_zeros(1, self.config.kv_heads, 0, self.config.head_dim),) * 2 for _ in range(self.config.layers)
+        ]
+
+    def hidden_states(
+        self,
+        token_ids: Tensor,
+        features: Tensor,
+        positions: Tensor,
+        vision_flags: Tensor,
+        cache: Sequence[Cache],
+        attend: Attend = prefix_attention,
+    ) -> tuple[Tensor, list[Cache]]:
+        """Return the last block's output [1, S, d_model], before the final norm, and the grown cache."""
+        hidden = add_features(self.embedding(token_ids), token_ids == self.image_patch, features)
+        plain = self.rotation(self.rotary, positions, hidden.dtype)
+        scaled = self.rotation(self.scaled_rotary, positions, hidden.dtype) if self.yarn_layers else plain
+        grown = []
+        for layer, (block, cached) in enumerate(zip(self.blocks, cache, strict=True)):
+            rotation = scaled if layer in self.yarn_layers else plain
+            hidden, cached = block(hidden, rotation, positions, vision_flags, cached, attend)
+            grown.append(cached)
+        return hidden, grown
+
+    def rotation(self, table: RotaryTable, positions: Tensor, dtype: torch.dtype) -> Rotation:
+        """Return `table` at `positions`, computed in float32 and handed on in the stream's `dtype`."""
+        cosine, sine = table(positions)
+        return cosine.to(dtype), sine.to(dtype)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [..., vocabulary] of `hidden` [..., d_model] from `hidden_states`."""
+        hidden = self.norm(hidden)
+        if not self.config.tied_embedding:
+            return self.head(hidden).float()
+        # the whole embedding takes part and the extra rows' columns are cut after: so its weight is stored once
+        return F.linear(hidden, self.embedding.weight)[..., : self.config.vocabulary].float()
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        features: Tensor,
+        positions: Tensor,
+        vision_flags: Tensor,
+        cache: Sequence[Cache],
+        attend: Attend = prefix_attention,
+    ) -> tuple[Tensor, list[Cache]]:
+        """Return the next token's logits, float32 [1, vocabulary], and the grown cache.
+
+        Args:
+            token_ids: int64 [1, S], the new tokens.
+            features: [K, d_model], K >= 1, added to the embeddings of the new tokens that are image patches, in
+                order; ignored where there are none.
+            positions: int64 [S], contiguous, P first.
+            vision_flags: bool [P + S], which cached and new tokens are vision tokens (image patches, frame markers).
+            cache: a pair (key, value) per block, each [1, Hkv, P, d]; P may be 0.
+            attend: the attention core.
+        """
+        hidden, cache = self.hidden_states(token_ids, features, positions, vision_flags, cache, attend)
+        return self.logits(hidden[:, -1]), cache
+
+    def all_logits(
+        self, token_ids: Tensor, features: Tensor, vision_flags: Tensor, attend: Attend = prefix_attention
+    ) -> Tensor:
+        """Return float32 logits [S, vocabulary] of every position of a whole sequence, from an empty cache."""
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device)
+        hidden, _ = self.hidden_states(token_ids, features, positions, vision_flags, self.empty_cache(), attend)
+        return self.logits(hidden[0])

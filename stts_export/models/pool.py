@@ -1,0 +1,30 @@
+"""Attention pooling of a group's patches into one vector, as the scorer and the connector do it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from stts_export.models.attention import scaled_attention
+from stts_export.models.tower import Attention
+from stts_runtime.manifest import Grid
+
+
+class GroupPool(Attention):
+    """One multi-head attention: the mean of a group's patches asks, the patches answer. No norm, no residual."""
+
+    def __init__(self, width: int, heads: int, input_width: int | None = None) -> None:
+        super().__init__(width, input_width)
+        self.attend = partial(scaled_attention, heads=heads)
+
+    def pool(self, groups: Tensor) -> Tensor:
+        """Return one vector a group, [R, width], from `groups` [R, patches, input_width]."""
+        return self(groups.mean(dim=1, keepdim=True), groups, self.attend).squeeze(1)
+
+
+def grouped(hidden: Tensor, grid: Grid) -> Tensor:
+    """Return `hidden` [T, N, D] by group, [T, G, pool * pool, D]; patches in raster order within their group."""
+    side, pool = grid.groups_per_side, grid.pool
+    tiles = hidden.unflatten(1, (side, pool, side, pool)).transpose(2, 3)
+    return tiles.flatten(3, 4).flatten(1, 2)

@@ -1,0 +1,90 @@
+"""The SigLIP-style vision tower: pre-norm blocks over the patches of a frame.
+
+Where a block's queries may look is decided by its caller through `attend`: within a frame while running dense, within
+segments of packed bins or ragged frames after pruning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stts_export.recipe.config import TowerConfig
+from stts_runtime.manifest import Grid
+
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention core: unsplit query, key, value [..., D] -> [..., D]."""
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm computed in float32 whatever the dtype around it."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return `hidden` [..., D] normalised over D, in its own dtype."""
+        normed = F.layer_norm(hidden.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
+        return normed.to(hidden.dtype)
+
+
+class Attention(nn.Module):
+    """The four projections around an attention core, with biases."""
+
+    def __init__(self, width: int, input_width: int | None = None) -> None:
+        super().__init__()
+        input_width = width if input_width is None else input_width
+        self.query = nn.Linear(input_width, width)
+        self.key = nn.Linear(input_width, width)
+        self.value = nn.Linear(input_width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, context: Tensor, attend: Attend) -> Tensor:
+        """Return what `hidden` [..., input_width] reads from `context` [..., input_width], as [..., width]."""
+        return self.output(attend(self.query(hidden), self.key(context), self.value(context)))
+
+
+class MLP(nn.Module):
+    """Two layers with tanh-GELU between."""
+
+    def __init__(self, width: int, hidden_width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden_width)
+        self.down = nn.Linear(hidden_width, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return [..., D] from `hidden` [..., D]."""
+        return self.down(F.gelu(self.up(hidden), approximate="tanh"))
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.attention_norm = LayerNorm(config.width, eps=config.epsilon)
+        self.attention = Attention(config.width)
+        self.mlp_norm = LayerNorm(config.width, eps=config.epsilon)
+        self.mlp = MLP(config.width, config.mlp_width)
+
+    def forward(self, hidden: Tensor, attend: Attend) -> Tensor:
+        """Return the block's output, same shape as `hidden` [..., D]; `attend` decides who sees whom."""
+        normed = self.attention_norm(hidden)
+        hidden = hidden + self.attention(normed, normed, attend)
+        return hidden + self.mlp(self.mlp_norm(hidden))
+
+
+class VisionTower(nn.Module):
+    """Patch embedding with learned positions, and the blocks; no final norm."""
+
+    def __init__(self, config: TowerConfig, grid: Grid) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.patch_embedding = nn.Linear(grid.patch_size**2 * 3, config.width)
+        self.position_embedding = nn.Parameter(torch.zeros(grid.patches, config.width))
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.blocks))
+
+    def embed(self, patches: Tensor) -> Tensor:
+        """Return [T, N, D] from `patches` [T, N, patch_size * patch_size * 3], pixels in [-1, 1]."""
+        return self.patch_embedding(patches) + self.position_embedding

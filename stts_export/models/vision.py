@@ -1,0 +1,188 @@
+"""The vision flow from patches to features, in one piece and with gradients: what the graphs are checked against.
+
+Method: STTS (arXiv 2603.18004): dense blocks, scores, soft bias, prune, packed blocks, connector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stts_export.models.attention import frame_attention, ragged_attention, segment_attention
+from stts_export.models.bias import soft_bias as soft_bias_of
+from stts_export.models.model import VisionModel
+from stts_export.models.scorer import aux_loss
+from stts_export.models.tower import Attend
+from stts_runtime.errors import UsageError
+from stts_runtime.plan import FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
+
+
+@dataclass(frozen=True)
+class VisionResult:
+    """What the vision flow yields. Tensors carry gradients.
+
+    Attributes:
+        scores: float32 [T, G], raw: first frames not overridden.
+        keep: bool [T, G], the kept groups.
+        soft_bias: float32 [T, N], added to the logits of the block after scoring.
+        plan: where the kept patches were packed.
+        hidden: outputs [T, N, D] of the blocks asked for; after pruning zero where a patch is not kept.
+        features: [K, d_model], raster order of frames and groups.
+        aux_loss: scalar, with its coefficient.
+    """
+
+    scores: Tensor
+    keep: Tensor
+    soft_bias: Tensor
+    plan: FfdPlan | RaggedPlan
+    hidden: dict[int, Tensor]
+    features: Tensor
+    aux_loss: Tensor
+
+
+def run_vision(
+    model: VisionModel,
+    patches: Tensor,
+    videos: Sequence[int] | None = None,
+    prune_fraction: float = 0.5,
+    packing: str = "ffd",
+    soft_bias: bool = True,
+    keep_hidden: Collection[int] = (),
+    aux_coefficient: float = 0.5,
+) -> VisionResult:
+    """Return features of the kept groups and everything on the way to them.
+
+    Args:
+        model: with a scorer.
+        patches: float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
+        videos: frames of each video lying in this row; one video where not given.
+        prune_fraction: share of groups to drop, in [0, 1).
+        packing: `ffd` (bins, with refill) or `ragged`.
+        soft_bias: whether scores bias the block after scoring.
+        keep_hidden: block indices whose outputs are returned.
+        aux_coefficient: weight of the auxiliary loss.
+
+    Raises:
+        UsageError: the model has no scorer, the packing is unknown, or fraction or videos are impossible.
+    """
+    if model.scorer is None:
+        raise UsageError("the model has no scorer, so it cannot be pruned: name one in its recipe, or run it dense")
+    tower, grid = model.vision_tower, model.grid
+    scored = model.tower_config.score_after
+    videos = [len(patches)] if videos is None else videos
+    wanted = {*model.tower_config.taps, *keep_hidden}
+    hidden_at: dict[int, Tensor] = {}
+
+    core = partial(frame_attention, heads=tower.heads)
+    attend = _in_turn(core)
+    hidden = tower.embed(patches)
+    for index in range(scored + 1):
+        hidden = tower.blocks[index](hidden, attend)
+        if index in wanted:
+            hidden_at[index] = hidden
+
+    previous = hidden.new_zeros(model.scorer.state_rows, model.scorer.state_width)
+    scores, _ = model.scorer(hidden, previous)
+    loss = aux_loss(scores, hidden, grid, aux_coefficient)
+    gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
+    bias = soft_bias_of(scores, gate, grid)
+    hidden = tower.blocks[scored + 1](hidden, _in_turn(core, key_bias=bias))
+    if scored + 1 in wanted:
+        hidden_at[scored + 1] = hidden
+
+    keep = select_groups(scores.detach().cpu().numpy(), prune_fraction, videos)
+    plan, packed_attend = _packed(model, keep, packing, hidden.device)
+    gather = torch.from_numpy(plan.gather).to(hidden.device)
+    hidden = hidden.flatten(0, 1).index_select(0, gather.flatten()).unflatten(0, gather.shape)
+    for index in range(scored + 2, len(tower.blocks)):
+        hidden = tower.blocks[index](hidden, packed_attend)
+        if index in wanted:
+            hidden_at[index] = hidden
+
+    features = _connected(model, hidden_at, plan.readout)
+    returned = {
+        index: hidden_at[index] if index <= scored + 1 else _unpacked(hidden_at[index], plan, *patches.shape[:2])
+        for index in keep_hidden
+    }
+    return VisionResult(scores, torch.from_numpy(keep), bias, plan, returned, features, loss)
+
+
+def run_vision_dense(model: VisionModel, patches: Tensor) -> Tensor:
+    """Return features of all groups, [T * G, d_model]: no scores, no bias, nothing pruned.
+
+    Args:
+        model: with or without a scorer.
+        patches: float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
+    """
+    tower, grid = model.vision_tower, model.grid
+    hidden = tower.embed(patches)
+    attend = _in_turn(partial(frame_attention, heads=tower.heads))
+    hidden_at = {}
+    for index, block in enumerate(tower.blocks):
+        hidden = block(hidden, attend)
+        if index in model.tower_config.taps:
+            hidden_at[index] = hidden
+    frames = np.arange(len(patches))[:, None, None] * grid.patches
+    return _connected(model, hidden_at, (frames + group_patches(grid)).reshape(-1, grid.pool**2))
+
+
+def _in_turn(core: Callable[..., Tensor], **rows: Tensor) -> Attend:
+    """Return attention that runs `core` on one frame (or bin) after the other, each with its own row of `rows`.
+
+    One frame's logits fit a processor's cache, a whole clip's are by far the largest tensor of the model. A GPU takes
+    all at once.
+    """
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if query.is_cuda:
+            return core(query, key, value, **rows)
+        frames = zip(query.split(1), key.split(1), value.split(1), strict=True)
+        own = [dict(zip(rows, row, strict=True)) for row in zip(*(x.split(1) for x in rows.values()), strict=True)]
+        return torch.cat([core(*frame, **row) for frame, row in zip(frames, own or [{}] * len(query), strict=True)])
+
+    return attend
+
+
+def _after_first_frames(videos: Sequence[int], scores: Tensor) -> Tensor:
+    """Return 0 for the first frame of each video and 1 for the others, [T] like `scores`."""
+    gate = torch.ones_like(scores[:, 0])
+    gate[[sum(videos[:index]) for index in range(len(videos))]] = 0
+    return gate
+
+
+def _packed(
+    model: VisionModel, keep: NDArray[np.bool_], packing: str, device: torch.device
+) -> tuple[FfdPlan | RaggedPlan, Attend]:
+    """Return the plan for the kept groups and the attention that runs on it."""
+    heads = model.vision_tower.heads
+    if packing == "ffd":
+        bins = pack_ffd(keep, model.grid)
+        segments = torch.from_numpy(bins.segments).to(device)
+        return bins, _in_turn(partial(segment_attention, heads=heads), segments=segments)
+    if packing == "ragged":
+        rows = pack_ragged(keep, model.grid)
+        lengths = torch.from_numpy(rows.cumulative_lengths).to(device)
+        positions = torch.arange(rows.longest, device=device)
+        return rows, partial(ragged_attention, heads=heads, cumulative_lengths=lengths, positions=positions)
+    raise UsageError(f"packing is {packing!r}, wanted ffd or ragged")
+
+
+def _connected(model: VisionModel, hidden_at: dict[int, Tensor], readout: NDArray[np.int64]) -> Tensor:
+    """Return the features [K, d_model] of the groups whose packed rows `readout` [K, pool * pool] names."""
+    taps = torch.cat([hidden_at[tap].flatten(0, -2) for tap in model.tower_config.taps], dim=-1)
+    return model.connector(taps, torch.from_numpy(readout).to(taps.device))
+
+
+def _unpacked(packed: Tensor, plan: FfdPlan | RaggedPlan, frames: int, patches: int) -> Tensor:
+    """Return packed rows at the places of their patches, [T, N, D]: zero where not kept, context left out."""
+    readout = plan.readout.reshape(-1)
+    rows = packed.flatten(0, -2).index_select(0, torch.from_numpy(readout).to(packed.device))
+    places = torch.from_numpy(plan.gather.reshape(-1)[readout]).to(packed.device)
+    scattered = rows.new_zeros(frames * patches, rows.shape[-1]).index_copy(0, places, rows)
+    return scattered.unflatten(0, (frames, patches))

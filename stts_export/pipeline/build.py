@@ -1,0 +1,90 @@
+"""Checkpoint and recipe to bundle: the stages in order.
+
+    resolve -> trace -> write -> record -> manifest -> verify -> publish
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from stts_export.bundle.weights import WeightWriter
+from stts_export.bundle.write import write_manifest, writing_bundle
+from stts_export.graph import capture, lower, write_graph
+from stts_export.graph.capture import weightless_model
+from stts_export.parts import parts_of
+from stts_export.pipeline.request import BuildRequest, Report, ResolvedBuild, resolve
+from stts_runtime.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
+
+
+CREATED_BY = "stts-export 0.1.0"
+OTHER_BYTES = 64 << 20  # graphs, tokenizer, the verification's records
+
+
+def build(request: BuildRequest, report: Report) -> Path:
+    """Build a bundle and return where it lies; it is whole and verified, or not there at all.
+
+    Args:
+        request: what to build.
+        report: told how far each stage is.
+
+    Raises:
+        SttsError: with one message that says what to do; nothing half-written is left behind.
+    """
+    resolved = resolve(request, report)
+    with writing_bundle(request.output, resolved.weight_bytes + OTHER_BYTES, request.overwrite) as staging:
+        graphs = write_graphs(resolved, staging, report)
+        if resolved.tokenizer is not None:
+            shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")
+        manifest = manifest_of(resolved, graphs)
+        write_manifest(staging, manifest, lambda done, total: report("digest", done / max(1, total)))
+    return request.output
+
+
+def write_graphs(resolved: ResolvedBuild, staging: Path, report: Report) -> dict[str, GraphEntry]:
+    """Trace, lower and write every part with the weights it needs, each weight once."""
+    model = weightless_model(resolved.config)
+    parts = parts_of(model, resolved.config, resolved.limits, resolved.pruning.packing)
+    tensors = resolved.checkpoint.tensors
+    graphs = {}
+    with WeightWriter(staging) as weights:
+
+        def store(name: str, transform: str):
+            slot = weights.add(name, transform, tensors[name])
+            report("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
+            return slot
+
+        for place, part in enumerate(parts):
+            report(f"trace {part.spec.name}", place / len(parts))
+            graph = lower(capture(part))
+            file = f"{part.spec.name}.onnx"
+            write_graph(graph, staging / file, store)
+            graphs[part.spec.name] = GraphEntry(file, part.spec)
+            report(f"trace {part.spec.name}", (place + 1) / len(parts))
+    return graphs
+
+
+def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manifest:
+    """Return everything the runtime must know; file sizes and digests are filled in when it is written."""
+    config = resolved.config
+    decoder = config.decoder
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=config.name,
+        created_by=CREATED_BY,
+        target=resolved.request.target,
+        grid=config.grid,
+        pruning=resolved.pruning,
+        tokens=config.tokens,
+        prompt=config.prompt,
+        frame_sampling=config.frame_sampling,
+        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
+        limits=resolved.limits,
+        engine=resolved.engine,
+        graphs=graphs,
+        tokenizer="tokenizer.json" if resolved.tokenizer else None,
+        model=asdict(config),
+        notes=resolved.notes,
+        files=(),
+    )

@@ -1,0 +1,151 @@
+"""What no model can have: values that are of the right type but cannot be, found before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stts_export.errors import RecipeError
+from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
+from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
+
+
+SCORERS = ("learned", "cosine", "random", "none")
+QUERY_KEY_NORMS = ("none", "head", "full")
+BLOCK_NORMS = ("pre", "post")
+SAMPLINGS = ("uniform", "uniform_last_frame")
+
+# key, whether it holds, what it is, what was wanted
+Finding = tuple[str, bool, object, str]
+
+
+def check_model(config: ModelConfig, where: str) -> None:
+    """Raise for the first impossible value of a model's configuration.
+
+    Args:
+        config: the configuration.
+        where: the recipe's or config.json's path, for the message.
+
+    Raises:
+        RecipeError: names the recipe key, what it got and what was wanted.
+    """
+    for key, holds, got, wanted in _findings(config):
+        if not holds:
+            raise RecipeError(f"{where}: {key} is {got!r}; wanted {wanted}")
+
+
+def check_prune_fraction(fraction: float, scorer: str, where: str) -> None:
+    """Raise RecipeError unless the fraction lies in [0, 1) and a scorer exists to choose what it prunes."""
+    if not 0 <= fraction < 1:
+        raise RecipeError(f"{where}: prune_fraction is {fraction}; wanted a number from 0 up to, not including, 1")
+    if fraction > 0 and scorer == "none":
+        raise RecipeError(
+            f"{where}: prune_fraction is {fraction} but scorer.kind is 'none'; wanted 0, or a scorer that decides what "
+            f"goes: {', '.join(SCORERS[:-1])}"
+        )
+
+
+def check_assembly(source: str, given: bool, where: str) -> None:
+    """Raise RecipeError unless the table `assembly` is given for, and only for, an assembled model."""
+    if given != (source == "micro"):
+        got = "given" if given else "missing"
+        raise RecipeError(f"{where}: table assembly is {got} with source = {source!r}; wanted with 'micro' only")
+
+
+def _findings(config: ModelConfig) -> Iterator[Finding]:
+    yield from _grid(config.grid)
+    yield from _tower(config.tower)
+    kind = config.scorer.kind
+    yield "scorer.kind", kind in SCORERS, kind, f"one of {', '.join(SCORERS)}"
+    biased = config.scorer.soft_bias
+    yield "scorer.soft_bias", not (biased and kind == "none"), biased, "false where there is no scorer"
+    yield from _decoder(config.decoder)
+    yield from _tokens(config.tokens, config.decoder)
+    yield from _prompt(config.prompt)
+    yield from _sampling(config.frame_sampling)
+
+
+def _positive(table: str, **values: float) -> Iterator[Finding]:
+    for key, value in values.items():
+        yield f"{table}.{key}", value > 0, value, "a number above 0"
+
+
+def _grid(grid: Grid) -> Iterator[Finding]:
+    yield from _positive("grid", image_size=grid.image_size, patch_size=grid.patch_size, pool=grid.pool)
+    side = grid.patch_size * grid.pool
+    yield (
+        "grid.image_size",
+        grid.image_size % side == 0,
+        grid.image_size,
+        f"a multiple of patch_size * pool = {grid.patch_size} * {grid.pool} = {side}",
+    )
+
+
+def _tower(tower: TowerConfig) -> Iterator[Finding]:
+    yield from _positive("tower", width=tower.width, heads=tower.heads, mlp_width=tower.mlp_width)
+    yield from _positive("tower", blocks=tower.blocks, epsilon=tower.epsilon)
+    yield "tower.heads", tower.width % tower.heads == 0, tower.heads, f"a divisor of tower.width = {tower.width}"
+    last = tower.blocks - 2
+    yield (
+        "tower.score_after",
+        0 <= tower.score_after < last,
+        tower.score_after,
+        f"0 up to {last - 1}: of {tower.blocks} blocks, one comes before the soft bias's and one after it",
+    )
+    yield "tower.taps", len(tower.taps) > 0, tower.taps, "at least one block"
+    first = tower.score_after + 2
+    for tap in tower.taps:
+        wanted = f"blocks from {first} (behind the prune, score_after + 2) to {tower.blocks - 1} (the last)"
+        yield "tower.taps", first <= tap < tower.blocks, tower.taps, wanted
+
+
+def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
+    yield from _positive("decoder", layers=decoder.layers, width=decoder.width, heads=decoder.heads)
+    yield from _positive("decoder", kv_heads=decoder.kv_heads, head_dim=decoder.head_dim, mlp_width=decoder.mlp_width)
+    yield from _positive("decoder", vocabulary=decoder.vocabulary, max_positions=decoder.max_positions)
+    yield from _positive("decoder", rope_theta=decoder.rope_theta, epsilon=decoder.epsilon)
+    extra = decoder.extra_vocabulary
+    yield "decoder.extra_vocabulary", extra >= 0, extra, "0 or more rows"
+    kv_heads = decoder.kv_heads
+    yield "decoder.kv_heads", decoder.heads % kv_heads == 0, kv_heads, f"a divisor of decoder.heads = {decoder.heads}"
+    yield "decoder.head_dim", decoder.head_dim % 2 == 0, decoder.head_dim, "an even number: rope turns pairs"
+    norm = decoder.query_key_norm
+    yield "decoder.query_key_norm", norm in QUERY_KEY_NORMS, norm, f"one of {', '.join(QUERY_KEY_NORMS)}"
+    yield (
+        "decoder.block_norm",
+        decoder.block_norm in BLOCK_NORMS,
+        decoder.block_norm,
+        f"one of {', '.join(BLOCK_NORMS)}",
+    )
+    if decoder.yarn is not None:
+        yield from _yarn(decoder.yarn, decoder.layers)
+
+
+def _yarn(yarn: Yarn, layers: int) -> Iterator[Finding]:
+    yield from _positive("decoder.yarn", original_max_positions=yarn.original_max_positions, beta_slow=yarn.beta_slow)
+    yield "decoder.yarn.factor", yarn.factor >= 1, yarn.factor, "1 or more: it stretches"
+    slow = yarn.beta_slow
+    yield "decoder.yarn.beta_fast", yarn.beta_fast > slow, yarn.beta_fast, f"more than beta_slow = {slow}"
+    fits = all(0 <= layer < layers for layer in yarn.layers)
+    yield "decoder.yarn.layers", fits, yarn.layers, f"layers from 0 to {layers - 1}"
+
+
+def _tokens(tokens: Tokens, decoder: DecoderConfig) -> Iterator[Finding]:
+    rows = decoder.vocabulary + decoder.extra_vocabulary
+    markers = {"image_patch": tokens.image_patch, "frame_start": tokens.frame_start, "frame_end": tokens.frame_end}
+    for key, value in markers.items():
+        yield f"tokens.{key}", 0 <= value < rows, value, f"an id from 0 to {rows - 1} (vocabulary + extra_vocabulary)"
+    yield "tokens", len(set(markers.values())) == len(markers), markers, "three different ids"
+    yield "tokens.bos", 0 <= tokens.bos < rows, tokens.bos, f"an id from 0 to {rows - 1}"
+    stops = len(tokens.stop) > 0 and all(0 <= stop < decoder.vocabulary for stop in tokens.stop)
+    yield "tokens.stop", stops, tokens.stop, f"at least one id, each from 0 to {decoder.vocabulary - 1}"
+
+
+def _prompt(prompt: Prompt) -> Iterator[Finding]:
+    places = prompt.user.count("{content}")
+    yield "prompt.user", places == 1, prompt.user, "a text with {content} in it once, where video and question go"
+
+
+def _sampling(sampling: FrameSampling) -> Iterator[Finding]:
+    known = sampling.method in SAMPLINGS
+    yield "frame_sampling.method", known, sampling.method, f"one of {', '.join(SAMPLINGS)}"
+    yield from _positive("frame_sampling", max_frames=sampling.max_frames, max_fps=sampling.max_fps)

@@ -1,0 +1,197 @@
+"""Conformance: our models against tensors that the STTS authors' own code computed.
+
+The first rung of verification, and the only one that reaches outside this project. Everything is derived from the
+case's `config.json`. Keep sets, bins and slots must be equal; values and gradients close, relative to the largest
+magnitude of the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stts_export.errors import VerificationError
+from stts_export.models.vision import VisionResult, run_vision
+from stts_export.verify.case import Case, case_folders, model_from_case, patches_from_frames, read_case
+from stts_runtime.errors import SttsError
+from stts_runtime.manifest import Grid
+from stts_runtime.plan import EMPTY, FfdPlan, keep_patches
+
+
+VALUE_TOLERANCE = 5e-5
+GRADIENT_TOLERANCE = 2e-4
+HIDDEN_STRIDE = 7
+"""Recorded block outputs hold patches 0, 7, 14, ..."""
+
+
+@dataclass(frozen=True)
+class TensorLine:
+    """One recorded tensor held against ours.
+
+    Attributes:
+        name: as recorded.
+        error: largest absolute difference over the recorded tensor's largest magnitude (over 1 where that is zero);
+            infinite where shapes differ.
+        allowed: largest error that passes; 0 where equality is asked.
+        ok: whether it passes.
+    """
+
+    name: str
+    error: float
+    allowed: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case.
+
+    Attributes:
+        name: its folder's name.
+        lines: one a recorded tensor.
+        ok: whether all hold.
+        message: why it could not run, which line fails first, or what else is worth saying; else empty.
+    """
+
+    name: str
+    lines: tuple[TensorLine, ...]
+    ok: bool
+    message: str
+
+
+def run_cases(directory: Path) -> Iterator[CaseResult]:
+    """Return the results of all cases at or under `directory`, one by one as they are computed.
+
+    A case that cannot be read gives a failed result without lines, and the others still run.
+
+    Raises:
+        UsageError: at once, where there is no case.
+    """
+    return (_result_or_error(folder) for folder in case_folders(directory))
+
+
+def _result_or_error(folder: Path) -> CaseResult:
+    try:
+        return run_case(folder)
+    except SttsError as e:
+        return CaseResult(folder.name, (), False, str(e))
+
+
+def run_case(folder: Path) -> CaseResult:
+    """Return how our models do on the case in `folder`.
+
+    Raises:
+        SttsError: the case is malformed; the message names the file.
+    """
+    case = read_case(folder)
+    model, ours = model_from_case(case)
+    gradients = {name: name.removeprefix("grad.") for name in case.expected if name.startswith("grad.")}
+    _check_expected(case, gradients, ours)
+    hidden = [int(name.removeprefix("hidden_")) for name in case.expected if name.startswith("hidden_")]
+
+    parameters = dict(model.named_parameters())
+    for parameter in parameters.values():
+        parameter.requires_grad_(False)
+    wanted = [parameters[ours[weight]].requires_grad_() for weight in gradients.values()]
+    result = run_vision(
+        model,
+        patches_from_frames(case.frames, case.grid),
+        case.videos,
+        case.prune_fraction,
+        keep_hidden=hidden,
+        aux_coefficient=case.aux_coefficient,
+    )
+    got = _discrete(result, case.grid)
+    lines = [_line(name, case.expected[name], got[name], 0.0) for name in got]
+    values = _values(result)
+    lines += [_line(name, case.expected[name], values[name], VALUE_TOLERANCE) for name in values]
+    for name, gradient in zip(gradients, _gradients(result, case.expected["probe"], wanted), strict=True):
+        lines.append(_line(name, case.expected[name], gradient, GRADIENT_TOLERANCE))
+    ok = all(line.ok for line in lines)
+    return CaseResult(folder.name, tuple(lines), ok, _unused(case, ours) if ok else _first_failure(lines))
+
+
+def _check_expected(case: Case, gradients: dict[str, str], ours: dict[str, str]) -> None:
+    path = case.folder / "expected.safetensors"
+    scored = case.tower.score_after
+    blocks = dict.fromkeys((scored, scored + 1, *case.tower.taps))
+    required = [*_DISCRETE, *_VALUES, "probe", *(f"hidden_{block}" for block in blocks)]
+    missing = [name for name in required if name not in case.expected]
+    if missing or not gradients:
+        raise VerificationError(f"{path}: no tensor {', '.join(missing or ['grad.*'])}; record the case again")
+    recorded = {f"hidden_{block}" for block in range(case.tower.blocks)} | set(required) | set(gradients)
+    unknown = [name for name in case.expected if name not in recorded]
+    unknown += [name for name, weight in gradients.items() if weight not in ours]
+    if unknown:
+        raise VerificationError(f"{path}: nothing to hold {', '.join(unknown)} against: not in the case's format")
+
+
+_DISCRETE = ("keep_groups", "keep_patches", "packed_bins", "new_locs", "refill_patches", "segment_mask_rows")
+_VALUES = ("scores", "soft_bias", "image_features", "aux_loss")
+
+
+def _discrete(result: VisionResult, grid: Grid) -> dict[str, Tensor]:
+    """Return what must be equal, by recorded name."""
+    plan = result.plan
+    assert isinstance(plan, FfdPlan), "the authors pack in bins"
+    groups = result.keep.numpy()
+    kept = keep_patches(groups, grid)
+    bins, slots = np.nonzero(plan.segments != EMPTY)
+    patches = plan.gather[bins, slots]
+    locations = np.zeros((kept.size, 2), dtype=np.int32)
+    locations[patches] = np.stack([bins, slots], axis=1)
+    # A frame lies in one bin, so the patches its slots see are all patches of that frame that run.
+    running = np.bincount(patches // grid.patches, minlength=len(kept))
+    seen = np.where(plan.segments == EMPTY, 0, running[plan.segments])
+    found = {
+        "keep_groups": groups,
+        "keep_patches": kept,
+        "packed_bins": np.array([len(plan.gather)]),
+        "new_locs": locations.reshape(*kept.shape, 2),
+        "refill_patches": plan.refilled[:, None] & ~kept,
+        "segment_mask_rows": seen,
+    }
+    return {name: torch.from_numpy(np.ascontiguousarray(found[name])) for name in _DISCRETE}
+
+
+def _values(result: VisionResult) -> dict[str, Tensor]:
+    """Return what must be close, by recorded name."""
+    values = {"scores": result.scores, "soft_bias": result.soft_bias}
+    values |= {f"hidden_{block}": hidden[:, ::HIDDEN_STRIDE] for block, hidden in sorted(result.hidden.items())}
+    return values | {"image_features": result.features, "aux_loss": result.aux_loss.reshape(1)}
+
+
+def _gradients(result: VisionResult, probe: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+    """Return the gradient of sum(features * probe) / K + auxiliary loss for each parameter."""
+    if probe.shape != result.features.shape:
+        # Another number of groups was kept: there is no gradient to compare, and an empty tensor fits no shape.
+        return [torch.empty(0) for _ in parameters]
+    loss = (result.features * probe).sum() / len(probe) + result.aux_loss
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    # A weight that the loss does not reach (the scorer's, with a single frame) has gradient zero.
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def _line(name: str, expected: Tensor, got: Tensor, allowed: float) -> TensorLine:
+    if expected.shape != got.shape or not expected.numel():
+        return TensorLine(name, float("inf"), allowed, False)
+    reference = expected.double()
+    error = (got.detach().double() - reference).abs().max() / (reference.abs().max() or 1.0)
+    return TensorLine(name, float(error), allowed, bool(error <= allowed))
+
+
+def _unused(case: Case, ours: dict[str, str]) -> str:
+    unused = [name for name in case.weights if name not in ours]
+    return f"weights that nothing reads: {', '.join(unused)}" if unused else ""
+
+
+def _first_failure(lines: list[TensorLine]) -> str:
+    for line in lines:
+        if not line.ok:
+            return f"{line.name} departs first: error {line.error:.3g}, allowed {line.allowed:g}"
+    return ""

@@ -1,0 +1,239 @@
+"""Record a reference: the torch model, part by part, on the synthetic clip, called as the runtime calls its graphs.
+
+clip -> vision_score (in two chunks at least) -> plan -> vision_encode -> prompt -> prefill -> decode
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_export.checkpoint.records import Checkpoint
+from stts_export.graph.capture import weightless_model
+from stts_export.parts import Part, parts_of
+from stts_export.recipe.config import ModelConfig
+from stts_export.verify.clip import synthetic_clip
+from stts_export.verify.cut import widest_gap
+from stts_export.verify.prompt import QUESTION, made_up_ids, vision_flags
+from stts_export.verify.recorder import Recorder
+from stts_export.verify.reference import (
+    FRAMES,
+    KEEP,
+    REFERENCE_SCHEMA,
+    SCORES,
+    Answer,
+    Reference,
+    ReferenceInfo,
+)
+from stts_export.verify.torch_part import run_part, weights_of
+from stts_runtime.frames import patches_from_frames
+from stts_runtime.manifest import Grid, Limits, Pruning
+from stts_runtime.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
+from stts_runtime.prompt import build_first_turn
+from stts_runtime.tokenizer import open_tokenizer
+from stts_runtime.video import clip_from_frames
+from stts_runtime.vision import encode_inputs
+
+
+FRAME_COUNT = 6
+GREEDY_TOKENS = 12
+DECODE_CACHE = 64  # cached tokens of the recorded decode step: caches are large, and where they are cut is of no matter
+OTHER_TOKENS = 128  # of question and template
+MARKER_TOKENS = 12  # a frame
+
+Progress = Callable[[str, float], None]
+"""Called with a stage's name and the share of it that is done, 0 to 1."""
+
+
+def record_reference(
+    config: ModelConfig,
+    checkpoint: Checkpoint,
+    limits: Limits,
+    pruning: Pruning,
+    tokenizer: Path | None = None,
+    progress: Progress | None = None,
+) -> Reference:
+    """Return what the torch model computes on the synthetic clip.
+
+    Memory: the weights of one part at a time in float32, and what its forward takes for six frames.
+
+    Args:
+        config: the model, with the scorer that the bundle has.
+        checkpoint: its weights.
+        limits: the bundle's; frames and tokens stay within.
+        pruning: the bundle's.
+        tokenizer: the tokenizer's file; without it, token ids are made up.
+        progress: told how far it is.
+
+    Raises:
+        CheckpointError: a tensor cannot be read.
+        VerificationError: the model itself gives NaN.
+    """
+    parts = {part.spec.name: part for part in parts_of(weightless_model(config), config, limits, pruning.packing)}
+    report = progress or (lambda stage, share: None)
+    recorder = Recorder()
+    frames = synthetic_clip(config.grid.image_size, clip_frames(config.grid, limits))
+    recorder.store(FRAMES, frames)
+    keep = np.ones((len(frames), config.grid.groups), bool)
+    fraction, gap = 0.0, None
+    report("record", 0.0)
+    if pruning.packing != "none":
+        with weights_of(parts["vision_score"], checkpoint):
+            hidden, scores = record_scores(recorder, parts["vision_score"], frames, config, limits)
+        fraction, gap = widest_gap(scores, pruning.fraction)
+        keep = select_groups(scores, fraction)
+        recorder.store(SCORES, scores)
+        recorder.store(KEEP, keep)
+        report("record", 0.2)
+        plan = pack_ffd(keep, config.grid) if pruning.packing == "ffd" else pack_ragged(keep, config.grid)
+        with weights_of(parts["vision_encode"], checkpoint):
+            features = record_encoding(recorder, parts["vision_encode"], hidden, plan, config, limits)
+        report("record", 0.4)
+    with weights_of(parts["vision_dense"], checkpoint):
+        # In a pruned bundle the dense graph is a by-product: one chunk will do.
+        chunks = clip_chunks(len(frames), limits)[: None if pruning.packing == "none" else 1]
+        dense = record_dense(recorder, parts["vision_dense"], frames, config.grid, chunks)
+    if pruning.packing == "none":
+        features = dense
+    report("record", 0.6)
+    question, ids = prompt_ids(config, frames, keep, tokenizer)
+    with weights_of(parts["decoder"], checkpoint):
+        greedy, gaps = record_decoder(recorder, parts["decoder"], config, ids, features, report)
+    answer = Answer(fraction, gap, question, tuple(ids.tolist()), greedy, gaps)
+    source = f"torch, {config.name} ({checkpoint.layout} weights)"
+    return Reference(ReferenceInfo(REFERENCE_SCHEMA, source, tuple(recorder.cases), answer), recorder.arrays)
+
+
+def clip_frames(grid: Grid, limits: Limits) -> int:
+    """Return how many frames are recorded: six, or as many as the bundle's limits allow without pruning."""
+    fitting = (limits.max_tokens - OTHER_TOKENS - GREEDY_TOKENS) // (grid.groups + MARKER_TOKENS)
+    return max(1, min(FRAME_COUNT, limits.max_frames, fitting))
+
+
+def clip_chunks(frames: int, limits: Limits) -> list[tuple[int, int]]:
+    """Return (first, one past last) of the chunks of frames that are run: two at least, where there are two frames."""
+    size = max(1, min(limits.chunk_frames, -(-frames // 2)))
+    return [(first, min(first + size, frames)) for first in range(0, frames, size)]
+
+
+def record_scores(
+    recorder: Recorder, part: Part, frames: NDArray[np.uint8], config: ModelConfig, limits: Limits
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Record vision_score chunk by chunk; return hidden [T, N, D] and scores [T, G]."""
+    state = np.zeros(part.spec.fixed_sizes("previous"), np.float32)
+    hidden, scores = [], []
+    for first, last in clip_chunks(len(frames), limits):
+        inputs = {"patches": patches_from_frames(frames[first:last], config.grid), "previous": state}
+        if config.scorer.soft_bias:
+            inputs["gate"] = (np.arange(first, last) > 0).astype(np.float32)
+        outputs = recorder.run(part, f"frames {first} to {last - 1}", inputs, frames=(first, last))
+        hidden.append(outputs["hidden"])
+        scores.append(outputs["scores"])
+        state = outputs["last"]
+    return np.concatenate(hidden), np.concatenate(scores)
+
+
+def record_encoding(
+    recorder: Recorder,
+    part: Part,
+    hidden: NDArray[np.float32],
+    plan: FfdPlan | RaggedPlan,
+    config: ModelConfig,
+    limits: Limits,
+) -> NDArray[np.float32]:
+    """Record vision_encode chunk by chunk; return features [K, d_model]."""
+    what = "bins" if isinstance(plan, FfdPlan) else "frames"
+    pieces = len(plan.gather) if isinstance(plan, FfdPlan) else len(plan.cumulative_lengths) - 1
+    features = np.empty((len(plan.readout), config.decoder.width), np.float32)
+    shared = {"hidden": recorder.store("hidden", hidden)}
+    for first in range(0, pieces, limits.chunk_frames):
+        last = min(first + limits.chunk_frames, pieces)
+        chunk, rows = plan.chunk(first, last)
+        if len(rows):
+            inputs = {"hidden": hidden, **encode_inputs(chunk)}
+            outputs = recorder.run(part, f"{what} {first} to {last - 1}", inputs, shared=shared)
+            features[rows] = outputs["features"]
+    return features
+
+
+def record_dense(
+    recorder: Recorder, part: Part, frames: NDArray[np.uint8], grid: Grid, chunks: list[tuple[int, int]]
+) -> NDArray[np.float32]:
+    """Record vision_dense on some chunks; return their features."""
+    features = []
+    for first, last in chunks:
+        inputs = {"patches": patches_from_frames(frames[first:last], grid)}
+        outputs = recorder.run(part, f"frames {first} to {last - 1}", inputs, frames=(first, last))
+        features.append(outputs["features"])
+    return np.concatenate(features)
+
+
+def prompt_ids(
+    config: ModelConfig, frames: NDArray[np.uint8], keep: NDArray[np.bool_], tokenizer: Path | None
+) -> tuple[str | None, NDArray[np.int64]]:
+    """Return the question, None without a tokenizer, and the prompt's token ids."""
+    kept = keep.sum(axis=1).tolist()
+    if tokenizer is None:
+        return None, made_up_ids(config.tokens, config.decoder.vocabulary, kept)
+    clip = clip_from_frames(frames, config.frame_sampling, size=config.grid.image_size)
+    times = clip.timestamps.tolist()
+    turn = build_first_turn(open_tokenizer(tokenizer), config.prompt, config.tokens, times, kept, QUESTION)
+    return QUESTION, turn.token_ids
+
+
+def record_decoder(
+    recorder: Recorder,
+    part: Part,
+    config: ModelConfig,
+    ids: NDArray[np.int64],
+    features: NDArray[np.float32],
+    report: Progress,
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Record a prefill and a decode step; return the greedy tokens and how far each was ahead."""
+    flags = vision_flags(ids, config.tokens)
+    present = recorder.run(part, "prefill", decoder_inputs(part, ids, flags, features, 0))
+    logits = present["logits"][0]
+    short = {name: value[:, :, :DECODE_CACHE] for name, value in present.items() if value.ndim == 4}
+    step = np.array([int(logits.argmax())])
+    past = min(DECODE_CACHE, len(ids))
+    recorder.run(part, "decode", decoder_inputs(part, step, flags[:past], features[:1] * 0, past, short))
+    tokens: list[int] = []
+    gaps: list[float] = []
+    for place in range(GREEDY_TOKENS):
+        if place > 0:
+            past = len(ids) + place - 1
+            flags = flags if place == 1 else np.append(flags, False)
+            step = np.array(tokens[-1:])
+            present = run_part(part, decoder_inputs(part, step, flags, features[:1] * 0, past, present))
+            logits = present["logits"][0]
+        second, first = np.partition(logits, -2)[-2:]
+        tokens.append(int(logits.argmax()))
+        gaps.append(float(first - second))
+        report("record", 0.6 + 0.4 * (place + 1) / GREEDY_TOKENS)
+    return tuple(tokens), tuple(gaps)
+
+
+def decoder_inputs(
+    part: Part,
+    ids: NDArray[np.int64],
+    flags: NDArray[np.bool_],
+    features: NDArray[np.float32],
+    past: int,
+    present: dict[str, NDArray] | None = None,
+) -> dict[str, NDArray]:
+    """Return the decoder's inputs: `ids` [S] after `past` tokens, whose caches are in `present`."""
+    inputs: dict[str, NDArray] = {
+        "token_ids": ids[None],
+        "features": features,
+        "positions": np.arange(past, past + len(ids)),
+        "past_vision_flags": flags[:past] if present else flags[:0],
+        "vision_flags": np.zeros(len(ids), bool) if present else flags,
+    }
+    for tensor in part.spec.inputs[len(inputs) :]:
+        heads, width = tensor.shape[1], tensor.shape[3]
+        empty = np.zeros((1, int(heads), 0, int(width)), np.float32)
+        inputs[tensor.name] = present[tensor.name.replace("past", "present")] if present else empty
+    return inputs

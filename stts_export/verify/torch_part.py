@@ -1,0 +1,103 @@
+"""A part run in torch: its weights are in memory only while it runs, and of what it says only the rows kept."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from stts_export.checkpoint.records import Checkpoint
+from stts_export.errors import VerificationError
+from stts_export.parts import Part
+from stts_export.verify.reference import Value, kept_rows, row_count
+
+
+Recorded = dict[str, tuple[Value, NDArray[np.float32]]]
+"""Name -> the value and its kept rows."""
+
+
+@contextmanager
+def weights_of(part: Part, checkpoint: Checkpoint) -> Iterator[None]:
+    """Give the part's parameters their float32 weights inside the `with` block, and what they were afterwards.
+
+    Raises:
+        CheckpointError: a tensor cannot be read.
+    """
+    originals: list[tuple[nn.Module, str, nn.Parameter]] = []
+    tensors: dict[int, nn.Parameter] = {}  # a tied parameter is one tensor under two names
+    names = {id(parameter): name for name, parameter in part.module.named_parameters()}
+    for module in part.module.modules():
+        originals += [(module, name, value) for name, value in module._parameters.items() if value is not None]
+    try:
+        for module, name, parameter in originals:
+            if id(parameter) not in tensors:
+                values = checkpoint.tensors[names[id(parameter)]].read(torch.float32)
+                tensors[id(parameter)] = nn.Parameter(values, requires_grad=False)
+            module._parameters[name] = tensors[id(parameter)]
+        yield
+    finally:
+        for module, name, parameter in originals:
+            module._parameters[name] = parameter
+
+
+def run_part(part: Part, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Return the part's outputs by name; its weights must be there, see `weights_of`."""
+    return {name: output.numpy() for name, output in _call(part, inputs).items()}
+
+
+def record_part(part: Part, inputs: Mapping[str, NDArray], case: str) -> tuple[dict[str, NDArray], Recorded]:
+    """Return the part's outputs, and the kept rows of its taps and of those outputs that are no taps.
+
+    Raises:
+        VerificationError: the model itself overflows, so there is nothing to compare with.
+    """
+    recorded: Recorded = {}
+    tapped: dict[str, weakref.ref[Tensor]] = {}
+
+    def record(name: str, tensor: Tensor) -> None:
+        if not bool(tensor.isfinite().all()):
+            raise VerificationError(
+                f"the model itself gives NaN or infinite values at {name} of {part.spec.name} ({case}), before any "
+                "graph is involved: its weights are damaged, or do not belong to this configuration"
+            )
+        rows = kept_rows(row_count(tensor.shape))
+        value = Value(name, name, tuple(tensor.shape), float(tensor.abs().max()) if tensor.numel() else 0.0)
+        recorded[name] = value, tensor.reshape(-1, tensor.shape[-1]).numpy()[rows]
+
+    def hook(path: str) -> RemovableHandle:
+        def record_tap(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            tensor = output[0] if isinstance(output, tuple) else output
+            record(path, tensor)
+            tapped[path] = weakref.ref(tensor)
+
+        return part.module.get_submodule(path).register_forward_hook(record_tap)
+
+    hooks = [hook(path) for path in part.spec.taps]
+    try:
+        outputs = _call(part, inputs)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    for name, output in outputs.items():
+        same = next((path for path, tap in tapped.items() if tap() is output), None)
+        if same is None:
+            record(name, output)
+        else:  # the graph may know this value by the output's name alone
+            value, rows = recorded[same]
+            recorded[same] = replace(value, binding=name), rows
+    return {name: output.numpy() for name, output in outputs.items()}, recorded
+
+
+def _call(part: Part, inputs: Mapping[str, NDArray]) -> dict[str, Tensor]:
+    with torch.inference_mode():
+        arguments = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in part.spec.inputs]
+        outputs = part.module(*arguments)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {tensor.name: output for tensor, output in zip(part.spec.outputs, outputs, strict=True)}

@@ -1,0 +1,44 @@
+"""A manifest of a bundle with one graph and no files yet."""
+
+from stts_runtime.manifest import (
+    SCHEMA_VERSION,
+    DecoderShape,
+    EngineSettings,
+    FrameSampling,
+    GraphEntry,
+    Grid,
+    Limits,
+    Manifest,
+    Prompt,
+    Pruning,
+    Tokens,
+)
+from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+
+
+TOY_SPEC = GraphSpec(
+    name="decoder",
+    inputs=(TensorSpec("token_ids", "int64", (1, "S")),),
+    outputs=(TensorSpec("logits", "float32", (1, 16)),),
+    dims=(Dim("S", 1, 8, 64), Dim("P", 0, 8, 64)),
+)
+
+TOY_MANIFEST = Manifest(
+    schema_version=SCHEMA_VERSION,
+    name="toy",
+    created_by="stts-export 0.1.0",
+    target="cpu",
+    grid=Grid(image_size=378, patch_size=14, pool=3),
+    pruning=Pruning(fraction=0.5, scorer="cosine", soft_bias=False, packing="ffd"),
+    tokens=Tokens(bos=0, stop=(1, 2), image_patch=3, frame_start=4, frame_end=5),
+    prompt=Prompt(system="", user="<|user|>\u00e9 {content}\n", assistant="<|assistant|>", turn_end="\n"),
+    frame_sampling=FrameSampling(method="uniform", max_frames=64, max_fps=2.0),
+    decoder=DecoderShape(layers=2, kv_heads=2, head_dim=8, vocabulary=16, width=32),
+    limits=Limits(max_frames=64, max_tokens=4096, chunk_frames=8),
+    engine=EngineSettings(backend="onnxruntime", precision="float32", prepack=True),
+    graphs={"decoder": GraphEntry("decoder.onnx", TOY_SPEC)},
+    tokenizer="tokenizer.json",
+    model={"tower": {"taps": [11, 8], "epsilon": 1e-6}},
+    notes=("a note",),
+    files=(),
+)

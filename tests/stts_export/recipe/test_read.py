@@ -1,0 +1,118 @@
+import re
+from pathlib import Path
+
+import pytest
+from reference.toy_recipe import TOY_RECIPE, write_recipe
+
+from stts_export.checkpoint.smollm2 import MARKERS
+from stts_export.errors import RecipeError
+from stts_export.recipe.find import recipe_names
+from stts_export.recipe.read import read_model_recipe
+
+
+def read_changed(folder: Path, old: str, new: str) -> None:
+    assert old in TOY_RECIPE
+    read_model_recipe(write_recipe(folder, TOY_RECIPE.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("name", recipe_names("models"))
+def test_every_shipped_recipe_is_read_and_named_after_its_file(name: str) -> None:
+    recipe = read_model_recipe(name)
+    assert recipe.config.name == name
+    assert (recipe.assembly is not None) == (recipe.source == "micro")
+    assert (recipe.prune_fraction > 0) == (recipe.config.scorer.kind != "none")
+
+
+@pytest.mark.parametrize("name", recipe_names("models"))
+def test_markers_lie_behind_the_vocabulary_in_molmo2s_order(name: str) -> None:
+    config = read_model_recipe(name).config
+    ids = {marker: config.decoder.vocabulary + i for i, marker in enumerate(MARKERS)}
+    tokens = config.tokens
+    assert tokens.image_patch == ids["<im_patch>"]
+    assert (tokens.frame_start, tokens.frame_end) == (ids["<frame_start>"], ids["<frame_end>"])
+
+
+def test_the_toy_recipe_becomes_frozen_records_with_defaults_and_whole_numbers_as_floats(tmp_path: Path) -> None:
+    config = read_model_recipe(write_recipe(tmp_path)).config
+    assert config.tower.taps == (5, 4)
+    assert config.tower.epsilon == 1e-6
+    assert config.decoder.yarn is None
+    assert isinstance(config.frame_sampling.max_fps, float)
+    assert config.grid.groups == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("kv_heads = 2", "kv_head = 2", "unknown key decoder.kv_head. Did you mean decoder.kv_heads?"),
+        ("prune_fraction = 0.5", "prune = 0.5", "unknown key prune. Did you mean prune_fraction?"),
+        ("[tower]", "[towers]", "unknown key towers. Did you mean tower?"),
+        ("width = 8\n", "", "key tower.width is missing; wanted a whole number"),
+        ('license = "Apache-2.0"', "", "key license is missing; wanted a text"),
+        ("heads = 2", 'heads = "two"', "key tower.heads is 'two'; wanted a whole number"),
+        ("heads = 2", "heads = true", "key tower.heads is True; wanted a whole number"),
+        ("heads = 2", "heads = 2.0", "key tower.heads is 2.0; wanted a whole number"),
+        ("taps = [5, 4]", "taps = 5", "key tower.taps is 5; wanted a list, each item a whole number"),
+        ("taps = [5, 4]", "taps = [5, 4.5]", "key tower.taps[1] is 4.5; wanted a whole number"),
+        ("soft_bias = true", "soft_bias = 1", "key scorer.soft_bias is 1; wanted true or false"),
+        ("stop = [1]", "stop = [1", "not valid TOML"),
+        ('source = "checkpoint"', 'source = "hub"', "source is 'hub'; wanted one of checkpoint, micro"),
+        ('source = "checkpoint"', 'source = "micro"', "table assembly is missing with source = 'micro'"),
+    ],
+)
+def test_what_the_records_do_not_say_is_refused_with_key_and_wish(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)) as caught:
+        read_changed(tmp_path, old, new)
+    assert str(tmp_path / "toy.toml") in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("image_size = 84", "image_size = 80", "grid.image_size is 80; wanted a multiple of patch_size * pool"),
+        ("pool = 3", "pool = 0", "grid.pool is 0; wanted a number above 0"),
+        ("width = 8", "width = -8", "tower.width is -8; wanted a number above 0"),
+        ("heads = 2", "heads = 3", "tower.heads is 3; wanted a divisor of tower.width = 8"),
+        ("taps = [5, 4]", "taps = [6, 4]", "tower.taps is (6, 4); wanted blocks from 3"),
+        ("taps = [5, 4]", "taps = [5, 2]", "tower.taps is (5, 2); wanted blocks from 3 (behind the prune"),
+        ("taps = [5, 4]", "taps = []", "tower.taps is (); wanted at least one block"),
+        ("score_after = 1", "score_after = 4", "tower.score_after is 4; wanted 0 up to 3"),
+        ('kind = "learned"', 'kind = "trained"', "scorer.kind is 'trained'; wanted one of learned, cosine"),
+        ('kind = "learned"', 'kind = "none"', "scorer.soft_bias is True; wanted false where there is no scorer"),
+        ('kind = "learned"\nsoft_bias = true', 'kind = "none"\nsoft_bias = false', "prune_fraction is 0.5 but scorer"),
+        ("prune_fraction = 0.5", "prune_fraction = 1.0", "prune_fraction is 1.0; wanted a number from 0 up to"),
+        ("prune_fraction = 0.5", "prune_fraction = -0.1", "prune_fraction is -0.1; wanted a number from 0 up to"),
+        ("prune_fraction = 0.5", "prune_fraction = nan", "prune_fraction is nan; wanted a number from 0 up to"),
+        ("kv_heads = 2", "kv_heads = 3", "decoder.kv_heads is 3; wanted a divisor of decoder.heads = 4"),
+        ("head_dim = 8", "head_dim = 7", "decoder.head_dim is 7; wanted an even number"),
+        ("vocabulary = 40", "vocabulary = 0", "decoder.vocabulary is 0; wanted a number above 0"),
+        ("extra_vocabulary = 10", "extra_vocabulary = -1", "decoder.extra_vocabulary is -1; wanted 0 or more"),
+        ('query_key_norm = "head"', 'query_key_norm = "qwen3"', "wanted one of none, head, full"),
+        ('block_norm = "pre"', 'block_norm = "both"', "decoder.block_norm is 'both'; wanted one of pre, post"),
+        ("rope_theta = 1e6", "rope_theta = 0", "decoder.rope_theta is 0.0; wanted a number above 0"),
+        (
+            "rope_theta = 1e6",
+            "rope_theta = 1e6\nyarn = { factor = 8, original_max_positions = 64, layers = [2] }",
+            "decoder.yarn.layers is (2,); wanted layers from 0 to 1",
+        ),
+        (
+            "rope_theta = 1e6",
+            "rope_theta = 1e6\nyarn = { factor = 0.5, original_max_positions = 64 }",
+            "decoder.yarn.factor is 0.5; wanted 1 or more",
+        ),
+        ("image_patch = 42", "image_patch = 50", "tokens.image_patch is 50; wanted an id from 0 to 49"),
+        ("frame_end = 48", "frame_end = 47", "wanted three different ids"),
+        ("stop = [1]", "stop = []", "tokens.stop is (); wanted at least one id"),
+        ("stop = [1]", "stop = [40]", "tokens.stop is (40,); wanted at least one id, each from 0 to 39"),
+        ("bos = 0", "bos = -1", "tokens.bos is -1; wanted an id from 0 to 49"),
+        ("{content}", "", "wanted a text with {content} in it once"),
+        ('method = "uniform"', 'method = "random"', "frame_sampling.method is 'random'; wanted one of uniform"),
+        ("max_frames = 8", "max_frames = 0", "frame_sampling.max_frames is 0; wanted a number above 0"),
+    ],
+)
+def test_impossible_values_are_refused_with_key_value_and_wish(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        read_changed(tmp_path, old, new)
