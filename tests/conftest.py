@@ -1,12 +1,24 @@
 """Settings every test shares."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import reference.torchvision_shim  # noqa: E402, F401  before anything imports transformers
-import torch  # noqa: E402
+import reference.torchvision_shim  # noqa: F401  before anything imports transformers
+import torch
 
 
 torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Where the toy bundle of a kind (`ffd`, `ragged`, `dense`) lies; not to be changed, other tests read it too."""
+    from reference.toy_bundle import toy_bundles  # torch's exporter, which most tests do without
+
+    return toy_bundles(tmp_path_factory.mktemp("toy"))

@@ -85,13 +85,16 @@ def write_manifest(staging: Path, manifest: Manifest, progress: Progress | None 
 
     Args:
         staging: a filled directory.
-        manifest: what to write; its `files` are replaced.
+        manifest: what to write. Entries of its `files` are taken as they are, for files that have not changed since;
+            all others are read.
         progress: called with the bytes hashed so far and in all.
 
     Raises:
         BundleError: a graph or the tokenizer that the manifest names is not there.
     """
-    sizes = {name: (staging / name).stat().st_size for name in files_below(staging)}
+    known = {entry.path: entry for entry in manifest.files}
+    names = files_below(staging)
+    sizes = {name: (staging / name).stat().st_size for name in names if name not in known}
     done = 0
 
     def count(size: int) -> None:
@@ -100,7 +103,8 @@ def write_manifest(staging: Path, manifest: Manifest, progress: Progress | None 
         if progress is not None:
             progress(done, sum(sizes.values()))
 
-    entries = tuple(FileEntry(name, size, sha256_of_file(staging / name, count)) for name, size in sizes.items())
+    read = {name: FileEntry(name, size, sha256_of_file(staging / name, count)) for name, size in sizes.items()}
+    entries = tuple(known.get(name) or read[name] for name in names)
     manifest = dataclasses.replace(manifest, files=entries)
     (staging / MANIFEST).write_bytes(manifest_bytes(manifest))
     return open_bundle(staging).manifest  # what is written must pass the reader's own checks

@@ -18,7 +18,7 @@ from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
 
 _REQUIRED = object()
 _PROMPT = Prompt(
-    system="",
+    system="{video}",  # Molmo2 puts the video before the first role header
     user="<|im_start|>user\n{content}<|im_end|>\n",
     assistant="<|im_start|>assistant\n",
     turn_end="<|im_end|>\n",

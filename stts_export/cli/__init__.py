@@ -1,0 +1,21 @@
+"""The command `stts-export`: parse, call, print; one file a command, no logic."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from stts_export.cli import build, conformance, inspect, verify
+from stts_runtime.cli import guarded
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 fine, 1 a failed check, 2 wrong use."""
+    parser = argparse.ArgumentParser(
+        prog="stts-export",
+        description="Turn a video vision-language model with STTS token pruning into a verified bundle for a device.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (build, verify, inspect, conformance):
+        command.add(commands)
+    return guarded(parser, arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
@@ -39,10 +41,16 @@ def lower(model: ir.Model) -> ir.Model:
         RemoveUnusedOpsetsPass(),
         StripTrace(),
     )
+    # It warns once for each weight, which has no data here on purpose.
+    deduplication = logging.getLogger(DeduplicateInitializersPass.__module__)
+    level = deduplication.level
+    deduplication.setLevel(logging.ERROR)
     try:
         return passes(model).model
     except ir.passes.PassError as error:
         raise ExportError(f"graph {model.graph.name!r} cannot be lowered: {error}: {error.__cause__}") from error
+    finally:
+        deduplication.setLevel(level)
 
 
 class FoldConstants(ir.passes.InPlacePass):

@@ -1,6 +1,6 @@
 """Checkpoint and recipe to bundle: the stages in order.
 
-    resolve -> trace -> write -> record -> manifest -> verify -> publish
+    resolve -> trace, lower and write each part -> record the torch model -> manifest -> verify -> publish
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from stts_export.bundle.weights import WeightWriter
+from stts_export.bundle.weights import WeightSlot, WeightWriter
 from stts_export.bundle.write import write_manifest, writing_bundle
 from stts_export.graph import capture, lower, write_graph
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
 from stts_export.pipeline.request import BuildRequest, Report, ResolvedBuild, resolve
+from stts_export.verify.ladder import verify_bundle
+from stts_export.verify.record import record_reference
+from stts_export.verify.reference import write_reference
+from stts_export.verify.report import check_report, write_report
 from stts_runtime.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
 
 
@@ -37,8 +41,19 @@ def build(request: BuildRequest, report: Report) -> Path:
         graphs = write_graphs(resolved, staging, report)
         if resolved.tokenizer is not None:
             shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")
-        manifest = manifest_of(resolved, graphs)
-        write_manifest(staging, manifest, lambda done, total: report("digest", done / max(1, total)))
+        if request.verify:
+            reference = record_reference(
+                resolved.config, resolved.checkpoint, resolved.limits, resolved.pruning, resolved.tokenizer, report
+            )
+            write_reference(staging, reference)
+        manifest = write_manifest(
+            staging, manifest_of(resolved, graphs), lambda done, total: report("digest", done / max(1, total))
+        )
+        if request.verify:
+            verification = verify_bundle(staging, reference, report)
+            check_report(verification)
+            write_report(staging, verification)
+            write_manifest(staging, manifest)
     return request.output
 
 
@@ -50,7 +65,7 @@ def write_graphs(resolved: ResolvedBuild, staging: Path, report: Report) -> dict
     graphs = {}
     with WeightWriter(staging) as weights:
 
-        def store(name: str, transform: str):
+        def store(name: str, transform: str) -> WeightSlot:
             slot = weights.add(name, transform, tensors[name])
             report("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
             return slot

@@ -169,14 +169,6 @@ def model_from_case(case: Case) -> tuple[VisionModel, dict[str, str]]:
     return model, {name: ours for ours, name in theirs.items()}
 
 
-def patches_from_frames(frames: NDArray[np.uint8], grid: Grid) -> Tensor:
-    """Return float32 patches [T, N, patch * patch * 3] in [-1, 1] of uint8 frames [T, H, W, 3], both row by row."""
-    side, patch = grid.patches_per_side, grid.patch_size
-    pixels = torch.from_numpy(frames).float() / 127.5 - 1
-    tiles = pixels.unflatten(2, (side, patch)).unflatten(1, (side, patch)).transpose(2, 3)
-    return tiles.flatten(3).flatten(1, 2)
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from stts_export.errors import VerificationError
 from stts_export.models.vision import VisionResult, run_vision
-from stts_export.verify.case import Case, case_folders, model_from_case, patches_from_frames, read_case
+from stts_export.verify.case import Case, case_folders, model_from_case, read_case
+from stts_export.verify.tolerances import GRADIENT_TOLERANCE, VALUE_TOLERANCE
 from stts_runtime.errors import SttsError
+from stts_runtime.frames import patches_from_frames
 from stts_runtime.manifest import Grid
 from stts_runtime.plan import EMPTY, FfdPlan, keep_patches
 
 
-VALUE_TOLERANCE = 5e-5
-GRADIENT_TOLERANCE = 2e-4
 HIDDEN_STRIDE = 7
 """Recorded block outputs hold patches 0, 7, 14, ..."""
 
@@ -100,7 +100,7 @@ def run_case(folder: Path) -> CaseResult:
     wanted = [parameters[ours[weight]].requires_grad_() for weight in gradients.values()]
     result = run_vision(
         model,
-        patches_from_frames(case.frames, case.grid),
+        torch.from_numpy(patches_from_frames(case.frames, case.grid)),
         case.videos,
         case.prune_fraction,
         keep_hidden=hidden,

@@ -28,7 +28,7 @@ def widest_gap(scores: NDArray[np.float32], prune_fraction: float) -> tuple[floa
     wanted = budget(groups, frames, prune_fraction)
     ranked = np.sort(scores[1:].reshape(-1))  # the first frame always stays
     reach = int(wanted * _REACH)
-    counts = np.arange(max(1, wanted - reach), min(wanted + reach, len(ranked) - 1) + 1)
+    counts = np.arange(max(1, wanted - reach), min(max(1, wanted + reach), len(ranked) - 1) + 1)
     if len(counts) == 0:
         return prune_fraction, None
     gaps = ranked[counts] - ranked[counts - 1]

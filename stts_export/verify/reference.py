@@ -176,7 +176,7 @@ def read_reference(folder: Path) -> Reference:
     if not path.is_file():
         raise VerificationError(
             f"{folder.name} holds no {REFERENCE}, since it was built with --no-verify: to verify it, name the weights "
-            "it was built from (--checkpoint DIRECTORY, or --random-weights SEED), or build it without --no-verify"
+            "it was built from (--checkpoint DIRECTORY), or build it again without --no-verify"
         )
     try:
         with safe_open(path, "numpy") as file:

@@ -206,7 +206,7 @@ def _run_table(rungs: tuple[Rung, ...], title: str) -> Table:
 
 
 def _table(title: str, first: str) -> Table:
-    table = Table(title=title or None, title_justify="left")
+    table = Table(title=Text(title) if title else None, title_justify="left")
     table.add_column(first, overflow="fold")
     for name in ("cosine", "max error", "p99 error", "relative", "overlap"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from stts_runtime.errors import UsageError
 
 
-VALUE = 5e-5
+VALUE_TOLERANCE = 5e-5
 """Our torch models against the tensors their authors recorded, both float32."""
 
-GRADIENT = 2e-4
+GRADIENT_TOLERANCE = 2e-4
 """The same for gradients, which sum over more terms."""
 
 

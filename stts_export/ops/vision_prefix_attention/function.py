@@ -29,6 +29,7 @@ def VisionPrefixAttention(query: FLOAT, key: FLOAT, value: FLOAT, positions: INT
     logits = op.MatMul(op.Mul(folded, scale), op.Transpose(key, perm=[0, 1, 3, 2]))
     by_head = op.Reshape(logits, op.Concat(kv_heads, rest, new, total, axis=0))
     masked = op.CastLike(op.Constant(value_float=MASKED), query)
-    weights = op.Softmax(op.Where(allowed, by_head, masked), axis=-1)
+    bias = op.Where(allowed, op.CastLike(op.Constant(value_float=0.0), query), masked)
+    weights = op.Softmax(op.Add(by_head, bias), axis=-1)
     mixed = op.MatMul(op.Reshape(weights, op.Concat(one, kv_heads, rest, total, axis=0)), value)
     return op.Reshape(mixed, op.Shape(query))

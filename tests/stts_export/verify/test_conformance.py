@@ -11,7 +11,7 @@ from stts_export.checkpoint.layouts import vision_names
 from stts_export.models.model import VisionModel
 from stts_export.models.vision import run_vision
 from stts_export.recipe.config import ScorerConfig, TowerConfig
-from stts_export.verify.case import FILES, case_folders, patches_from_frames
+from stts_export.verify.case import FILES, case_folders
 from stts_export.verify.conformance import (
     GRADIENT_TOLERANCE,
     VALUE_TOLERANCE,
@@ -19,6 +19,7 @@ from stts_export.verify.conformance import (
     run_cases,
 )
 from stts_runtime.errors import SttsError, UsageError
+from stts_runtime.frames import patches_from_frames
 from stts_runtime.manifest import Grid
 
 
@@ -34,7 +35,9 @@ def write_case(folder, videos=(3, 2), prune_fraction=0.5):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     frames = np.random.default_rng(0).integers(0, 256, (sum(videos), 126, 126, 3), dtype=np.uint8)
-    result = run_vision(model, patches_from_frames(frames, GRID), videos, prune_fraction, keep_hidden=(3, 4, 5, 6, 7))
+    result = run_vision(
+        model, torch.from_numpy(patches_from_frames(frames, GRID)), videos, prune_fraction, keep_hidden=(3, 4, 5, 6, 7)
+    )
     plan = result.plan
     probe = torch.randn(result.features.shape)
     kept = torch.zeros(sum(videos) * GRID.patches, dtype=torch.uint8)

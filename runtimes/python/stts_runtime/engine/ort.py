@@ -34,9 +34,7 @@ class OnnxruntimeEngine:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads if threads is not None else int(os.environ.get("STTS_THREADS", "0"))
-        # The arena never gives memory back, and shapes change with every clip: working memory would only grow.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
+        options.enable_mem_pattern = False  # it plans memory for one shape, and shapes change with every clip
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:

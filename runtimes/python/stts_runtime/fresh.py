@@ -1,0 +1,168 @@
+"""What can only be measured in a process that has done nothing else: import, opening a bundle, memory.
+
+An engine keeps the memory it once had, so a second run in one process seems to need none.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from stts_runtime.bundle import open_bundle
+from stts_runtime.errors import EngineError, ProfileError, UsageError
+from stts_runtime.peak_memory import MIB, PeakProfile, can_reset_peak
+from stts_runtime.profile import Profile
+from stts_runtime.session import load
+from stts_runtime.trial import answer_once, read_clip
+from stts_runtime.vision import score_frames
+
+
+_CALL = (
+    "import json, sys; from stts_runtime import fresh; call = json.loads(sys.argv[1]); "
+    "json.dump(getattr(fresh, call['function'])(**call['arguments']), sys.stdout)"
+)
+_IMPORT = "import time; start = time.perf_counter(); import stts_runtime.session; print(time.perf_counter() - start)"
+
+
+@dataclass(frozen=True)
+class Startup:
+    """Medians over fresh processes, in seconds.
+
+    Attributes:
+        import_seconds: to import `stts_runtime` with all it needs to load a bundle.
+        open_seconds: to load a bundle and open the engines that its default prune fraction needs.
+    """
+
+    import_seconds: float
+    open_seconds: float
+
+
+@dataclass(frozen=True)
+class PassMemory:
+    """Memory of one question in a fresh process, in MiB, above what was there once the engines were open.
+
+    Attributes:
+        peak: at most.
+        stages: at most by stage, above what was there when the stage began, results it was first to write included.
+    """
+
+    peak: float
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ScoreMemory:
+    """Working memory of vision_score: its peak less its input and output arrays, each clip in a fresh process.
+
+    Attributes:
+        frames: T of each clip.
+        working_mib: of each clip; None where the system keeps no peak that can be set back (only Linux does).
+        ratio: last by first; None likewise.
+    """
+
+    frames: tuple[int, ...]
+    working_mib: tuple[float | None, ...]
+    ratio: float | None
+
+
+def startup(bundle: str | Path, repeats: int = 5) -> Startup:
+    """Return how long import and opening take.
+
+    Raises:
+        SttsError: the bundle cannot be opened.
+    """
+    with load(bundle) as session:  # what is wrong with the bundle is said here, by its own message
+        session.open()
+    imports = [float(_run([sys.executable, "-c", _IMPORT], "import")) for _ in range(repeats)]
+    opens = [_fresh("open_seconds", bundle=str(bundle)) for _ in range(repeats)]
+    return Startup(median(imports), median(opens))
+
+
+def vision_score_memory(bundle: str | Path, frames: tuple[int, ...] = (32, 256)) -> ScoreMemory:
+    """Return the working memory of vision_score for clips of noise of these lengths.
+
+    Raises:
+        UsageError: the bundle is dense.
+        ProfileError: it was built for fewer frames.
+    """
+    manifest = open_bundle(bundle).manifest
+    if manifest.pruning.scorer == "none":
+        raise UsageError(f"{bundle} was built dense: it has no vision_score to measure")
+    if max(frames) > manifest.limits.max_frames:
+        raise ProfileError(
+            f"{bundle} was built for at most {manifest.limits.max_frames} frames, {max(frames)} were to be scored: build "
+            "again with a larger --max-frames"
+        )
+    found = tuple(_mib(_fresh("score_working_bytes", bundle=str(bundle), frames=count)) for count in frames)
+    first, last = found[0], found[-1]
+    return ScoreMemory(frames, found, last / first if first and last is not None else None)
+
+
+def pass_memory(
+    bundle: str | Path, video: str | Path, frames: int, prune: float, answer_tokens: int
+) -> PassMemory | None:
+    """Return the memory of one question; None where the system keeps no peak that can be set back."""
+    arguments = {"video": str(video), "frames": frames, "prune": prune, "answer_tokens": answer_tokens}
+    found = _fresh("pass_bytes", bundle=str(bundle), **arguments)
+    if found is None:
+        return None
+    return PassMemory(found["peak"] / MIB, {stage: size / MIB for stage, size in found["stages"].items()})
+
+
+def open_seconds(bundle: str) -> float:
+    """Return the seconds from a bundle's path to open engines; once in a process."""
+    start = time.perf_counter()
+    with load(bundle) as session:
+        session.open()
+        return time.perf_counter() - start
+
+
+def score_working_bytes(bundle: str, frames: int) -> int | None:
+    """Return the peak of scoring a clip of noise, less its arrays; once in a process."""
+    if not can_reset_peak():
+        return None
+    with load(bundle) as session:
+        engine, size = session.engine("vision_score"), session.manifest.grid.image_size
+        clip = np.random.default_rng(0).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
+        memory = PeakProfile()  # the input is there already, the outputs are not yet
+        hidden, scores = score_frames(engine, clip, session.manifest, Profile())
+        return memory.peak_bytes - hidden.nbytes - scores.nbytes
+
+
+def pass_bytes(bundle: str, video: str, frames: int, prune: float, answer_tokens: int) -> dict[str, Any] | None:
+    """Return peak and stages of one question, see `PassMemory`; once in a process."""
+    if not can_reset_peak():
+        return None
+    with load(bundle) as session:
+        session.open(prune)
+        memory = PeakProfile()
+        with memory.stage("decode"):
+            clip = read_clip(session, video, frames)
+        answer_once(session, clip, prune, answer_tokens, memory)
+        return {"peak": memory.peak_bytes, "stages": memory.working_bytes}
+
+
+def _fresh(function: str, **arguments: object) -> Any:
+    """Return what a function of this module returns in a process of its own."""
+    call = json.dumps({"function": function, "arguments": arguments})
+    return json.loads(_run([sys.executable, "-c", _CALL, call], function))
+
+
+def _run(command: list[str], what: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise EngineError(f"measuring {what} in a process of its own failed: {last}")
+    return done.stdout
+
+
+def _mib(size: int | None) -> float | None:
+    return None if size is None else size / MIB

@@ -1,0 +1,100 @@
+"""One made-up question about a real clip: what is timed and weighed.
+
+The prompt is laid out like a real one but needs no tokenizer, so that bundles of random weights can be timed too, and
+dense and pruned prompts differ in nothing but the groups the model sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stts_runtime.errors import ProfileError
+from stts_runtime.generation import Decoding
+from stts_runtime.manifest import Manifest, Tokens
+from stts_runtime.profile import Profile
+from stts_runtime.prompt import TokenizedTurn
+from stts_runtime.session import Session
+from stts_runtime.video import Clip
+
+
+TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
+QUESTION_TOKENS = 48  # system text, roles and a short question
+
+
+def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
+    """Return a prompt with a timestamp, markers and placeholders for each frame, and a question; text ids are arbitrary.
+
+    Args:
+        tokens: ids with a meaning.
+        vocabulary: text ids lie below.
+        kept_per_frame: [T] groups kept in each frame.
+    """
+    markers = (tokens.image_patch, tokens.frame_start, tokens.frame_end)
+    text = np.setdiff1d(np.arange(vocabulary), (tokens.bos, *tokens.stop, *markers))
+
+    def words(count: int, start: int) -> list[int]:
+        return text[(7 * np.arange(start, start + count)) % len(text)].tolist()
+
+    ids = [tokens.bos]
+    for kept in kept_per_frame:
+        ids += [*words(TIMESTAMP_TOKENS, len(ids)), tokens.frame_start, *[tokens.image_patch] * int(kept)]
+        ids.append(tokens.frame_end)
+    token_ids = np.array(ids + words(QUESTION_TOKENS, len(ids)), np.int64)
+    return TokenizedTurn(token_ids, np.isin(token_ids, markers))
+
+
+def check_room(manifest: Manifest, frames: int, answer_tokens: int) -> None:
+    """Raise ProfileError unless the bundle serves a dense question about that many frames."""
+    limits, groups = manifest.limits, manifest.grid.groups
+    if not 1 <= frames <= limits.max_frames:
+        raise ProfileError(
+            f"{frames} frames were asked for; {manifest.name} was built for 1 to {limits.max_frames}: time fewer, or "
+            "build again with a larger --max-frames"
+        )
+    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, [groups] * frames)
+    needed = len(turn.token_ids) + answer_tokens
+    if needed > limits.max_tokens:
+        raise ProfileError(
+            f"{frames} frames need {needed} tokens without pruning; {manifest.name} was built for {limits.max_tokens}: "
+            "time fewer frames, or build again with a larger --max-tokens"
+        )
+
+
+def answer_once(
+    session: Session, clip: Clip, prune: float | None, answer_tokens: int, profile: Profile
+) -> tuple[int, ...]:
+    """Look at the clip, read the prompt, and return the likeliest tokens; stop tokens are not heeded.
+
+    Args:
+        session: the bundle.
+        clip: what to look at.
+        prune: share of groups to drop; 0 runs dense; None takes the bundle's.
+        answer_tokens: decode steps, after the token that prefill itself yields.
+        profile: gets times and counts; `decoding` is the time of all steps.
+    """
+    manifest = session.manifest
+    vision = session.vision(clip, prune, profile)
+    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, vision.keep.sum(axis=1).tolist())
+    decoding = Decoding(session.engine("decoder"), manifest)
+    with profile.stage("prefill"):
+        logits = decoding.read(turn.token_ids, turn.vision_flags, vision.features)
+    answer = [int(logits.argmax())]
+    for _ in range(answer_tokens):
+        with profile.stage("decoding"):
+            logits = decoding.read(np.array(answer[-1:]), np.zeros(1, bool))
+        answer.append(int(logits.argmax()))
+    profile.tokens.update(prompt_tokens=len(turn.token_ids), answer_tokens=answer_tokens)
+    return tuple(answer)
+
+
+def read_clip(session: Session, video: str | Path, frames: int) -> Clip:
+    """Return exactly `frames` frames of a video file, evenly spread, even if that is denser than the model's sampling.
+
+    Raises:
+        VideoError: the file cannot be read as video.
+        UsageError: it has fewer frames.
+    """
+    return session.read(Path(video), frames=frames)

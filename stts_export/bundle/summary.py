@@ -1,0 +1,66 @@
+"""What a bundle holds, in a few lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stts_runtime.bundle import open_bundle
+from stts_runtime.manifest import Manifest
+from stts_runtime.spec import GraphSpec
+
+
+def bundle_summary(path: Path) -> dict[str, object]:
+    """Return what a reader wants to know first, as JSON-able data.
+
+    Raises:
+        BundleError: the bundle cannot be opened.
+    """
+    manifest = open_bundle(path).manifest
+    pruning = manifest.pruning
+    return {
+        "bundle": str(path),
+        "model": manifest.name,
+        "target": manifest.target,
+        "engine": f"{manifest.engine.backend}, {manifest.engine.precision}, weights "
+        + ("repacked at load time" if manifest.engine.prepack else "memory-mapped"),
+        "pruning": pruning_line(manifest),
+        "default_prune_fraction": pruning.fraction,
+        "limits": f"{manifest.limits.max_frames} frames, {manifest.limits.max_tokens} tokens a conversation",
+        "size_mib": round(sum(entry.size for entry in manifest.files) / 2**20, 1),
+        "graphs": {name: graph_line(entry.spec) for name, entry in manifest.graphs.items()},
+        "created_by": manifest.created_by,
+        "notes": list(manifest.notes),
+    }
+
+
+def pruning_line(manifest: Manifest) -> str:
+    """Return how the bundle prunes, in a few words."""
+    pruning = manifest.pruning
+    if pruning.scorer == "none":
+        return "dense, cannot prune"
+    bias = "with" if pruning.soft_bias else "without"
+    return f"{pruning.fraction:.0%} by default, {pruning.scorer} scorer {bias} soft bias, packed {pruning.packing}"
+
+
+def graph_line(spec: GraphSpec) -> str:
+    """Return a graph's inputs and outputs, those of the cache left out."""
+
+    def names(tensors: tuple) -> str:
+        plain = [tensor for tensor in tensors if not tensor.name.startswith(("past_key", "past_value", "present_"))]
+        return ", ".join(f"{tensor.name} [{', '.join(map(str, tensor.shape))}]" for tensor in plain)
+
+    return f"{names(spec.inputs)} -> {names(spec.outputs)}"
+
+
+def summary_lines(summary: dict[str, object]) -> list[str]:
+    """Return the summary as lines for a terminal."""
+    lines = []
+    for key, value in summary.items():
+        label = key.replace("_", " ")
+        if isinstance(value, dict):
+            lines += [f"{label}:", *(f"  {name}: {text}" for name, text in value.items())]
+        elif isinstance(value, list):
+            lines += [f"{label}:", *(f"  - {text}" for text in value)] if value else []
+        else:
+            lines.append(f"{label}: {value}")
+    return lines

@@ -1,0 +1,70 @@
+"""`stts-export build`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from stts_export.cli.progress import progress_bars
+from stts_export.recipe.find import recipe_names
+from stts_runtime.cli import add_command
+
+
+EXAMPLES = """examples:
+  stts-export build --model micro -o micro.stts
+  stts-export build --model molmo2-4b-lite-50 --checkpoint ~/Molmo2-4B-Lite-50 -o lite.stts
+  stts-export build --model ~/Molmo2-4B --prune 0 -o dense.stts
+  stts-export build --model molmo2-4b --random-weights --scorer cosine --no-verify -o speed.stts
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(commands, "build", run, "Turn a checkpoint into a verified bundle.", EXAMPLES)
+    parser.add_argument(
+        "--model",
+        required=True,
+        help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, or a checkpoint directory",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the bundle to write, NAME.stts")
+    parser.add_argument("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
+    parser.add_argument(
+        "--random-weights", type=int, nargs="?", const=0, metavar="SEED", help="generate weights, to measure speed alone"
+    )
+    parser.add_argument("--target", default="cpu", help="what to build for (default: %(default)s)")
+    parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)")
+    parser.add_argument("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
+    parser.add_argument("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd on cpu)")
+    parser.add_argument("--max-frames", type=int, default=256, help="most frames of a clip (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
+    parser.add_argument("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
+    parser.add_argument("--no-verify", action="store_true", help="skip the comparison with the torch model")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there already")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build the bundle and say what it is."""
+    from stts_export.bundle.summary import bundle_summary, summary_lines
+    from stts_export.pipeline import BuildRequest, build
+
+    request = BuildRequest(
+        model=arguments.model,
+        output=arguments.output,
+        target=arguments.target,
+        checkpoint=arguments.checkpoint,
+        random_weights=arguments.random_weights,
+        prune=arguments.prune,
+        scorer=arguments.scorer,
+        packing=arguments.packing,
+        max_frames=arguments.max_frames,
+        max_tokens=arguments.max_tokens,
+        chunk_frames=arguments.chunk_frames,
+        verify=not arguments.no_verify,
+        overwrite=arguments.overwrite,
+    )
+    with progress_bars() as report:
+        path = build(request, report)
+    summary = bundle_summary(path)
+    print(json.dumps(summary, indent=2) if arguments.json else "\n".join(summary_lines(summary)))
+    return 0

@@ -1,0 +1,49 @@
+"""`stts-export verify`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stts_export.cli.progress import progress_bars
+from stts_runtime.cli import add_command
+
+
+EXAMPLES = """examples:
+  stts-export verify micro.stts
+  stts-export verify speed.stts --checkpoint ~/Molmo2-4B
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    summary = "Compare a bundle, layer by layer and to its answers, with the torch model it was made from."
+    parser = add_command(commands, "verify", run, summary, EXAMPLES)
+    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
+    parser.add_argument("--checkpoint", type=Path, help="compute the reference anew, for a bundle built with --no-verify")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Climb the ladder and print the report."""
+    from rich.console import Console
+
+    from stts_export.checkpoint.open import open_checkpoint
+    from stts_export.verify.ladder import reference_of_checkpoint, verify
+    from stts_export.verify.reference import read_reference
+    from stts_export.verify.report import render_report, report_json
+    from stts_runtime.bundle import open_bundle
+
+    bundle = open_bundle(arguments.bundle)
+    with progress_bars() as report:
+        if arguments.checkpoint is None:
+            reference = read_reference(bundle.path)
+        else:
+            reference = reference_of_checkpoint(
+                bundle, lambda config: open_checkpoint(arguments.checkpoint, config), report
+            )
+        result = verify(bundle, reference, report)
+    if arguments.json:
+        print(report_json(result), end="")
+    else:
+        Console().print(render_report(result))
+    return 0 if result.ok else 1

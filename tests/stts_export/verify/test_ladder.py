@@ -1,0 +1,258 @@
+"""A toy bundle, exported once, against its model: whole, and with one thing wrong at a time."""
+
+import shutil
+from dataclasses import asdict, replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from reference.molmo2 import model_config
+from reference.processor import MOLMO2_PROMPT, special_tokens, trained_tokenizer
+from reference.toy_manifest import TOY_MANIFEST
+
+from stts_export.bundle.weights import WeightWriter
+from stts_export.bundle.write import write_manifest
+from stts_export.checkpoint.seeded import random_checkpoint
+from stts_export.errors import VerificationError
+from stts_export.graph import capture, lower, write_graph
+from stts_export.graph.capture import weightless_model
+from stts_export.parts import parts_of
+from stts_export.recipe.config import ScorerConfig
+from stts_export.verify.ladder import reference_of_checkpoint, verify, verify_bundle
+from stts_export.verify.record import record_reference
+from stts_export.verify.reference import KEEP, Reference, write_reference
+from stts_export.verify.report import check_report
+from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.errors import UsageError
+from stts_runtime.manifest import DecoderShape, GraphEntry, Limits, Pruning
+
+
+pytestmark = pytest.mark.slow
+
+SEED = 5
+LIMITS = Limits(max_frames=8, max_tokens=512, chunk_frames=3)
+PRUNING = Pruning(0.5, "learned", soft_bias=True, packing="ffd")
+
+
+def toy_config():
+    config = model_config("qwen3", "learned", soft_bias=True)
+    tokens = special_tokens()
+    decoder = replace(config.decoder, vocabulary=tokens.bos - 1, extra_vocabulary=16)
+    # As few blocks as there can be on both sides of the prune: tracing takes most of the time here.
+    tower = replace(config.tower, blocks=4, taps=(3, 2), score_after=0)
+    return replace(config, tower=tower, decoder=decoder, tokens=tokens, prompt=MOLMO2_PROMPT)
+
+
+CONFIG = toy_config()
+DENSE_CONFIG = replace(CONFIG, scorer=ScorerConfig("none", soft_bias=False))
+
+
+def toy_manifest(graphs, config, pruning):
+    decoder = config.decoder
+    return replace(
+        TOY_MANIFEST,
+        grid=config.grid,
+        pruning=pruning,
+        tokens=config.tokens,
+        prompt=config.prompt,
+        frame_sampling=config.frame_sampling,
+        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
+        limits=LIMITS,
+        graphs=graphs,
+        model=asdict(config),
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A pruned toy bundle without a reference, and its graphs' entries."""
+    folder = tmp_path_factory.mktemp("ladder") / "toy.stts"
+    folder.mkdir()
+    tensors = random_checkpoint(CONFIG, SEED).tensors
+    graphs = {}
+    with WeightWriter(folder) as weights:
+        for part in parts_of(weightless_model(CONFIG), CONFIG, LIMITS, PRUNING.packing):
+            file = f"{part.spec.name}.onnx"
+            store = lambda name, transform: weights.add(name, transform, tensors[name])  # noqa: E731
+            write_graph(lower(capture(part)), folder / file, store)
+            graphs[part.spec.name] = GraphEntry(file, part.spec)
+    (folder / "tokenizer.json").write_text(trained_tokenizer())
+    write_manifest(folder, toy_manifest(graphs, CONFIG, PRUNING))
+    return folder, graphs
+
+
+@pytest.fixture(scope="module")
+def reference(exported):
+    checkpoint = random_checkpoint(CONFIG, SEED)
+    return record_reference(CONFIG, checkpoint, LIMITS, PRUNING, exported[0] / "tokenizer.json")
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    """A copy that a test may damage."""
+    return open_bundle(shutil.copytree(exported[0], tmp_path / "toy.stts"))
+
+
+def weight_in_file(bundle, part, name):
+    """The bytes of a weight where the graph says they are, as float32 that can be written to."""
+    weights = ir.load(bundle.file(bundle.manifest.graphs[part].file)).graph.initializers
+    weight = (weights.get(name) or weights[f"{name}.T"]).const_value
+    file = bundle.file(weight.location)
+    return np.memmap(file, "<f4", "r+", weight.offset, (weight.length // 4,))
+
+
+def lines_of(report, part):
+    return {line.name: line for rung in report.rungs if rung.part == part for line in rung.lines}
+
+
+def test_a_pruned_bundle_agrees_with_its_model_graph_by_graph_and_end_to_end(bundle, reference):
+    write_reference(bundle.path, reference)
+    report = verify_bundle(bundle.path)
+    assert report.ok, report.verdict
+    check_report(report)
+    parts = list(dict.fromkeys(rung.part for rung in report.rungs))
+    assert parts == ["vision_score", "vision_encode", "vision_dense", "decoder", "end_to_end"]
+    score_runs = [rung.case for rung in report.rungs if rung.part == "vision_score"]
+    assert score_runs == ["frames 0 to 2", "frames 3 to 5"]
+    for part, graph in bundle.manifest.graphs.items():
+        assert set(graph.spec.taps) <= set(lines_of(report, part))
+    end = lines_of(report, "end_to_end")
+    assert list(end) == ["scores", "keep set", "features", "prompt ids", "first logits", "greedy tokens"]
+    assert end["keep set"].overlap == end["prompt ids"].overlap == end["greedy tokens"].overlap == 1.0
+    assert max(line.relative_error or 0 for rung in report.rungs for line in rung.lines) < 1e-5
+
+
+def test_a_dense_bundle_agrees_with_its_model(bundle, exported):
+    graphs = {name: exported[1][name] for name in ("vision_dense", "decoder")}
+    pruning = Pruning(0.0, "none", soft_bias=False, packing="none")
+    manifest = replace(toy_manifest(graphs, DENSE_CONFIG, pruning), tokenizer=None)
+    dense = Bundle(bundle.path, manifest)
+    recorded = []
+    checkpoint = random_checkpoint(DENSE_CONFIG, SEED)
+    reference = reference_of_checkpoint(dense, lambda config: recorded.append(config) or checkpoint)
+    report = verify(dense, reference)
+    assert recorded == [DENSE_CONFIG]
+    assert report.ok, report.verdict
+    assert [rung.part for rung in report.rungs] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
+    assert "keep set" not in lines_of(report, "end_to_end")
+    assert any("no tokenizer" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("part", "block", "weight"),
+    [
+        ("vision_score", "vision_tower.blocks.0", "attention.value.weight"),
+        ("vision_score", "vision_tower.blocks.1", "mlp.down.weight"),
+        ("vision_encode", "vision_tower.blocks.2", "attention_norm.weight"),
+        ("vision_encode", "vision_tower.blocks.3", "mlp.up.weight"),
+        ("decoder", "decoder.blocks.0", "attention.output.weight"),
+        ("decoder", "decoder.blocks.1", "mlp.down.weight"),
+    ],
+)
+def test_one_wrong_weight_in_one_block_is_reported_at_that_block(bundle, reference, part, block, weight):
+    weight_in_file(bundle, part, f"{block}.{weight}")[17] += 1.0
+    report = verify(bundle, reference)
+    assert not report.ok
+    rung, line = report.first_departure
+    assert (rung.part, line.name) == (part, block)
+    with pytest.raises(VerificationError, match=rf"{part} departs from the model at {block} .*error"):
+        check_report(report)
+
+
+def test_a_wrong_weight_does_not_show_up_in_graphs_that_do_not_read_it(bundle, reference):
+    weight_in_file(bundle, "decoder", "decoder.blocks.1.mlp.gate.weight")[:] *= 1.5
+    report = verify(bundle, reference)
+    failing = {rung.part for rung in report.rungs if not rung.ok}
+    assert failing == {"decoder", "end_to_end"}
+
+
+def test_a_wrong_scorer_is_reported_at_the_scores(bundle, reference):
+    weight_in_file(bundle, "vision_score", "scorer.mlp.third.weight")[:] *= 2
+    report = verify(bundle, reference)
+    rung, line = report.first_departure
+    assert (rung.part, line.name) == ("vision_score", "scores")
+    assert not lines_of(report, "end_to_end")["scores"].ok
+
+
+def test_a_nan_is_a_failure_though_no_comparison_with_it_is_true(bundle, reference):
+    weight_in_file(bundle, "vision_score", "vision_tower.blocks.0.mlp.up.weight")[3] = np.nan
+    report = verify(bundle, reference)
+    rung, line = report.first_departure
+    assert (rung.part, line.name) == ("vision_score", "vision_tower.blocks.0")
+    assert "NaN" in line.message
+    assert "not finite" in lines_of(report, "end_to_end")["running it"].message
+
+
+def test_a_tap_that_the_graph_does_not_have_is_a_failure(bundle, reference):
+    file = bundle.file("decoder.onnx")
+    model = ir.load(file)
+    next(value for node in model.graph for value in node.outputs if value.name == "decoder.blocks.0").name = "renamed"
+    ir.save(model, file)
+    report = verify(bundle, reference)
+    rung, line = report.first_departure
+    assert (rung.part, line.name) == ("decoder", "decoder.blocks.0")
+    assert "no value of this name" in line.message
+
+
+def test_a_graph_that_cannot_be_opened_fails_and_the_others_are_still_compared(bundle, reference):
+    bundle.file("vision_encode.onnx").write_bytes(b"not a graph")
+    report = verify(bundle, reference)
+    rung, line = report.first_departure
+    assert (rung.part, line.name) == ("vision_encode", "vision_encode.onnx")
+    assert [rung.part for rung in report.rungs if rung.ok] == ["vision_score"] * 2 + ["vision_dense"] + ["decoder"] * 2
+
+
+def test_a_bundle_without_a_reference_says_how_to_verify_it(bundle):
+    with pytest.raises(VerificationError, match=r"--no-verify.*--checkpoint DIRECTORY"):
+        verify_bundle(bundle.path)
+
+
+def test_a_reference_of_another_bundle_is_refused(bundle, reference):
+    without = replace(reference.info, cases=reference.cases("decoder"))
+    with pytest.raises(VerificationError, match="recorded for another bundle"):
+        verify(bundle, Reference(without, reference.arrays))
+
+
+def test_a_precision_without_tolerances_is_refused(bundle, reference):
+    engine = replace(bundle.manifest.engine, precision="int3")
+    with pytest.raises(UsageError, match=r"int3.*known: float32"):
+        verify(Bundle(bundle.path, replace(bundle.manifest, engine=engine)), reference)
+
+
+def with_other_group_kept(reference, gap):
+    """The reference, as if of two groups in one frame the other one had been kept."""
+    keep = reference.arrays[KEEP].copy()
+    frame = next(frame for frame in range(1, len(keep)) if 0 < keep[frame].sum() < keep.shape[1])
+    kept, dropped = np.flatnonzero(keep[frame])[0], np.flatnonzero(~keep[frame])[0]
+    keep[frame, [kept, dropped]] = False, True
+    info = replace(reference.info, answer=replace(reference.info.answer, score_gap=gap))
+    return Reference(info, {**reference.arrays, KEEP: keep})
+
+
+def test_another_keep_set_is_a_failure_unless_the_models_own_scores_are_tied(bundle, reference):
+    report = verify(bundle, with_other_group_kept(reference, gap=1e-3))
+    rung, line = report.first_departure
+    assert (rung.part, line.name) == ("end_to_end", "keep set")
+    assert 0.9 < line.overlap < 1.0
+    report = verify(bundle, with_other_group_kept(reference, gap=0.0))
+    assert report.ok, report.verdict
+    end = lines_of(report, "end_to_end")
+    assert "tied" in end["keep set"].message
+    assert "not compared" in end["features"].message
+
+
+def test_another_greedy_token_is_a_failure_unless_the_models_own_logits_are_tied(bundle, reference):
+    answer = reference.info.answer
+    greedy = (*answer.greedy[:-1], (answer.greedy[-1] + 1) % CONFIG.decoder.vocabulary)
+
+    def with_last_gap(gap):
+        changed = replace(answer, greedy=greedy, logit_gaps=(*answer.logit_gaps[:-1], gap))
+        return Reference(replace(reference.info, answer=changed), reference.arrays)
+
+    report = verify(bundle, with_last_gap(answer.logit_gaps[-1]))
+    rung, line = report.first_departure
+    assert (rung.part, line.name) == ("end_to_end", "greedy tokens")
+    assert f"first at 11: {answer.greedy[-1]}, wanted {greedy[-1]}" in line.message
+    report = verify(bundle, with_last_gap(0.0))
+    assert report.ok, report.verdict
+    assert "1 differ" in lines_of(report, "end_to_end")["greedy tokens"].message
