@@ -30,15 +30,26 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the bundle to write, NAME.stts")
     parser.add_argument("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
     parser.add_argument(
-        "--random-weights", type=int, nargs="?", const=0, metavar="SEED", help="generate weights, to measure speed alone"
+        "--random-weights",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="SEED",
+        help="generate weights, to measure speed alone",
     )
     parser.add_argument("--target", default="cpu", help="what to build for (default: %(default)s)")
-    parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)")
+    parser.add_argument(
+        "--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)"
+    )
     parser.add_argument("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
     parser.add_argument("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd on cpu)")
     parser.add_argument("--max-frames", type=int, default=256, help="most frames of a clip (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
-    parser.add_argument("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
+    parser.add_argument(
+        "--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)"
+    )
+    parser.add_argument(
+        "--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)"
+    )
     parser.add_argument("--no-verify", action="store_true", help="skip the comparison with the torch model")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there already")
 

@@ -37,7 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.check:
         with progress_bars() as report:
-            open_bundle(arguments.bundle, check=True, progress=lambda done, total: report("check", done / max(1, total)))
+            open_bundle(
+                arguments.bundle, check=True, progress=lambda done, total: report("check", done / max(1, total))
+            )
     summary = bundle_summary(arguments.bundle)
     if arguments.check:
         summary["checked"] = "every byte of every file"

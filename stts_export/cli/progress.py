@@ -16,7 +16,12 @@ def progress_bars() -> Iterator[Callable[[str, float], None]]:
     Where standard error is no terminal, each stage is a line when it begins.
     """
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<22}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
 

@@ -20,7 +20,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Compare a bundle, layer by layer and to its answers, with the torch model it was made from."
     parser = add_command(commands, "verify", run, summary, EXAMPLES)
     parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
-    parser.add_argument("--checkpoint", type=Path, help="compute the reference anew, for a bundle built with --no-verify")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="compute the reference anew, for a bundle built with --no-verify"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

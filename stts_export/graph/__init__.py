@@ -1,6 +1,6 @@
 """From a part to an ONNX graph: capture once, then passes with contracts, one a file.
 
-    part -> capture -> lower (passes in order) -> write (weights by reference)
+part -> capture -> lower (passes in order) -> write (weights by reference)
 """
 
 from stts_export.graph.capture import capture

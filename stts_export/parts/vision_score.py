@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from stts_export.errors import ExportError
 from stts_export.models.attention import frame_attention
 from stts_export.models.bias import soft_bias
 from stts_export.models.model import Model
@@ -31,6 +32,8 @@ class VisionScore(nn.Module):
 
     def __init__(self, model: Model, config: ModelConfig) -> None:
         super().__init__()
+        if model.scorer is None:
+            raise ExportError(f"model {config.name} has no scorer, so there is nothing that could score: build it dense")
         self.vision_tower = model.vision_tower
         self.scorer = model.scorer
         self.config = config
@@ -54,10 +57,10 @@ class VisionScore(nn.Module):
 def vision_score_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
     """Return the scoring part of a pruned bundle."""
     grid, tower = config.grid, config.tower
-    assert model.scorer is not None, "a pruned bundle needs a scorer"
     chunk = limits.chunk_frames
     channels = 3 * grid.patch_size**2
-    state = model.scorer.state_width
+    module = VisionScore(model, config)
+    state = module.scorer.state_width
     gate = (TensorSpec("gate", "float32", ("T",)),) if config.scorer.soft_bias else ()
     spec = GraphSpec(
         name="vision_score",
@@ -74,4 +77,4 @@ def vision_score_part(model: Model, config: ModelConfig, limits: Limits) -> Part
         dims=(Dim("T", 1, chunk, chunk),),
         taps=tuple(f"vision_tower.blocks.{i}" for i in range(tower.score_after + 2)),
     )
-    return Part(spec, VisionScore(model, config))
+    return Part(spec, module)

@@ -1,6 +1,6 @@
 """Checkpoint and recipe to bundle: the stages in order.
 
-    resolve -> trace, lower and write each part -> record the torch model -> manifest -> verify -> publish
+resolve -> trace, lower and write each part -> record the torch model -> manifest -> verify -> publish
 """
 
 from __future__ import annotations

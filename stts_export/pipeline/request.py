@@ -25,7 +25,9 @@ TARGETS = ("cpu",)
 SCORERS = ("learned", "cosine", "random")
 PACKINGS = ("ffd", "ragged")
 DEFAULT_PRUNE = 0.5
-PREPACK_BELOW_BYTES = 4 << 30  # repacked weights are a second copy in memory; beyond this size that hurts more than it helps
+PREPACK_BELOW_BYTES = (
+    4 << 30
+)  # repacked weights are a second copy in memory; beyond this size that hurts more than it helps
 MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
 
@@ -129,7 +131,11 @@ def resolve(request: BuildRequest, report: Report) -> ResolvedBuild:
 
 def check_options(request: BuildRequest) -> None:
     """Raise UsageError for an option that can never work."""
-    choices = (("target", request.target, TARGETS), ("scorer", request.scorer, SCORERS), ("packing", request.packing, PACKINGS))
+    choices = (
+        ("target", request.target, TARGETS),
+        ("scorer", request.scorer, SCORERS),
+        ("packing", request.packing, PACKINGS),
+    )
     for name, value, known in choices:
         if value is not None and value not in known:
             near = difflib.get_close_matches(value, known, n=1)

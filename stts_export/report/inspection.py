@@ -12,7 +12,7 @@ from stts_runtime.session import load
 def draw_pruning(
     bundle: Path, video: Path, picture: Path, *, prune: float | None = None, frames: int | None = None
 ) -> None:
-    """Run the vision side of `bundle` on `video` and write its frames, dropped groups dimmed, with scores as a heat map.
+    """Write the frames of `video` that `bundle` looks at, dropped groups dimmed, with scores as a heat map.
 
     Args:
         bundle: a bundle that can prune.

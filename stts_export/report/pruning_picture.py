@@ -54,7 +54,7 @@ def pruning_picture(
     frames: np.ndarray,
     scores: np.ndarray,
     keep: np.ndarray,
-    timestamps: Sequence[float],
+    timestamps: Sequence[float] | np.ndarray,
     grid: Grid,
     caption: str = "",
 ) -> Image.Image:

@@ -53,7 +53,10 @@ def guarded(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
     except Exception as error:
         if parsed.debug:
             raise
-        message, code = f"{type(error).__name__}: {error}\nThis is a bug. Run again with --debug and report what it prints.", 1
+        message, code = (
+            f"{type(error).__name__}: {error}\nThis is a bug. Run again with --debug and report what it prints.",
+            1,
+        )
     if parsed.debug:
         import traceback
 
@@ -85,11 +88,19 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
     parser.add_argument("question", nargs="+", help="asked in turn; the video is looked at once")
     parser.add_argument("--video", type=Path, required=True, help="a video file")
-    parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)")
-    parser.add_argument("--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)")
+    parser.add_argument(
+        "--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)"
+    )
+    parser.add_argument(
+        "--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)"
+    )
     parser.add_argument("--max-tokens", type=int, default=256, help="most tokens of an answer (default: %(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: %(default)s)")
-    parser.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest tokens only (default: %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens only (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random draw (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="compare every file with its digest first")
     parser.add_argument("--times", action="store_true", help="print the time of each stage")
@@ -136,12 +147,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `bench`."""
-    parser = add_command(commands, "bench", bench, "Time a bundle's stages, dense against pruned, in one run.", BENCH_EXAMPLE)
+    parser = add_command(
+        commands, "bench", bench, "Time a bundle's stages, dense against pruned, in one run.", BENCH_EXAMPLE
+    )
     parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
     parser.add_argument("--video", type=Path, required=True, help="a video file")
-    parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)")
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)"
+    )
     parser.add_argument("--prune", type=float, nargs="+", help="fractions to compare (default: 0 and the bundle's)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each, after one warm-up (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed runs of each, after one warm-up (default: %(default)s)"
+    )
 
 
 def bench(arguments: argparse.Namespace) -> int:

@@ -97,15 +97,16 @@ class Decoding:
                 "vision_flags": vision_flags,
                 **{f"past_{name}": tensor for name, tensor in zip(names, past_tensors, strict=True)},
             },
-            {"logits": logits, **{f"present_{name}": tensor for name, tensor in zip(names, present_tensors, strict=True)}},
+            {
+                "logits": logits,
+                **{f"present_{name}": tensor for name, tensor in zip(names, present_tensors, strict=True)},
+            },
         )
         self._cache.replace(present_tensors)
         self._flags, self._unread = np.concatenate((self._flags, vision_flags)), []
         return logits[0]
 
-    def answer(
-        self, logits: NDArray[np.float32], settings: Generation, most: int, profile: Profile
-    ) -> Iterator[int]:
+    def answer(self, logits: NDArray[np.float32], settings: Generation, most: int, profile: Profile) -> Iterator[int]:
         """Yield the answer's tokens; a stop token ends it and is not yielded.
 
         Whoever stops listening early leaves a conversation that can go on: the last token yielded is read with what

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stts_runtime.errors import UsageError
 from stts_runtime.manifest import Prompt, Tokens
 from stts_runtime.tokenizer import Tokenizer
 
 
+Times = Sequence[float] | NDArray[np.float64]
+Counts = Sequence[int] | NDArray[np.int64]
 VIDEO = "{video}"
 CONTENT = "{content}"
 
@@ -33,7 +36,7 @@ class TokenizedTurn:
     vision_flags: np.ndarray
 
 
-def video_text(timestamps: Sequence[float], kept_per_frame: Sequence[int]) -> str:
+def video_text(timestamps: Times, kept_per_frame: Counts) -> str:
     """The video as text with literal special tokens, for people and for comparison; the ids are made without it.
 
     Args:
@@ -48,8 +51,8 @@ def build_first_turn(
     tokenizer: Tokenizer,
     prompt: Prompt,
     tokens: Tokens,
-    timestamps: Sequence[float],
-    kept_per_frame: Sequence[int],
+    timestamps: Times,
+    kept_per_frame: Counts,
     question: str,
 ) -> TokenizedTurn:
     """Token ids of the first turn: BOS, the system text, the video, the question, the opening of the answer.
@@ -88,7 +91,7 @@ def build_next_turn(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, questi
     return _tokenized(tokenizer.encode_pieces([*tokenizer.pieces(prompt.turn_end), *turn]), tokens)
 
 
-def _video_pieces(tokens: Tokens, timestamps: Sequence[float], kept_per_frame: Sequence[int]) -> list[str | int]:
+def _video_pieces(tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> list[str | int]:
     pieces: list[str | int] = []
     for frame, (time, kept) in enumerate(zip(timestamps, kept_per_frame, strict=True)):
         pieces.append(f"{' ' if frame else ''}{time:.1f} ")

@@ -1,6 +1,6 @@
 """A bundle in use: the one file that knows the order of the engines.
 
-    clip -> vision_score -> plan -> vision_encode -> prompt -> prefill -> decode -> text
+clip -> vision_score -> plan -> vision_encode -> prompt -> prefill -> decode -> text
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,9 +172,9 @@ class Session:
         return Conversation(self, clip, self.vision(clip, prune, profile), self.prune_fraction(prune), profile)
 
     @overload
-    def ask(self, video: Video, question: str, *, stream: Literal[False] = False, **settings: object) -> str: ...
+    def ask(self, video: Video, question: str, *, stream: Literal[False] = False, **settings: Any) -> str: ...
     @overload
-    def ask(self, video: Video, question: str, *, stream: Literal[True], **settings: object) -> Iterator[str]: ...
+    def ask(self, video: Video, question: str, *, stream: Literal[True], **settings: Any) -> Iterator[str]: ...
 
     def ask(
         self,
@@ -185,7 +185,7 @@ class Session:
         prune: float | None = None,
         frames: int | None = None,
         fps: float | None = None,
-        **generation: object,
+        **generation: Any,
     ) -> str | Iterator[str]:
         """Return the answer to one question about a video; see `look` and `Conversation.ask` for the settings."""
         settings = generation_from(generation)
@@ -274,10 +274,9 @@ def pruning_notes(vision: Vision, prune_fraction: float) -> tuple[str, ...]:
         return ()
     if frames == 1:
         return ("the video has one frame, which is always kept whole: nothing was pruned",)
-    return (
-        f"pruning {prune_fraction:.0%} of {frames} frames would reach into the first frame, which is always kept: "
-        f"{1 - vision.keep.mean():.0%} was pruned",
-    )
+    pruned = 1 - vision.keep.mean()
+    wanted = f"pruning {prune_fraction:.0%} of {frames} frames would reach into the first frame"
+    return (f"{wanted}, which is always kept: {pruned:.0%} was pruned",)
 
 
 def generation_from(settings: dict[str, object]) -> Generation:

@@ -1,7 +1,7 @@
 """Frames to features: the vision engines, driven chunk by chunk so that working memory does not grow with the clip.
 
-    frames -> vision_score -> plan -> vision_encode -> features      (pruned)
-    frames -> vision_dense -> features                               (dense)
+frames -> vision_score -> plan -> vision_encode -> features      (pruned)
+frames -> vision_dense -> features                               (dense)
 """
 
 from __future__ import annotations

@@ -12,18 +12,26 @@ class NameTaps(ir.passes.InPlacePass):
     2. Where the node's output is a graph output, which has a name already, an Identity stays in between; engines drop
        it again.
 
-    Afterwards no Tap node is left, and a verifier can ask for the value by the submodule's path.
+    Needs a Tap to mark what a node computes and no other Tap has named. Afterwards no Tap node is left, and a verifier can ask for the value by the submodule's path.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite `model`."""
         modified = False
+        named: set[ir.Value] = set()
         for node in list(model.graph):
             if (node.domain, node.op_type) != ("stts", "Tap"):
                 continue
             source, target = node.inputs[0], node.outputs[0]
             assert source is not None
-            source.name = node.attributes["name"].as_string()
+            tap = node.attributes["name"].as_string()
+            if source.producer() is None or source.is_graph_output() or source in named:
+                raise ir.passes.PreconditionError(
+                    f"tap {tap!r} marks {source.name!r}, whose name is taken: it is a graph's input, output or weight, "
+                    "or marked twice"
+                )
+            source.name = tap
+            named.add(source)
             if target.is_graph_output():
                 identity = ir.node("Identity", [source])
                 identity.outputs[0].type, identity.outputs[0].shape = target.type, target.shape

@@ -17,7 +17,8 @@ class StoreTransposed(ir.passes.InPlacePass):
     2. A weight that is also read as it is (a tied embedding) stays as it is, and the product becomes
        `Gemm(x, weight, transB=1)`, which takes a matrix as x.
 
-    Afterwards no Transpose of a weight is left.
+    Needs such a product to be the only reader of a shared weight's transposition. Afterwards no Transpose of a weight
+    is left.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -32,6 +33,7 @@ class StoreTransposed(ir.passes.InPlacePass):
                 replace_weight(model, name, weight, transposes)
             else:
                 for transpose in transposes:
+                    check_products(name, transpose)
                     for product, _ in list(transpose.outputs[0].uses()):
                         replace_product(model, product, weight)
                     model.graph.remove(transpose, safe=True)
@@ -47,14 +49,15 @@ class StoreTransposed(ir.passes.InPlacePass):
 
 def is_weight_transpose(node: ir.Node) -> bool:
     """Tell whether `node` transposes a matrix that is a weight without data."""
-    source = node.inputs[0] if node.inputs else None
-    return (
-        node.op_type == "Transpose"
-        and source is not None
-        and source.is_initializer()
-        and source.const_value is None
-        and list(node.attributes["perm"].as_ints()) == [1, 0]
-    )
+    if (node.domain, node.op_type) != ("", "Transpose"):
+        return False
+    source, permutation = node.inputs[0], node.attributes.get("perm")
+    assert source is not None
+    assert source.shape is not None
+    if not source.is_initializer() or source.const_value is not None:
+        return False
+    # without the attribute all axes are reversed
+    return len(source.shape) == 2 and (permutation is None or list(permutation.as_ints()) == [1, 0])
 
 
 def replace_weight(model: ir.Model, name: str, weight: ir.Value, transposes: list[ir.Node]) -> None:
@@ -70,14 +73,25 @@ def replace_weight(model: ir.Model, name: str, weight: ir.Value, transposes: lis
     model.graph.initializers.add(stored)
 
 
+def check_products(name: str, transpose: ir.Node) -> None:
+    """Raise PreconditionError unless only products `MatMul(matrix, transposed weight)` read `transpose`."""
+    transposed = transpose.outputs[0]
+    readers = [] if not transposed.is_graph_output() else ["the graph's outputs"]
+    for node, place in transposed.uses():
+        left = node.inputs[0]
+        of_a_matrix = left is not None and left.shape is not None and len(left.shape) == 2
+        if node.op_type != "MatMul" or place != 1 or not of_a_matrix:
+            readers.append(f"{node.op_type} {node.name}")
+    if readers:
+        raise ir.passes.PreconditionError(
+            f"weight {name!r} is read as it is and transposed, and its transposition by {', '.join(readers)}; wanted "
+            "products with a matrix on their left only"
+        )
+
+
 def replace_product(model: ir.Model, product: ir.Node, weight: ir.Value) -> None:
     """Put `Gemm(x, weight, transB=1)` in place of `MatMul(x, transposed weight)`."""
-    left = product.inputs[0]
-    assert left is not None
-    assert left.shape is not None
-    if product.op_type != "MatMul" or len(left.shape) != 2:
-        raise ir.passes.PreconditionError(f"node {product.name}: a shared weight is transposed for {product.op_type}")
-    gemm = ir.node("Gemm", [left, weight], attributes={"transB": 1}, name=product.name)
+    gemm = ir.node("Gemm", [product.inputs[0], weight], attributes={"transB": 1}, name=product.name)
     gemm.outputs[0].type, gemm.outputs[0].shape = product.outputs[0].type, product.outputs[0].shape
     model.graph.insert_before(product, gemm)
     name = product.outputs[0].name

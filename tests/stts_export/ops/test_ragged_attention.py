@@ -1,5 +1,7 @@
 """The body of RaggedAttention against the mathematics, and against frames attended one by one."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ def check(form, lengths, heads=2, width=8, seed=0, spare=0):
     tensors = [torch.from_numpy(array) for array in (query, key, value)]
     reference = ragged_attention(*tensors, heads, torch.from_numpy(cumulative), torch.from_numpy(positions))
     np.testing.assert_allclose(got, reference.numpy(), rtol=1e-5, atol=2e-6)
-    for first, last in zip(cumulative, cumulative[1:], strict=False):
+    for first, last in itertools.pairwise(cumulative):
         if first < last:
             alone = frame_attention(*(tensor[None, first:last] for tensor in tensors), heads)[0]
             np.testing.assert_allclose(got[first:last], alone.numpy(), rtol=1e-5, atol=2e-6)
