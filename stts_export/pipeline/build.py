@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 from stts_export.bundle.weights import WeightSlot, WeightWriter
@@ -14,7 +15,7 @@ from stts_export.bundle.write import write_manifest, writing_bundle
 from stts_export.graph import capture, lower, write_graph
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
-from stts_export.pipeline.request import BuildRequest, Report, ResolvedBuild, resolve
+from stts_export.pipeline.request import BuildRequest, Progress, ResolvedBuild, resolve
 from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.reference import write_reference
@@ -22,11 +23,10 @@ from stts_export.verify.report import check_report, write_report
 from stts_runtime.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
 
 
-CREATED_BY = "stts-export 0.1.0"
 OTHER_BYTES = 64 << 20  # graphs, tokenizer, the verification's records
 
 
-def build(request: BuildRequest, report: Report) -> Path:
+def build(request: BuildRequest, report: Progress) -> Path:
     """Build a bundle and return where it lies; it is whole and verified, or not there at all.
 
     Args:
@@ -57,7 +57,7 @@ def build(request: BuildRequest, report: Report) -> Path:
     return request.output
 
 
-def write_graphs(resolved: ResolvedBuild, staging: Path, report: Report) -> dict[str, GraphEntry]:
+def write_graphs(resolved: ResolvedBuild, staging: Path, report: Progress) -> dict[str, GraphEntry]:
     """Trace, lower and write every part with the weights it needs, each weight once."""
     model = weightless_model(resolved.config)
     parts = parts_of(model, resolved.config, resolved.limits, resolved.pruning.packing)
@@ -70,13 +70,14 @@ def write_graphs(resolved: ResolvedBuild, staging: Path, report: Report) -> dict
             report("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
             return slot
 
-        for place, part in enumerate(parts):
-            report(f"trace {part.spec.name}", place / len(parts))
+        for part in parts:
+            stage = f"trace {part.spec.name}"
+            report(stage, 0.0)
             graph = lower(capture(part))
             file = f"{part.spec.name}.onnx"
             write_graph(graph, staging / file, store)
             graphs[part.spec.name] = GraphEntry(file, part.spec)
-            report(f"trace {part.spec.name}", (place + 1) / len(parts))
+            report(stage, 1.0)
     return graphs
 
 
@@ -87,7 +88,7 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=config.name,
-        created_by=CREATED_BY,
+        created_by=f"stts-export {version('stts-export')}",
         target=resolved.request.target,
         grid=config.grid,
         pruning=resolved.pruning,

@@ -31,7 +31,7 @@ PREPACK_BELOW_BYTES = (
 MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
 
-Report = Callable[[str, float], None]
+Progress = Callable[[str, float], None]
 """Called with a stage's name and the share of it that is done, 0 to 1."""
 
 
@@ -100,7 +100,7 @@ class ResolvedBuild:
         return weight_bytes(self.config)
 
 
-def resolve(request: BuildRequest, report: Report) -> ResolvedBuild:
+def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
     """Return the build that `request` means; nothing has been written yet.
 
     Raises:
@@ -195,7 +195,7 @@ def limits_of(request: BuildRequest, config: ModelConfig) -> Limits:
     return Limits(request.max_frames, request.max_tokens or min(wanted, most), request.chunk_frames)
 
 
-def weights_of(request: BuildRequest, recipe: ModelRecipe, report: Report) -> Path:
+def weights_of(request: BuildRequest, recipe: ModelRecipe, report: Progress) -> Path:
     """Return where the weights lie, putting them together first where the recipe says how."""
     if recipe.source == "micro" and request.checkpoint is None:
         return assemble_micro(recipe, progress=lambda done, total: report("assemble", done / max(1, total)))

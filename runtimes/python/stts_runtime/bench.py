@@ -7,14 +7,14 @@ are medians. Other engines can take part as further subjects.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from stts_runtime.errors import UsageError
 from stts_runtime.fresh import PassMemory, pass_memory
+from stts_runtime.measurement import Bench, Measurement, comparisons, summarise, variant
 from stts_runtime.profile import Profile
 from stts_runtime.session import Session, load
 from stts_runtime.trial import answer_once, check_room, read_clip
@@ -22,8 +22,6 @@ from stts_runtime.video import Clip
 
 
 BUNDLE = "bundle"
-VISION_AND_PREFILL = ("preprocessing", "vision_score", "plan", "vision_encode", "vision", "prefill")
-"""Stages that pruning shortens or adds; `vision` is all of it by an engine that does not tell its parts apart."""
 REST_SECONDS = 0.05  # the threads of the engine before spin for a while when they have nothing to do
 
 Progress = Callable[[str, float], None]
@@ -38,72 +36,13 @@ class Subject:
         engine: what runs it.
         prune: share of groups dropped; 0 is dense.
         answer: looks at a clip and returns an answer's tokens; tells the profile times and counts.
-        weigh: returns the memory that takes, of a clip; called once for each length, before anything is timed.
+        warm_up: does the same once for each length before anything is timed, and returns the memory it takes.
     """
 
     engine: str
     prune: float
     answer: Callable[[Clip, Profile], tuple[int, ...]]
-    weigh: Callable[[Clip], PassMemory | None]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How one subject fared with clips of one length.
-
-    Attributes:
-        engine: what ran it.
-        frames: T.
-        prune: share of groups dropped; 0 is dense.
-        milliseconds: median over the passes, by stage.
-        vision_and_prefill: median over the passes of the sum of `VISION_AND_PREFILL`, in milliseconds.
-        token_ms: median time of one decode step, in milliseconds.
-        tokens: counts by name, see `Profile`.
-        passes: milliseconds by stage of every pass; `decoding` is all steps of the pass.
-        answer: tokens; the same from engines that do the same work, up to ties.
-        memory: None where it was not, or cannot be, measured.
-    """
-
-    engine: str
-    frames: int
-    prune: float
-    milliseconds: dict[str, float]
-    vision_and_prefill: float
-    token_ms: float
-    tokens: dict[str, int]
-    passes: tuple[dict[str, float], ...]
-    answer: tuple[int, ...]
-    memory: PassMemory | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Dense against pruned, by one engine.
-
-    Attributes:
-        engine: what ran both.
-        frames: T.
-        prune: share of groups dropped in the pruned run.
-        stages: dense / pruned time by stage, of stages both have: above 1, pruned is faster.
-        vision_and_prefill: dense / pruned time of all of these together.
-        plan_share: of the plan in pruned vision and prefill; None where the engine does not tell its parts apart.
-    """
-
-    engine: str
-    frames: int
-    prune: float
-    stages: dict[str, float]
-    vision_and_prefill: float
-    plan_share: float | None
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What was measured, what follows from it, and what its reader must know, a sentence each."""
-
-    measurements: tuple[Measurement, ...]
-    comparisons: tuple[Comparison, ...]
-    notes: tuple[str, ...]
+    warm_up: Callable[[Clip], PassMemory | None]
 
 
 def bench(
@@ -125,7 +64,7 @@ def bench(
         video: a video file; exactly T frames are taken, even if that is denser than the model's own sampling.
         frames: lengths T of the clips.
         prune: fractions to compare, 0 for dense; default 0 and the bundle's own.
-        dense: another bundle, built with --prune 0, for the dense passes; default the same one.
+        dense: another bundle of the model, built with --prune 0, for the dense passes; default the same bundle.
         repeats: timed passes of each, after one that warms up.
         answer_tokens: decode steps of a pass.
         memory: whether to weigh each too, in a process of its own.
@@ -134,51 +73,71 @@ def bench(
     Raises:
         SttsError: a bundle or the video cannot be opened, or they do not serve these lengths and fractions.
     """
-    with ExitStack() as stack:
-        session = stack.enter_context(load(bundle))
-        other = None if dense is None else stack.enter_context(load(dense))
-        subjects = bundle_subjects(session, video, prune, other, answer_tokens, memory=memory)
-        return measure({length: subjects for length in frames}, session, video, repeats, answer_tokens, progress)
+    with opened_subjects(bundle, video, prune, dense, answer_tokens, memory=memory) as (session, subjects):
+        everyone = dict.fromkeys(frames, subjects)
+        return measure(everyone, session, video, repeats=repeats, answer_tokens=answer_tokens, progress=progress)
 
 
-def bundle_subjects(
-    session: Session,
+@contextmanager
+def opened_subjects(
+    bundle: str | Path,
     video: str | Path,
     prune: Sequence[float] | None,
-    dense: Session | None,
+    dense: str | Path | None,
     answer_tokens: int,
     *,
     memory: bool,
-) -> list[Subject]:
-    """Return a bundle at each prune fraction, with its engines open; see `bench`.
+) -> Iterator[tuple[Session, list[Subject]]]:
+    """Open the bundle, and give it with itself at each prune fraction as subjects; arguments are those of `bench`.
 
     Raises:
-        UsageError: a fraction is impossible, or named twice.
+        SttsError: a bundle cannot be opened, they are of different models, or a fraction is impossible.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(load(bundle))
+        fractions = fractions_to_compare(session, prune)
+        sessions = {fraction: (session, bundle) for fraction in fractions}
+        if dense is not None and 0 in sessions:
+            sessions[0.0] = (stack.enter_context(load(dense)), dense)
+            check_same_model(session, sessions[0.0][0])
+        for fraction, (chosen, _) in sessions.items():
+            chosen.open(fraction)
+        yield session, [
+            _bundle_subject(chosen, path, video, fraction, answer_tokens, memory=memory)
+            for fraction, (chosen, path) in sessions.items()
+        ]
+
+
+def fractions_to_compare(session: Session, prune: Sequence[float] | None) -> list[float]:
+    """Return the prune fractions asked for; by default dense and the bundle's own.
+
+    Raises:
+        UsageError: one is impossible, or they are not different ones.
     """
     own = session.prune_fraction(None)
-    fractions = [0.0, own] if prune is None and own > 0 else [0.0] if prune is None else list(prune)
+    fractions = ([0.0, own] if own > 0 else [0.0]) if prune is None else [float(fraction) for fraction in prune]
+    for fraction in fractions:
+        session.prune_fraction(fraction)
     if len(set(fractions)) < len(fractions) or not fractions:
         raise UsageError(f"prune fractions to compare are {fractions}, wanted one or more different ones")
+    return fractions
 
-    def subject(fraction: float) -> Subject:
-        chosen = dense if dense is not None and fraction == 0 else session
-        chosen.open(fraction)
 
-        def answer(clip: Clip, profile: Profile) -> tuple[int, ...]:
-            return answer_once(chosen, clip, fraction, answer_tokens, profile)
-
-        def weigh(clip: Clip) -> PassMemory | None:
-            return pass_memory(chosen.path, video, len(clip.frames), fraction, answer_tokens) if memory else None
-
-        return Subject(BUNDLE, fraction, answer, weigh)
-
-    return [subject(fraction) for fraction in fractions]
+def check_same_model(session: Session, dense: Session) -> None:
+    """Raise UsageError unless the two bundles do the same work but for pruning."""
+    ours, theirs = session.manifest, dense.manifest
+    if (ours.grid, ours.decoder) != (theirs.grid, theirs.decoder):
+        raise UsageError(
+            f"the dense bundle is of {theirs.name}, the pruned one of {ours.name}: to compare pruning, build both from "
+            "one model"
+        )
 
 
 def measure(
     subjects: Mapping[int, Sequence[Subject]],
     session: Session,
     video: str | Path,
+    *,
     repeats: int,
     answer_tokens: int,
     progress: Progress | None = None,
@@ -197,96 +156,77 @@ def measure(
         SttsError: the video has too few frames, or the bundle serves no such length.
     """
     if repeats < 1 or answer_tokens < 1:
-        raise UsageError(f"a bench needs a repeat and a token at least, got {repeats} and {answer_tokens}")
+        raise UsageError(f"a bench needs at least 1 repeat and 1 token, got {repeats} and {answer_tokens}")
     for length in subjects:
         check_room(session.manifest, length, answer_tokens)
     steps = (repeats + 1) * sum(map(len, subjects.values()))
-    measurements: list[Measurement] = []
-    notes: dict[str, None] = {}
     done = 0
+
+    def about_to(subject: Subject, length: int) -> None:
+        nonlocal done
+        if progress is not None:
+            progress(f"{length} frames, {subject.engine} {variant(subject.prune)}", done / steps)
+        done += 1
+
+    measurements: list[Measurement] = []
+    notes: list[str] = []
     for length, competitors in subjects.items():
         clip = read_clip(session, video, length)
-        notes.update(dict.fromkeys(clip_notes(clip, session)))
-        passes: list[list[Profile]] = [[] for _ in competitors]
-        memory: list[PassMemory | None] = [None] * len(competitors)
-        answers: list[tuple[int, ...]] = [()] * len(competitors)
-        for turn in range(repeats + 1):
-            for place, subject in enumerate(competitors):
-                if progress is not None:
-                    progress(f"{length} frames, {subject.engine}, {variant(subject.prune)}", done / steps)
-                if turn == 0:
-                    memory[place] = subject.weigh(clip)
-                profile = Profile()
-                time.sleep(REST_SECONDS)
-                with profile.stage("decode"):
-                    clip = read_clip(session, video, length)
-                answers[place] = subject.answer(clip, profile)
-                if turn > 0:
-                    passes[place].append(profile)
-                done += 1
-        for place, subject in enumerate(competitors):
-            measurements.append(summarise(subject, length, passes[place], answers[place], memory[place]))
+        notes += clip_notes(clip, session.manifest.frame_sampling.max_fps)
+        measurements += take_turns(competitors, lambda T=length: read_clip(session, video, T), repeats, about_to)
     if progress is not None:
         progress("done", 1.0)
-    return Bench(tuple(measurements), comparisons(measurements), tuple(notes))
+    return Bench(tuple(measurements), comparisons(measurements), tuple(dict.fromkeys(notes)))
 
 
-def clip_notes(clip: Clip, session: Session) -> list[str]:
-    """Return what a reader must know of a clip."""
-    notes = list(clip.notes)
-    if clip.denser:
-        rate = session.manifest.frame_sampling.max_fps
-        notes.append(
-            f"T = {len(clip.frames)}: the clip lasts {clip.duration:.1f} s, so its frames lie closer than the {rate:g} a "
-            "second the model was trained on"
-        )
-    return notes
+def take_turns(
+    subjects: Sequence[Subject],
+    read: Callable[[], Clip],
+    repeats: int,
+    about_to: Callable[[Subject, int], None],
+) -> list[Measurement]:
+    """Return each subject's measurement: all warm up, then in every round all answer once."""
+    clip = read()
+    memory: list[PassMemory | None] = []
+    passes: list[list[Profile]] = [[] for _ in subjects]
+    answers: list[tuple[int, ...]] = [()] * len(subjects)
+    for number in range(repeats + 1):
+        for place, subject in enumerate(subjects):
+            about_to(subject, len(clip.frames))
+            if number == 0:
+                memory.append(subject.warm_up(clip))
+                continue
+            time.sleep(REST_SECONDS)
+            profile = Profile()
+            with profile.stage("decode"):
+                clip = read()
+            answers[place] = subject.answer(clip, profile)
+            passes[place].append(profile)
+    return [
+        summarise(subject.engine, len(clip.frames), subject.prune, *found)
+        for subject, *found in zip(subjects, passes, answers, memory, strict=True)
+    ]
 
 
-def variant(prune: float) -> str:
-    """Return what people call a prune fraction."""
-    return f"pruned {prune:.0%}" if prune else "dense"
+def clip_notes(clip: Clip, max_fps: float) -> list[str]:
+    """Return what a reader must know of a clip, a sentence each."""
+    if not clip.denser:
+        return list(clip.notes)
+    return [
+        *clip.notes,
+        f"T = {len(clip.frames)}: the clip lasts {clip.duration:.1f} s, too short for that many frames at the "
+        f"{max_fps:g} a second the model was trained on, so it is sampled denser",
+    ]
 
 
-def summarise(
-    subject: Subject, frames: int, passes: Sequence[Profile], answer: tuple[int, ...], memory: PassMemory | None
-) -> Measurement:
-    """Return the medians of a subject's passes."""
-    times = [dict(profile.milliseconds) for profile in passes]
-    tokens = dict(passes[0].tokens)
-    return Measurement(
-        engine=subject.engine,
-        frames=frames,
-        prune=subject.prune,
-        milliseconds={stage: median(one[stage] for one in times) for stage in times[0]},
-        vision_and_prefill=median(sum(one.get(stage, 0.0) for stage in VISION_AND_PREFILL) for one in times),
-        token_ms=median(one["decoding"] for one in times) / tokens["answer_tokens"],
-        tokens=tokens,
-        passes=tuple(times),
-        answer=answer,
-        memory=memory,
-    )
+def _bundle_subject(
+    session: Session, path: str | Path, video: str | Path, prune: float, answer_tokens: int, *, memory: bool
+) -> Subject:
+    def answer(clip: Clip, profile: Profile) -> tuple[int, ...]:
+        return answer_once(session, clip, prune, answer_tokens, profile)
 
+    def warm_up(clip: Clip) -> PassMemory | None:
+        answer(clip, Profile())
+        return pass_memory(path, video, len(clip.frames), prune, answer_tokens) if memory else None
 
-def comparisons(measurements: Iterable[Measurement]) -> tuple[Comparison, ...]:
-    """Return dense against pruned wherever one engine did both at the same length."""
-    measurements = tuple(measurements)
-    dense = {(one.engine, one.frames): one for one in measurements if one.prune == 0}
-    found = []
-    for pruned in measurements:
-        base = dense.get((pruned.engine, pruned.frames))
-        if pruned.prune == 0 or base is None:
-            continue
-        both = [stage for stage in base.milliseconds if stage in pruned.milliseconds]
-        plan = pruned.milliseconds.get("plan")
-        found.append(
-            Comparison(
-                engine=pruned.engine,
-                frames=pruned.frames,
-                prune=pruned.prune,
-                stages={stage: base.milliseconds[stage] / pruned.milliseconds[stage] for stage in both},
-                vision_and_prefill=base.vision_and_prefill / pruned.vision_and_prefill,
-                plan_share=None if plan is None else plan / pruned.vision_and_prefill,
-            )
-        )
-    return tuple(found)
+    return Subject(BUNDLE, prune, answer, warm_up)

@@ -12,7 +12,8 @@ class NameTaps(ir.passes.InPlacePass):
     2. Where the node's output is a graph output, which has a name already, an Identity stays in between; engines drop
        it again.
 
-    Needs a Tap to mark what a node computes and no other Tap has named. Afterwards no Tap node is left, and a verifier can ask for the value by the submodule's path.
+    Needs a Tap to mark what a node computes and no other Tap has named. Afterwards no Tap node is left, and a verifier
+    can ask for the value by the submodule's path.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

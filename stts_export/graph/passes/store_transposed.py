@@ -12,8 +12,9 @@ SOURCE = "stts.source"
 class StoreTransposed(ir.passes.InPlacePass):
     """Replace `MatMul(x, Transpose(weight))`, so that no engine transposes, and thereby copies, a weight at load time.
 
-    1. A weight that is only ever read through `Transpose(perm=[1, 0])` is replaced by a weight of the transposed
-       shape, marked with metadata: `write_graph` stores it transposed.
+    1. A weight that is only ever read through `Transpose(perm=[1, 0])` or as `Gemm(x, weight, transB=1)` is replaced by
+       a weight of the transposed shape, marked with metadata: `write_graph` stores it transposed. The tracer writes
+       one layer either way, as its input has two dimensions or three, and graphs must agree to share its weight.
     2. A weight that is also read as it is (a tied embedding) stays as it is, and the product becomes
        `Gemm(x, weight, transB=1)`, which takes a matrix as x.
 
@@ -27,17 +28,19 @@ class StoreTransposed(ir.passes.InPlacePass):
         for name, weight in list(model.graph.initializers.items()):
             uses = list(weight.uses())
             transposes = [node for node, _ in uses if is_weight_transpose(node)]
-            if weight.const_value is not None or not transposes:
+            products = [node for node, place in uses if is_transposing_product(node, place)]
+            if weight.const_value is not None or not transposes + products:
                 continue
-            if len(transposes) == len(uses):
-                replace_weight(model, name, weight, transposes)
-            else:
-                for transpose in transposes:
-                    check_products(name, transpose)
-                    for product, _ in list(transpose.outputs[0].uses()):
-                        replace_product(model, product, weight)
-                    model.graph.remove(transpose, safe=True)
-            modified = True
+            if len(transposes + products) == len(uses):
+                replace_weight(model, name, weight, transposes, products)
+                modified = True
+                continue
+            for transpose in transposes:
+                check_products(name, transpose)
+                for product, _ in list(transpose.outputs[0].uses()):
+                    replace_product(model, product, weight)
+                model.graph.remove(transpose, safe=True)
+                modified = True
         return ir.passes.PassResult(model, modified)
 
     def ensures(self, model: ir.Model) -> None:
@@ -52,16 +55,23 @@ def is_weight_transpose(node: ir.Node) -> bool:
     if (node.domain, node.op_type) != ("", "Transpose"):
         return False
     source, permutation = node.inputs[0], node.attributes.get("perm")
-    assert source is not None
-    assert source.shape is not None
-    if not source.is_initializer() or source.const_value is not None:
+    if source is None or not source.is_initializer() or source.const_value is not None:
         return False
+    assert source.shape is not None
     # without the attribute all axes are reversed
     return len(source.shape) == 2 and (permutation is None or list(permutation.as_ints()) == [1, 0])
 
 
-def replace_weight(model: ir.Model, name: str, weight: ir.Value, transposes: list[ir.Node]) -> None:
-    """Put a transposed weight in place of `weight`."""
+def is_transposing_product(node: ir.Node, place: int) -> bool:
+    """Tell whether `node` is a Gemm that reads its input number `place`, the right side, transposed."""
+    transposed = node.attributes.get("transB")
+    return (node.domain, node.op_type, place) == ("", "Gemm", 1) and transposed is not None and transposed.as_int() == 1
+
+
+def replace_weight(
+    model: ir.Model, name: str, weight: ir.Value, transposes: list[ir.Node], products: list[ir.Node]
+) -> None:
+    """Put a transposed weight in place of `weight`, which `transposes` and Gemm `products` read."""
     assert weight.shape is not None
     stored = ir.Value(name=f"{name}.T", shape=ir.Shape(reversed(weight.shape)), type=weight.type)
     stored.metadata_props[TRANSFORM] = "transposed"
@@ -69,6 +79,9 @@ def replace_weight(model: ir.Model, name: str, weight: ir.Value, transposes: lis
     for transpose in transposes:
         ir.convenience.replace_all_uses_with(transpose.outputs[0], stored)
         model.graph.remove(transpose, safe=True)
+    for product in products:
+        product.replace_input_with(1, stored)
+        product.attributes["transB"] = ir.AttrInt64("transB", 0)
     del model.graph.initializers[name]
     model.graph.initializers.add(stored)
 

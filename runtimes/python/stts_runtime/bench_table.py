@@ -1,0 +1,117 @@
+"""A bench as rows of tables, and as plain text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stts_runtime.measurement import Bench, Measurement, variant
+
+
+NONE = "-"
+TIMED = {
+    "decode": "decode",
+    "preprocessing": "preproc.",
+    "vision_score": "score",
+    "plan": "plan",
+    "vision_encode": "encode",
+    "vision": "vision",
+    "prefill": "prefill",
+}
+"""Stage -> column, in the order of the columns."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table: a sentence above it, a header for each column, and as many cells a row."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(found: Bench) -> tuple[Rows, ...]:
+    """Return all that was measured: times, tokens, and memory where there is any."""
+    measured = found.measurements
+    made = [time_rows(found), token_rows(measured)]
+    if any(one.memory is not None for one in measured):
+        made.append(memory_rows(measured))
+    return tuple(made)
+
+
+def time_rows(found: Bench) -> Rows:
+    """Return times by stage, and how much faster pruned is than dense by the same engine."""
+    stages = [stage for stage in TIMED if any(stage in one.milliseconds for one in found.measurements)]
+    faster = {(one.engine, one.frames, one.prune): one for one in found.comparisons}
+    rows = []
+    for one in found.measurements:
+        compared = faster.get((one.engine, one.frames, one.prune))
+        rows.append(
+            (
+                *_head(one),
+                *(_number(one.milliseconds.get(stage)) for stage in stages),
+                _number(one.vision_and_prefill),
+                f"{compared.vision_and_prefill:.2f}x" if compared else NONE,
+                NONE if compared is None or compared.plan_share is None else f"{compared.plan_share:.2%}",
+                _number(one.token_ms),
+            )
+        )
+    headers = ("T", "engine", "variant", *(TIMED[stage] for stage in stages), "vision+prefill")
+    title = "Milliseconds (medians); vision+prefill is all but decode and answer, faster is against dense"
+    return Rows(title, (*headers, "faster", "plan share", "a token"), tuple(rows))
+
+
+def token_rows(measured: Sequence[Measurement]) -> Rows:
+    """Return how many tokens there were before and after pruning."""
+    names = ("patches", "packed_patches", "groups", "kept_groups", "prompt_tokens")
+    rows = dict.fromkeys(
+        (str(one.frames), variant(one.prune), *(str(one.tokens[name]) for name in names))
+        for one in measured
+        if "packed_patches" in one.tokens
+    )
+    headers = ("T", "variant", *(name.replace("_", " ") for name in names))
+    return Rows("Tokens: packed patches include empty slots of bins and context put back", headers, tuple(rows))
+
+
+def memory_rows(measured: Sequence[Measurement]) -> Rows:
+    """Return peak memory of the whole and by stage."""
+    weighed = [one for one in measured if one.memory is not None]
+    stages = [stage for stage in (*TIMED, "decoding") if any(one.memory and stage in one.memory.stages for one in weighed)]
+    rows = tuple(
+        (*_head(one), _number(one.memory.peak), *(_number(one.memory.stages.get(stage)) for stage in stages))
+        for one in weighed
+        if one.memory
+    )
+    headers = ("T", "engine", "variant", "peak", *({**TIMED, "decoding": "a token"}[stage] for stage in stages))
+    return Rows("Memory in MiB above what the opened engines hold; by stage, above what was there before it", headers, rows)
+
+
+def text_report(found: Bench) -> str:
+    """Return the tables and notes as plain text."""
+    blocks = [text_table(table) for table in tables(found)]
+    notes = "".join(f"note: {note}\n" for note in found.notes)
+    return "\n".join([*blocks, notes] if notes else blocks)
+
+
+def text_table(table: Rows) -> str:
+    """Return a table as plain text; all but the columns of names are set to the right."""
+    lines = [table.headers, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    left = {"engine", "variant"}
+
+    def line(cells: Sequence[str]) -> str:
+        placed = zip(cells, widths, table.headers, strict=True)
+        return "  ".join(cell.ljust(width) if name in left else cell.rjust(width) for cell, width, name in placed)
+
+    return "\n".join([table.title, *(line(cells).rstrip() for cells in lines)]) + "\n"
+
+
+def _head(one: Measurement) -> tuple[str, str, str]:
+    return str(one.frames), one.engine, variant(one.prune)
+
+
+def _number(value: float | None) -> str:
+    """Return a number with as many digits as it has meaning."""
+    if value is None:
+        return NONE
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"

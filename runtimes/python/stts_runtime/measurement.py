@@ -1,0 +1,127 @@
+"""What a bench found: medians by stage, and dense against pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from stts_runtime.fresh import PassMemory
+from stts_runtime.profile import Profile
+
+
+VISION_AND_PREFILL = ("preprocessing", "vision_score", "plan", "vision_encode", "vision", "prefill")
+"""Stages that pruning shortens or adds; `vision` is all of it by an engine that does not tell its parts apart."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How one subject fared with clips of one length.
+
+    Attributes:
+        engine: what ran it.
+        frames: T.
+        prune: share of groups dropped; 0 is dense.
+        milliseconds: median over the passes, by stage.
+        vision_and_prefill: median over the passes of the sum of `VISION_AND_PREFILL`, in milliseconds.
+        token_ms: median time of one decode step, in milliseconds.
+        tokens: counts by name, see `Profile`.
+        passes: milliseconds by stage of every pass; `decoding` is all steps of the pass.
+        answer: tokens; the same from engines that do the same work, up to ties.
+        memory: None where it was not, or cannot be, measured.
+    """
+
+    engine: str
+    frames: int
+    prune: float
+    milliseconds: dict[str, float]
+    vision_and_prefill: float
+    token_ms: float
+    tokens: dict[str, int]
+    passes: tuple[dict[str, float], ...]
+    answer: tuple[int, ...]
+    memory: PassMemory | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Dense against pruned, by one engine.
+
+    Attributes:
+        engine: what ran both.
+        frames: T.
+        prune: share of groups dropped in the pruned run.
+        stages: dense / pruned time by stage, of stages both have: above 1, pruned is faster.
+        vision_and_prefill: dense / pruned time of all of these together.
+        plan_share: of the plan in pruned vision and prefill; None where the engine does not tell its parts apart.
+    """
+
+    engine: str
+    frames: int
+    prune: float
+    stages: dict[str, float]
+    vision_and_prefill: float
+    plan_share: float | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured, what follows from it, and what its reader must know, a sentence each."""
+
+    measurements: tuple[Measurement, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+
+def variant(prune: float) -> str:
+    """Return what people call a prune fraction."""
+    return f"pruned {prune:.0%}" if prune else "dense"
+
+
+def summarise(
+    engine: str,
+    frames: int,
+    prune: float,
+    passes: Sequence[Profile],
+    answer: tuple[int, ...],
+    memory: PassMemory | None,
+) -> Measurement:
+    """Return the medians of passes over the same work."""
+    times = [dict(profile.milliseconds) for profile in passes]
+    tokens = dict(passes[0].tokens)
+    return Measurement(
+        engine=engine,
+        frames=frames,
+        prune=prune,
+        milliseconds={stage: median(one[stage] for one in times) for stage in times[0]},
+        vision_and_prefill=median(sum(one.get(stage, 0.0) for stage in VISION_AND_PREFILL) for one in times),
+        token_ms=median(one["decoding"] for one in times) / tokens["answer_tokens"],
+        tokens=tokens,
+        passes=tuple(times),
+        answer=answer,
+        memory=memory,
+    )
+
+
+def comparisons(measurements: Iterable[Measurement]) -> tuple[Comparison, ...]:
+    """Return dense against pruned wherever one engine did both at the same length."""
+    measurements = tuple(measurements)
+    dense = {(one.engine, one.frames): one for one in measurements if one.prune == 0}
+    found = []
+    for pruned in measurements:
+        base = dense.get((pruned.engine, pruned.frames))
+        if pruned.prune == 0 or base is None:
+            continue
+        both = [stage for stage in base.milliseconds if stage in pruned.milliseconds]
+        plan = pruned.milliseconds.get("plan")
+        found.append(
+            Comparison(
+                engine=pruned.engine,
+                frames=pruned.frames,
+                prune=pruned.prune,
+                stages={stage: base.milliseconds[stage] / pruned.milliseconds[stage] for stage in both},
+                vision_and_prefill=base.vision_and_prefill / pruned.vision_and_prefill,
+                plan_share=None if plan is None else plan / pruned.vision_and_prefill,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,102 @@
+"""What every engine in torch has in common when it is timed beside a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stts_runtime.bench import Subject
+from stts_runtime.frames import patches_from_frames
+from stts_runtime.fresh import PassMemory
+from stts_runtime.manifest import Manifest
+from stts_runtime.peak_memory import MIB, PeakProfile, can_reset_peak
+from stts_runtime.profile import Profile
+from stts_runtime.trial import made_up_turn
+from stts_runtime.video import Clip
+
+
+class Reader(Protocol):
+    """A language model that has read something: its cache is its own affair."""
+
+    def read(self, token_ids: Tensor, vision_flags: Tensor, features: Tensor | None) -> Tensor:
+        """Return the next token's logits [vocabulary] after new tokens int64 [S] with flags bool [S]."""
+
+
+Look = Callable[[Tensor], tuple[Tensor, NDArray[np.bool_]]]
+"""patches float32 [T, N, 588] -> features [K, d_model], and which groups they are of, bool [T, G]."""
+
+
+def torch_subject(
+    engine: str, prune: float, look: Look, reader: Callable[[], Reader], manifest: Manifest, answer_tokens: int
+) -> Subject:
+    """Return an engine in torch as a subject: the same clip, prompt and number of tokens as the bundle.
+
+    Args:
+        engine: its name.
+        prune: share of groups that `look` drops.
+        look: the vision side; timed as one stage, `vision`.
+        reader: makes a language model that has read nothing yet.
+        manifest: of the bundle it is timed beside.
+        answer_tokens: decode steps.
+    """
+
+    def answer(clip: Clip, profile: Profile) -> tuple[int, ...]:
+        with torch.inference_mode():
+            return _answer(clip, profile, look, reader(), manifest, answer_tokens)
+
+    def warm_up(clip: Clip) -> PassMemory | None:
+        if not can_reset_peak():
+            answer(clip, Profile())
+            return None
+        memory = PeakProfile()
+        answer(clip, memory)
+        stages = {stage: size / MIB for stage, size in memory.working_bytes.items()}
+        return PassMemory(memory.peak_bytes / MIB, stages)
+
+    return Subject(engine, prune, answer, warm_up)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads inside the `with` block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _answer(
+    clip: Clip, profile: Profile, look: Look, reader: Reader, manifest: Manifest, answer_tokens: int
+) -> tuple[int, ...]:
+    with profile.stage("preprocessing"):
+        patches = torch.from_numpy(patches_from_frames(clip.frames, manifest.grid))
+    with profile.stage("vision"):
+        features, keep = look(patches)
+    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, keep.sum(axis=1).tolist())
+    with profile.stage("prefill"):
+        logits = reader.read(torch.from_numpy(turn.token_ids), torch.from_numpy(turn.vision_flags), features)
+    tokens = [int(logits.argmax())]
+    for _ in range(answer_tokens):
+        with profile.stage("decoding"):
+            logits = reader.read(torch.tensor(tokens[-1:]), torch.zeros(1, dtype=torch.bool), None)
+        tokens.append(int(logits.argmax()))
+    profile.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=answer_tokens)
+    return tuple(tokens)
+
+
+def _counts(patches: Tensor, keep: NDArray[np.bool_]) -> dict[str, int]:
+    frames, per_frame = patches.shape[:2]
+    return {
+        "frames": frames,
+        "groups": keep.size,
+        "kept_groups": int(keep.sum()),
+        "patches": frames * per_frame,
+    }
