@@ -22,8 +22,8 @@ def is_llama(decoder: DecoderConfig) -> bool:
     if decoder.block_norm == "pre" and not decoder.attention_bias:
         return True
     raise UsageError(
-        "transformers has no such decoder to compare with: without a norm of queries and keys it would be a Llama, whose "
-        "blocks norm their inputs and whose projections have no bias"
+        "transformers has no such decoder to compare with: without a norm of queries and keys it would be a Llama, "
+        "whose blocks norm their inputs and whose projections have no bias"
     )
 
 

@@ -1,1 +1,51 @@
-"""Run an STTS bundle: frames and a question in, text out."""
+"""Run an STTS bundle: frames and a question in, text out.
+
+    from stts_runtime import load
+
+    with load("model.stts") as model:
+        print(model.ask("clip.mp4", "What happens?"))
+
+Names are imported when they are first used, so `import stts_runtime` does not even wait for numpy. Tokenizer, video
+decoder and engine wait until a question needs them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from stts_runtime.errors import BundleError, EngineError, ProfileError, SttsError, UsageError, VideoError
+    from stts_runtime.generation import Generation
+    from stts_runtime.session import Conversation, Session, load
+    from stts_runtime.video import Clip
+
+__all__ = [
+    "BundleError",
+    "Clip",
+    "Conversation",
+    "EngineError",
+    "Generation",
+    "ProfileError",
+    "Session",
+    "SttsError",
+    "UsageError",
+    "VideoError",
+    "load",
+]
+_MODULES = {
+    "Conversation": "session",
+    "Session": "session",
+    "load": "session",
+    "Generation": "generation",
+    "Clip": "video",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

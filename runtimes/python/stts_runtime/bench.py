@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stts_runtime.errors import UsageError
@@ -96,16 +97,19 @@ def opened_subjects(
     with ExitStack() as stack:
         session = stack.enter_context(load(bundle))
         fractions = fractions_to_compare(session, prune)
-        sessions = {fraction: (session, bundle) for fraction in fractions}
+        sessions = dict.fromkeys(fractions, (session, bundle))
         if dense is not None and 0 in sessions:
             sessions[0.0] = (stack.enter_context(load(dense)), dense)
             check_same_model(session, sessions[0.0][0])
         for fraction, (chosen, _) in sessions.items():
             chosen.open(fraction)
-        yield session, [
-            _bundle_subject(chosen, path, video, fraction, answer_tokens, memory=memory)
-            for fraction, (chosen, path) in sessions.items()
-        ]
+        yield (
+            session,
+            [
+                _bundle_subject(chosen, path, video, fraction, answer_tokens, memory=memory)
+                for fraction, (chosen, path) in sessions.items()
+            ],
+        )
 
 
 def fractions_to_compare(session: Session, prune: Sequence[float] | None) -> list[float]:
@@ -173,7 +177,7 @@ def measure(
     for length, competitors in subjects.items():
         clip = read_clip(session, video, length)
         notes += clip_notes(clip, session.manifest.frame_sampling.max_fps)
-        measurements += take_turns(competitors, lambda T=length: read_clip(session, video, T), repeats, about_to)
+        measurements += take_turns(competitors, partial(read_clip, session, video, length), repeats, about_to)
     if progress is not None:
         progress("done", 1.0)
     return Bench(tuple(measurements), comparisons(measurements), tuple(dict.fromkeys(notes)))
@@ -203,8 +207,8 @@ def take_turns(
             answers[place] = subject.answer(clip, profile)
             passes[place].append(profile)
     return [
-        summarise(subject.engine, len(clip.frames), subject.prune, *found)
-        for subject, *found in zip(subjects, passes, answers, memory, strict=True)
+        summarise(subject.engine, len(clip.frames), subject.prune, timed, tokens, weighed)
+        for subject, timed, tokens, weighed in zip(subjects, passes, answers, memory, strict=True)
     ]
 
 
@@ -212,11 +216,11 @@ def clip_notes(clip: Clip, max_fps: float) -> list[str]:
     """Return what a reader must know of a clip, a sentence each."""
     if not clip.denser:
         return list(clip.notes)
-    return [
-        *clip.notes,
+    denser = (
         f"T = {len(clip.frames)}: the clip lasts {clip.duration:.1f} s, too short for that many frames at the "
-        f"{max_fps:g} a second the model was trained on, so it is sampled denser",
-    ]
+        f"{max_fps:g} a second the model was trained on, so it is sampled denser"
+    )
+    return [*clip.notes, denser]
 
 
 def _bundle_subject(

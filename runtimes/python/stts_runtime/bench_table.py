@@ -76,14 +76,18 @@ def token_rows(measured: Sequence[Measurement]) -> Rows:
 def memory_rows(measured: Sequence[Measurement]) -> Rows:
     """Return peak memory of the whole and by stage."""
     weighed = [one for one in measured if one.memory is not None]
-    stages = [stage for stage in (*TIMED, "decoding") if any(one.memory and stage in one.memory.stages for one in weighed)]
+    stages = [
+        stage for stage in (*TIMED, "decoding") if any(one.memory and stage in one.memory.stages for one in weighed)
+    ]
     rows = tuple(
         (*_head(one), _number(one.memory.peak), *(_number(one.memory.stages.get(stage)) for stage in stages))
         for one in weighed
         if one.memory
     )
     headers = ("T", "engine", "variant", "peak", *({**TIMED, "decoding": "a token"}[stage] for stage in stages))
-    return Rows("Memory in MiB above what the opened engines hold; by stage, above what was there before it", headers, rows)
+    return Rows(
+        "Memory in MiB above what the opened engines hold; by stage, above what was there before it", headers, rows
+    )
 
 
 def text_report(found: Bench) -> str:

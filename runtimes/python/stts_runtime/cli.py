@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stts_runtime.errors import SttsError, UsageError
+from stts_runtime.errors import SttsError
 
 
 RUN_EXAMPLE = """examples:
@@ -150,11 +150,15 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = add_command(
         commands, "bench", bench, "Time a bundle's stages, dense against pruned, in one run.", BENCH_EXAMPLE
     )
+    add_bench_options(parser)
+
+
+def add_bench_options(parser: argparse.ArgumentParser) -> None:
+    """Add what both bench commands take."""
     parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
     parser.add_argument("--video", type=Path, required=True, help="a video file")
-    parser.add_argument(
-        "--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)"
-    )
+    parser.add_argument("--dense", type=Path, help="a bundle built with --prune 0, for the dense runs (default: the same)")
+    parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)")
     parser.add_argument("--prune", type=float, nargs="+", help="fractions to compare (default: 0 and the bundle's)")
     parser.add_argument(
         "--repeats", type=int, default=3, help="timed runs of each, after one warm-up (default: %(default)s)"
@@ -162,8 +166,29 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Time the bundle and print a table."""
-    raise UsageError("bench is not ready")
+    """Time the bundle and print its tables."""
+    from stts_runtime.bench import bench as run_bench
+    from stts_runtime.bench_table import text_report
+    from stts_runtime.plain import to_plain
+
+    found = run_bench(
+        arguments.bundle,
+        arguments.video,
+        frames=arguments.frames,
+        prune=arguments.prune,
+        dense=arguments.dense,
+        repeats=arguments.repeats,
+        progress=show_progress,
+    )
+    note("")
+    print(json.dumps(to_plain(found), indent=2) if arguments.json else text_report(found))
+    return 0
+
+
+def show_progress(name: str, share: float) -> None:
+    """Rewrite one line on standard error with what is being done."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{share:4.0%} {name}", end="", file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:

@@ -98,8 +98,8 @@ def vision_score_memory(bundle: str | Path, frames: tuple[int, ...] = (32, 256))
         raise UsageError(f"{bundle} was built dense: it has no vision_score to measure")
     if max(frames) > manifest.limits.max_frames:
         raise ProfileError(
-            f"{bundle} was built for at most {manifest.limits.max_frames} frames, {max(frames)} were to be scored: build "
-            "again with a larger --max-frames"
+            f"{bundle} was built for at most {manifest.limits.max_frames} frames, {max(frames)} were to be scored: "
+            "build again with a larger --max-frames"
         )
     found = tuple(_mib(_fresh("score_working_bytes", bundle=str(bundle), frames=count)) for count in frames)
     first, last = found[0], found[-1]

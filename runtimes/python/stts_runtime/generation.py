@@ -36,6 +36,8 @@ class Generation:
         """Raise UsageError for a setting that cannot work."""
         if self.max_tokens < 1:
             raise UsageError(f"max_tokens is {self.max_tokens}, wanted at least 1")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}, wanted 0 or more")
         check_sampling(self.temperature, self.top_p)
 
 

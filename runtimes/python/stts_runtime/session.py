@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stts_runtime.bundle import Bundle, open_bundle
 from stts_runtime.engine import Engine, open_engine
-from stts_runtime.errors import ProfileError, UsageError
+from stts_runtime.errors import BundleError, ProfileError, UsageError
 from stts_runtime.generation import Decoding, Generation
 from stts_runtime.manifest import Manifest
 from stts_runtime.plan import is_clipped
@@ -76,8 +76,14 @@ class Session:
         """Return the engine of a part, opening it on first use.
 
         Raises:
+            BundleError: the bundle has no such part.
             EngineError: it cannot be opened.
         """
+        if part not in self.manifest.graphs:
+            raise BundleError(
+                f"{self._bundle.path.name} has no graph {part!r} (it has: {', '.join(self.manifest.graphs)}): build it "
+                "again"
+            )
         if part not in self._engines:
             self._engines[part] = open_engine(self._bundle.path, self.manifest.graphs[part], self.manifest.engine)
         return self._engines[part]
@@ -116,9 +122,14 @@ class Session:
 
         Raises:
             VideoError: the file cannot be read as video.
-            UsageError: the array is no video.
+            UsageError: the array is no video, or `frames` or `fps` is given for what it cannot apply to.
         """
         sampling, size = self.manifest.frame_sampling, self.manifest.grid.image_size
+        is_file = isinstance(video, str | Path)
+        if frames is not None and not is_file:
+            raise UsageError("frames chooses among the frames of a file; of an array, pass the frames to look at")
+        if fps is not None and (is_file or isinstance(video, Clip)):
+            raise UsageError("fps says how fast an array of frames is; files and clips know their own")
         if isinstance(video, Clip):
             return video
         if isinstance(video, str | Path):
@@ -224,6 +235,7 @@ class Conversation:
         self.notes = (*clip.notes, *pruning_notes(vision, prune_fraction))
         self._session = session
         self._decoding: Decoding | None = None
+        self._turns = 0
 
     def ask(self, question: str, **generation: object) -> str:
         """Return the answer.
@@ -239,7 +251,12 @@ class Conversation:
         return "".join(self.stream(question, generation_from(generation)))
 
     def stream(self, question: str, settings: Generation | None = None) -> Iterator[str]:
-        """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on."""
+        """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on.
+
+        Raises:
+            UsageError: a setting cannot work, or an answer is gone on with after the next question was asked.
+            ProfileError: the conversation has become longer than the bundle was built for.
+        """
         settings = Generation() if settings is None else settings
         settings.check()
         manifest, tokenizer = self._session.manifest, self._session.tokenizer
@@ -259,10 +276,13 @@ class Conversation:
             self.profile.milliseconds.pop(stage, None)
         with self.profile.stage("prefill"):
             logits = decoding.read(turn.token_ids, turn.vision_flags, features)
-        text = TextStream(tokenizer)
+        self._turns += 1
+        this_turn, text = self._turns, TextStream(tokenizer)
         for token in decoding.answer(logits, settings, most, self.profile):
             if piece := text.push(token):
                 yield piece
+                if self._turns != this_turn:
+                    raise UsageError("this answer was left for the next question and cannot be gone on with")
         if rest := text.finish():
             yield rest
 

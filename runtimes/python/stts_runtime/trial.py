@@ -25,7 +25,7 @@ QUESTION_TOKENS = 48  # system text, roles and a short question
 
 
 def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
-    """Return a prompt with a timestamp, markers and placeholders for each frame, and a question; text ids are arbitrary.
+    """Return a prompt: timestamp, markers and placeholders of each frame, then a question; text ids are arbitrary.
 
     Args:
         tokens: ids with a meaning.

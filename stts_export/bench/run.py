@@ -1,0 +1,247 @@
+"""The whole bench: a bundle dense and pruned, torch and transformers beside it, and what only fresh processes show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stts_export.bench.eager import eager_subjects
+from stts_export.bench.machine import Machine, engine_threads, this_machine
+from stts_export.bench.torch_subject import torch_threads
+from stts_export.bench.transformers_dense import transformers_subject
+from stts_export.checkpoint.micro import assemble_micro
+from stts_export.checkpoint.open import open_checkpoint
+from stts_export.checkpoint.records import Checkpoint
+from stts_export.recipe.config import ModelConfig
+from stts_export.recipe.find import recipe_names
+from stts_export.recipe.read import read_model_recipe
+from stts_runtime.bench import BUNDLE, Progress, Subject, measure, opened_subjects
+from stts_runtime.errors import UsageError
+from stts_runtime.fresh import ScoreMemory, Startup, startup, vision_score_memory
+from stts_runtime.manifest import Manifest
+from stts_runtime.measurement import Bench, Measurement
+from stts_runtime.plain import from_plain
+from stts_runtime.session import Session
+from stts_runtime.trial import read_clip
+
+
+SCORE_FRAMES = (32, 256)
+_MEASURED, _STARTED = 0.85, 0.9  # of the progress, once these are done
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """A bench as its caller words it.
+
+    Attributes:
+        bundle: a bundle directory.
+        video: a video file.
+        dense: another bundle of the model, built with --prune 0, for the dense passes; None takes the same one.
+        checkpoint: opens the weights the bundle was built from, given its model's configuration; None leaves torch and
+            transformers out, except for the micro model, whose weights are put together.
+        frames: lengths T of the clips.
+        side_by_side: those of them at which torch and transformers take part; they are slow.
+        prune: fractions to compare, 0 for dense; None takes 0 and the bundle's own.
+        repeats: timed passes of each, after one that warms up.
+        answer_tokens: decode steps of a pass.
+        memory: whether to weigh the passes, and vision_score with short and long clips.
+        startup: whether to time import and opening.
+    """
+
+    bundle: Path
+    video: Path
+    dense: Path | None = None
+    checkpoint: Callable[[ModelConfig], Checkpoint] | None = None
+    frames: tuple[int, ...] = (8, 16, 32)
+    side_by_side: tuple[int, ...] = (16,)
+    prune: tuple[float, ...] | None = None
+    repeats: int = 3
+    answer_tokens: int = 8
+    memory: bool = True
+    startup: bool = True
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """The video that clips were taken from: file name, pixels, frames, frames a second, seconds."""
+
+    name: str
+    width: int
+    height: int
+    frames: int
+    fps: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Against:
+    """Another engine beside the bundle.
+
+    Attributes:
+        engine: the other.
+        frames: T.
+        prune: share of groups the other dropped.
+        same_work: time of its vision and prefill / the bundle's for the same work; above 1 the bundle is faster. None
+            where the bundle did not do it.
+        pruned_bundle: the same against the bundle pruned most; None where it is the same figure, or was not measured.
+        same_answer: whether it gave the bundle's tokens for the same work.
+    """
+
+    engine: str
+    frames: int
+    prune: float
+    same_work: float | None
+    pruned_bundle: float | None
+    same_answer: bool | None
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """All that was found.
+
+    Attributes:
+        bundle: its name.
+        machine: where.
+        video: of what.
+        repeats: timed passes of each.
+        found: measurements of all engines.
+        against: other engines beside the bundle.
+        startup: import and opening, where asked for.
+        score_memory: working memory of vision_score, where asked for and the bundle has one.
+        seconds: that the bench took.
+    """
+
+    bundle: str
+    machine: Machine
+    video: SourceVideo
+    repeats: int
+    found: Bench
+    against: tuple[Against, ...]
+    startup: Startup | None
+    score_memory: ScoreMemory | None
+    seconds: float
+
+
+def run_bench(request: BenchRequest, progress: Progress | None = None) -> BenchResult:
+    """Measure, and return what was found.
+
+    Args:
+        request: what to measure.
+        progress: told what is measured and how far it is.
+
+    Raises:
+        SttsError: bundle, video or weights cannot be opened, or do not fit each other or the request.
+    """
+    tell = progress or (lambda name, share: None)
+    start = time.perf_counter()
+    check_lengths(request)
+    with (
+        torch_threads(engine_threads()),
+        opened_subjects(
+            request.bundle, request.video, request.prune, request.dense, request.answer_tokens, memory=request.memory
+        ) as (session, bundles),
+    ):
+        tell("open weights", 0.0)
+        others, notes = other_subjects(request, session.manifest, [subject.prune for subject in bundles])
+        taking_part = {T: bundles + (others if T in request.side_by_side else []) for T in request.frames}
+        found = measure(
+            taking_part,
+            session,
+            request.video,
+            repeats=request.repeats,
+            answer_tokens=request.answer_tokens,
+            progress=lambda name, share: tell(name, _MEASURED * share),
+        )
+        name, video, score_frames = session.manifest.name, source_video(session, request.video), longest_clips(session)
+    tell("import and opening", _MEASURED)
+    started = startup(request.bundle) if request.startup else None
+    tell("memory of vision_score", _STARTED)
+    score_memory = vision_score_memory(request.bundle, score_frames) if request.memory and score_frames else None
+    tell("done", 1.0)
+    return BenchResult(
+        bundle=name,
+        machine=this_machine(),
+        video=video,
+        repeats=request.repeats,
+        found=Bench(found.measurements, found.comparisons, (*found.notes, *notes)),
+        against=against(found.measurements),
+        startup=started,
+        score_memory=score_memory,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def check_lengths(request: BenchRequest) -> None:
+    """Raise UsageError unless torch and transformers are to take part only where the bundle does."""
+    extra = sorted(set(request.side_by_side) - set(request.frames))
+    if extra or not request.frames:
+        raise UsageError(
+            f"lengths to compare side by side are {list(request.side_by_side)}, wanted some of those that are timed, "
+            f"{list(request.frames)}"
+        )
+
+
+def other_subjects(request: BenchRequest, manifest: Manifest, prune: list[float]) -> tuple[list[Subject], list[str]]:
+    """Return eager torch at every fraction and transformers dense, and why one of them does not take part."""
+    if not request.side_by_side:
+        return [], []
+    config = from_plain(ModelConfig, manifest.model, f"{request.bundle.name}: manifest.json: model")
+    checkpoint = weights(request, config, manifest)
+    if checkpoint is None:
+        return [], ["torch and transformers did not take part: it was not said where the bundle's weights came from"]
+    subjects = eager_subjects(config, checkpoint, manifest, prune, request.answer_tokens)
+    if 0 not in prune:
+        return subjects, []
+    try:
+        return [*subjects, transformers_subject(config, checkpoint, manifest, request.answer_tokens)], []
+    except UsageError as error:
+        return subjects, [str(error)]
+
+
+def weights(request: BenchRequest, config: ModelConfig, manifest: Manifest) -> Checkpoint | None:
+    """Return the weights that the bundle was built from; None where nobody says which."""
+    if request.checkpoint is not None:
+        return request.checkpoint(config)
+    if manifest.tokenizer is not None and config.name in recipe_names("models"):  # else its weights are random
+        recipe = read_model_recipe(config.name)
+        if recipe.source == "micro":
+            return open_checkpoint(assemble_micro(recipe), config)
+    return None
+
+
+def against(measurements: tuple[Measurement, ...]) -> tuple[Against, ...]:
+    """Return every other engine beside the bundle at the same length."""
+    bundles = {(one.frames, one.prune): one for one in measurements if one.engine == BUNDLE}
+    found = []
+    for other in measurements:
+        if other.engine == BUNDLE:
+            continue
+        same = bundles.get((other.frames, other.prune))
+        most = bundles[max(key for key in bundles if key[0] == other.frames)]
+        found.append(
+            Against(
+                engine=other.engine,
+                frames=other.frames,
+                prune=other.prune,
+                same_work=other.vision_and_prefill / same.vision_and_prefill if same else None,
+                pruned_bundle=None if most is same else other.vision_and_prefill / most.vision_and_prefill,
+                same_answer=other.answer == same.answer if same else None,
+            )
+        )
+    return tuple(found)
+
+
+def source_video(session: Session, video: Path) -> SourceVideo:
+    """Return what the clips were taken from."""
+    clip = read_clip(session, video, 1)
+    return SourceVideo(video.name, *clip.source_size, clip.source_frames, clip.source_fps, clip.duration)
+
+
+def longest_clips(session: Session) -> tuple[int, ...]:
+    """Return the lengths at which vision_score is weighed: as far apart as the bundle serves; none if it is dense."""
+    if session.manifest.pruning.scorer == "none":
+        return ()
+    most = session.manifest.limits.max_frames
+    return tuple(dict.fromkeys(min(frames, most) for frames in SCORE_FRAMES))

@@ -1,0 +1,80 @@
+"""A bench as tables: Markdown for a page, rich for a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from stts_export.bench.run import BenchResult
+from stts_export.report.tables import markdown_table, terminal_table
+from stts_runtime.bench_table import NONE, Rows, tables
+from stts_runtime.measurement import variant
+
+
+def all_tables(result: BenchResult) -> tuple[Rows, ...]:
+    """Return every table of a bench."""
+    found = tables(result.found)
+    made = [*found[:1], *([against_rows(result)] if result.against else []), *found[1:]]
+    figures = figure_rows(result)
+    return (*made, figures) if figures.rows else tuple(made)
+
+
+def against_rows(result: BenchResult) -> Rows:
+    """Return how many times longer other engines take for vision and prefill."""
+    rows = tuple(
+        (
+            str(one.frames),
+            one.engine,
+            variant(one.prune),
+            _times(one.same_work),
+            _times(one.pruned_bundle),
+            NONE if one.same_answer is None else "yes" if one.same_answer else "no",
+        )
+        for one in result.against
+    )
+    headers = ("T", "engine", "variant", "to the bundle, same work", "to the pruned bundle", "same tokens")
+    return Rows(
+        "Vision and prefill of other engines, in times of the bundle's: above 1 the bundle is faster", headers, rows
+    )
+
+
+def figure_rows(result: BenchResult) -> Rows:
+    """Return what was measured in fresh processes."""
+    rows: list[tuple[str, str]] = []
+    if result.startup is not None:
+        rows.append(("import of stts_runtime", f"{result.startup.import_seconds:.2f} s"))
+        rows.append(("opening the bundle", f"{result.startup.open_seconds:.2f} s"))
+    memory = result.score_memory
+    if memory is not None:
+        for frames, mib in zip(memory.frames, memory.working_mib, strict=True):
+            shown = "not measured: the system keeps no peak that can be set back" if mib is None else f"{mib:.0f} MiB"
+            rows.append((f"working memory of vision_score, T = {frames}", shown))
+        if memory.ratio is not None and len(memory.frames) > 1:
+            rows.append((f"the same, T = {memory.frames[-1]} by T = {memory.frames[0]}", f"{memory.ratio:.2f}x"))
+    return Rows("In processes of their own", ("figure", "value"), tuple(rows))
+
+
+def markdown_report(result: BenchResult) -> str:
+    """Return the bench as a Markdown page; the picture lies beside it."""
+    machine, video = result.machine, result.video
+    versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
+    facts = [
+        f"Machine: {machine.processor}, {machine.cores} cores ({machine.threads} threads used)",
+        f"Memory and system: {machine.memory_gib:g} GiB, {machine.system}",
+        f"Versions: {versions}",
+        f"Clip: {video.name}, {video.width} x {video.height}, {video.frames} frames, {video.seconds:.1f} s",
+        f"Medians of {result.repeats} passes after one to warm up, all of one T taking turns",
+        f"The whole took {result.seconds / 60:.1f} minutes",
+        *(f"Note: {note}" for note in result.found.notes),
+    ]
+    head = "".join(f"- {fact}\n" for fact in facts)
+    blocks = [f"{table.title}.\n\n{markdown_table(table.headers, table.rows)}" for table in all_tables(result)]
+    return "\n".join([f"# Bench of {result.bundle}\n", head, "![Time by stage](bench.png)\n", *blocks])
+
+
+def terminal_report(result: BenchResult) -> list[Table]:
+    """Return the tables for a rich console."""
+    return [terminal_table(table.headers, table.rows, table.title) for table in all_tables(result)]
+
+
+def _times(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}x"

@@ -1,0 +1,46 @@
+"""Leave a bench on disk: every sample as JSON, a page, and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from stts_export.bench.plot import plot_bench
+from stts_export.bench.run import BenchResult
+from stts_export.bench.table import markdown_report
+from stts_export.errors import DiskError
+from stts_runtime.plain import to_plain
+
+
+JSON, PAGE, PICTURE = "bench.json", "bench.md", "bench.png"
+
+
+def write_bench(result: BenchResult, folder: Path) -> tuple[Path, Path, Path]:
+    """Write `bench.json`, `bench.md` and `bench.png` into `folder`, made if need be, and return their paths.
+
+    Raises:
+        DiskError: the disk is full or cannot be written.
+    """
+    data = json.dumps(to_plain(result), indent=2) + "\n"
+    page = markdown_report(result)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (
+            _write_whole(folder / JSON, lambda path: path.write_text(data)),
+            _write_whole(folder / PAGE, lambda path: path.write_text(page)),
+            _write_whole(folder / PICTURE, lambda path: plot_bench(result, path)),
+        )
+    except OSError as error:
+        raise DiskError(f"{folder}: the bench could not be written: {error.strerror or error}") from error
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Have `path` appear whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from reference.molmo2 import DECODERS
+from reference.toy_bundle import toy_checkpoint, toy_config, toy_frames
+from reference.toy_manifest import TOY_MANIFEST
+
+from stts_export.bench.eager import eager_subjects
+from stts_export.bench.torch_subject import torch_threads
+from stts_export.bench.transformers_config import is_llama
+from stts_export.bench.transformers_dense import transformers_subject
+from stts_runtime.errors import UsageError
+from stts_runtime.manifest import DecoderShape, Pruning
+from stts_runtime.profile import Profile
+from stts_runtime.video import clip_from_frames
+
+
+def manifest_of(config):
+    decoder = config.decoder
+    return replace(
+        TOY_MANIFEST,
+        grid=config.grid,
+        tokens=config.tokens,
+        pruning=Pruning(0.5, config.scorer.kind, config.scorer.soft_bias, "ffd"),
+        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
+    )
+
+
+def clip_of(config, frames):
+    return clip_from_frames(toy_frames(frames), config.frame_sampling, size=config.grid.image_size)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "olmo3", "llama"])
+def test_transformers_and_eager_torch_answer_alike_when_dense(kind):
+    config = toy_config(kind)
+    checkpoint, manifest, clip = toy_checkpoint(config), manifest_of(config), clip_of(config, 3)
+    (eager,) = eager_subjects(config, checkpoint, manifest, [0.0], 5)
+    transformers = transformers_subject(config, checkpoint, manifest, 5)
+    profiles = [Profile(), Profile()]
+    answers = [subject.answer(clip, profile) for subject, profile in zip((eager, transformers), profiles, strict=True)]
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 6
+    assert len(set(answers[0])) > 1
+    assert profiles[0].tokens == profiles[1].tokens
+
+
+def test_a_pruned_pass_has_the_same_stages_and_fewer_tokens():
+    config = toy_config()
+    subjects = eager_subjects(config, toy_checkpoint(config), manifest_of(config), [0.0, 0.5], 2)
+    found = []
+    for subject in subjects:
+        found.append(Profile())
+        subject.answer(clip_of(config, 4), found[-1])
+    dense, pruned = found
+    assert list(dense.milliseconds) == list(pruned.milliseconds) == ["preprocessing", "vision", "prefill", "decoding"]
+    assert (dense.tokens["kept_groups"], pruned.tokens["kept_groups"]) == (36, 18)
+    assert dense.tokens["prompt_tokens"] - pruned.tokens["prompt_tokens"] == 18
+
+
+def test_warming_up_weighs_where_the_system_can(monkeypatch):
+    config = toy_config()
+    (subject,) = eager_subjects(config, toy_checkpoint(config), manifest_of(config), [0.0], 1)
+    monkeypatch.setattr("stts_export.bench.torch_subject.can_reset_peak", lambda: False)
+    assert subject.warm_up(clip_of(config, 2)) is None
+
+
+def test_torch_gets_its_threads_back():
+    before = torch.get_num_threads()
+    with torch_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_a_decoder_that_transformers_does_not_know_is_refused():
+    with pytest.raises(UsageError, match="no such decoder"):
+        is_llama(replace(DECODERS["llama"], block_norm="post"))
+    assert is_llama(DECODERS["llama"])
+    assert not is_llama(DECODERS["olmo3"])

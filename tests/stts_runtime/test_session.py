@@ -1,0 +1,329 @@
+"""A toy bundle in use: questions, turns, streams, and everything a session refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reference.toy_bundle import KINDS, LIMITS, toy_frames
+
+from stts_runtime import BundleError, EngineError, Generation, ProfileError, Session, UsageError, load
+from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.generation import Decoding
+from stts_runtime.prompt import build_first_turn, build_next_turn
+
+
+QUESTION, FOLLOW_UP = "What happens in the video?", "How many bikes pass by?"
+
+
+@pytest.fixture(scope="module")
+def ffd(toy_bundle):
+    with load(toy_bundle("ffd")) as session:
+        yield session
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def session(request, toy_bundle):
+    with load(toy_bundle(request.param)) as session:
+        yield session
+
+
+def changed(path, **changes):
+    """A session over the bundle at `path` whose manifest says something else."""
+    bundle = open_bundle(path)
+    return Session(Bundle(bundle.path, replace(bundle.manifest, **changes)))
+
+
+class Counting:
+    """An engine that counts its runs."""
+
+    def __init__(self, engine):
+        self.engine, self.runs = engine, 0
+
+    def run(self, inputs, outputs):
+        self.runs += 1
+        self.engine.run(inputs, outputs)
+
+    def close(self):
+        self.engine.close()
+
+
+@pytest.fixture
+def counted(toy_bundle, monkeypatch):
+    """A session over the pruned bundle, and its engines by part once they are open."""
+    engines = {}
+
+    def counting(bundle, graph, settings, open_engine=__import__("stts_runtime.session").session.open_engine):
+        return engines.setdefault(graph.spec.name, Counting(open_engine(bundle, graph, settings)))
+
+    monkeypatch.setattr("stts_runtime.session.open_engine", counting)
+    with load(toy_bundle("ffd")) as session:
+        yield session, engines
+
+
+def test_asking_at_once_in_pieces_or_in_a_conversation_gives_one_answer(session):
+    frames = toy_frames(5)
+    answer = session.ask(frames, QUESTION, max_tokens=8)
+    assert answer
+    assert "".join(session.ask(frames, QUESTION, stream=True, max_tokens=8)) == answer
+    conversation = session.look(frames)
+    assert conversation.ask(QUESTION, max_tokens=8) == answer
+    assert "".join(session.look(frames).stream(QUESTION, Generation(max_tokens=8))) == answer
+
+
+def test_a_stream_says_its_pieces_while_the_decoder_works(counted):
+    session, engines = counted
+    pieces = session.ask(toy_frames(3), QUESTION, stream=True, max_tokens=12)
+    next(pieces)
+    runs = engines["decoder"].runs
+    assert runs < 12
+    list(pieces)
+    assert engines["decoder"].runs == 12
+
+
+def test_the_video_is_looked_at_once_for_all_turns_and_follow_ups_read_only_what_is_new(counted):
+    session, engines = counted
+    conversation = session.look(toy_frames(7))
+    vision = {name: engine.runs for name, engine in engines.items()}
+    assert vision["vision_score"] == 3
+    assert 1 <= vision["vision_encode"] <= 3
+    for question in (QUESTION, FOLLOW_UP, QUESTION):
+        conversation.ask(question, max_tokens=4)
+    assert {name: engines[name].runs for name in vision} == vision
+    assert engines["decoder"].runs == 3 * 4
+
+
+def test_a_follow_up_turn_equals_a_fresh_model_that_reads_the_whole_sequence(session):
+    manifest, tokenizer = session.manifest, session.tokenizer
+    conversation = session.look(toy_frames(4))
+    tokens = []
+    decoding_answer = Decoding.answer
+
+    def remembered(self, logits, settings, most, profile):
+        for token in decoding_answer(self, logits, settings, most, profile):
+            tokens.append(token)
+            yield token
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoding, "answer", remembered)
+        conversation.ask(QUESTION, max_tokens=5)
+        first, tokens[:] = list(tokens), []
+        conversation.ask(FOLLOW_UP, max_tokens=5)
+
+    kept = conversation.vision.keep.sum(axis=1)
+    opening = build_first_turn(
+        tokenizer, manifest.prompt, manifest.tokens, conversation.clip.timestamps, kept, QUESTION
+    )
+    turn = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, FOLLOW_UP)
+    ids = np.concatenate([opening.token_ids, first, turn.token_ids])
+    flags = np.concatenate([opening.vision_flags, np.zeros(len(first), bool), turn.vision_flags])
+    fresh = Decoding(session.engine("decoder"), manifest)
+    logits = fresh.read(ids, flags, conversation.vision.features)
+    assert list(decoding_answer(fresh, logits, Generation(), 5, conversation.profile)) == tokens
+
+
+@pytest.mark.parametrize("frames", [1, 6])
+def test_a_pruned_bundle_run_dense_answers_like_the_dense_bundle(toy_bundle, ffd, frames):
+    with load(toy_bundle("dense")) as dense:
+        clip = toy_frames(frames)
+        expected = dense.ask(clip, QUESTION, max_tokens=10)
+        assert ffd.ask(clip, QUESTION, prune=0, max_tokens=10) == expected
+        assert dense.ask(clip, QUESTION, prune=0, max_tokens=10) == expected
+
+
+def test_pruning_is_chosen_at_call_time_and_the_default_is_the_bundles(ffd):
+    frames = toy_frames(6)
+    kept = {prune: int(ffd.look(frames, prune=prune).vision.keep.sum()) for prune in (None, 0, 0.25, 0.5, 0.75)}
+    assert kept == {None: 27, 0: 54, 0.25: 41, 0.5: 27, 0.75: 14}
+
+
+def test_a_stream_that_is_left_leaves_a_conversation_that_goes_on_from_what_was_said(ffd):
+    frames = toy_frames(4)
+    conversation = ffd.look(frames)
+    pieces = conversation.stream(QUESTION, Generation(max_tokens=12))
+    next(pieces)
+    pieces.close()
+    after = conversation.ask(FOLLOW_UP, max_tokens=6)
+    # the same as if the answer had been no longer than what was heard of it
+    said = conversation.profile
+    assert said.tokens["answer_tokens"] == 6
+    for most in range(1, 5):
+        other = ffd.look(frames)
+        other.ask(QUESTION, max_tokens=most)
+        if other.ask(FOLLOW_UP, max_tokens=6) == after:
+            break
+    else:
+        pytest.fail("no shorter first answer leads to the same second one")
+
+
+def test_an_old_stream_cannot_be_gone_on_with_after_the_next_question(ffd):
+    conversation = ffd.look(toy_frames(2))
+    old = conversation.stream(QUESTION, Generation(max_tokens=12))
+    next(old)
+    conversation.ask(FOLLOW_UP, max_tokens=3)
+    with pytest.raises(UsageError, match="left for the next question"):
+        next(old)
+
+
+def test_two_conversations_do_not_disturb_each_other(ffd):
+    clips = [toy_frames(4, seed) for seed in (0, 1)]
+    alone = [[talk.ask(QUESTION, max_tokens=4), talk.ask(FOLLOW_UP, max_tokens=4)] for talk in map(ffd.look, clips)]
+    talks = [ffd.look(clip) for clip in clips]
+    turns = [[talk.ask(question, max_tokens=4) for talk in talks] for question in (QUESTION, FOLLOW_UP)]
+    assert [list(pair) for pair in zip(*turns, strict=True)] == alone
+
+
+def test_a_seed_repeats_a_drawn_answer_and_another_seed_draws_another(ffd):
+    conversation = ffd.look(toy_frames(3))
+    drawn = [ffd.ask(conversation.clip, QUESTION, max_tokens=12, temperature=3.0, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_an_answer_has_at_most_max_tokens_and_ends_before_a_stop_token(toy_bundle, ffd):
+    conversation = ffd.look(toy_frames(3))
+    conversation.ask(QUESTION, max_tokens=6)
+    assert conversation.profile.tokens["answer_tokens"] == 6
+    # the third token of the answer becomes a stop token: greedy runs end there
+    logits = []
+    with pytest.MonkeyPatch.context() as patch:
+        answer = Decoding.answer
+        patch.setattr(Decoding, "answer", lambda *given: (logits.append(t) or t for t in answer(*given)))
+        ffd.ask(conversation.clip, QUESTION, max_tokens=6)
+    stop = next(token for token in logits if logits.index(token) >= 1)
+    tokens = replace(ffd.manifest.tokens, stop=(stop,))
+    with changed(toy_bundle("ffd"), tokens=tokens) as session:
+        conversation = session.look(toy_frames(3))
+        conversation.ask(QUESTION, max_tokens=6)
+        assert conversation.profile.tokens["answer_tokens"] == logits.index(stop)
+        conversation.ask(FOLLOW_UP, max_tokens=2)
+
+
+def test_one_frame_is_kept_whole_and_said(ffd):
+    conversation = ffd.look(toy_frames(1))
+    assert conversation.vision.keep.all()
+    assert any("one frame" in note and "nothing was pruned" in note for note in conversation.notes)
+    assert conversation.ask(QUESTION, max_tokens=2)
+    assert not ffd.look(toy_frames(1), prune=0).notes
+
+
+def test_a_budget_that_would_reach_into_the_first_frame_is_clipped_and_said(ffd):
+    conversation = ffd.look(toy_frames(2), prune=0.9)
+    assert conversation.vision.keep.sum(axis=1).tolist() == [9, 0]
+    assert any("90% of 2 frames" in note and "50% was pruned" in note for note in conversation.notes)
+
+
+def test_the_profile_names_every_stage_and_counts_every_token(ffd):
+    conversation = ffd.look(toy_frames(6))
+    conversation.ask(QUESTION, max_tokens=3)
+    conversation.ask(FOLLOW_UP, max_tokens=4)
+    profile = conversation.profile
+    stages = ["decode", "preprocessing", "vision_score", "plan", "vision_encode", "prefill", "decoding"]
+    assert sorted(profile.milliseconds) == sorted(stages)
+    assert profile.tokens.pop("prompt_tokens") < 60
+    packed = profile.tokens.pop("packed_patches")
+    assert packed % 81 == 0
+    assert profile.tokens == {"frames": 6, "groups": 54, "kept_groups": 27, "patches": 486, "answer_tokens": 4}
+
+
+@pytest.mark.parametrize("prune", [-0.1, 1, 1.5, float("nan")])
+def test_a_fraction_outside_its_range_is_refused_before_anything_runs(counted, prune):
+    session, engines = counted
+    with pytest.raises(UsageError, match=r"wanted a fraction in \[0, 1\)"):
+        session.ask(toy_frames(2), QUESTION, prune=prune)
+    assert not engines
+
+
+def test_a_dense_bundle_cannot_be_pruned(toy_bundle):
+    with load(toy_bundle("dense")) as session, pytest.raises(UsageError, match="built dense and has no scorer"):
+        session.look(toy_frames(2), prune=0.5)
+
+
+def test_more_frames_than_the_bundle_was_built_for_are_refused(ffd):
+    with pytest.raises(ProfileError, match=r"9 frames, .* at most 8.*--max-frames"):
+        ffd.look(toy_frames(LIMITS.max_frames + 1))
+    assert ffd.look(toy_frames(LIMITS.max_frames)).vision.keep.shape == (8, 9)
+
+
+def test_a_conversation_longer_than_the_bundle_was_built_for_is_refused_and_stays_usable(toy_bundle):
+    with changed(toy_bundle("ffd"), limits=replace(LIMITS, max_tokens=128)) as session:
+        conversation = session.look(toy_frames(1))
+        with pytest.raises(ProfileError, match=r"built for 128.*--max-tokens"):
+            conversation.ask("the street " * 80)
+        conversation.ask(QUESTION, max_tokens=10_000)
+        with pytest.raises(ProfileError, match="start a new conversation"):
+            conversation.ask(FOLLOW_UP)
+
+
+def test_an_unknown_setting_is_refused_and_the_known_ones_are_named(ffd):
+    with pytest.raises(UsageError, match=r"unknown setting 'max_token'; .*max_tokens, temperature"):
+        ffd.ask(toy_frames(1), QUESTION, max_token=3)
+    with pytest.raises(UsageError, match="seed is -1"):
+        ffd.look(toy_frames(1)).ask(QUESTION, seed=-1)
+
+
+def test_an_empty_question_is_refused(ffd):
+    with pytest.raises(UsageError, match="question is empty"):
+        ffd.ask(toy_frames(1), "  ")
+
+
+@pytest.mark.parametrize(
+    ("video", "settings", "complaint"),
+    [
+        ([1, 2], {}, "numpy array"),
+        (np.zeros((2, 126, 126, 3), np.float32), {}, "uint8"),
+        (toy_frames(2), {"frames": 2}, "of an array, pass the frames"),
+        ("clip.mp4", {"fps": 2.0}, "files and clips know their own"),
+    ],
+    ids=["list", "dtype", "frames of an array", "fps of a file"],
+)
+def test_what_is_no_video_or_has_no_use_for_a_setting_is_refused(ffd, video, settings, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        ffd.look(video, **settings)
+
+
+def test_frames_of_any_size_are_squeezed_and_a_clip_can_be_looked_at_again(ffd):
+    clip = ffd.read(np.zeros((2, 40, 160, 3), np.uint8))
+    assert clip.frames.shape == (2, 126, 126, 3)
+    conversation = ffd.look(clip)
+    assert conversation.clip is clip
+    assert any("squeezed" in note for note in conversation.notes)
+
+
+def test_a_bundle_without_a_tokenizer_can_look_but_not_be_asked(toy_bundle):
+    with changed(toy_bundle("ffd"), tokenizer=None) as session:
+        conversation = session.look(toy_frames(2))
+        with pytest.raises(UsageError, match="has no tokenizer.*build it from a checkpoint"):
+            conversation.ask(QUESTION)
+
+
+def test_an_engine_that_this_runtime_does_not_have_is_named(toy_bundle):
+    engine = replace(open_bundle(toy_bundle("ffd")).manifest.engine, backend="tensorrt")
+    with changed(toy_bundle("ffd"), engine=engine) as session:
+        with pytest.raises(EngineError, match="'tensorrt'"):
+            session.open()
+
+
+def test_a_bundle_without_a_graph_says_which(toy_bundle):
+    graphs = {"decoder": open_bundle(toy_bundle("ffd")).manifest.graphs["decoder"]}
+    with changed(toy_bundle("ffd"), graphs=graphs) as session:
+        with pytest.raises(BundleError, match="no graph 'vision_score'"):
+            session.look(toy_frames(2))
+
+
+def test_engines_open_when_they_are_needed_and_only_those(counted):
+    session, engines = counted
+    assert not engines
+    session.open()
+    assert sorted(engines) == ["decoder", "vision_encode", "vision_score"]
+    session.open(prune=0)
+    assert sorted(engines) == ["decoder", "vision_dense", "vision_encode", "vision_score"]
+
+
+def test_closing_closes_every_engine_and_a_second_time_does_nothing(toy_bundle, monkeypatch):
+    closed = []
+    with load(toy_bundle("ffd")) as session:
+        session.open()
+        for part in ("vision_score", "vision_encode", "decoder"):
+            monkeypatch.setattr(session.engine(part), "close", lambda part=part: closed.append(part))
+    assert sorted(closed) == ["decoder", "vision_encode", "vision_score"]
+    session.close()
+    assert len(closed) == 3
