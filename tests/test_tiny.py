@@ -1,4 +1,4 @@
-"""The first gate: a model of two decoder layers, from checkpoint to bundle and from frames to text, in under a minute."""
+"""The first gate, under a minute: a model of two decoder layers, from checkpoint to bundle, from frames to text."""
 
 from reference.toy_bundle import toy_frames
 

@@ -8,6 +8,7 @@ from reference.toy_bundle import KINDS, LIMITS, toy_frames
 
 from stts_runtime import BundleError, EngineError, Generation, ProfileError, Session, UsageError, load
 from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.engine import open_engine
 from stts_runtime.generation import Decoding
 from stts_runtime.prompt import build_first_turn, build_next_turn
 
@@ -52,7 +53,7 @@ def counted(toy_bundle, monkeypatch):
     """A session over the pruned bundle, and its engines by part once they are open."""
     engines = {}
 
-    def counting(bundle, graph, settings, open_engine=__import__("stts_runtime.session").session.open_engine):
+    def counting(bundle, graph, settings):
         return engines.setdefault(graph.spec.name, Counting(open_engine(bundle, graph, settings)))
 
     monkeypatch.setattr("stts_runtime.session.open_engine", counting)
@@ -142,17 +143,12 @@ def test_a_stream_that_is_left_leaves_a_conversation_that_goes_on_from_what_was_
     pieces = conversation.stream(QUESTION, Generation(max_tokens=12))
     next(pieces)
     pieces.close()
-    after = conversation.ask(FOLLOW_UP, max_tokens=6)
+    heard = conversation.profile.tokens["answer_tokens"]
+    assert heard < 12
     # the same as if the answer had been no longer than what was heard of it
-    said = conversation.profile
-    assert said.tokens["answer_tokens"] == 6
-    for most in range(1, 5):
-        other = ffd.look(frames)
-        other.ask(QUESTION, max_tokens=most)
-        if other.ask(FOLLOW_UP, max_tokens=6) == after:
-            break
-    else:
-        pytest.fail("no shorter first answer leads to the same second one")
+    other = ffd.look(frames)
+    other.ask(QUESTION, max_tokens=heard)
+    assert conversation.ask(FOLLOW_UP, max_tokens=6) == other.ask(FOLLOW_UP, max_tokens=6)
 
 
 def test_an_old_stream_cannot_be_gone_on_with_after_the_next_question(ffd):
@@ -291,22 +287,20 @@ def test_frames_of_any_size_are_squeezed_and_a_clip_can_be_looked_at_again(ffd):
 def test_a_bundle_without_a_tokenizer_can_look_but_not_be_asked(toy_bundle):
     with changed(toy_bundle("ffd"), tokenizer=None) as session:
         conversation = session.look(toy_frames(2))
-        with pytest.raises(UsageError, match="has no tokenizer.*build it from a checkpoint"):
+        with pytest.raises(UsageError, match=r"has no tokenizer.*build it from a checkpoint"):
             conversation.ask(QUESTION)
 
 
 def test_an_engine_that_this_runtime_does_not_have_is_named(toy_bundle):
     engine = replace(open_bundle(toy_bundle("ffd")).manifest.engine, backend="tensorrt")
-    with changed(toy_bundle("ffd"), engine=engine) as session:
-        with pytest.raises(EngineError, match="'tensorrt'"):
-            session.open()
+    with changed(toy_bundle("ffd"), engine=engine) as session, pytest.raises(EngineError, match="'tensorrt'"):
+        session.open()
 
 
 def test_a_bundle_without_a_graph_says_which(toy_bundle):
     graphs = {"decoder": open_bundle(toy_bundle("ffd")).manifest.graphs["decoder"]}
-    with changed(toy_bundle("ffd"), graphs=graphs) as session:
-        with pytest.raises(BundleError, match="no graph 'vision_score'"):
-            session.look(toy_frames(2))
+    with changed(toy_bundle("ffd"), graphs=graphs) as session, pytest.raises(BundleError, match="no graph 'vision_s"):
+        session.look(toy_frames(2))
 
 
 def test_engines_open_when_they_are_needed_and_only_those(counted):
