@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stts_export.bench.torch_subject import torch_subject
+from stts_export.bench.torch_subject import Task, torch_subject
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.graph.capture import weightless_model
@@ -17,23 +17,19 @@ from stts_export.models.decoder import Decoder
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bench import Subject
-from stts_runtime.manifest import Manifest
 
 
 ENGINE = "eager torch"
 
 
-def eager_subjects(
-    config: ModelConfig, checkpoint: Checkpoint, manifest: Manifest, prune: Sequence[float], answer_tokens: int
-) -> list[Subject]:
+def eager_subjects(config: ModelConfig, checkpoint: Checkpoint, prune: Sequence[float], task: Task) -> list[Subject]:
     """Return our torch model at each prune fraction.
 
     Args:
         config: the bundle's model.
         checkpoint: its weights; held once for all fractions.
-        manifest: the bundle's, which says how it packs and whether scores bias a block.
         prune: fractions; 0 is dense.
-        answer_tokens: decode steps.
+        task: what is to be done; its manifest says how to pack, and whether scores bias a block.
 
     Raises:
         CheckpointError: the weights do not fit the model.
@@ -41,7 +37,7 @@ def eager_subjects(
     model = weightless_model(config)
     load_into(model, checkpoint)
     model.requires_grad_(False)
-    pruning = manifest.pruning
+    pruning = task.manifest.pruning
 
     def dense(patches: Tensor) -> tuple[Tensor, NDArray[np.bool_]]:
         return run_vision_dense(model, patches), np.ones((len(patches), config.grid.groups), bool)
@@ -54,7 +50,7 @@ def eager_subjects(
 
     def subject(fraction: float) -> Subject:
         look = dense if fraction == 0 else lambda patches: pruned(patches, fraction)
-        return torch_subject(ENGINE, fraction, look, lambda: DecoderReader(model.decoder), manifest, answer_tokens)
+        return torch_subject(ENGINE, fraction, look, lambda: DecoderReader(model.decoder), task)
 
     return [subject(fraction) for fraction in prune]
 

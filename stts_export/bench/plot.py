@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,7 +24,6 @@ COLOURS = {
     "vision": "#5fa8d3",
     "prefill": "#f4a261",
 }
-LABELS = {"vision": "vision, undivided"}
 WIDTH = 0.38  # of a bar, where lengths of clips stand 1 apart
 INK = "#333333"
 
@@ -45,7 +44,8 @@ def plot_bench(result: BenchResult, path: Path) -> None:
     for place, length in zip(axes[1:], lengths, strict=True):
         _plot_engines(place, [one for one in measured if one.frames == length], length)
     used = [stage for stage in VISION_AND_PREFILL if any(stage in one.milliseconds for one in measured)]
-    handles = [Patch(color=COLOURS[stage], label=LABELS.get(stage, stage.replace("_", " "))) for stage in used]
+    labels = {"vision": "vision, undivided", "plan": _plan_label(result)}
+    handles = [Patch(color=COLOURS[stage], label=labels.get(stage, stage.replace("_", " "))) for stage in used]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(used), frameon=False)
     machine = result.machine
     figure.suptitle(
@@ -68,10 +68,11 @@ def _plot_lengths(axes: Axes, result: BenchResult) -> None:
     for one in measured:
         x = lengths.index(one.frames) + (fractions.index(one.prune) - (len(fractions) - 1) / 2) * width * 1.08
         top = _stack(axes, one, x, width, upright=True)
-        label = f"{top:.1f} s"
+        above: dict[str, Any] = {"ha": "center", "va": "bottom", "color": INK}
+        axes.text(x, top + tallest * 0.012, f"{top:.1f} s", fontsize=9, **above)
         if (one.frames, one.prune) in faster:
-            label = f"{faster[one.frames, one.prune].vision_and_prefill:.2f}x\n{label}"
-        axes.text(x, top + tallest * 0.012, label, ha="center", va="bottom", fontsize=9, color=INK)
+            times = f"{faster[one.frames, one.prune].vision_and_prefill:.2f}x"
+            axes.text(x, top + tallest * 0.055, times, fontsize=11, fontweight="bold", **above)
         ticks.append(x)
         names.append(variant(one.prune).replace(" ", "\n"))
     axes.set_xticks(ticks, names, fontsize=9)
@@ -116,6 +117,12 @@ def _stack(axes: Axes, one: Measurement, place: float, width: float, *, upright:
 
 def _seconds(one: Measurement) -> float:
     return sum(one.milliseconds.get(stage, 0.0) for stage in VISION_AND_PREFILL) / 1e3
+
+
+def _plan_label(result: BenchResult) -> str:
+    """Return the plan's name with its share, which is too small to be seen."""
+    shares = [one.plan_share for one in result.found.comparisons if one.plan_share is not None]
+    return f"plan (at most {max(shares):.2%})" if shares else "plan"
 
 
 def _tidy(axes: Axes, along: Literal["x", "y"]) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+
+import torch
 
 from stts_export.bench.eager import eager_subjects
 from stts_export.bench.machine import Machine, engine_threads, this_machine
-from stts_export.bench.torch_subject import torch_threads
+from stts_export.bench.torch_subject import Task, torch_threads
 from stts_export.bench.transformers_dense import transformers_subject
 from stts_export.checkpoint.micro import assemble_micro
 from stts_export.checkpoint.open import open_checkpoint
-from stts_export.checkpoint.records import Checkpoint
+from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import read_model_recipe
@@ -191,11 +194,13 @@ def other_subjects(request: BenchRequest, manifest: Manifest, prune: list[float]
     checkpoint = weights(request, config, manifest)
     if checkpoint is None:
         return [], ["torch and transformers did not take part: it was not said where the bundle's weights came from"]
-    subjects = eager_subjects(config, checkpoint, manifest, prune, request.answer_tokens)
+    checkpoint = held_once(checkpoint)
+    task = Task(manifest, request.answer_tokens, request.memory)
+    subjects = eager_subjects(config, checkpoint, prune, task)
     if 0 not in prune:
         return subjects, []
     try:
-        return [*subjects, transformers_subject(config, checkpoint, manifest, request.answer_tokens)], []
+        return [*subjects, transformers_subject(config, checkpoint, task)], []
     except UsageError as error:
         return subjects, [str(error)]
 
@@ -209,6 +214,15 @@ def weights(request: BenchRequest, config: ModelConfig, manifest: Manifest) -> C
         if recipe.source == "micro":
             return open_checkpoint(assemble_micro(recipe), config)
     return None
+
+
+def held_once(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the same weights in float32, read once: who asks again shares their memory, and may not write to it."""
+
+    def held(tensor: LazyTensor) -> LazyTensor:
+        return replace(tensor, dtype=torch.float32, load=cache(tensor.read))
+
+    return replace(checkpoint, tensors={name: held(tensor) for name, tensor in checkpoint.tensors.items()})
 
 
 def against(measurements: tuple[Measurement, ...]) -> tuple[Against, ...]:

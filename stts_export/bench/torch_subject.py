@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -28,13 +29,26 @@ class Reader(Protocol):
         """Return the next token's logits [vocabulary] after new tokens int64 [S] with flags bool [S]."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """What all engines do beside the bundle.
+
+    Attributes:
+        manifest: the bundle's.
+        answer_tokens: decode steps.
+        memory: whether to weigh the warm-up.
+    """
+
+    manifest: Manifest
+    answer_tokens: int
+    memory: bool
+
+
 Look = Callable[[Tensor], tuple[Tensor, NDArray[np.bool_]]]
 """patches float32 [T, N, 588] -> features [K, d_model], and which groups they are of, bool [T, G]."""
 
 
-def torch_subject(
-    engine: str, prune: float, look: Look, reader: Callable[[], Reader], manifest: Manifest, answer_tokens: int
-) -> Subject:
+def torch_subject(engine: str, prune: float, look: Look, reader: Callable[[], Reader], task: Task) -> Subject:
     """Return an engine in torch as a subject: the same clip, prompt and number of tokens as the bundle.
 
     Args:
@@ -42,16 +56,15 @@ def torch_subject(
         prune: share of groups that `look` drops.
         look: the vision side; timed as one stage, `vision`.
         reader: makes a language model that has read nothing yet.
-        manifest: of the bundle it is timed beside.
-        answer_tokens: decode steps.
+        task: what is to be done.
     """
 
     def answer(clip: Clip, profile: Profile) -> tuple[int, ...]:
         with torch.inference_mode():
-            return _answer(clip, profile, look, reader(), manifest, answer_tokens)
+            return _answer(clip, profile, look, reader(), task)
 
     def warm_up(clip: Clip) -> PassMemory | None:
-        if not can_reset_peak():
+        if not task.memory or not can_reset_peak():
             answer(clip, Profile())
             return None
         memory = PeakProfile()
@@ -73,9 +86,8 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _answer(
-    clip: Clip, profile: Profile, look: Look, reader: Reader, manifest: Manifest, answer_tokens: int
-) -> tuple[int, ...]:
+def _answer(clip: Clip, profile: Profile, look: Look, reader: Reader, task: Task) -> tuple[int, ...]:
+    manifest = task.manifest
     with profile.stage("preprocessing"):
         patches = torch.from_numpy(patches_from_frames(clip.frames, manifest.grid))
     with profile.stage("vision"):
@@ -84,11 +96,11 @@ def _answer(
     with profile.stage("prefill"):
         logits = reader.read(torch.from_numpy(turn.token_ids), torch.from_numpy(turn.vision_flags), features)
     tokens = [int(logits.argmax())]
-    for _ in range(answer_tokens):
+    for _ in range(task.answer_tokens):
         with profile.stage("decoding"):
             logits = reader.read(torch.tensor(tokens[-1:]), torch.zeros(1, dtype=torch.bool), None)
         tokens.append(int(logits.argmax()))
-    profile.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=answer_tokens)
+    profile.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=task.answer_tokens)
     return tuple(tokens)
 
 

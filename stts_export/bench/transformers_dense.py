@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stts_export.bench.import_transformers import make_transformers_importable
-from stts_export.bench.torch_subject import torch_subject
+from stts_export.bench.torch_subject import Task, torch_subject
 from stts_export.bench.transformers_config import is_llama, llama_config, molmo2_config
 from stts_export.checkpoint.layouts import layout_named, pieces_of
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bench import Subject
-from stts_runtime.manifest import Manifest
 from stts_runtime.plan import group_patches
 
 
@@ -32,16 +31,13 @@ Mask = Callable[[Tensor], dict[str, Tensor]]
 """Vision flags of a whole prompt, bool [S] -> what tells a model that vision tokens see each other."""
 
 
-def transformers_subject(
-    config: ModelConfig, checkpoint: Checkpoint, manifest: Manifest, answer_tokens: int
-) -> Subject:
+def transformers_subject(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Subject:
     """Return transformers' model, dense.
 
     Args:
         config: the bundle's model.
         checkpoint: its weights; those of a scorer are left out.
-        manifest: the bundle's.
-        answer_tokens: decode steps.
+        task: what is to be done.
 
     Raises:
         UsageError: transformers has no such decoder.
@@ -58,7 +54,7 @@ def transformers_subject(
         pooling = torch.from_numpy((frames + group_patches(grid)).reshape(-1, grid.pool**2))
         return adapter(taps, pooling).last_hidden_state, np.ones((len(patches), grid.groups), bool)
 
-    return torch_subject(ENGINE, 0.0, look, lambda: TransformersReader(language, patch, mask), manifest, answer_tokens)
+    return torch_subject(ENGINE, 0.0, look, lambda: TransformersReader(language, patch, mask), task)
 
 
 def molmo2_modules(config: ModelConfig, checkpoint: Checkpoint) -> tuple[nn.Module, nn.Module, nn.Module]:

@@ -111,7 +111,8 @@ def test_a_clip_sampled_denser_than_the_model_is_used_to_is_said(toy_bundle):
         clip = session.read(BIKES, frames=8)
     assert clip_notes(clip, 2.0) == []
     (note,) = clip_notes(replace(clip, denser=True), 2.0)
-    assert note.startswith("T = 8: the clip lasts 10.0 s") and note.endswith("sampled denser")
+    assert note.startswith("T = 8: the clip lasts 10.0 s")
+    assert note.endswith("sampled denser")
 
 
 def test_lengths_the_bundle_does_not_serve_are_refused_before_anything_is_timed(toy_bundle):

@@ -46,6 +46,16 @@ def test_the_report_shows_times_tokens_memory_and_notes(found):
     assert lines[-1] == "note: the clip is short"
 
 
+def test_dense_is_divided_by_pruned_stage_by_stage(found):
+    lines = text_report(found).splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("Dense by pruned"))
+    assert lines[at + 1].split() == [
+        *("T", "engine", "variant", "decode", "encode", "prefill", "a", "token"),
+        *("all", "vision", "vision+prefill"),
+    ]
+    assert lines[at + 2].split()[4:] == ["1.00x", "5.00x", "2.50x", "1.00x", "1.88x", "2.00x"]
+
+
 def test_columns_stand_below_their_headers(found):
     header, *rows = text_report(found).splitlines()[1:4]
     assert {len(row) for row in rows} == {len(header)}

@@ -42,6 +42,7 @@ def test_pruned_is_compared_with_dense_of_the_same_engine_and_length():
     (found,) = comparisons([dense, pruned, other, longer])
     assert (found.engine, found.frames, found.prune) == ("bundle", 4, 0.5)
     assert found.vision_and_prefill == pytest.approx(2.0)
+    assert found.vision == pytest.approx(6 / 4)
     assert found.stages == {"vision_encode": 6.0, "prefill": 4.0, "decoding": 1.0}
     assert found.plan_share == pytest.approx(0.2)
 

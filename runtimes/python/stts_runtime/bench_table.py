@@ -33,7 +33,7 @@ class Rows:
 def tables(found: Bench) -> tuple[Rows, ...]:
     """Return all that was measured: times, tokens, and memory where there is any."""
     measured = found.measurements
-    made = [time_rows(found), token_rows(measured)]
+    made = [time_rows(found), *([ratio_rows(found)] if found.comparisons else []), token_rows(measured)]
     if any(one.memory is not None for one in measured):
         made.append(memory_rows(measured))
     return tuple(made)
@@ -51,7 +51,7 @@ def time_rows(found: Bench) -> Rows:
                 *_head(one),
                 *(_number(one.milliseconds.get(stage)) for stage in stages),
                 _number(one.vision_and_prefill),
-                f"{compared.vision_and_prefill:.2f}x" if compared else NONE,
+                _times(compared.vision_and_prefill if compared else None),
                 NONE if compared is None or compared.plan_share is None else f"{compared.plan_share:.2%}",
                 _number(one.token_ms),
             )
@@ -59,6 +59,25 @@ def time_rows(found: Bench) -> Rows:
     headers = ("T", "engine", "variant", *(TIMED[stage] for stage in stages), "vision+prefill")
     title = "Milliseconds (medians); vision+prefill is all but decode and answer, faster is against dense"
     return Rows(title, (*headers, "faster", "plan share", "a token"), tuple(rows))
+
+
+def ratio_rows(found: Bench) -> Rows:
+    """Return dense by pruned, stage by stage."""
+    stages = [stage for stage in (*TIMED, "decoding") if any(stage in one.stages for one in found.comparisons)]
+    rows = tuple(
+        (
+            str(one.frames),
+            one.engine,
+            variant(one.prune),
+            *(_times(one.stages.get(stage)) for stage in stages if stage != "vision"),
+            _times(one.vision),
+            _times(one.vision_and_prefill),
+        )
+        for one in found.comparisons
+    )
+    names = [_column(stage) for stage in stages if stage != "vision"]
+    headers = ("T", "engine", "variant", *names, "all vision", "vision+prefill")
+    return Rows("Dense by pruned: above 1 pruned is faster; all vision is score, plan and encode", headers, rows)
 
 
 def token_rows(measured: Sequence[Measurement]) -> Rows:
@@ -84,7 +103,7 @@ def memory_rows(measured: Sequence[Measurement]) -> Rows:
         for one in weighed
         if one.memory
     )
-    headers = ("T", "engine", "variant", "peak", *({**TIMED, "decoding": "a token"}[stage] for stage in stages))
+    headers = ("T", "engine", "variant", "peak", *map(_column, stages))
     return Rows(
         "Memory in MiB above what the opened engines hold; by stage, above what was there before it", headers, rows
     )
@@ -112,6 +131,14 @@ def text_table(table: Rows) -> str:
 
 def _head(one: Measurement) -> tuple[str, str, str]:
     return str(one.frames), one.engine, variant(one.prune)
+
+
+def _column(stage: str) -> str:
+    return "a token" if stage == "decoding" else TIMED[stage]
+
+
+def _times(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}x"
 
 
 def _number(value: float | None) -> str:

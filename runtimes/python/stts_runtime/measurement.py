@@ -10,8 +10,10 @@ from stts_runtime.fresh import PassMemory
 from stts_runtime.profile import Profile
 
 
-VISION_AND_PREFILL = ("preprocessing", "vision_score", "plan", "vision_encode", "vision", "prefill")
-"""Stages that pruning shortens or adds; `vision` is all of it by an engine that does not tell its parts apart."""
+VISION = ("vision_score", "plan", "vision_encode", "vision")
+"""Stages from patches to features; `vision` is all of them by an engine that does not tell its parts apart."""
+VISION_AND_PREFILL = ("preprocessing", *VISION, "prefill")
+"""Stages that pruning shortens or adds, in their order."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Comparison:
         frames: T.
         prune: share of groups dropped in the pruned run.
         stages: dense / pruned time by stage, of stages both have: above 1, pruned is faster.
+        vision: dense / pruned time from patches to features, whatever stages that takes.
         vision_and_prefill: dense / pruned time of all of these together.
         plan_share: of the plan in pruned vision and prefill; None where the engine does not tell its parts apart.
     """
@@ -60,6 +63,7 @@ class Comparison:
     frames: int
     prune: float
     stages: dict[str, float]
+    vision: float
     vision_and_prefill: float
     plan_share: float | None
 
@@ -120,8 +124,13 @@ def comparisons(measurements: Iterable[Measurement]) -> tuple[Comparison, ...]:
                 frames=pruned.frames,
                 prune=pruned.prune,
                 stages={stage: base.milliseconds[stage] / pruned.milliseconds[stage] for stage in both},
+                vision=_vision(base) / _vision(pruned),
                 vision_and_prefill=base.vision_and_prefill / pruned.vision_and_prefill,
                 plan_share=None if plan is None else plan / pruned.vision_and_prefill,
             )
         )
     return tuple(found)
+
+
+def _vision(one: Measurement) -> float:
+    return sum(one.milliseconds.get(stage, 0.0) for stage in VISION)

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from reference.toy_bundle import toy_checkpoint, toy_config, toy_frames
 from reference.toy_manifest import TOY_MANIFEST
 
 from stts_export.bench.eager import eager_subjects
-from stts_export.bench.torch_subject import torch_threads
+from stts_export.bench.torch_subject import Task, torch_threads
 from stts_export.bench.transformers_config import is_llama
 from stts_export.bench.transformers_dense import transformers_subject
 from stts_runtime.errors import UsageError
@@ -16,15 +17,16 @@ from stts_runtime.profile import Profile
 from stts_runtime.video import clip_from_frames
 
 
-def manifest_of(config):
+def task_of(config, answer_tokens, memory=False):
     decoder = config.decoder
-    return replace(
+    manifest = replace(
         TOY_MANIFEST,
         grid=config.grid,
         tokens=config.tokens,
         pruning=Pruning(0.5, config.scorer.kind, config.scorer.soft_bias, "ffd"),
         decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
     )
+    return Task(manifest, answer_tokens, memory)
 
 
 def clip_of(config, frames):
@@ -34,9 +36,9 @@ def clip_of(config, frames):
 @pytest.mark.parametrize("kind", ["qwen3", "olmo3", "llama"])
 def test_transformers_and_eager_torch_answer_alike_when_dense(kind):
     config = toy_config(kind)
-    checkpoint, manifest, clip = toy_checkpoint(config), manifest_of(config), clip_of(config, 3)
-    (eager,) = eager_subjects(config, checkpoint, manifest, [0.0], 5)
-    transformers = transformers_subject(config, checkpoint, manifest, 5)
+    checkpoint, task, clip = toy_checkpoint(config), task_of(config, 5), clip_of(config, 3)
+    (eager,) = eager_subjects(config, checkpoint, [0.0], task)
+    transformers = transformers_subject(config, checkpoint, task)
     profiles = [Profile(), Profile()]
     answers = [subject.answer(clip, profile) for subject, profile in zip((eager, transformers), profiles, strict=True)]
     assert answers[0] == answers[1]
@@ -47,7 +49,7 @@ def test_transformers_and_eager_torch_answer_alike_when_dense(kind):
 
 def test_a_pruned_pass_has_the_same_stages_and_fewer_tokens():
     config = toy_config()
-    subjects = eager_subjects(config, toy_checkpoint(config), manifest_of(config), [0.0, 0.5], 2)
+    subjects = eager_subjects(config, toy_checkpoint(config), [0.0, 0.5], task_of(config, 2))
     found = []
     for subject in subjects:
         found.append(Profile())
@@ -58,11 +60,15 @@ def test_a_pruned_pass_has_the_same_stages_and_fewer_tokens():
     assert dense.tokens["prompt_tokens"] - pruned.tokens["prompt_tokens"] == 18
 
 
-def test_warming_up_weighs_where_the_system_can(monkeypatch):
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a peak that can be set back")
+def test_warming_up_weighs_where_asked():
     config = toy_config()
-    (subject,) = eager_subjects(config, toy_checkpoint(config), manifest_of(config), [0.0], 1)
-    monkeypatch.setattr("stts_export.bench.torch_subject.can_reset_peak", lambda: False)
-    assert subject.warm_up(clip_of(config, 2)) is None
+    found = []
+    for memory in (True, False):
+        (subject,) = eager_subjects(config, toy_checkpoint(config), [0.0], task_of(config, 1, memory))
+        found.append(subject.warm_up(clip_of(config, 2)))
+    assert {"preprocessing", "vision", "prefill", "decoding"} == set(found[0].stages)
+    assert found[1] is None
 
 
 def test_torch_gets_its_threads_back():
