@@ -172,6 +172,11 @@ def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float,
     prune = recipe.prune_fraction if request.prune is None else request.prune
     if request.prune is None and request.scorer is not None and prune == 0:
         prune = DEFAULT_PRUNE
+    if prune == 0 and request.prune is None:
+        raise UsageError(
+            f"model {config.name} has no scorer, so what to build must be said: --prune 0 for a dense bundle, or "
+            "--scorer cosine (or random), which needs no training, for a pruned one"
+        )
     if prune == 0:
         if request.scorer is not None or request.packing is not None:
             raise UsageError("--prune 0 builds a dense bundle, which takes neither --scorer nor --packing")

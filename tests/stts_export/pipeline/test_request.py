@@ -44,8 +44,13 @@ def test_a_model_with_a_scorer_is_pruned_as_its_recipe_says(ask):
     assert resolved.checkpoint.layout == "trainer"
 
 
-def test_a_dense_model_is_built_dense(ask):
-    resolved = ask("dense")
+def test_a_dense_model_is_built_neither_dense_nor_pruned_unless_told(ask):
+    with pytest.raises(UsageError, match=r"--prune 0 for a dense bundle, or --scorer cosine"):
+        ask("dense")
+
+
+def test_a_dense_model_is_built_dense_when_told(ask):
+    resolved = ask("dense", prune=0)
     assert resolved.pruning == Pruning(0.0, "none", soft_bias=False, packing="none")
 
 
@@ -125,7 +130,7 @@ def test_a_checkpoint_without_a_tokenizer_is_refused(made, tmp_path):
     for file in checkpoint.glob("model*"):
         (bare / file.name).symlink_to(file)
     with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
-        resolve(BuildRequest(str(recipe), tmp_path / "toy.stts", checkpoint=bare), lambda stage, share: None)
+        resolve(BuildRequest(str(recipe), tmp_path / "toy.stts", checkpoint=bare, prune=0), lambda stage, share: None)
 
 
 def test_random_weights_need_no_checkpoint_and_have_no_tokenizer(ask):
