@@ -79,6 +79,8 @@ def _plot_lengths(axes: Axes, result: BenchResult) -> None:
     for place, length in enumerate(lengths):
         text = f"T = {length} frames"
         axes.text(place, -0.13, text, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=10)
+    beside = max(0.5, 1.5 - len(lengths) / 2)  # so that bars of one length alone are not slabs
+    axes.set_xlim(-beside, len(lengths) - 1 + beside)
     axes.set_ylim(0, tallest * 1.16)
     axes.set_ylabel("seconds")
     axes.set_title("The bundle, dense against pruned", fontsize=11, loc="left")

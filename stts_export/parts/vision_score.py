@@ -33,7 +33,9 @@ class VisionScore(nn.Module):
     def __init__(self, model: Model, config: ModelConfig) -> None:
         super().__init__()
         if model.scorer is None:
-            raise ExportError(f"model {config.name} has no scorer, so there is nothing that could score: build it dense")
+            raise ExportError(
+                f"model {config.name} has no scorer, so there is nothing that could score: build it dense"
+            )
         self.vision_tower = model.vision_tower
         self.scorer = model.scorer
         self.config = config

@@ -9,8 +9,8 @@ class NameTaps(ir.passes.InPlacePass):
     """Remove every `stts::Tap` node and give its input the name of its attribute.
 
     1. The node's consumers read its input instead, and the input value takes the tap's name.
-    2. Where the node's output is a graph output, which has a name already, an Identity stays in between; engines drop
-       it again.
+    2. Where the node's output is a graph output, which has a name already, an Identity stays in between. Folding drops
+       it later, and the value then goes by the output's name.
 
     Needs a Tap to mark what a node computes and no other Tap has named. Afterwards no Tap node is left, and a verifier
     can ask for the value by the submodule's path.
