@@ -16,7 +16,7 @@ from stts_export.graph.capture import weightless_model
 from stts_export.models.decoder import Decoder
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.bench import Subject
+from stts_runtime.bench.compare import Subject
 
 
 ENGINE = "eager torch"

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from stts_export.bench.run import BenchResult
-from stts_runtime.bench import BUNDLE
-from stts_runtime.measurement import VISION_AND_PREFILL, Measurement, variant
+from stts_runtime.bench.compare import BUNDLE
+from stts_runtime.bench.measurement import VISION_AND_PREFILL, Measurement, variant
 
 
 COLOURS = {

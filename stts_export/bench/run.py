@@ -20,14 +20,14 @@ from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import read_model_recipe
-from stts_runtime.bench import BUNDLE, Progress, Subject, measure, opened_subjects
+from stts_runtime.bench.compare import BUNDLE, Progress, Subject, measure, opened_subjects
+from stts_runtime.bench.fresh import ScoreMemory, Startup, startup, vision_score_memory
+from stts_runtime.bench.measurement import Bench, Measurement
+from stts_runtime.bench.trial import read_clip
 from stts_runtime.errors import UsageError
-from stts_runtime.fresh import ScoreMemory, Startup, startup, vision_score_memory
 from stts_runtime.manifest import Manifest
-from stts_runtime.measurement import Bench, Measurement
 from stts_runtime.plain import from_plain
 from stts_runtime.session import Session
-from stts_runtime.trial import read_clip
 
 
 SCORE_FRAMES = (32, 256)

@@ -6,8 +6,8 @@ from rich.table import Table
 
 from stts_export.bench.run import BenchResult
 from stts_export.report.tables import markdown_table, terminal_table
-from stts_runtime.bench_table import NONE, Rows, tables
-from stts_runtime.measurement import variant
+from stts_runtime.bench.measurement import variant
+from stts_runtime.bench.table import NONE, Rows, tables
 
 
 def all_tables(result: BenchResult) -> tuple[Rows, ...]:

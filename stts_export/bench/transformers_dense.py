@@ -21,7 +21,7 @@ from stts_export.bench.transformers_config import is_llama, llama_config, molmo2
 from stts_export.checkpoint.layouts import layout_named, pieces_of
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.bench import Subject
+from stts_runtime.bench.compare import Subject
 from stts_runtime.plan import group_patches
 
 

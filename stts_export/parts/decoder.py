@@ -3,7 +3,7 @@
 | | name | shape | meaning |
 |---|---|---|---|
 | in | token_ids | [1, S] int64 | new tokens |
-| in | features | [K, d_model] float32 | added to the image patch tokens' embeddings in order; a row of zeros without any |
+| in | features | [K, d_model] float32 | added to the image patch tokens' embeddings; a zero row without any |
 | in | positions | [S] int64 | position of each new token |
 | in | past_vision_flags | [P] bool | which cached tokens are vision tokens |
 | in | vision_flags | [S] bool | which new tokens are vision tokens |

@@ -172,7 +172,7 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
 def bench(arguments: argparse.Namespace) -> int:
     """Time the bundle and print its tables."""
     from stts_runtime.bench import bench as run_bench
-    from stts_runtime.bench_table import text_report
+    from stts_runtime.bench.table import text_report
     from stts_runtime.plain import to_plain
 
     found = run_bench(

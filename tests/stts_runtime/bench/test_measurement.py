@@ -1,6 +1,6 @@
 import pytest
 
-from stts_runtime.measurement import comparisons, summarise, variant
+from stts_runtime.bench.measurement import comparisons, summarise, variant
 from stts_runtime.profile import Profile
 
 

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from stts_runtime.bench.peak_memory import MIB, PeakProfile, can_reset_peak
+from stts_runtime.bench.trial import answer_once, read_clip
 from stts_runtime.bundle import open_bundle
 from stts_runtime.errors import EngineError, ProfileError, UsageError
-from stts_runtime.peak_memory import MIB, PeakProfile, can_reset_peak
 from stts_runtime.profile import Profile
 from stts_runtime.session import load
-from stts_runtime.trial import answer_once, read_clip
 from stts_runtime.vision import score_frames
 
 
 _CALL = (
-    "import json, sys; from stts_runtime import fresh; call = json.loads(sys.argv[1]); "
+    "import json, sys; from stts_runtime.bench import fresh; call = json.loads(sys.argv[1]); "
     "json.dump(getattr(fresh, call['function'])(**call['arguments']), sys.stdout)"
 )
 _IMPORT = "import time; start = time.perf_counter(); import stts_runtime.session; print(time.perf_counter() - start)"

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stts_runtime import peak_memory
-from stts_runtime.peak_memory import MIB, PeakProfile, can_reset_peak
+from stts_runtime.bench import peak_memory
+from stts_runtime.bench.peak_memory import MIB, PeakProfile, can_reset_peak
 
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a peak that can be set back")

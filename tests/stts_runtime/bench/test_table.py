@@ -1,8 +1,8 @@
 import pytest
 
-from stts_runtime.bench_table import text_report
-from stts_runtime.fresh import PassMemory
-from stts_runtime.measurement import Bench, comparisons, summarise
+from stts_runtime.bench.fresh import PassMemory
+from stts_runtime.bench.measurement import Bench, comparisons, summarise
+from stts_runtime.bench.table import text_report
 from stts_runtime.profile import Profile
 
 
