@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from stts_export.models.gated_mlp import GatedMlp
 from stts_export.models.pool import GroupPool
 from stts_export.recipe.config import TowerConfig
-
-
-class Projector(nn.Module):
-    """SwiGLU from the tower's width to the language model's, no biases."""
-
-    def __init__(self, width: int, hidden_width: int, output_width: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(width, hidden_width, bias=False)
-        self.up = nn.Linear(width, hidden_width, bias=False)
-        self.down = nn.Linear(hidden_width, output_width, bias=False)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Return [K, d_model] from `pooled` [K, D]."""
-        return self.down(F.silu(self.gate(pooled)) * self.up(pooled))
 
 
 class Connector(nn.Module):
@@ -29,7 +15,7 @@ class Connector(nn.Module):
     def __init__(self, config: TowerConfig, hidden_width: int, output_width: int) -> None:
         super().__init__()
         self.pool = GroupPool(config.width, config.heads, len(config.taps) * config.width)
-        self.projector = Projector(config.width, hidden_width, output_width)
+        self.projector = GatedMlp(config.width, hidden_width, output_width)
 
     def forward(self, taps: Tensor, readout: Tensor) -> Tensor:
         """Return features [K, d_model] in the order of `readout`.

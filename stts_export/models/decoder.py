@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stts_export.errors import RecipeError
+from stts_export.models.gated_mlp import GatedMlp
 from stts_export.models.norm import RMSNorm
 from stts_export.models.prefix_attention import prefix_attention
 from stts_export.models.rope import RotaryTable, rotate
@@ -103,20 +104,6 @@ class Attention(nn.Module):
         return self.output(gathered.transpose(1, 2).flatten(2)), (key, value)
 
 
-class GatedMlp(nn.Module):
-    """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) * up(x)), without biases."""
-
-    def __init__(self, width: int, mlp_width: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(width, mlp_width, bias=False)
-        self.up = nn.Linear(width, mlp_width, bias=False)
-        self.down = nn.Linear(mlp_width, width, bias=False)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return [..., width] for `hidden` [..., width]."""
-        return self.down(F.silu(self.gate(hidden)) * self.up(hidden))
-
-
 class Block(nn.Module):
     """Attention and MLP, each added to the stream; norms stand before them (`pre`) or behind them (`post`)."""
 
@@ -126,7 +113,7 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(config.width, config.epsilon)
         self.attention = Attention(config)
         self.mlp_norm = RMSNorm(config.width, config.epsilon)
-        self.mlp = GatedMlp(config.width, config.mlp_width)
+        self.mlp = GatedMlp(config.width, config.mlp_width, config.width)
 
     def forward(
         self, hidden: Tensor, rotation: Rotation, positions: Tensor, vision_flags: Tensor, cache: Cache, attend: Attend

@@ -7,8 +7,10 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from stts_runtime.errors import SttsError
+from stts_runtime.profile import Profile
 
 
 RUN_EXAMPLE = """examples:
@@ -116,7 +118,10 @@ def run(arguments: argparse.Namespace) -> int:
     turns = []
     with load(arguments.bundle, check=arguments.check) as model:
         note(f"looking at {arguments.video} ...")
-        conversation = model.look(arguments.video, prune=arguments.prune, frames=arguments.frames)
+        conversation = model.look(
+            arguments.video, prune=arguments.prune, frames=arguments.frames, progress=show_progress
+        )
+        clear_progress()
         for text in (*model.manifest.notes, *conversation.notes):
             note(f"note: {text}")
         for question in arguments.question:
@@ -127,22 +132,40 @@ def run(arguments: argparse.Namespace) -> int:
                     print(piece, end="", flush=True)
             if not arguments.json:
                 print()
-            turns.append({"question": question, "answer": "".join(pieces)})
-    profile = conversation.profile
+            turns.append({"question": question, "answer": "".join(pieces), **costs(conversation.profile, TURN)})
+        looking = costs(conversation.profile, LOOKING)
+        notes = [*model.manifest.notes, *conversation.notes]
     if arguments.json:
-        result = {
-            "turns": turns,
-            "prune": conversation.prune_fraction,
-            "tokens": profile.tokens,
-            "milliseconds": profile.milliseconds,
-            "notes": [*model.manifest.notes, *conversation.notes],
-        }
-        print(json.dumps(result, indent=2))
+        print(json.dumps({"prune": conversation.prune_fraction, **looking, "turns": turns, "notes": notes}, indent=2))
     elif arguments.times:
-        for stage, milliseconds in profile.milliseconds.items():
-            print(f"{stage:>14} {milliseconds:9.1f} ms")
-        print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in profile.tokens.items()))
+        for title, cost in (("video", looking), *((turn["question"], turn) for turn in turns)):
+            stages = [f"{stage} {milliseconds:.0f} ms" for stage, milliseconds in cost["milliseconds"].items()]
+            counts = [f"{name.replace('_', ' ')} {count}" for name, count in cost["tokens"].items()]
+            print(f"\n{title}\n  {', '.join(stages)}\n  {', '.join(counts)}")
     return 0
+
+
+TURN = ("prefill", "decoding", "prompt_tokens", "answer_tokens")
+LOOKING = (
+    "decode",
+    "preprocessing",
+    "vision_score",
+    "plan",
+    "vision_encode",
+    "frames",
+    "groups",
+    "kept_groups",
+    "patches",
+    "packed_patches",
+)
+
+
+def costs(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
+    """Return those times and counts of a profile that have one of the `names`."""
+    return {
+        "milliseconds": {name: profile.milliseconds[name] for name in names if name in profile.milliseconds},
+        "tokens": {name: profile.tokens[name] for name in names if name in profile.tokens},
+    }
 
 
 def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -184,7 +207,7 @@ def bench(arguments: argparse.Namespace) -> int:
         repeats=arguments.repeats,
         progress=show_progress,
     )
-    note("")
+    clear_progress()
     print(json.dumps(to_plain(found), indent=2) if arguments.json else text_report(found))
     return 0
 
@@ -193,6 +216,12 @@ def show_progress(name: str, share: float) -> None:
     """Rewrite one line on standard error with what is being done."""
     if sys.stderr.isatty():
         print(f"\r\033[K{share:4.0%} {name}", end="", file=sys.stderr, flush=True)
+
+
+def clear_progress() -> None:
+    """Remove the line that `show_progress` wrote."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:

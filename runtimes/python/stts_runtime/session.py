@@ -18,13 +18,15 @@ from stts_runtime.engine import Engine, open_engine
 from stts_runtime.errors import BundleError, ProfileError, UsageError
 from stts_runtime.generation import Decoding, Generation
 from stts_runtime.manifest import Manifest
-from stts_runtime.plan import is_clipped
+from stts_runtime.plan import budget, is_clipped
 from stts_runtime.profile import Profile
 from stts_runtime.prompt import build_first_turn, build_next_turn
 from stts_runtime.tokenizer import TextStream, Tokenizer, open_tokenizer
 from stts_runtime.video import Clip, clip_from_frames, read_video
-from stts_runtime.vision import Vision, dense_vision, encode_plan, plan_groups, score_frames
+from stts_runtime.vision import Progress, Vision, dense_vision, encode_plan, plan_groups, score_frames, unheard
 
+
+MARKERS_A_FRAME = 2  # its start and its end
 
 Video = str | Path | NDArray[np.uint8] | Clip
 """A video file, frames uint8 [T, H, W, 3], or a clip read before."""
@@ -136,8 +138,20 @@ class Session:
             return read_video(Path(video), sampling, frames=frames, size=size)
         return clip_from_frames(video, sampling, fps=fps, size=size)
 
-    def vision(self, clip: Clip, prune: float | None = None, profile: Profile | None = None) -> Vision:
+    def vision(
+        self,
+        clip: Clip,
+        prune: float | None = None,
+        profile: Profile | None = None,
+        progress: Progress = unheard,
+    ) -> Vision:
         """Return the features of the groups kept of `clip`; prune 0 runs dense.
+
+        Args:
+            clip: from `read`.
+            prune: share of groups to drop, in [0, 1); default the bundle's.
+            profile: gets times and counts.
+            progress: told how far the engines are.
 
         Raises:
             ProfileError: the clip has more frames than the bundle was built for.
@@ -151,11 +165,11 @@ class Session:
                 "take fewer frames, or build again with a larger --max-frames"
             )
         if fraction == 0:
-            vision = dense_vision(self.engine("vision_dense"), frames, manifest, profile)
+            vision = dense_vision(self.engine("vision_dense"), frames, manifest, profile, progress)
         else:
-            hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, profile)
+            hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, profile, progress)
             keep, plan = plan_groups(scores, fraction, manifest, profile)
-            features = encode_plan(self.engine("vision_encode"), hidden, plan, manifest, profile)
+            features = encode_plan(self.engine("vision_encode"), hidden, plan, manifest, profile, progress)
             vision = Vision(features, keep, scores, plan)
         profile.tokens.update(
             frames=len(frames),
@@ -166,7 +180,13 @@ class Session:
         return vision
 
     def look(
-        self, video: Video, *, prune: float | None = None, frames: int | None = None, fps: float | None = None
+        self,
+        video: Video,
+        *,
+        prune: float | None = None,
+        frames: int | None = None,
+        fps: float | None = None,
+        progress: Progress = unheard,
     ) -> Conversation:
         """Look at a video once, and return a conversation about it.
 
@@ -175,12 +195,32 @@ class Session:
             prune: share of groups to drop, in [0, 1); default the bundle's.
             frames: see `read`.
             fps: see `read`.
+            progress: told how far the engines are.
+
+        Raises:
+            VideoError: see `read`.
+            UsageError: see `read` and `prune_fraction`.
+            ProfileError: more frames, or more tokens, than the bundle was built for.
         """
         profile = Profile()
-        self.prune_fraction(prune)  # a wrong fraction is refused before the video is decoded
+        fraction = self.prune_fraction(prune)  # a wrong fraction is refused before the video is decoded
         with profile.stage("decode"):
             clip = self.read(video, frames=frames, fps=fps)
-        return Conversation(self, clip, self.vision(clip, prune, profile), self.prune_fraction(prune), profile)
+        self.check_room(len(clip.frames), fraction)
+        return Conversation(self, clip, self.vision(clip, prune, profile, progress), fraction, profile)
+
+    def check_room(self, frames: int, prune_fraction: float) -> None:
+        """Raise ProfileError if the video alone has more tokens than a conversation may have.
+
+        How many groups stay follows from the number of frames, so this is known before the engines run.
+        """
+        groups, limit = self.manifest.grid.groups, self.manifest.limits.max_tokens
+        least = frames * (groups + MARKERS_A_FRAME) - budget(groups, frames, prune_fraction)
+        if least >= limit:
+            raise ProfileError(
+                f"{frames} frames pruned by {prune_fraction:.0%} make at least {least} tokens, the bundle was built "
+                f"for {limit}: take fewer frames, prune more, or build again with a larger --max-tokens"
+            )
 
     @overload
     def ask(self, video: Video, question: str, *, stream: Literal[False] = False, **settings: Any) -> str: ...

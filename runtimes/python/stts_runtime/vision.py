@@ -6,6 +6,7 @@ frames -> vision_dense -> features                               (dense)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,13 @@ from stts_runtime.profile import Profile
 
 
 Plan = FfdPlan | RaggedPlan
+
+Progress = Callable[[str, float], None]
+"""Called with a stage's name and the share of it that is done, 0 to 1."""
+
+
+def unheard(stage: str, share: float) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,9 @@ class Vision:
     plan: Plan | None
 
 
-def dense_vision(engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile) -> Vision:
+def dense_vision(
+    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile, progress: Progress = unheard
+) -> Vision:
     """Return the features of every group of `frames` uint8 [T, size, size, 3]."""
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
     features = np.empty((len(frames) * grid.groups, manifest.decoder.width), np.float32)
@@ -48,12 +58,13 @@ def dense_vision(engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, 
         with profile.stage("vision_encode"):
             rows = slice(first * grid.groups, (first + len(patches)) * grid.groups)
             engine.run({"patches": patches}, {"features": features[rows]})
+        progress("vision", min(1.0, (first + chunk) / len(frames)))
     profile.tokens["packed_patches"] = len(frames) * grid.patches
     return Vision(features, np.ones((len(frames), grid.groups), bool), None, None)
 
 
 def score_frames(
-    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile
+    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile, progress: Progress = unheard
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return hidden float32 [T, N, D] and scores float32 [T, G] of `frames` uint8 [T, size, size, 3].
 
@@ -75,6 +86,7 @@ def score_frames(
             inputs = {"patches": patches, "previous": state, "gate": gate[part]}
             engine.run(inputs, {"hidden": hidden[part], "scores": scores[part], "last": last})
             state = last
+        progress("scoring", min(1.0, (first + chunk) / len(frames)))
     return hidden, scores
 
 
@@ -89,7 +101,12 @@ def plan_groups(
 
 
 def encode_plan(
-    engine: Engine, hidden: NDArray[np.float32], plan: Plan, manifest: Manifest, profile: Profile
+    engine: Engine,
+    hidden: NDArray[np.float32],
+    plan: Plan,
+    manifest: Manifest,
+    profile: Profile,
+    progress: Progress = unheard,
 ) -> NDArray[np.float32]:
     """Return features float32 [K, d_model] of the packed patches, rows in raster order."""
     features = np.empty((len(plan.readout), manifest.decoder.width), np.float32)
@@ -105,6 +122,7 @@ def encode_plan(
             encoded = np.empty((len(rows), features.shape[1]), np.float32)
             engine.run({"hidden": hidden, **inputs}, {"features": encoded})
             features[rows] = encoded
+        progress("encoding", min(1.0, (first + chunk) / pieces))
     profile.tokens["packed_patches"] = plan.gather.size
     return features
 
