@@ -6,6 +6,7 @@ clip -> vision_score -> plan -> vision_encode -> prompt -> prefill -> decode -> 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -93,8 +94,9 @@ class Session:
     def open(self, prune: float | None = None) -> None:
         """Open every engine that questions at this prune fraction will need, so that the first answer is not late."""
         vision = ("vision_dense",) if self.prune_fraction(prune) == 0 else ("vision_score", "vision_encode")
-        for part in (*vision, "decoder"):
-            self.engine(part)
+        # Opening is page faults and copies, one core's work each: side by side the largest alone sets the time.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.engine, ("decoder", *vision)))
 
     def prune_fraction(self, prune: float | None) -> float:
         """Return the prune fraction a call means; None is the bundle's default.
