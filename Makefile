@@ -1,5 +1,6 @@
 # Everything a person types here. `make demo` and `make test` set themselves up on a fresh machine.
 PYTHON ?= python3
+PYTHON310 ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -59,5 +60,3 @@ floor: $(OUT)/micro.stts  ## run the runtime on Python 3.10 with its oldest depe
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) $(OUT)
-
-PYTHON310 ?= python3.10
