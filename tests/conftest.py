@@ -11,9 +11,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import reference.torchvision_shim  # noqa: F401  before anything imports transformers
 import torch
+from hypothesis import settings
 
 
 torch.set_num_threads(2)
+settings.register_profile("patient", deadline=None)  # the machine may be busy with other things
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ TOWER = TowerConfig(width=32, heads=4, mlp_width=48, blocks=6, taps=(5, 3), scor
 # marker ids stand behind the vocabulary in the order of the released models
 TOKENS = Tokens(bos=2, stop=(2,), image_patch=302, frame_start=307, frame_end=308)
 PROMPT = Prompt(
-    system="",
+    system="{video}",
     user="<|im_start|>user\n{content}<|im_end|>\n",
     assistant="<|im_start|>assistant\n",
     turn_end="<|im_end|>\n",

@@ -114,6 +114,7 @@ def toy_request(folder: Path, kind: str) -> BuildRequest:
         model=str(write_toy_recipe(folder / f"{kind}.toml", config)),
         checkpoint=write_toy_checkpoint(folder / f"{kind}-checkpoint", config),
         output=folder / f"{kind}.stts",
+        prune=0.0 if scorer == "none" else None,
         packing=packing,
         max_frames=LIMITS.max_frames,
         max_tokens=LIMITS.max_tokens,

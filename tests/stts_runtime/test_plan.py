@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stts_runtime.errors import EngineError, UsageError
@@ -22,9 +22,6 @@ from stts_runtime.plan import (
 MOLMO = Grid(image_size=378, patch_size=14, pool=3)
 SMALL = Grid(image_size=84, patch_size=14, pool=3)  # 6 x 6 patches, 2 x 2 groups
 WIDE = Grid(image_size=126, patch_size=14, pool=3)  # 9 x 9 patches, 3 x 3 groups
-
-settings.register_profile("patient", deadline=None)  # the machine may be busy with other things
-settings.load_profile("patient")
 
 
 @st.composite
