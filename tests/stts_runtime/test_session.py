@@ -233,6 +233,13 @@ def test_a_dense_bundle_cannot_be_pruned(toy_bundle):
         session.look(toy_frames(2), prune=0.5)
 
 
+def test_a_video_that_cannot_fit_a_conversation_is_refused_before_the_engines_run(toy_bundle):
+    with changed(toy_bundle("ffd"), limits=replace(LIMITS, max_tokens=64)) as session:
+        session.check_room(8, 0.5)
+        with pytest.raises(ProfileError, match=r"8 frames pruned by 0% make at least 88 tokens, .*built for 64"):
+            session.look(toy_frames(8), prune=0)  # 8 x (9 groups + 2 markers)
+
+
 def test_more_frames_than_the_bundle_was_built_for_are_refused(ffd):
     with pytest.raises(ProfileError, match=r"9 frames, .* at most 8.*--max-frames"):
         ffd.look(toy_frames(LIMITS.max_frames + 1))
