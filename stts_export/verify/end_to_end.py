@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_export.verify.compare import compare_rows, failed_line
-from stts_export.verify.prompt import made_up_ids, vision_flags
+from stts_export.verify.prompt import vision_flags
 from stts_export.verify.reference import FRAMES, KEEP, SCORES, Reference
 from stts_export.verify.report import Line
 from stts_export.verify.tolerances import Tolerance
 from stts_runtime.errors import SttsError
 from stts_runtime.generation import Decoding
-from stts_runtime.prompt import build_first_turn
+from stts_runtime.prompt import build_first_turn, made_up_turn
 from stts_runtime.session import Session
 from stts_runtime.vision import Vision
 
@@ -74,7 +74,7 @@ def prompt_line(lines: list[Line], session: Session, reference: Reference, visio
     manifest, answer = session.manifest, reference.info.answer
     kept = vision.keep.sum(axis=1).tolist()
     if answer.question is None:
-        ids = made_up_ids(manifest.tokens, manifest.decoder.vocabulary, kept)
+        ids = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, kept).token_ids
     else:
         clip = session.read(reference.arrays[FRAMES])
         turn = build_first_turn(

@@ -17,7 +17,7 @@ from stts_export.parts import Part, parts_of
 from stts_export.recipe.config import ModelConfig
 from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
-from stts_export.verify.prompt import QUESTION, made_up_ids, vision_flags
+from stts_export.verify.prompt import QUESTION, vision_flags
 from stts_export.verify.recorder import Recorder
 from stts_export.verify.reference import (
     FRAMES,
@@ -32,7 +32,7 @@ from stts_export.verify.torch_part import run_part, weights_of
 from stts_runtime.frames import patches_from_frames
 from stts_runtime.manifest import Grid, Limits, Pruning
 from stts_runtime.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
-from stts_runtime.prompt import build_first_turn
+from stts_runtime.prompt import build_first_turn, made_up_turn
 from stts_runtime.tokenizer import open_tokenizer
 from stts_runtime.video import clip_from_frames
 from stts_runtime.vision import encode_inputs
@@ -177,7 +177,7 @@ def prompt_ids(
     """Return the question, None without a tokenizer, and the prompt's token ids."""
     kept = keep.sum(axis=1).tolist()
     if tokenizer is None:
-        return None, made_up_ids(config.tokens, config.decoder.vocabulary, kept)
+        return None, made_up_turn(config.tokens, config.decoder.vocabulary, kept).token_ids
     clip = clip_from_frames(frames, config.frame_sampling, size=config.grid.image_size)
     times = clip.timestamps.tolist()
     turn = build_first_turn(open_tokenizer(tokenizer), config.prompt, config.tokens, times, kept, QUESTION)

@@ -21,6 +21,8 @@ Times = Sequence[float] | NDArray[np.float64]
 Counts = Sequence[int] | NDArray[np.int64]
 VIDEO = "{video}"
 CONTENT = "{content}"
+TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
+QUESTION_TOKENS = 48  # system text, roles and a short question
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,28 @@ def build_next_turn(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, questi
     """
     turn = _turn_pieces(tokenizer, prompt, tokens, question, [])
     return _tokenized(tokenizer.encode_pieces([*tokenizer.pieces(prompt.turn_end), *turn]), tokens)
+
+
+def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
+    """Return a first turn for a bundle without a tokenizer: laid out as a real one, its text ids are arbitrary.
+
+    Args:
+        tokens: ids with a meaning.
+        vocabulary: text ids lie below.
+        kept_per_frame: [T] groups kept in each frame.
+    """
+    markers = (tokens.image_patch, tokens.frame_start, tokens.frame_end)
+    text = np.setdiff1d(np.arange(vocabulary), (tokens.bos, *tokens.stop, *markers))
+
+    def words(count: int, start: int) -> list[int]:
+        return text[(7 * np.arange(start, start + count)) % len(text)].tolist()
+
+    ids = [tokens.bos]
+    for kept in kept_per_frame:
+        ids += [*words(TIMESTAMP_TOKENS, len(ids)), tokens.frame_start, *[tokens.image_patch] * int(kept)]
+        ids.append(tokens.frame_end)
+    token_ids = np.array(ids + words(QUESTION_TOKENS, len(ids)), np.int64)
+    return TokenizedTurn(token_ids, np.isin(token_ids, markers))
 
 
 def _video_pieces(tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> list[str | int]:

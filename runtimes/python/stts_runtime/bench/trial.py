@@ -6,44 +6,17 @@ dense and pruned prompts differ in nothing but the groups the model sees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stts_runtime.errors import ProfileError
 from stts_runtime.generation import Decoding
-from stts_runtime.manifest import Manifest, Tokens
+from stts_runtime.manifest import Manifest
 from stts_runtime.profile import Profile
-from stts_runtime.prompt import TokenizedTurn
+from stts_runtime.prompt import made_up_turn
 from stts_runtime.session import Session
 from stts_runtime.video import Clip
-
-
-TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
-QUESTION_TOKENS = 48  # system text, roles and a short question
-
-
-def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
-    """Return a prompt: timestamp, markers and placeholders of each frame, then a question; text ids are arbitrary.
-
-    Args:
-        tokens: ids with a meaning.
-        vocabulary: text ids lie below.
-        kept_per_frame: [T] groups kept in each frame.
-    """
-    markers = (tokens.image_patch, tokens.frame_start, tokens.frame_end)
-    text = np.setdiff1d(np.arange(vocabulary), (tokens.bos, *tokens.stop, *markers))
-
-    def words(count: int, start: int) -> list[int]:
-        return text[(7 * np.arange(start, start + count)) % len(text)].tolist()
-
-    ids = [tokens.bos]
-    for kept in kept_per_frame:
-        ids += [*words(TIMESTAMP_TOKENS, len(ids)), tokens.frame_start, *[tokens.image_patch] * int(kept)]
-        ids.append(tokens.frame_end)
-    token_ids = np.array(ids + words(QUESTION_TOKENS, len(ids)), np.int64)
-    return TokenizedTurn(token_ids, np.isin(token_ids, markers))
 
 
 def check_room(manifest: Manifest, frames: int, answer_tokens: int) -> None:
