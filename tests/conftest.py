@@ -9,11 +9,13 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import reference.torchvision_shim  # noqa: F401  before anything imports transformers
 import torch
 from hypothesis import settings
 
+from stts_export.bench.import_transformers import make_transformers_importable
 
+
+make_transformers_importable()  # before anything imports transformers
 torch.set_num_threads(2)
 settings.register_profile("patient", deadline=None)  # the machine may be busy with other things
 settings.load_profile("patient")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stts_runtime.errors import SttsError
-from stts_runtime.profile import Profile
+from stts_runtime.profile import STAGES, Profile
 
 
 RUN_EXAMPLE = """examples:
@@ -145,19 +145,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-TURN = ("prefill", "decoding", "prompt_tokens", "answer_tokens")
-LOOKING = (
-    "decode",
-    "preprocessing",
-    "vision_score",
-    "plan",
-    "vision_encode",
-    "frames",
-    "groups",
-    "kept_groups",
-    "patches",
-    "packed_patches",
-)
+TURN = (*STAGES[-2:], "prompt_tokens", "answer_tokens")
+LOOKING = (*STAGES[:-2], "frames", "groups", "kept_groups", "patches", "packed_patches")
 
 
 def costs(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
