@@ -20,7 +20,7 @@ def bundle_summary(path: Path) -> dict[str, object]:
     return {
         "bundle": str(path),
         "model": manifest.name,
-        "target": manifest.target,
+        "target": f"{manifest.target.name} ({manifest.target.title})",
         "engine": f"{manifest.engine.backend}, {manifest.engine.precision}, weights "
         + ("repacked at load time" if manifest.engine.prepack else "memory-mapped"),
         "pruning": pruning_line(manifest),

@@ -89,7 +89,7 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
         schema_version=SCHEMA_VERSION,
         name=config.name,
         created_by=f"stts-export {version('stts-export')}",
-        target=resolved.request.target,
+        target=resolved.target,
         grid=config.grid,
         pruning=resolved.pruning,
         tokens=config.tokens,

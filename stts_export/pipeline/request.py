@@ -17,11 +17,12 @@ from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
+from stts_export.recipe.target import read_target
 from stts_runtime.errors import UsageError
 from stts_runtime.manifest import EngineSettings, Limits, Pruning
+from stts_runtime.target import Target
 
 
-TARGETS = ("cpu",)
 SCORERS = ("learned", "cosine", "random")
 PACKINGS = ("ffd", "ragged")
 DEFAULT_PRUNE = 0.5
@@ -76,6 +77,7 @@ class ResolvedBuild:
 
     Attributes:
         request: what was asked.
+        target: what the bundle is for.
         config: the model, with the scorer that will be built.
         pruning: for the manifest.
         limits: for the manifest and every GraphSpec.
@@ -86,6 +88,7 @@ class ResolvedBuild:
     """
 
     request: BuildRequest
+    target: Target
     config: ModelConfig
     pruning: Pruning
     limits: Limits
@@ -108,6 +111,7 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
         CheckpointError: the weights cannot be had.
     """
     check_options(request)
+    target = read_target(request.target)
     recipe = recipe_of(request)
     prune, config = prune_and_scorer(request, recipe)
     packing = "none" if prune == 0 else request.packing or "ffd"
@@ -119,10 +123,11 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
         checkpoint, tokenizer = open_checkpoint(path, config), find_tokenizer(path)
     return ResolvedBuild(
         request=request,
+        target=target,
         config=config,
         pruning=Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing),
         limits=limits,
-        engine=EngineSettings("onnxruntime", "float32", prepack=weight_bytes(config) < PREPACK_BELOW_BYTES),
+        engine=EngineSettings("onnxruntime", "cpu", "float32", prepack=weight_bytes(config) < PREPACK_BELOW_BYTES),
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         notes=(*recipe.notes, *checkpoint.notes),
@@ -132,7 +137,6 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
 def check_options(request: BuildRequest) -> None:
     """Raise UsageError for an option that can never work."""
     choices = (
-        ("target", request.target, TARGETS),
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),
     )

@@ -13,7 +13,7 @@ _CHECKOUT = Path(__file__).parents[2] / "recipes"
 
 
 def recipe_names(kind: str) -> tuple[str, ...]:
-    """Return the names of the shipped recipes of a kind (`models`, `builds`), sorted."""
+    """Return the names of the shipped recipes of a kind (`models`, `targets`), sorted."""
     return tuple(sorted(file.stem for file in _folder(kind).glob("*.toml")))
 
 
@@ -22,7 +22,7 @@ def find_recipe(name_or_path: str | Path, kind: str) -> Path:
 
     Args:
         name_or_path: a shipped recipe's name such as `molmo2-4b`, or a path ending in .toml.
-        kind: the folder to look in, `models` or `builds`.
+        kind: the folder to look in, `models` or `targets`.
 
     Raises:
         RecipeError: no such name (the nearest is named) or file.

@@ -14,7 +14,24 @@ from stts_runtime.manifest import (
     Tokens,
 )
 from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.target import PeakTflops, Target
 
+
+TOY_TARGET = Target(
+    name="cpu",
+    title="any CPU",
+    backends=("onnxruntime",),
+    precisions=("float32",),
+    compute_capabilities=(),
+    memory_gib=None,
+    shared_memory=True,
+    bandwidth_gb_per_s=None,
+    peak_tflops=PeakTflops(),
+    jetpacks=(),
+    max_frames=64,
+    max_tokens=None,
+    source="made up",
+)
 
 TOY_SPEC = GraphSpec(
     name="decoder",
@@ -27,7 +44,7 @@ TOY_MANIFEST = Manifest(
     schema_version=SCHEMA_VERSION,
     name="toy",
     created_by="stts-export 0.1.0",
-    target="cpu",
+    target=TOY_TARGET,
     grid=Grid(image_size=378, patch_size=14, pool=3),
     pruning=Pruning(fraction=0.5, scorer="cosine", soft_bias=False, packing="ffd"),
     tokens=Tokens(bos=0, stop=(1, 2), image_patch=3, frame_start=4, frame_end=5),
@@ -35,7 +52,7 @@ TOY_MANIFEST = Manifest(
     frame_sampling=FrameSampling(method="uniform", max_frames=64, max_fps=2.0),
     decoder=DecoderShape(layers=2, kv_heads=2, head_dim=8, vocabulary=16, width=32),
     limits=Limits(max_frames=64, max_tokens=4096, chunk_frames=8),
-    engine=EngineSettings(backend="onnxruntime", precision="float32", prepack=True),
+    engine=EngineSettings(backend="onnxruntime", device="cpu", precision="float32", prepack=True),
     graphs={"decoder": GraphEntry("decoder.onnx", TOY_SPEC)},
     tokenizer="tokenizer.json",
     model={"tower": {"taps": [11, 8], "epsilon": 1e-6}},

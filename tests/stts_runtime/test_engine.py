@@ -22,7 +22,7 @@ SPEC = GraphSpec(
     (TensorSpec("y", "float32", ("T", 4)), TensorSpec("rows", "float32", ("K", 1))),
     (Dim("T", 0, 4, 8), Dim("K", 0, 16, 32)),
 )
-SETTINGS = EngineSettings("onnxruntime", "float32", prepack=True)
+SETTINGS = EngineSettings("onnxruntime", "cpu", "float32", prepack=True)
 
 
 @pytest.fixture(scope="module")

@@ -141,11 +141,14 @@ def _check_schema(file: Path, version: object, unchanged: bool) -> None:
     if type(version) is int and version > SCHEMA_VERSION:
         doubt = "" if unchanged else " (or damaged: the file does not match its digest)"
         raise BundleError(
-            f"{file}: written by a newer stts-export (schema {version}; this runtime reads up to {SCHEMA_VERSION})"
+            f"{file}: written by a newer stts-export (schema {version}; this runtime reads {SCHEMA_VERSION})"
             f"{doubt}: upgrade stts-runtime"
         )
-    if unchanged and (type(version) is not int or version < 1):
-        raise BundleError(f"{file}: schema_version: wanted 1 to {SCHEMA_VERSION}, got {version!r}")
+    if unchanged and (type(version) is not int or version < SCHEMA_VERSION):
+        raise BundleError(
+            f"{file}: written by an older stts-export (schema {version!r}; this runtime reads {SCHEMA_VERSION}): build "
+            "the bundle again"
+        )
 
 
 def _check_is_bundle(root: Path) -> None:

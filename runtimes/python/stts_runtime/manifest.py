@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stts_runtime.spec import GraphSpec
+from stts_runtime.target import Target
 
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the graphs are run: backend name, precision, and whether weights are repacked for speed at load time.
+    """How the graphs are run.
 
-    `prepack` doubles the weights in memory and buys faster matrix products; large models switch it off so that their
-    weights stay memory-mapped.
+    Attributes:
+        backend: `onnxruntime`, `tensorrt` or `tensorrt_rtx`; the last two run engines built from the graphs.
+        device: `cpu` or `cuda`.
+        precision: what weights are stored and products computed in: `float32`, `float16` or `bfloat16`. Norms, softmax,
+            scorer and logits are in float32 in each.
+        prepack: onnxruntime on the CPU repacks weights at load time. It doubles the weights in memory and buys faster
+            matrix products; large models switch it off so that their weights stay memory-mapped.
     """
 
     backend: str
+    device: str
     precision: str
     prepack: bool
 
@@ -162,7 +169,7 @@ class Manifest:
     schema_version: int
     name: str
     created_by: str
-    target: str
+    target: Target
     grid: Grid
     pruning: Pruning
     tokens: Tokens

@@ -90,7 +90,7 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"target": "cpuu"}, r"--target cpuu is unknown, did you mean cpu\? \(known: cpu"),
+        ({"target": "cpuu"}, r"no recipe named 'cpuu' in targets\. Did you mean cpu\?"),
         ({"scorer": "cosin"}, r"--scorer cosin is unknown, did you mean cosine\? \(known: learned, cosine, random\)"),
         ({"scorer": "none"}, r"--scorer none is unknown.*known: learned"),
         ({"packing": "raged"}, r"--packing raged is unknown, did you mean ragged\? \(known: ffd, ragged\)"),

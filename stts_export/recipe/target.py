@@ -1,0 +1,24 @@
+"""Targets: what a device is, as `recipes/targets/*.toml` says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stts_export.recipe.find import find_recipe, recipe_names
+from stts_export.recipe.read import read_toml, record_from_table
+from stts_runtime.target import Target
+
+
+def read_target(name_or_path: str | Path) -> Target:
+    """Return the target of that name or path.
+
+    Raises:
+        RecipeError: not found (the nearest is named), not TOML, an unknown or missing key, or a wrong type.
+    """
+    path = find_recipe(name_or_path, "targets")
+    return record_from_table(Target, read_toml(path), str(path))
+
+
+def all_targets() -> tuple[Target, ...]:
+    """Return the shipped targets by name."""
+    return tuple(read_target(name) for name in recipe_names("targets"))
