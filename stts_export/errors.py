@@ -17,8 +17,8 @@ class ExportError(SttsError):
     """A part could not be captured as a graph, or a pass broke its contract."""
 
 
-class VerificationError(SttsError):
-    """A rung of the verification ladder failed; the report names the first layer that departs."""
+class FitError(SttsError):
+    """A build cannot fit its target's memory, as far as can be predicted; the message says what would."""
 
 
 class DiskError(SttsError):

@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from stts_export.bench.torch_subject import Task, torch_subject
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.graph.capture import weightless_model
-from stts_export.models.decoder import Decoder
+from stts_export.models.decoder import Cache, Decoder
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bench.compare import Subject
+from stts_runtime.kv_cache import EMPTY_POSITION, ROOM_STEP
 
 
 ENGINE = "eager torch"
@@ -56,19 +58,34 @@ def eager_subjects(config: ModelConfig, checkpoint: Checkpoint, prune: Sequence[
 
 
 class DecoderReader:
-    """Our decoder, its cache, and the flags of what it has read."""
+    """Our decoder, the flags of what it has read, and its cache, with room for more as the runtime's has."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+        self._decoder, self._length = decoder, 0
         self._cache = decoder.empty_cache()
+        self._positions = torch.zeros(0, dtype=torch.int64)
         self._flags = torch.zeros(0, dtype=torch.bool)
 
     def read(self, token_ids: Tensor, vision_flags: Tensor, features: Tensor | None) -> Tensor:
         """Return the next token's logits, see `Reader`."""
-        past = len(self._flags)
-        self._flags = torch.cat((self._flags, vision_flags))
         if features is None:
             features = torch.zeros(1, self._decoder.config.width)
-        positions = torch.arange(past, len(self._flags))
-        logits, self._cache = self._decoder(token_ids[None], features, positions, self._flags, self._cache)
+        positions = torch.arange(self._length, self._length + len(token_ids))
+        key_positions, flags = torch.cat((self._positions, positions)), torch.cat((self._flags, vision_flags))
+        logits, new = self._decoder(token_ids[None], features, positions, key_positions, flags, self._cache)
+        self._append(vision_flags, new)
         return logits[0]
+
+    def _append(self, vision_flags: Tensor, new: list[Cache]) -> None:
+        start, end = self._length, self._length + len(vision_flags)
+        if end > len(self._positions):
+            room = -(-end // ROOM_STEP) * ROOM_STEP - len(self._positions)
+            self._cache = [(F.pad(key, (0, 0, 0, room)), F.pad(value, (0, 0, 0, room))) for key, value in self._cache]
+            self._positions = F.pad(self._positions, (0, room), value=EMPTY_POSITION)
+            self._flags = F.pad(self._flags, (0, room))
+        for held, entries in zip(self._cache, new, strict=True):
+            for buffer, values in zip(held, entries, strict=True):
+                buffer[:, :, start:end] = values
+        self._positions[start:end] = torch.arange(start, end)
+        self._flags[start:end] = vision_flags
+        self._length = end

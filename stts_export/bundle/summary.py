@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from stts_runtime.bundle import open_bundle
+from stts_runtime.engine_set import read_engine_sets
+from stts_runtime.kv_cache import NEW, PAST
 from stts_runtime.manifest import Manifest
 from stts_runtime.spec import GraphSpec
 
@@ -21,16 +23,36 @@ def bundle_summary(path: Path) -> dict[str, object]:
         "bundle": str(path),
         "model": manifest.name,
         "target": f"{manifest.target.name} ({manifest.target.title})",
-        "engine": f"{manifest.engine.backend}, {manifest.engine.precision}, weights "
-        + ("repacked at load time" if manifest.engine.prepack else "memory-mapped"),
+        "backend": backend_line(manifest),
         "pruning": pruning_line(manifest),
         "default_prune_fraction": pruning.fraction,
         "limits": f"{manifest.limits.max_frames} frames, {manifest.limits.max_tokens} tokens a conversation",
+        "engines": engines_line(path, manifest),
         "size_mib": round(sum(entry.size for entry in manifest.files) / 2**20, 1),
         "graphs": {name: graph_line(entry.spec) for name, entry in manifest.graphs.items()},
         "created_by": manifest.created_by,
         "notes": list(manifest.notes),
     }
+
+
+def backend_line(manifest: Manifest) -> str:
+    """Return what runs the graphs, in a few words."""
+    engine = manifest.engine
+    words = [f"{engine.backend} on {engine.device}", engine.precision]
+    if engine.device == "cpu":
+        words.append("weights " + ("repacked at load time" if engine.prepack else "memory-mapped"))
+    return ", ".join(words)
+
+
+def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
+    """Return the built engines, size by size, or what is to be done to have some."""
+    if manifest.engine.backend == "onnxruntime":
+        return "none needed, onnxruntime runs the graphs"
+    found = {
+        engines.folder: ", ".join(f"{file.part} {file.size / 2**20:.1f} MiB" for file in engines.files)
+        for engines in read_engine_sets(path)
+    }
+    return found or f"none yet: copy the bundle to the device and run `stts-runtime build {path.name}` there"
 
 
 def pruning_line(manifest: Manifest) -> str:
@@ -46,7 +68,7 @@ def graph_line(spec: GraphSpec) -> str:
     """Return a graph's inputs and outputs, those of the cache left out."""
 
     def names(tensors: tuple) -> str:
-        plain = [tensor for tensor in tensors if not tensor.name.startswith(("past_key", "past_value", "present_"))]
+        plain = [tensor for tensor in tensors if not tensor.name.startswith((*PAST, *NEW))]
         return ", ".join(f"{tensor.name} [{', '.join(map(str, tensor.shape))}]" for tensor in plain)
 
     return f"{names(spec.inputs)} -> {names(spec.outputs)}"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import torch
 
 from stts_export.checkpoint.records import LazyTensor
@@ -50,13 +49,12 @@ class WeightWriter:
     """Open weight files below a bundle's staging directory; `with` closes them.
 
     Attributes:
-        slots: what was stored so far, by (name, transform).
+        slots: what was stored so far, by (name, transform, dtype).
     """
 
-    def __init__(self, staging: Path, dtype: str = "float32") -> None:
-        self.slots: dict[tuple[str, str], WeightSlot] = {}
+    def __init__(self, staging: Path) -> None:
+        self.slots: dict[tuple[str, str, str], WeightSlot] = {}
         self._staging = staging
-        self._dtype = np.dtype(dtype)
         self._files: dict[str, BinaryIO] = {}
         self._closing = contextlib.ExitStack()
 
@@ -66,7 +64,7 @@ class WeightWriter:
     def __exit__(self, *failure: object) -> None:
         self._closing.close()
 
-    def add(self, name: str, transform: str, tensor: LazyTensor) -> WeightSlot:
+    def add(self, name: str, transform: str, tensor: LazyTensor, dtype: str = "float32") -> WeightSlot:
         """Store `tensor` in the file of its group (the first component of `name`), once, and return its slot.
 
         Memory: the tensor in its stored dtype (where the checkpoint maps its files, not even that), and 64 MiB.
@@ -74,21 +72,22 @@ class WeightWriter:
         Args:
             name: the model's state-dict name, `decoder.blocks.0.mlp.gate.weight`.
             transform: `as_is`, or `transposed` (two dimensions) for an operator that wants it so.
-            tensor: read only if (name, transform) was not stored before.
+            tensor: read only if (name, transform, dtype) was not stored before.
+            dtype: `float32`, `float16` or `bfloat16`.
 
         Raises:
             CheckpointError: the tensor read is not of the shape that was announced.
             ExportError: a value does not fit the stored dtype.
         """
-        key = (name, transform)
+        key = (name, transform, dtype)
         if key not in self.slots:
             values = tensor.load()  # as stored: converting it whole would double the memory
             if tuple(values.shape) != tuple(tensor.shape):
                 raise CheckpointError(f"{name}: wanted shape {tuple(tensor.shape)}, got {tuple(values.shape)}")
-            self.slots[key] = self._store(name, transform, values)
+            self.slots[key] = self._store(name, transform, getattr(torch, dtype), values)
         return self.slots[key]
 
-    def _store(self, name: str, transform: str, values: torch.Tensor) -> WeightSlot:
+    def _store(self, name: str, transform: str, dtype: torch.dtype, values: torch.Tensor) -> WeightSlot:
         if transform == TRANSPOSED and values.ndim == 2:
             values = values.T
         elif transform != AS_IS:
@@ -98,9 +97,9 @@ class WeightWriter:
         file.write(bytes(-file.tell() % ALIGNMENT))
         offset = file.tell()
         for piece in _pieces(values):
-            file.write(_stored(name, piece, self._dtype))
+            file.write(_stored(name, piece, dtype))
         length = file.tell() - offset
-        return WeightSlot(f"{FOLDER}/{group}.bin", offset, length, self._dtype.name, tuple(values.shape))
+        return WeightSlot(f"{FOLDER}/{group}.bin", offset, length, _name(dtype), tuple(values.shape))
 
     def _file(self, group: str) -> BinaryIO:
         if group not in self._files:
@@ -119,11 +118,14 @@ def _pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:
     yield from values.split(max(1, _PIECE_BYTES // row_bytes))
 
 
-def _stored(name: str, piece: torch.Tensor, dtype: np.dtype) -> memoryview:
+def _stored(name: str, piece: torch.Tensor, dtype: torch.dtype) -> memoryview:
     """Return the bytes of `piece` in row-major order as little-endian `dtype`."""
-    wide = piece.detach().to(torch.float32 if piece.is_floating_point() else piece.dtype).contiguous().numpy()
-    with np.errstate(over="ignore"):  # found below, with the tensor's name
-        stored = np.ascontiguousarray(wide.astype(dtype.newbyteorder("<"), copy=False))
-    if dtype != wide.dtype and not np.array_equal(np.isfinite(stored), np.isfinite(wide)):
-        raise ExportError(f"{name}: values up to {np.abs(wide).max():.3g} do not fit {dtype.name}: use float32")
-    return stored.reshape(-1).view(np.uint8).data
+    piece = piece.detach()
+    stored = piece.to(dtype).contiguous()
+    if dtype != piece.dtype and not torch.equal(stored.isfinite(), piece.isfinite()):
+        raise ExportError(f"{name}: values up to {piece.abs().max():.3g} do not fit {_name(dtype)}: use float32")
+    return stored.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

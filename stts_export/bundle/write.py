@@ -12,11 +12,9 @@ import errno
 import fcntl
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from stts_export.errors import DiskError
 from stts_runtime.bundle import (
@@ -31,6 +29,7 @@ from stts_runtime.bundle import (
 )
 from stts_runtime.errors import UsageError
 from stts_runtime.manifest import FileEntry, Manifest
+from stts_runtime.termination import termination_as_exit
 
 
 _FULL = {
@@ -62,7 +61,7 @@ def writing_bundle(destination: Path, needed_bytes: int, overwrite: bool = False
     """
     destination = Path(destination).resolve()
     staging = staging_path(destination)
-    with _termination_as_exit(), _disk_errors(destination, needed_bytes):
+    with termination_as_exit(), _disk_errors(destination, needed_bytes):
         lock = _claim(staging)
         try:
             _restore(destination)
@@ -255,30 +254,6 @@ def _disk_errors(destination: Path, needed_bytes: int) -> Iterator[None]:
             f"all, free now {_size(free)} in {destination.parent}. Nothing half-written was left; free some room, or "
             "write to another disk"
         ) from error
-
-
-@contextlib.contextmanager
-def _termination_as_exit() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, unless the program already has its own way with them.
-
-    Python can set handlers in the main thread only; in another one these signals end the process as they always did,
-    and the next build clears up.
-    """
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    caught = []
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        with contextlib.suppress(ValueError):  # not the main thread
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, leave)
-                caught.append(number)
-    try:
-        yield
-    finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _size(size: int) -> str:

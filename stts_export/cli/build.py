@@ -13,7 +13,7 @@ from stts_runtime.cli import add_command
 
 EXAMPLES = """examples:
   stts-export build --model micro -o micro.stts
-  stts-export build --model molmo2-4b-lite-50 --checkpoint ~/Molmo2-4B-Lite-50 -o lite.stts
+  stts-export build --model molmo2-4b-lite-50 --checkpoint ~/Molmo2-4B-Lite-50 --target jetson-orin -o lite.stts
   stts-export build --model ~/Molmo2-4B --prune 0 -o dense.stts
   stts-export build --model molmo2-4b --random-weights --scorer cosine --no-verify -o speed.stts
 """
@@ -37,18 +37,32 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="SEED",
         help="generate weights, to measure speed alone",
     )
-    parser.add_argument("--target", default="cpu", help="what to build for (default: %(default)s)")
+    parser.add_argument(
+        "--target",
+        default="cpu",
+        help="what to build for, a name that `stts-export targets` lists or a .toml file (default: %(default)s)",
+    )
+    parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's)")
+    parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's)")
     parser.add_argument(
         "--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)"
     )
     parser.add_argument("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
     parser.add_argument("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd on cpu)")
-    parser.add_argument("--max-frames", type=int, default=256, help="most frames of a clip (default: %(default)s)")
+    parser.add_argument("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     parser.add_argument(
         "--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)"
     )
     parser.add_argument(
         "--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-engines",
+        action="store_true",
+        help="leave engines to `stts-runtime build`, even where they could be built",
+    )
+    parser.add_argument(
+        "--ignore-fit", action="store_true", help="build although the estimate says it does not fit the target"
     )
     parser.add_argument("--no-verify", action="store_true", help="skip the comparison with the torch model")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there already")
@@ -63,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         output=arguments.output,
         target=arguments.target,
+        backend=arguments.backend,
+        precision=arguments.precision,
         checkpoint=arguments.checkpoint,
         random_weights=arguments.random_weights,
         prune=arguments.prune,
@@ -71,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,
         chunk_frames=arguments.chunk_frames,
+        engines=not arguments.no_engines,
+        ignore_fit=arguments.ignore_fit,
         verify=not arguments.no_verify,
         overwrite=arguments.overwrite,
     )

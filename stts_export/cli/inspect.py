@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
@@ -14,15 +15,27 @@ EXAMPLES = """examples:
   stts-export inspect micro.stts
   stts-export inspect micro.stts --check
   stts-export inspect micro.stts --video clip.mp4 --picture pruned.png
+  stts-export inspect rtx.stts --engines --compute-capability 86
 """
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    summary = "Say what a bundle holds, check every byte of it, or draw what it prunes from a video."
+    summary = "Say what a bundle holds, check its bytes, draw what it prunes, or see what TensorRT makes of it."
     parser = add_command(commands, "inspect", run, summary, EXAMPLES)
     parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
     parser.add_argument("--check", action="store_true", help="compare every file with its digest")
+    parser.add_argument(
+        "--engines", action="store_true", help="build the engines once more, to see sizes, memory and fused attention"
+    )
+    parser.add_argument("--parts", nargs="+", help="with --engines: which parts (default: all)")
+    parser.add_argument(
+        "--compute-capability",
+        type=int,
+        nargs="+",
+        metavar="SM",
+        help="with --engines: an engine for each of these (default: one for all of the target's)",
+    )
     parser.add_argument("--video", type=Path, help="draw what is pruned from this video")
     parser.add_argument("--picture", type=Path, help="where to, .png or .html (default: VIDEO-pruned.png, here)")
     parser.add_argument("--prune", type=float, help="share of groups to drop (default: the bundle's)")
@@ -30,9 +43,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the summary; check and draw where asked."""
+    """Print the summary; check, build and draw where asked."""
+    from rich.console import Console
+
     from stts_export.bundle.summary import bundle_summary, summary_lines
+    from stts_export.report.engine_inspection import HEADERS, inspect_engines, inspection_rows
     from stts_export.report.inspection import draw_pruning
+    from stts_export.report.tables import terminal_table
     from stts_runtime.bundle import open_bundle
 
     if arguments.check:
@@ -47,5 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
         picture = arguments.picture or Path(f"{arguments.video.stem}-pruned.png")
         draw_pruning(arguments.bundle, arguments.video, picture, prune=arguments.prune, frames=arguments.frames)
         summary["picture"] = str(picture)
-    print(json.dumps(summary, indent=2) if arguments.json else "\n".join(summary_lines(summary)))
+    found = []
+    if arguments.engines:
+        sms = arguments.compute_capability
+        with progress_bars() as report:
+            found = inspect_engines(
+                open_bundle(arguments.bundle), arguments.parts, sms and [(sm,) for sm in sms], report
+            )
+    if arguments.json:
+        print(json.dumps({**summary, "inspected": [asdict(one) for one in found]}, indent=2))
+        return 0
+    print("\n".join(summary_lines(summary)))
+    if found:
+        Console(width=max(Console().width, 120)).print(terminal_table(HEADERS, inspection_rows(found)))
     return 0

@@ -12,6 +12,9 @@ from stts_runtime.cli import add_command
 EXAMPLES = """examples:
   stts-export verify micro.stts
   stts-export verify speed.stts --checkpoint ~/Molmo2-4B
+
+The graphs run on this machine's CPU, whatever they were built for. The engines made of them are compared on the device:
+`stts-runtime verify`.
 """
 
 
@@ -31,14 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from stts_export.checkpoint.open import open_checkpoint
     from stts_export.verify.ladder import reference_of_checkpoint, verify
-    from stts_export.verify.reference import read_reference
-    from stts_export.verify.report import render_report, report_json
+    from stts_export.verify.report import render_report
     from stts_runtime.bundle import open_bundle
+    from stts_runtime.verify.reference import reference_of
+    from stts_runtime.verify.report import report_json
 
     bundle = open_bundle(arguments.bundle)
     with progress_bars() as report:
         if arguments.checkpoint is None:
-            reference = read_reference(bundle.path)
+            reference = reference_of(bundle)
         else:
             reference = reference_of_checkpoint(
                 bundle, lambda config: open_checkpoint(arguments.checkpoint, config), report

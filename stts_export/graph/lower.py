@@ -16,26 +16,37 @@ from onnx_ir.passes.common import (
 from onnxscript import optimizer
 
 from stts_export.errors import ExportError
+from stts_export.graph.form import EXACT, Form, spec_in_form
 from stts_export.graph.passes.expand_ops import ExpandOps
+from stts_export.graph.passes.lower_opset import LowerOpset
 from stts_export.graph.passes.name_taps import NameTaps
+from stts_export.graph.passes.set_precision import SetPrecision
 from stts_export.graph.passes.store_transposed import StoreTransposed
 from stts_export.graph.passes.strip_trace import StripTrace
+from stts_runtime.spec import GraphSpec
 
 
-def lower(model: ir.Model) -> ir.Model:
-    """Return the graph as onnxruntime should get it: standard operators, weights where products read them.
+def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
+    """Return the graph as an engine should get it: standard operators, weights where products read them.
+
+    Args:
+        model: as captured.
+        spec: its contract in float32; `spec_in_form` says what becomes of it.
+        form: what the engine wants.
 
     Raises:
         ExportError: if a pass finds its contract broken; names the pass.
     """
     passes = ir.passes.Sequential(
         NameTaps(),
-        ExpandOps(),
+        ExpandOps(fusable=form.fusable),
         FoldConstants(),
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),  # the mask is the same in every block: compute it once
         StoreTransposed(),
+        *([LowerOpset()] if form.old_opset else []),
+        *([set_precision(spec, form)] if form.precision != "float32" else []),
         RemoveUnusedNodesPass(),
         RemoveUnusedFunctionsPass(),
         RemoveUnusedOpsetsPass(),
@@ -51,6 +62,13 @@ def lower(model: ir.Model) -> ir.Model:
         raise ExportError(f"graph {model.graph.name!r} cannot be lowered: {error}: {error.__cause__}") from error
     finally:
         deduplication.setLevel(level)
+
+
+def set_precision(spec: GraphSpec, form: Form) -> SetPrecision:
+    """Return the pass that gives the graph of `spec` its precision."""
+    lowered = spec_in_form(spec, form)
+    bindings = {tensor.name: tensor.dtype for tensor in (*lowered.inputs, *lowered.outputs)}
+    return SetPrecision(bindings, form.precision, EXACT, spec.taps)
 
 
 class FoldConstants(ir.passes.InPlacePass):

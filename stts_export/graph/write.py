@@ -8,6 +8,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from stts_export.graph.passes.set_precision import precision_of
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
 
 
@@ -22,8 +23,8 @@ class Stored(Protocol):
     def length(self) -> int: ...  # noqa: D102
 
 
-Store = Callable[[str, str], Stored]
-"""(weight name, `as_is` or `transposed`) -> where its bytes lie; the same answer for the same question."""
+Store = Callable[[str, str, str], Stored]
+"""(weight name, `as_is` or `transposed`, dtype name) -> where its bytes lie; the same answer for the same question."""
 
 
 def write_graph(model: ir.Model, path: Path, store: Store) -> None:
@@ -37,7 +38,8 @@ def write_graph(model: ir.Model, path: Path, store: Store) -> None:
             continue
         assert value.shape is not None
         assert value.dtype is not None
-        stored = store(value.metadata_props.get(SOURCE, name), value.metadata_props.get(TRANSFORM, "as_is"))
+        source, transform = value.metadata_props.get(SOURCE, name), value.metadata_props.get(TRANSFORM, "as_is")
+        stored = store(source, transform, precision_of(value.dtype))
         value.const_value = ir.ExternalTensor(
             stored.file,
             stored.offset,

@@ -23,10 +23,13 @@ from stts_export.recipe.config import DecoderConfig
 
 
 Cache = tuple[Tensor, Tensor]
-"""Keys and values of one block, each [1, Hkv, P, d], keys already turned by their positions."""
+"""Keys and values of one block, each [1, Hkv, tokens, d], keys already turned by their positions."""
 
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""query, key, value, positions, vision_flags -> output: `prefix_attention` or a drop-in for it."""
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""query, key, value -> output, of one block: a `Core` that was told who may see whom."""
+
+Core = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""query, key, value, positions, key_positions, vision_flags -> output: `prefix_attention` or a drop-in for it."""
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the new tokens' positions, each [S, d / 2]."""
@@ -44,6 +47,14 @@ def add_features(embedded: Tensor, is_patch: Tensor, features: Tensor) -> Tensor
     """
     row = (is_patch.long().cumsum(-1) - 1).clamp(min=0)
     return embedded + torch.where(is_patch[..., None], F.embedding(row, features), 0.0)
+
+
+def grown_cache(cache: Sequence[Cache], new: Sequence[Cache]) -> list[Cache]:
+    """Return `cache` with the `new` tokens' keys and values behind it."""
+    return [
+        (torch.cat((key, new_key), dim=2), torch.cat((value, new_value), dim=2))
+        for (key, value), (new_key, new_value) in zip(cache, new, strict=True)
+    ]
 
 
 def check_decoder(config: DecoderConfig) -> None:
@@ -92,15 +103,12 @@ class Attention(nn.Module):
             states = norm(states)
         return states.transpose(1, 2)
 
-    def forward(
-        self, hidden: Tensor, rotation: Rotation, positions: Tensor, vision_flags: Tensor, cache: Cache, attend: Attend
-    ) -> tuple[Tensor, Cache]:
-        """Return what the new tokens gather [1, S, d_model], and the cache with them in it."""
+    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache, attend: Attend) -> tuple[Tensor, Cache]:
+        """Return what the new tokens gather [1, S, d_model], and their keys and values."""
         query = rotate(self.split(self.query(hidden), self.query_norm), *rotation)
         key = rotate(self.split(self.key(hidden), self.key_norm), *rotation)
         value = self.value(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        key, value = torch.cat((cache[0], key), dim=2), torch.cat((cache[1], value), dim=2)
-        gathered = attend(query, key, value, positions, vision_flags)
+        gathered = attend(query, torch.cat((cache[0], key), dim=2), torch.cat((cache[1], value), dim=2))
         return self.output(gathered.transpose(1, 2).flatten(2)), (key, value)
 
 
@@ -115,16 +123,14 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(config.width, config.epsilon)
         self.mlp = GatedMlp(config.width, config.mlp_width, config.width)
 
-    def forward(
-        self, hidden: Tensor, rotation: Rotation, positions: Tensor, vision_flags: Tensor, cache: Cache, attend: Attend
-    ) -> tuple[Tensor, Cache]:
-        """Return the block's output [1, S, d_model] and the grown cache."""
+    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache, attend: Attend) -> tuple[Tensor, Cache]:
+        """Return the block's output [1, S, d_model], and the new tokens' keys and values."""
         inputs = hidden if self.norms_outputs else self.attention_norm(hidden)
-        branch, cache = self.attention(inputs, rotation, positions, vision_flags, cache, attend)
+        branch, new = self.attention(inputs, rotation, cache, attend)
         hidden = hidden + (self.attention_norm(branch) if self.norms_outputs else branch)
         if self.norms_outputs:
-            return hidden + self.mlp_norm(self.mlp(hidden)), cache
-        return hidden + self.mlp(self.mlp_norm(hidden)), cache
+            return hidden + self.mlp_norm(self.mlp(hidden)), new
+        return hidden + self.mlp(self.mlp_norm(hidden)), new
 
 
 class Decoder(nn.Module):
@@ -167,20 +173,25 @@ class Decoder(nn.Module):
         token_ids: Tensor,
         features: Tensor,
         positions: Tensor,
+        key_positions: Tensor,
         vision_flags: Tensor,
         cache: Sequence[Cache],
-        attend: Attend = prefix_attention,
+        core: Core = prefix_attention,
     ) -> tuple[Tensor, list[Cache]]:
-        """Return the last block's output [1, S, d_model], before the final norm, and the grown cache."""
+        """Return the last block's output [1, S, d_model], before the final norm, and each block's new cache entries."""
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return core(query, key, value, positions, key_positions, vision_flags)
+
         hidden = add_features(self.embedding(token_ids), token_ids == self.image_patch, features)
         plain = self.rotation(self.rotary, positions, hidden.dtype)
         scaled = self.rotation(self.scaled_rotary, positions, hidden.dtype) if self.yarn_layers else plain
-        grown = []
+        new = []
         for layer, (block, cached) in enumerate(zip(self.blocks, cache, strict=True)):
             rotation = scaled if layer in self.yarn_layers else plain
-            hidden, cached = block(hidden, rotation, positions, vision_flags, cached, attend)
-            grown.append(cached)
-        return hidden, grown
+            hidden, entries = block(hidden, rotation, cached, attend)
+            new.append(entries)
+        return hidden, new
 
     def rotation(self, table: RotaryTable, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """Return `table` at `positions`, computed in float32 and handed on in the stream's `dtype`."""
@@ -200,28 +211,32 @@ class Decoder(nn.Module):
         token_ids: Tensor,
         features: Tensor,
         positions: Tensor,
+        key_positions: Tensor,
         vision_flags: Tensor,
         cache: Sequence[Cache],
-        attend: Attend = prefix_attention,
+        core: Core = prefix_attention,
     ) -> tuple[Tensor, list[Cache]]:
-        """Return the next token's logits, float32 [1, vocabulary], and the grown cache.
+        """Return the next token's logits, float32 [1, vocabulary], and the new tokens' keys and values of each block.
 
         Args:
             token_ids: int64 [1, S], the new tokens.
             features: [K, d_model], K >= 1, added to the embeddings of the new tokens that are image patches, in
                 order; ignored where there are none.
-            positions: int64 [S], contiguous, P first.
-            vision_flags: bool [P + S], which cached and new tokens are vision tokens (image patches, frame markers).
+            positions: int64 [S], of the new tokens.
+            key_positions: int64 [P + S], of the cache's slots, then of the new tokens; later than any query where a
+                slot is empty.
+            vision_flags: bool [P + S], which of them are vision tokens (image patches, frame markers).
             cache: a pair (key, value) per block, each [1, Hkv, P, d]; P may be 0.
-            attend: the attention core.
+            core: the attention core.
         """
-        hidden, cache = self.hidden_states(token_ids, features, positions, vision_flags, cache, attend)
-        return self.logits(hidden[:, -1]), cache
+        hidden, new = self.hidden_states(token_ids, features, positions, key_positions, vision_flags, cache, core)
+        return self.logits(hidden[:, -1]), new
 
     def all_logits(
-        self, token_ids: Tensor, features: Tensor, vision_flags: Tensor, attend: Attend = prefix_attention
+        self, token_ids: Tensor, features: Tensor, vision_flags: Tensor, core: Core = prefix_attention
     ) -> Tensor:
         """Return float32 logits [S, vocabulary] of every position of a whole sequence, from an empty cache."""
         positions = torch.arange(token_ids.shape[1], device=token_ids.device)
-        hidden, _ = self.hidden_states(token_ids, features, positions, vision_flags, self.empty_cache(), attend)
+        cache = self.empty_cache()
+        hidden, _ = self.hidden_states(token_ids, features, positions, positions, vision_flags, cache, core)
         return self.logits(hidden[0])

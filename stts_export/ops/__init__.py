@@ -11,18 +11,26 @@ import onnx_ir as ir
 
 from stts_export.ops.ragged_attention import function as ragged_attention
 from stts_export.ops.segment_attention import function as segment_attention
-from stts_export.ops.vision_prefix_attention import function as vision_prefix_attention
+from stts_export.ops.vision_prefix_attention import (
+    function as vision_prefix_attention,
+    fusable as fusable_prefix_attention,
+)
 
 
 DOMAIN = "stts"
 VERSION = 1
 
 
-def function_bodies() -> tuple[ir.Function, ...]:
-    """Return the ONNX function body of every operator of the domain."""
+def function_bodies(*, fusable: bool = False) -> tuple[ir.Function, ...]:
+    """Return the ONNX function body of every operator of the domain.
+
+    Args:
+        fusable: bodies that TensorRT recognises as attention, where an operator has one of its own for that.
+    """
+    prefix_attention = fusable_prefix_attention if fusable else vision_prefix_attention
     scripts = (
         segment_attention.SegmentAttention,
         ragged_attention.RaggedAttention,
-        vision_prefix_attention.VisionPrefixAttention,
+        prefix_attention.VisionPrefixAttention,
     )
     return tuple(ir.serde.deserialize_function(script.to_function_proto()) for script in scripts)

@@ -5,11 +5,15 @@
 | in | token_ids | [1, S] int64 | new tokens |
 | in | features | [K, d_model] float32 | added to the image patch tokens' embeddings; a zero row without any |
 | in | positions | [S] int64 | position of each new token |
-| in | past_vision_flags | [P] bool | which cached tokens are vision tokens |
+| in | past_positions | [P] int64 | position of the token in each slot of the cache; EMPTY_POSITION where it is empty |
+| in | past_vision_flags | [P] bool | which slots hold vision tokens |
 | in | vision_flags | [S] bool | which new tokens are vision tokens |
-| in | past_key_i, past_value_i | [1, Hkv, P, d] float32 | layer i's cache |
+| in | past_key_i, past_value_i | [1, Hkv, P, d] float32 | layer i's cache; zeros, or anything finite, in empty slots |
 | out | logits | [1, vocabulary] float32 | of the last new token |
-| out | present_key_i, present_value_i | [1, Hkv, C, d] float32 | the cache with the new tokens: C = P + S |
+| out | new_key_i, new_value_i | [1, Hkv, S, d] float32 | what the caller puts into the cache for the new tokens |
+
+P is the room in the cache, not what is in it: so decode runs have one shape until the room is used up, and what is
+cached stays where it is. Tokens may lie in any slots.
 """
 
 from __future__ import annotations
@@ -37,15 +41,19 @@ class DecoderStep(nn.Module):
         token_ids: torch.Tensor,
         features: torch.Tensor,
         positions: torch.Tensor,
+        past_positions: torch.Tensor,
         past_vision_flags: torch.Tensor,
         vision_flags: torch.Tensor,
         *past: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """Return logits, then key and value of each layer; see the table above."""
+        """Return logits, then the new tokens' keys and values of each layer; see the table above."""
         cache = list(zip(past[::2], past[1::2], strict=True))
+        key_positions = torch.cat((past_positions, positions))
         flags = torch.cat((past_vision_flags, vision_flags))
-        logits, cache = self.decoder(token_ids, features, positions, flags, cache, attend=vision_prefix_attention)
-        return (logits, *(tensor for pair in cache for tensor in pair))
+        logits, new = self.decoder(
+            token_ids, features, positions, key_positions, flags, cache, core=vision_prefix_attention
+        )
+        return (logits, *(tensor for pair in new for tensor in pair))
 
 
 def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
@@ -67,16 +75,16 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
             TensorSpec("token_ids", "int64", (1, "S")),
             TensorSpec("features", "float32", ("K", decoder.width)),
             TensorSpec("positions", "int64", ("S",)),
+            TensorSpec("past_positions", "int64", ("P",)),
             TensorSpec("past_vision_flags", "bool", ("P",)),
             TensorSpec("vision_flags", "bool", ("S",)),
             *cache("past", "P"),
         ),
-        outputs=(TensorSpec("logits", "float32", (1, decoder.vocabulary)), *cache("present", "C")),
+        outputs=(TensorSpec("logits", "float32", (1, decoder.vocabulary)), *cache("new", "S")),
         dims=(
             Dim("S", 1, min(2048, most), most),
             Dim("K", 1, min(1024, limits.max_frames * config.grid.groups), limits.max_frames * config.grid.groups),
             Dim("P", 0, min(2048, most), most),
-            Dim("C", 1, min(2048, most), most),
         ),
         taps=tuple(f"decoder.blocks.{i}" for i in range(decoder.layers)),
     )

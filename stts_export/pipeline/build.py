@@ -1,6 +1,7 @@
 """Checkpoint and recipe to bundle: the stages in order.
 
-resolve -> trace, lower and write each part -> record the torch model -> manifest -> verify -> publish
+resolve and estimate -> trace, lower and write each part -> record the torch model -> manifest -> verify -> engines,
+where this machine can build them -> publish
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from stts_export.bundle.weights import WeightSlot, WeightWriter
 from stts_export.bundle.write import write_manifest, writing_bundle
-from stts_export.graph import capture, lower, write_graph
+from stts_export.graph import capture, form_for, lower, spec_in_form, write_graph
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
 from stts_export.pipeline.request import BuildRequest, Progress, ResolvedBuild, resolve
 from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
-from stts_export.verify.reference import write_reference
 from stts_export.verify.report import check_report, write_report
+from stts_runtime.build import build_engines
 from stts_runtime.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
+from stts_runtime.plain import to_plain
+from stts_runtime.verify.reference import write_reference
 
 
 OTHER_BYTES = 64 << 20  # graphs, tokenizer, the verification's records
@@ -54,6 +58,15 @@ def build(request: BuildRequest, report: Progress) -> Path:
             check_report(verification)
             write_report(staging, verification)
             write_manifest(staging, manifest)
+        if resolved.builds_engines:
+            build_engines(
+                staging,
+                # RTX builds for all of the target's cards, whichever is here; TensorRT for the one it runs on
+                compute_capabilities=resolved.target.compute_capabilities
+                if resolved.engine.backend == "tensorrt_rtx"
+                else None,
+                progress=lambda part, phase, share: report(f"engine {part}", share),
+            )
     return request.output
 
 
@@ -62,21 +75,22 @@ def write_graphs(resolved: ResolvedBuild, staging: Path, report: Progress) -> di
     model = weightless_model(resolved.config)
     parts = parts_of(model, resolved.config, resolved.limits, resolved.pruning.packing)
     tensors = resolved.checkpoint.tensors
+    form = form_for(resolved.engine.backend, resolved.engine.precision)
     graphs = {}
     with WeightWriter(staging) as weights:
 
-        def store(name: str, transform: str) -> WeightSlot:
-            slot = weights.add(name, transform, tensors[name])
+        def store(name: str, transform: str, dtype: str) -> WeightSlot:
+            slot = weights.add(name, transform, tensors[name], dtype)
             report("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
             return slot
 
         for part in parts:
             stage = f"trace {part.spec.name}"
             report(stage, 0.0)
-            graph = lower(capture(part))
+            graph = lower(capture(part), part.spec, form)
             file = f"{part.spec.name}.onnx"
             write_graph(graph, staging / file, store)
-            graphs[part.spec.name] = GraphEntry(file, part.spec)
+            graphs[part.spec.name] = GraphEntry(file, spec_in_form(part.spec, form))
             report(stage, 1.0)
     return graphs
 
@@ -101,6 +115,7 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
         graphs=graphs,
         tokenizer="tokenizer.json" if resolved.tokenizer else None,
         model=asdict(config),
+        estimate=cast(dict[str, object], to_plain(resolved.estimate)),
         notes=resolved.notes,
         files=(),
     )

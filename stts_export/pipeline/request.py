@@ -15,12 +15,16 @@ from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer
+from stts_export.estimate.estimate import Estimate, check_fit, estimate_build
+from stts_export.graph.form import FORMS
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_export.recipe.target import read_target
+from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
 from stts_runtime.manifest import EngineSettings, Limits, Pruning
 from stts_runtime.target import Target
+from stts_runtime.trt.bindings import import_bindings
 
 
 SCORERS = ("learned", "cosine", "random")
@@ -31,6 +35,7 @@ PREPACK_BELOW_BYTES = (
 )  # repacked weights are a second copy in memory; beyond this size that hurts more than it helps
 MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 Progress = Callable[[str, float], None]
 """Called with a stage's name and the share of it that is done, 0 to 1."""
@@ -43,15 +48,19 @@ class BuildRequest:
     Attributes:
         model: a model recipe's name or path, or a checkpoint directory with a config.json of its own.
         output: where the bundle goes, `NAME.stts`.
-        target: what the engines are for.
+        target: what the engines are for: a target recipe's name or path.
+        backend: which of the target's engines; None takes its first.
+        precision: which of the target's precisions; None takes its first.
         checkpoint: the weights, where `model` is a recipe that does not bring its own.
         random_weights: seed of generated weights instead of a checkpoint.
         prune: share of groups to drop by default; 0 builds a dense bundle; None takes the recipe's.
         scorer: which scorer decides, where it is not the model's own.
         packing: how kept patches are packed.
-        max_frames: most frames of a clip.
-        max_tokens: most tokens of a conversation; None follows from `max_frames` and the model.
+        max_frames: most frames of a clip; None takes the target's.
+        max_tokens: most tokens of a conversation; None takes the target's, or what `max_frames` and the model allow.
         chunk_frames: frames (or bins) a vision engine takes at once.
+        engines: whether to build engines too, where this machine can; they can be built later, on the device.
+        ignore_fit: whether to build although the estimate says that it does not fit the target.
         verify: whether to compare the bundle with the torch model before it is published.
         overwrite: whether an existing bundle may be replaced.
     """
@@ -59,14 +68,18 @@ class BuildRequest:
     model: str
     output: Path
     target: str = "cpu"
+    backend: str | None = None
+    precision: str | None = None
     checkpoint: Path | None = None
     random_weights: int | None = None
     prune: float | None = None
     scorer: str | None = None
     packing: str | None = None
-    max_frames: int = 256
+    max_frames: int | None = None
     max_tokens: int | None = None
     chunk_frames: int = 8
+    engines: bool = True
+    ignore_fit: bool = False
     verify: bool = True
     overwrite: bool = False
 
@@ -85,6 +98,8 @@ class ResolvedBuild:
         checkpoint: the weights, still unread.
         tokenizer: the tokenizer's file; None with random weights, which have no text to speak of.
         notes: what a user of the bundle should know.
+        estimate: what is predicted of it on the target.
+        builds_engines: whether engines are built here, and not later on the device.
     """
 
     request: BuildRequest
@@ -96,11 +111,13 @@ class ResolvedBuild:
     checkpoint: Checkpoint
     tokenizer: Path | None
     notes: tuple[str, ...]
+    estimate: Estimate
+    builds_engines: bool
 
     @property
     def weight_bytes(self) -> int:
-        """Size of all weights in float32."""
-        return weight_bytes(self.config)
+        """Size of all weights as they will be stored."""
+        return weight_bytes(self.config, self.engine.precision)
 
 
 def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
@@ -108,14 +125,24 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
 
     Raises:
         UsageError: an option is impossible, or does not fit the model.
+        FitError: what is asked for cannot fit the target's memory.
+        EngineError: engines are to be built here, and what builds them is missing.
         CheckpointError: the weights cannot be had.
     """
     check_options(request)
     target = read_target(request.target)
-    recipe = recipe_of(request)
+    recipe = recipe_of(request.model)
     prune, config = prune_and_scorer(request, recipe)
     packing = "none" if prune == 0 else request.packing or "ffd"
-    limits = limits_of(request, config)
+    limits = limits_of(request, target, config)
+    engine, pruning = (
+        engine_of(request, target, config),
+        Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing),
+    )
+    estimate = estimate_build(config, target, limits, pruning, engine.precision, engine.backend)
+    if not request.ignore_fit:
+        check_fit(estimate)
+    builds = builds_engines(request, target, engine)
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
     else:
@@ -125,12 +152,14 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
         request=request,
         target=target,
         config=config,
-        pruning=Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing),
+        pruning=pruning,
         limits=limits,
-        engine=EngineSettings("onnxruntime", "cpu", "float32", prepack=weight_bytes(config) < PREPACK_BELOW_BYTES),
+        engine=engine,
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         notes=(*recipe.notes, *checkpoint.notes),
+        estimate=estimate,
+        builds_engines=builds,
     )
 
 
@@ -139,6 +168,8 @@ def check_options(request: BuildRequest) -> None:
     choices = (
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),
+        ("backend", request.backend, tuple(FORMS)),
+        ("precision", request.precision, tuple(BYTES)),
     )
     for name, value, known in choices:
         if value is not None and value not in known:
@@ -157,13 +188,13 @@ def check_options(request: BuildRequest) -> None:
         raise UsageError(f"the bundle's name must end in .stts, got {request.output}")
 
 
-def recipe_of(request: BuildRequest) -> ModelRecipe:
+def recipe_of(model: str) -> ModelRecipe:
     """Return the model recipe: the one named, or one made of a checkpoint directory's own config.json."""
-    if Path(request.model).is_dir():
-        config = config_from_checkpoint(Path(request.model))
+    if Path(model).is_dir():
+        config = config_from_checkpoint(Path(model))
         prune = 0.0 if config.scorer.kind == "none" else DEFAULT_PRUNE
         return ModelRecipe(config, source="checkpoint", prune_fraction=prune, license="see the checkpoint")
-    return read_model_recipe(request.model)
+    return read_model_recipe(model)
 
 
 def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float, ModelConfig]:
@@ -195,13 +226,44 @@ def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float,
     return prune, replace(config, scorer=ScorerConfig(kind, bias))
 
 
-def limits_of(request: BuildRequest, config: ModelConfig) -> Limits:
+def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> EngineSettings:
+    """Return the engines a target's graphs are for.
+
+    Raises:
+        UsageError: the target has no such backend or precision.
+    """
+    backend, precision = request.backend or target.backends[0], request.precision or target.precisions[0]
+    for name, value, known in (("backend", backend, target.backends), ("precision", precision, target.precisions)):
+        if value not in known:
+            raise UsageError(f"target {target.name} has no {name} {value}: it takes {', '.join(known)}")
+    device = "cuda" if target.compute_capabilities else "cpu"
+    prepack = device == "cpu" and weight_bytes(config, precision) < PREPACK_BELOW_BYTES
+    return EngineSettings(backend, device, precision, prepack)
+
+
+def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings) -> bool:
+    """Tell whether engines are built on this machine.
+
+    TensorRT builds for the GPU it runs on, so only on the device itself; TensorRT-RTX builds anywhere.
+
+    Raises:
+        EngineError: they are, and the package that builds them is missing or too old.
+    """
+    if not request.engines or engine.backend == "onnxruntime":
+        return False
+    if engine.backend == "tensorrt" and probe_device().compute_capability not in target.compute_capabilities:
+        return False
+    import_bindings(engine.backend)  # what is missing should be said now, not after minutes
+    return True
+
+
+def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Limits:
     """Return the ranges the graphs must serve."""
-    wanted = request.max_frames * (config.grid.groups + MARKER_TOKENS_A_FRAME) + TEXT_TOKENS
-    most = config.decoder.max_positions
+    most, frames = config.decoder.max_positions, request.max_frames or target.max_frames
     if request.max_tokens is not None and request.max_tokens > most:
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
-    return Limits(request.max_frames, request.max_tokens or min(wanted, most), request.chunk_frames)
+    wanted = target.max_tokens or frames * (config.grid.groups + MARKER_TOKENS_A_FRAME) + TEXT_TOKENS
+    return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames)
 
 
 def weights_of(request: BuildRequest, recipe: ModelRecipe, report: Progress) -> Path:
@@ -218,6 +280,6 @@ def weights_of(request: BuildRequest, recipe: ModelRecipe, report: Progress) -> 
     return request.checkpoint
 
 
-def weight_bytes(config: ModelConfig) -> int:
-    """Return the size of all weights in float32."""
-    return 4 * sum(math.prod(shape) for shape in expected_tensors(config).values())
+def weight_bytes(config: ModelConfig, precision: str) -> int:
+    """Return the size of all weights in a precision."""
+    return BYTES[precision] * sum(math.prod(shape) for shape in expected_tensors(config).values())

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
+from dataclasses import fields
 
 from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
+from stts_runtime.device.jetpack import JETPACKS
 from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.target import Target
 
 
 SCORERS = ("learned", "cosine", "random", "none")
 QUERY_KEY_NORMS = ("none", "head", "full")
 BLOCK_NORMS = ("pre", "post")
 SAMPLINGS = ("uniform", "uniform_last_frame")
+BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")
+PRECISIONS = ("float32", "float16", "bfloat16")
+OLDEST_SM, NEWEST_SM = 50, 130
 
 # key, whether it holds, what it is, what was wanted
 Finding = tuple[str, bool, object, str]
@@ -49,6 +56,49 @@ def check_assembly(source: str, given: bool, where: str) -> None:
     if given != (source == "micro"):
         got = "given" if given else "missing"
         raise RecipeError(f"{where}: table assembly is {got} with source = {source!r}; wanted with 'micro' only")
+
+
+def check_target(target: Target, where: str) -> None:
+    """Raise for the first impossible value of a target.
+
+    Args:
+        target: as its recipe says.
+        where: the recipe's path, for the message.
+
+    Raises:
+        RecipeError: names the recipe key, what it got and what was wanted.
+    """
+    for key, holds, got, wanted in _target(target):
+        if not holds:
+            raise RecipeError(f"{where}: {key} is {got!r}; wanted {wanted}")
+
+
+def _target(target: Target) -> Iterator[Finding]:
+    yield from _choices("backends", target.backends, BACKENDS)
+    yield from _choices("precisions", target.precisions, PRECISIONS)
+    capabilities, needs_gpu = target.compute_capabilities, set(target.backends) - {"onnxruntime"}
+    wanted = f"at least one SM, such as 87, which {', '.join(sorted(needs_gpu))} builds for"
+    yield "compute_capabilities", not needs_gpu or bool(capabilities), capabilities, wanted
+    known = all(OLDEST_SM <= capability < NEWEST_SM for capability in capabilities)
+    yield "compute_capabilities", known, capabilities, "SM versions such as 87 for 8.7"
+    yield "compute_capabilities", len(set(capabilities)) == len(capabilities), capabilities, "each SM once"
+    yield "max_frames", target.max_frames > 0, target.max_frames, "a number above 0"
+    for key in ("memory_gib", "bandwidth_gb_per_s", "max_tokens"):
+        value = getattr(target, key)
+        yield key, value is None or 0 < value < float("inf"), value, "a number above 0, or no such key where it differs"
+    for field in fields(target.peak_tflops):
+        peak = getattr(target.peak_tflops, field.name)
+        yield f"peak_tflops.{field.name}", peak is None or 0 < peak < float("inf"), peak, "a number above 0"
+    yield from _choices("jetpacks", target.jetpacks, tuple(jetpack.name for jetpack in JETPACKS), needed=False)
+
+
+def _choices(key: str, values: tuple[str, ...], known: tuple[str, ...], needed: bool = True) -> Iterator[Finding]:
+    yield key, bool(values) or not needed, values, f"at least one of {', '.join(known)}"
+    yield key, len(set(values)) == len(values), values, "each name once"
+    for value in values:
+        near = difflib.get_close_matches(value, known, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        yield key, value in known, value, f"one of {', '.join(known)}{meant}"
 
 
 def _findings(config: ModelConfig) -> Iterator[Finding]:

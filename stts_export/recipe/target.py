@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stts_export.recipe.check import check_target
 from stts_export.recipe.find import find_recipe, recipe_names
 from stts_export.recipe.read import read_toml, record_from_table
 from stts_runtime.target import Target
@@ -13,10 +14,13 @@ def read_target(name_or_path: str | Path) -> Target:
     """Return the target of that name or path.
 
     Raises:
-        RecipeError: not found (the nearest is named), not TOML, an unknown or missing key, or a wrong type.
+        RecipeError: not found (the nearest is named), not TOML, an unknown or missing key, a wrong type or an
+            impossible value.
     """
     path = find_recipe(name_or_path, "targets")
-    return record_from_table(Target, read_toml(path), str(path))
+    target = record_from_table(Target, read_toml(path), str(path))
+    check_target(target, str(path))
+    return target
 
 
 def all_targets() -> tuple[Target, ...]:

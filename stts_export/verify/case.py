@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stts_export.checkpoint.layouts import vision_names
-from stts_export.errors import RecipeError, VerificationError
+from stts_export.errors import RecipeError
 from stts_export.models.model import VisionModel
 from stts_export.recipe.config import ScorerConfig, TowerConfig
-from stts_runtime.errors import UsageError
+from stts_runtime.errors import UsageError, VerificationError
 from stts_runtime.manifest import Grid
 
 

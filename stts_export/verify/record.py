@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,16 @@ from stts_export.parts import Part, parts_of
 from stts_export.recipe.config import ModelConfig
 from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
-from stts_export.verify.prompt import QUESTION, vision_flags
 from stts_export.verify.recorder import Recorder
-from stts_export.verify.reference import (
+from stts_export.verify.torch_part import run_part, weights_of
+from stts_runtime.engine import HostMemory
+from stts_runtime.frames import patches_from_frames
+from stts_runtime.kv_cache import KvCache
+from stts_runtime.manifest import Grid, Limits, Pruning
+from stts_runtime.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
+from stts_runtime.prompt import build_first_turn, made_up_turn, vision_flags
+from stts_runtime.tokenizer import open_tokenizer
+from stts_runtime.verify.reference import (
     FRAMES,
     KEEP,
     REFERENCE_SCHEMA,
@@ -28,19 +36,15 @@ from stts_export.verify.reference import (
     Reference,
     ReferenceInfo,
 )
-from stts_export.verify.torch_part import run_part, weights_of
-from stts_runtime.frames import patches_from_frames
-from stts_runtime.manifest import Grid, Limits, Pruning
-from stts_runtime.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
-from stts_runtime.prompt import build_first_turn, made_up_turn
-from stts_runtime.tokenizer import open_tokenizer
 from stts_runtime.video import clip_from_frames
 from stts_runtime.vision import encode_inputs
 
 
+QUESTION = "What moves in this video, and which way does it go?"
 FRAME_COUNT = 6
 GREEDY_TOKENS = 12
-DECODE_CACHE = 64  # cached tokens of the recorded decode step: caches are large, and where they are cut is of no matter
+# The recorded decode step: caches are large, and where they are cut is of no matter. Some slots are empty, as mostly.
+DECODE_SLOTS, DECODE_TOKENS = 64, 60
 OTHER_TOKENS = 128  # of question and template
 MARKER_TOKENS = 12  # a frame
 
@@ -194,21 +198,21 @@ def record_decoder(
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Record a prefill and a decode step; return the greedy tokens and how far each was ahead."""
     flags = vision_flags(ids, config.tokens)
-    present = recorder.run(part, "prefill", decoder_inputs(part, ids, flags, features, 0))
-    logits = present["logits"][0]
-    short = {name: value[:, :, :DECODE_CACHE] for name, value in present.items() if value.ndim == 4}
-    step = np.array([int(logits.argmax())])
-    past = min(DECODE_CACHE, len(ids))
-    recorder.run(part, "decode", decoder_inputs(part, step, flags[:past], features[:1] * 0, past, short))
+    cache = KvCache(HostMemory(), part.spec, len(ids) + GREEDY_TOKENS)
+    outputs = recorder.run(part, "prefill", decoder_inputs(ids, flags, features, cache))
+    logits = outputs.pop("logits")[0]
+    step, text, no_features = np.array([int(logits.argmax())]), np.zeros(1, bool), features[:1] * 0
+    short = KvCache(HostMemory(), part.spec, DECODE_SLOTS)
+    short.append(flags[:DECODE_TOKENS], dict(outputs))
+    recorder.run(part, "decode", decoder_inputs(step, text, no_features, short))
+    cache.append(flags, dict(outputs))
     tokens: list[int] = []
     gaps: list[float] = []
     for place in range(GREEDY_TOKENS):
         if place > 0:
-            past = len(ids) + place - 1
-            flags = flags if place == 1 else np.append(flags, False)
-            step = np.array(tokens[-1:])
-            present = run_part(part, decoder_inputs(part, step, flags, features[:1] * 0, past, present))
-            logits = present["logits"][0]
+            outputs = run_part(part, decoder_inputs(np.array(tokens[-1:]), text, no_features, cache))
+            logits = outputs.pop("logits")[0]
+            cache.append(text, dict(outputs))
         second, first = np.partition(logits, -2)[-2:]
         tokens.append(int(logits.argmax()))
         gaps.append(float(first - second))
@@ -217,23 +221,14 @@ def record_decoder(
 
 
 def decoder_inputs(
-    part: Part,
-    ids: NDArray[np.int64],
-    flags: NDArray[np.bool_],
-    features: NDArray[np.float32],
-    past: int,
-    present: dict[str, NDArray] | None = None,
+    ids: NDArray[np.int64], flags: NDArray[np.bool_], features: NDArray[np.float32], cache: KvCache
 ) -> dict[str, NDArray]:
-    """Return the decoder's inputs: `ids` [S] after `past` tokens, whose caches are in `present`."""
-    inputs: dict[str, NDArray] = {
+    """Return the decoder's inputs: new tokens `ids` [S] and their `flags` [S], after those in the cache."""
+    past = cache.past()
+    return {
         "token_ids": ids[None],
         "features": features,
-        "positions": np.arange(past, past + len(ids)),
-        "past_vision_flags": flags[:past] if present else flags[:0],
-        "vision_flags": np.zeros(len(ids), bool) if present else flags,
+        "positions": np.arange(cache.length, cache.length + len(ids)),
+        "vision_flags": flags,
+        **{name: cast(NDArray, array) for name, array in past.items()},  # its memory is the host's
     }
-    for tensor in part.spec.inputs[len(inputs) :]:
-        heads, width = tensor.shape[1], tensor.shape[3]
-        empty = np.zeros((1, int(heads), 0, int(width)), np.float32)
-        inputs[tensor.name] = present[tensor.name.replace("past", "present")] if present else empty
-    return inputs

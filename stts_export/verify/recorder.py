@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from numpy.typing import NDArray
 
 from stts_export.parts import Part
-from stts_export.verify.reference import Case, kept_rows, row_count, rows_key
 from stts_export.verify.torch_part import record_part
 from stts_runtime.spec import GraphSpec
+from stts_runtime.verify.reference import Case, kept_rows, row_count, rows_key
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from stts_export.verify.host_form import cast, is_half
 from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.manifest import EngineSettings, GraphEntry
 
@@ -67,7 +68,8 @@ def tapped_graph(bundle: Path, graph: GraphEntry, settings: EngineSettings) -> I
 def with_taps(file: Path, taps: Sequence[str]) -> tuple[bytes, tuple[str, ...]]:
     """Return the graph in `file` with the inner values `taps` as further outputs, and the taps it does not have.
 
-    Weights in external data are not read.
+    Inputs and outputs in half precision become float32, cast inside, so that numpy has a type for all of them. Weights
+    in external data are not read.
 
     Raises:
         BundleError: the file is not a graph.
@@ -83,4 +85,24 @@ def with_taps(file: Path, taps: Sequence[str]) -> tuple[bytes, tuple[str, ...]]:
             value = values[tap]
             value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
             model.graph.outputs.append(value)
+    widen_bindings(model.graph)
     return ir.to_proto(model).SerializeToString(), tuple(tap for tap in taps if tap not in values)
+
+
+def widen_bindings(graph: ir.Graph) -> None:
+    """Let inputs and outputs in half precision be float32 under the same names, with a Cast behind or before each."""
+    for place, value in enumerate(graph.inputs):
+        if is_half(value):
+            outer = ir.Value(name=value.name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
+            node = cast(outer, value.dtype)
+            ir.convenience.replace_all_uses_with(value, node.outputs[0])
+            graph.inputs[place] = outer
+            node.outputs[0].name = f"{value.name}.inner"
+            graph.insert_before(graph[0], node)
+    for place, value in enumerate(graph.outputs):
+        if is_half(value):
+            node = cast(value, ir.DataType.FLOAT)
+            graph.append(node)
+            name = value.name
+            value.name, node.outputs[0].name = f"{name}.inner", name
+            graph.outputs[place] = node.outputs[0]

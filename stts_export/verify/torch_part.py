@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stts_export.checkpoint.records import Checkpoint
-from stts_export.errors import VerificationError
 from stts_export.parts import Part
-from stts_export.verify.reference import Value, kept_rows, row_count
+from stts_runtime.errors import VerificationError
+from stts_runtime.verify.reference import Value, kept_rows, row_count
 
 
 Recorded = dict[str, tuple[Value, NDArray[np.float32]]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +12,7 @@ from stts_export import ops
 from stts_export.graph.passes.expand_ops import AddFunctionBodies, ExpandOps
 
 
-FORMS = {"function": AddFunctionBodies, "expanded": ExpandOps}
+FORMS = {"function": AddFunctionBodies, "expanded": ExpandOps, "fusable": partial(ExpandOps, fusable=True)}
 
 
 def run_op(form: str, name: str, *inputs: np.ndarray, **attributes: int) -> np.ndarray:

@@ -25,8 +25,7 @@ class PartPair:
         self.config = toy_config(decoder, scorer)
         parts = parts_of(toy_model(self.config), self.config, LIMITS, packing or "none")
         self.part: Part = next(part for part in parts if part.spec.name == name)
-        manifest = open_bundle(bundle).manifest
-        self._engine: Engine = open_engine(bundle, manifest.graphs[name], manifest.engine)
+        self._engine: Engine = open_engine(open_bundle(bundle), name)
 
     def torch(self, inputs: Arrays) -> Arrays:
         """Return what the module says."""
@@ -37,7 +36,7 @@ class PartPair:
 
     def engine(self, inputs: Arrays, like: Arrays) -> Arrays:
         """Return what the engine says, into arrays of the shapes in `like`."""
-        outputs = {name: np.full_like(array, np.nan) for name, array in like.items()}
+        outputs = {name: np.full(array.shape, np.nan, array.dtype) for name, array in like.items()}
         self._engine.run(inputs, outputs)
         return outputs
 

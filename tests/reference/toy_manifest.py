@@ -56,6 +56,7 @@ TOY_MANIFEST = Manifest(
     graphs={"decoder": GraphEntry("decoder.onnx", TOY_SPEC)},
     tokenizer="tokenizer.json",
     model={"tower": {"taps": [11, 8], "epsilon": 1e-6}},
+    estimate={},
     notes=("a note",),
     files=(),
 )

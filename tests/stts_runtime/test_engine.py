@@ -9,8 +9,9 @@ import pytest
 from reference.small_graph import model_of, named, value
 from reference.toy_manifest import TOY_MANIFEST
 
-from stts_runtime.engine import open_engine
-from stts_runtime.engine.ort import OnnxruntimeEngine
+from stts_runtime.bundle import Bundle
+from stts_runtime.engine import HostMemory, open_engine
+from stts_runtime.engine.ort import PROVIDERS, OnnxruntimeEngine
 from stts_runtime.errors import EngineError
 from stts_runtime.manifest import EngineSettings, GraphEntry
 from stts_runtime.spec import Dim, GraphSpec, TensorSpec
@@ -23,6 +24,12 @@ SPEC = GraphSpec(
     (Dim("T", 0, 4, 8), Dim("K", 0, 16, 32)),
 )
 SETTINGS = EngineSettings("onnxruntime", "cpu", "float32", prepack=True)
+
+
+def bundle_of(graph, **settings):
+    """A bundle of the small graph whose manifest wants it run so."""
+    graphs = {"small": GraphEntry(graph.name, SPEC)}
+    return Bundle(graph.parent, replace(TOY_MANIFEST, graphs=graphs, engine=replace(SETTINGS, **settings)))
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +126,65 @@ def test_a_graph_that_cannot_be_loaded_is_refused_by_name(tmp_path):
 
 def test_a_missing_onnxruntime_says_how_to_get_it(graph, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match="pip install onnxruntime"):
-        open_engine(graph.parent, GraphEntry(graph.name, SPEC), SETTINGS)
+    with pytest.raises(EngineError, match=r"pip install onnxruntime$"):
+        open_engine(bundle_of(graph), "small")
+    with pytest.raises(EngineError, match=r"pip install onnxruntime-gpu$"):
+        open_engine(bundle_of(graph, device="cuda"), "small")
 
 
 def test_an_engine_of_a_bundle_is_opened_by_its_settings(graph):
-    engine = open_engine(graph.parent, GraphEntry(graph.name, SPEC), SETTINGS)
+    engine = open_engine(bundle_of(graph), "small")
+    assert isinstance(engine.memory, HostMemory)
     engine.run({"x": np.ones((1, 4), np.float32)}, outputs_for(1))
     engine.close()
     engine.close()
 
 
-def test_an_unknown_backend_is_refused_and_told_what_there_is(tmp_path):
-    with pytest.raises(EngineError, match=r"'abacus'.*it has: onnxruntime"):
-        open_engine(tmp_path, TOY_MANIFEST.graphs["decoder"], replace(SETTINGS, backend="abacus"))
+def test_an_unknown_backend_or_device_is_refused_and_told_what_there_is(graph):
+    with pytest.raises(EngineError, match=r"'abacus'.*it has: onnxruntime, tensorrt, tensorrt_rtx"):
+        open_engine(bundle_of(graph, backend="abacus"), "small")
+    with pytest.raises(EngineError, match=r"'tpu'.*it can: cpu, cuda"):
+        open_engine(bundle_of(graph, device="tpu"), "small")
+
+
+def test_an_onnxruntime_without_cuda_is_refused_before_a_session_falls_back_to_the_cpu(graph, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", None)
+    with pytest.raises(EngineError, match=r"built without it \(it has: CPUExecutionProvider\).*onnxruntime-gpu"):
+        open_engine(bundle_of(graph, device="cuda"), "small")
+
+
+def test_a_session_that_fell_back_to_the_cpu_is_refused(graph, monkeypatch):
+    session, asked = onnxruntime.InferenceSession, []
+
+    def fallen(path, options, providers):
+        asked.extend(providers)
+        return session(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*PROVIDERS.values()])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fallen)
+    with pytest.raises(EngineError, match=r"CUDAExecutionProvider but could not start it.*onnxruntime-gpu\[cuda"):
+        open_engine(bundle_of(graph, device="cuda"), "small")
+    assert asked == ["CUDAExecutionProvider"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_goes_in_and_out_as_it_is_stored(tmp_path, dtype):
+    kind = ir.TensorType({"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}[dtype])
+    x = ir.Value(name="x", type=kind, shape=ir.Shape(("T", 4)))
+    exact = named(ir.node("Cast", [x], attributes={"to": ir.DataType.FLOAT.value}), "exact", shape=("T", 4))
+    doubled = named(ir.node("Add", [exact.outputs[0]] * 2), "doubled", shape=("T", 4))
+    y = ir.node("Cast", [doubled.outputs[0]], attributes={"to": kind.dtype.value})
+    y.outputs[0].name, y.outputs[0].type, y.outputs[0].shape = "y", kind, ir.Shape(("T", 4))
+    ir.save(model_of([x], [exact, doubled, y], y.outputs), tmp_path / "half.onnx")
+    shape = ("T", 4)
+    spec = GraphSpec("half", (TensorSpec("x", dtype, shape),), (TensorSpec("y", dtype, shape),), (Dim("T", 0, 4, 8),))
+    engine = OnnxruntimeEngine(tmp_path / "half.onnx", spec, prepack=True)
+    values = np.array([[0, 1, -2.5, 1000], [0.5, 3, 7, -64]], np.float32)
+    given = values.astype(np.float16) if dtype == "float16" else (values.view(np.uint32) >> 16).astype(np.uint16)
+    got = engine.memory.empty(given.shape, dtype)
+    engine.run({"x": given}, {"y": got})
+    back = got.astype(np.float32) if dtype == "float16" else (got.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(back, 2 * values)
+    with pytest.raises(EngineError, match=rf"'half', 'x': wanted {dtype}"):
+        engine.run({"x": values}, {"y": got})

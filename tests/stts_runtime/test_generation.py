@@ -6,37 +6,49 @@ import numpy as np
 import pytest
 from reference.toy_manifest import TOY_MANIFEST
 
+from stts_runtime.engine import HostMemory
 from stts_runtime.errors import EngineError, ProfileError, UsageError
 from stts_runtime.generation import Decoding, Generation
-from stts_runtime.manifest import Limits
+from stts_runtime.kv_cache import EMPTY_POSITION
+from stts_runtime.manifest import GraphEntry, Limits
 from stts_runtime.profile import Profile
+from stts_runtime.spec import Dim, GraphSpec, TensorSpec
 
 
 STOP = TOY_MANIFEST.tokens.stop[0]
 LIMIT = 12
-MANIFEST = replace(TOY_MANIFEST, limits=Limits(max_frames=4, max_tokens=LIMIT, chunk_frames=2))
+SPEC = GraphSpec(
+    "decoder",
+    (TensorSpec("features", "float32", ("K", 32)), TensorSpec("past_value_1", "float32", (1, 1, "P", 1))),
+    (TensorSpec("logits", "float32", (1, 16)), TensorSpec("new_value_1", "float32", (1, 1, "S", 1))),
+    (Dim("S", 1, 4, LIMIT), Dim("P", 0, 4, LIMIT), Dim("K", 1, 4, 8)),
+)
+MANIFEST = replace(
+    TOY_MANIFEST,
+    limits=Limits(max_frames=4, max_tokens=LIMIT, chunk_frames=2),
+    graphs={"decoder": GraphEntry("decoder.onnx", SPEC)},
+)
 
 
 class ScriptedDecoder:
     """Says the next token of the script at every run, and remembers what it was given."""
 
     def __init__(self, script):
-        self.script, self.seen = list(script), []
+        self.script, self.seen, self.memory = list(script), [], HostMemory()
 
     def run(self, inputs, outputs):
-        past = inputs["past_key_0"].shape[2]
-        new = inputs["token_ids"].shape[1]
-        assert inputs["positions"].tolist() == list(range(past, past + new))
-        assert len(inputs["past_vision_flags"]) == past
-        assert len(inputs["vision_flags"]) == new
-        for name, present in outputs.items():
-            if name != "logits":
-                assert present.shape[2] == past + new
-                present[:, :, :past] = inputs[name.replace("present", "past")]
-                present[:, :, past:] = inputs["token_ids"][0][:, None]
+        ids = inputs["token_ids"][0].tolist()
+        held = inputs["past_positions"] != EMPTY_POSITION
+        past = int(held.sum())
+        assert inputs["past_positions"][held].tolist() == list(range(past))
+        assert inputs["positions"].tolist() == list(range(past, past + len(ids)))
+        assert inputs["past_value_1"].shape[2] == len(inputs["past_vision_flags"]) == len(held) <= LIMIT
+        assert len(inputs["vision_flags"]) == len(ids)
+        assert outputs["new_value_1"].shape[2] == len(ids)
         # the cache holds the ids of what was read: what the model remembers can be looked at
-        self.seen.append((inputs["token_ids"][0].tolist(), inputs["vision_flags"].tolist(), inputs["features"]))
-        self.memory = outputs["present_value_1"][0, 0, :, 0].astype(int).tolist()
+        outputs["new_value_1"][0, 0, :, 0] = ids
+        self.remembered = inputs["past_value_1"][0, 0, held, 0].astype(int).tolist() + ids
+        self.seen.append((ids, inputs["vision_flags"].tolist(), inputs["features"]))
         if not self.script:
             raise EngineError("out of memory")
         outputs["logits"][:] = np.arange(16) * 1e-3
@@ -60,24 +72,24 @@ def answer(decoding, logits, most=8, **settings):
 def test_an_answer_ends_at_a_stop_token_which_is_neither_yielded_nor_read():
     decoding, engine = decoding_of(6, 7, STOP)
     assert answer(decoding, read(decoding, 10, 11)) == [6, 7]
-    assert engine.memory == [10, 11, 6, 7]
+    assert engine.remembered == [10, 11, 6, 7]
     assert decoding.length == 4
 
 
 def test_an_answer_that_stops_at_once_is_empty():
     decoding, engine = decoding_of(STOP)
     assert answer(decoding, read(decoding, 10)) == []
-    assert engine.memory == [10]
+    assert engine.remembered == [10]
 
 
 def test_an_answer_has_at_most_so_many_tokens_and_its_last_is_read_with_what_follows():
     decoding, engine = decoding_of(6, 7, 8)
     assert answer(decoding, read(decoding, 10), most=2) == [6, 7]
-    assert engine.memory == [10, 6]
+    assert engine.remembered == [10, 6]
     assert decoding.length == 3
     read(decoding, 11, 12)
     assert engine.seen[-1][0] == [7, 11, 12]
-    assert engine.memory == [10, 6, 7, 11, 12]
+    assert engine.remembered == [10, 6, 7, 11, 12]
 
 
 def test_whoever_stops_listening_leaves_what_was_yielded_in_memory():
@@ -86,7 +98,7 @@ def test_whoever_stops_listening_leaves_what_was_yielded_in_memory():
     assert [next(tokens), next(tokens)] == [6, 7]
     tokens.close()
     read(decoding, 11)
-    assert engine.memory == [10, 6, 7, 11]
+    assert engine.remembered == [10, 6, 7, 11]
 
 
 def test_a_run_that_fails_leaves_the_tokens_before_it_in_memory():
@@ -97,7 +109,7 @@ def test_a_run_that_fails_leaves_the_tokens_before_it_in_memory():
         next(tokens)
     engine.script = [7]
     read(decoding, 11)
-    assert engine.memory == [10, 6, 11]
+    assert engine.remembered == [10, 6, 11]
 
 
 def test_features_go_with_the_tokens_they_belong_to_and_later_steps_get_a_row_of_zeros():
@@ -134,7 +146,7 @@ def test_the_longest_answer_stays_inside_the_profile():
     tokens = answer(decoding, logits, most=decoding.room(0, answer=100))
     assert len(tokens) == LIMIT - 2
     assert decoding.length == LIMIT
-    assert len(engine.memory) == LIMIT - 1
+    assert len(engine.remembered) == LIMIT - 1
 
 
 def test_one_seed_gives_one_answer_and_another_seed_another():

@@ -1,63 +1,105 @@
+"""The cache's buffers: what is held where, how room grows, and what the decoder is told of it."""
+
 import numpy as np
 import pytest
 
-from stts_runtime.errors import EngineError
-from stts_runtime.kv_cache import KvCache
+from stts_runtime.engine import HostMemory
+from stts_runtime.errors import ProfileError
+from stts_runtime.kv_cache import EMPTY_POSITION, ROOM_STEP, KvCache
+from stts_runtime.spec import Dim, GraphSpec, TensorSpec
 
 
-def present(length, layers=2, kv_heads=3, head_dim=4, dtype=np.float32):
-    rng = np.random.default_rng(0)
-    return [rng.random((1, kv_heads, length, head_dim)).astype(dtype) for _ in range(2 * layers)]
+LIMIT = 3 * ROOM_STEP + 10
+NAMES = ("key_0", "value_0", "key_1", "value_1")
+
+
+def spec_of(dtype="float32"):
+    return GraphSpec(
+        "decoder",
+        (
+            TensorSpec("token_ids", "int64", (1, "S")),
+            *(TensorSpec(f"past_{name}", dtype, (1, 3, "P", 4)) for name in NAMES),
+        ),
+        tuple(TensorSpec(f"new_{name}", dtype, (1, 3, "S", 4)) for name in NAMES),
+        (Dim("S", 1, 8, LIMIT), Dim("P", 0, 8, LIMIT)),
+    )
 
 
 @pytest.fixture
 def cache():
-    return KvCache(layers=2, kv_heads=3, head_dim=4)
+    return KvCache(HostMemory(), spec_of(), LIMIT)
 
 
-def test_a_new_cache_is_empty_and_can_be_fed(cache):
-    assert cache.length == 0
-    assert cache.nbytes == 0
-    assert [array.shape for array in cache.past()] == [(1, 3, 0, 4)] * 4
+def feed(cache, count, seed=0, flags=None):
+    """Let the cache hold `count` drawn tokens and return what was drawn."""
+    rng = np.random.default_rng(seed)
+    new = cache.outputs(count)
+    for array in new.values():
+        array[...] = rng.standard_normal(array.shape)
+    drawn = {name.removeprefix("new_"): array.copy() for name, array in new.items()}
+    cache.append(np.zeros(count, bool) if flags is None else flags, new)
+    return drawn
 
 
-def test_what_the_decoder_returns_is_held_without_a_copy(cache):
-    arrays = present(5)
-    cache.replace(arrays)
-    assert cache.length == 5
-    assert cache.nbytes == 4 * 3 * 5 * 4 * 4
-    assert all(held is given for held, given in zip(cache.past(), arrays, strict=True))
+def test_a_new_cache_has_no_slots_and_can_be_fed(cache):
+    past = cache.past()
+    assert (cache.length, cache.capacity) == (0, 0)
+    assert past["past_positions"].dtype == np.int64
+    assert [past[f"past_{name}"].shape for name in NAMES] == [(1, 3, 0, 4)] * 4
 
 
-def test_truncating_keeps_the_first_tokens_and_frees_the_rest(cache):
-    arrays = present(5)
-    cache.replace(arrays)
-    cache.truncate(2)
-    assert cache.length == 2
-    assert all(array.base is None for array in cache.past())
-    np.testing.assert_array_equal(cache.past()[3], arrays[3][:, :, :2])
-    cache.truncate(0)
-    assert cache.length == 0
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_its_arrays_are_in_the_decoders_precision(dtype):
+    cache = KvCache(HostMemory(), spec_of(dtype), LIMIT)
+    feed(cache, 2)
+    stored = {"float16": np.float16, "bfloat16": np.uint16}[dtype]
+    assert cache.past()["past_value_1"].dtype == cache.outputs(3)["new_value_1"].dtype == stored
 
 
-@pytest.mark.parametrize("length", [-1, 6])
-def test_truncating_beyond_what_is_held_is_a_bug(cache, length):
-    cache.replace(present(5))
-    with pytest.raises(ValueError, match="holds 5"):
-        cache.truncate(length)
+def test_tokens_lie_in_the_first_slots_and_the_others_are_empty_and_zero(cache):
+    flags = np.array([False, True, True])
+    drawn = [feed(cache, 3, 0, flags), feed(cache, 1, 1)]
+    past = cache.past()
+    assert (cache.length, cache.capacity) == (4, ROOM_STEP)
+    assert past["past_positions"].tolist() == [0, 1, 2, 3] + [EMPTY_POSITION] * (ROOM_STEP - 4)
+    assert past["past_vision_flags"].nonzero()[0].tolist() == [1, 2]
+    for name in NAMES:
+        array = past[f"past_{name}"]
+        np.testing.assert_array_equal(array[:, :, :4], np.concatenate([new[name] for new in drawn], axis=2))
+        assert not array[:, :, 4:].any()
 
 
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        present(5, layers=1),
-        present(5, kv_heads=2),
-        present(5, head_dim=8),
-        present(5, dtype=np.float16),
-        [*present(5)[:3], present(6)[3]],
-        [],
-    ],
-)
-def test_a_cache_of_other_shape_is_an_engine_error(cache, arrays):
-    with pytest.raises(EngineError, match=r"wanted 4 of float32 \[1, 3, C, 4\]"):
-        cache.replace(arrays)
+def test_shapes_and_arrays_stay_until_the_room_is_used_up_and_then_grow_by_a_step(cache):
+    first = feed(cache, ROOM_STEP - 2)
+    held = cache.past()
+    for step in range(2):
+        feed(cache, 1, step)
+        assert all(array is held[name] for name, array in cache.past().items())
+    second = feed(cache, 1)
+    assert (cache.length, cache.capacity) == (ROOM_STEP + 1, 2 * ROOM_STEP)
+    grown = cache.past()["past_key_1"]
+    np.testing.assert_array_equal(grown[:, :, : ROOM_STEP - 2], first["key_1"])
+    np.testing.assert_array_equal(grown[:, :, ROOM_STEP : ROOM_STEP + 1], second["key_1"])
+    assert not grown[:, :, ROOM_STEP + 1 :].any()
+    assert cache.past()["past_positions"][: cache.length].tolist() == list(range(ROOM_STEP + 1))
+
+
+def test_the_outputs_of_one_token_are_the_same_arrays_every_time(cache):
+    first = cache.outputs(1)
+    feed(cache, 1)
+    assert all(array is first[name] for name, array in cache.outputs(1).items())
+
+
+def test_what_was_appended_is_let_go_of(cache):
+    new = cache.outputs(5)
+    cache.append(np.zeros(5, bool), new)
+    assert not new
+
+
+def test_room_never_exceeds_what_the_bundle_was_built_for_and_neither_do_tokens(cache):
+    feed(cache, 3 * ROOM_STEP + 1)
+    assert cache.capacity == LIMIT
+    feed(cache, 9)
+    assert cache.length == LIMIT
+    with pytest.raises(ProfileError, match=rf"{LIMIT} tokens were read and 1 are to follow.*--max-tokens"):
+        cache.outputs(1)

@@ -1,6 +1,8 @@
 """A toy bundle in use: questions, turns, streams, and everything a session refuses."""
 
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ class Counting:
     """An engine that counts its runs."""
 
     def __init__(self, engine):
-        self.engine, self.runs = engine, 0
+        self.engine, self.memory, self.runs = engine, engine.memory, 0
 
     def run(self, inputs, outputs):
         self.runs += 1
@@ -53,8 +55,8 @@ def counted(toy_bundle, monkeypatch):
     """A session over the pruned bundle, and its engines by part once they are open."""
     engines = {}
 
-    def counting(bundle, graph, settings):
-        return engines.setdefault(graph.spec.name, Counting(open_engine(bundle, graph, settings)))
+    def counting(bundle, part):
+        return engines.setdefault(part, Counting(open_engine(bundle, part)))
 
     monkeypatch.setattr("stts_runtime.session.open_engine", counting)
     with load(toy_bundle("ffd")) as session:
@@ -120,6 +122,28 @@ def test_a_follow_up_turn_equals_a_fresh_model_that_reads_the_whole_sequence(ses
     fresh = Decoding(session.engine("decoder"), manifest)
     logits = fresh.read(ids, flags, conversation.vision.features)
     assert list(decoding_answer(fresh, logits, Generation(), 5, conversation.profile)) == tokens
+
+
+def read_in_pieces(session, pieces):
+    """Logits after 300 tokens, of which some of the first thirty are vision tokens, read in pieces."""
+    ids = np.random.default_rng(0).integers(0, session.manifest.decoder.vocabulary, 300)
+    flags = np.arange(300) % 40 < 20
+    flags[30:] = False
+    decoding, start = Decoding(session.engine("decoder"), session.manifest), 0
+    for count in pieces:
+        logits = decoding.read(ids[start : start + count], flags[start : start + count])
+        start += count
+    return logits
+
+
+@pytest.mark.parametrize("pieces", [(256, 44), (254, 1, 1, 1, 1, 42), (30, 20, 250)], ids=str)
+def test_logits_depend_neither_on_the_turns_nor_on_the_room_in_the_cache(session, pieces, monkeypatch):
+    roomy = read_in_pieces(session, pieces)
+    monkeypatch.setattr("stts_runtime.kv_cache.ROOM_STEP", 1)
+    exact, whole = read_in_pieces(session, pieces), read_in_pieces(session, (300,))
+    tolerance = 2e-5 * np.abs(whole).max()
+    np.testing.assert_allclose(roomy, exact, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(roomy, whole, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("frames", [1, 6])
@@ -299,9 +323,36 @@ def test_a_bundle_without_a_tokenizer_can_look_but_not_be_asked(toy_bundle):
 
 
 def test_an_engine_that_this_runtime_does_not_have_is_named(toy_bundle):
-    engine = replace(open_bundle(toy_bundle("ffd")).manifest.engine, backend="tensorrt")
-    with changed(toy_bundle("ffd"), engine=engine) as session, pytest.raises(EngineError, match="'tensorrt'"):
+    engine = replace(open_bundle(toy_bundle("ffd")).manifest.engine, backend="abacus")
+    with changed(toy_bundle("ffd"), engine=engine) as session, pytest.raises(EngineError, match="'abacus'"):
         session.open()
+
+
+def test_a_gpu_is_checked_once_before_the_first_engine_opens_and_without_one_nothing_is_asked(toy_bundle, monkeypatch):
+    asked = []
+
+    def check_device(bundle):
+        asked.append(bundle.path)
+        raise EngineError("the GPU is too old")
+
+    doctor = ModuleType("stts_runtime.device.doctor")
+    doctor.check_device = check_device
+    monkeypatch.setitem(sys.modules, "stts_runtime.device.doctor", doctor)
+    monkeypatch.setattr("stts_runtime.session.open_engine", lambda bundle, part: asked.append(part))
+    engine = open_bundle(toy_bundle("ffd")).manifest.engine
+    with pytest.raises(EngineError, match="too old"):
+        changed(toy_bundle("ffd"), engine=replace(engine, device="cuda")).open()
+    with pytest.raises(EngineError, match="too old"):
+        changed(toy_bundle("ffd"), engine=replace(engine, device="cuda")).engine("decoder")
+    assert asked == [toy_bundle("ffd")] * 2
+    changed(toy_bundle("ffd")).engine("decoder")
+    assert asked[2:] == ["decoder"]
+    doctor.check_device = lambda bundle: asked.append("checked")
+    session = changed(toy_bundle("ffd"), engine=replace(engine, device="cuda"))
+    session.engine("decoder")
+    session.open()
+    assert sorted(asked[3:]) == ["checked", "decoder", "vision_encode", "vision_score"]
+    assert asked[3] == "checked"
 
 
 def test_a_bundle_without_a_graph_says_which(toy_bundle):

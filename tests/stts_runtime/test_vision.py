@@ -9,6 +9,7 @@ from reference.toy_bundle import KINDS, toy_config, toy_frames, toy_model
 from reference.toy_manifest import TOY_MANIFEST
 
 from stts_export.models.vision import run_vision, run_vision_dense
+from stts_runtime.engine import HostMemory
 from stts_runtime.frames import patches_from_frames
 from stts_runtime.manifest import GraphEntry, Grid, Limits, Pruning
 from stts_runtime.plan import pack_ffd, pack_ragged
@@ -34,6 +35,12 @@ SCORE_SPEC = GraphSpec(
     ),
     (Dim("T", 1, 3, 3),),
 )
+FEATURES = TensorSpec("features", "float32", ("K", D_MODEL))
+SPECS = (
+    SCORE_SPEC,
+    GraphSpec("vision_encode", (), (FEATURES,), (Dim("K", 1, 3, 99),)),
+    GraphSpec("vision_dense", (), (FEATURES,), (Dim("K", 1, 3, 99),)),
+)
 
 
 def manifest_of(chunk, packing="ffd"):
@@ -42,7 +49,7 @@ def manifest_of(chunk, packing="ffd"):
         grid=GRID,
         limits=Limits(max_frames=16, max_tokens=512, chunk_frames=chunk),
         pruning=Pruning(0.5, "cosine", soft_bias=True, packing=packing),
-        graphs={"vision_score": GraphEntry("vision_score.onnx", SCORE_SPEC)},
+        graphs={spec.name: GraphEntry(f"{spec.name}.onnx", spec) for spec in SPECS},
     )
 
 
@@ -50,7 +57,7 @@ class CountingScorer:
     """Scores a frame by how many came before it, which it knows from the state alone."""
 
     def __init__(self):
-        self.chunks, self.gates = [], []
+        self.memory, self.chunks, self.gates = HostMemory(), [], []
 
     def run(self, inputs, outputs):
         count = len(inputs["patches"])
@@ -79,7 +86,7 @@ class TellingEncoder:
     """A feature is the sum of its group's patches, looked up as the plan says."""
 
     def __init__(self):
-        self.pieces = []
+        self.memory, self.pieces = HostMemory(), []
 
     def run(self, inputs, outputs):
         flat = inputs["hidden"].reshape(-1, WIDTH)
@@ -110,6 +117,8 @@ def test_every_kept_group_gets_its_own_feature_whatever_the_chunks(packing, pack
 @pytest.mark.parametrize("chunk", [1, 3, 4])
 def test_dense_features_lie_frame_after_frame(chunk):
     class Means:
+        memory = HostMemory()
+
         def run(self, inputs, outputs):
             means = inputs["patches"].mean(axis=(1, 2))
             outputs["features"][:] = np.repeat(means, GRID.groups)[:, None]

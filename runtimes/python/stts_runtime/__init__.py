@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
+    from stts_runtime.conversation import Conversation
     from stts_runtime.errors import BundleError, EngineError, ProfileError, SttsError, UsageError, VideoError
     from stts_runtime.generation import Generation
-    from stts_runtime.session import Conversation, Session, load
+    from stts_runtime.session import Session, load
     from stts_runtime.video import Clip
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
     "load",
 ]
 _MODULES = {
-    "Conversation": "session",
+    "Conversation": "conversation",
     "Session": "session",
     "load": "session",
     "Generation": "generation",

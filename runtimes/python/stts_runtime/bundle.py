@@ -6,16 +6,15 @@ that a change of any byte of the bundle can be found. `stts_export.bundle` write
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from stts_runtime.digest import sealed, sha256_of_file, unsealed
+from stts_runtime.engine_set import ENGINES, check_engine_files, engine_folders, read_engine_set
 from stts_runtime.errors import BundleError
 from stts_runtime.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from stts_runtime.plain import from_plain, to_plain
@@ -28,7 +27,6 @@ BUILD_LOCK = ".building.lock"
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
 
-_BLOCK_BYTES = 4 << 20
 _NAMED_FILES = 5
 
 
@@ -48,7 +46,8 @@ def open_bundle(path: str | Path, check: bool = False, progress: Progress | None
     """Return the bundle in the directory `path` after checking that all its files are there, whole and inside it.
 
     Without `check`, sizes are compared and no file but the manifest is read (milliseconds). With `check`, every byte is
-    read and compared with its digest, and files that the manifest does not list are refused.
+    read and compared with its digest, and files that the manifest does not list are refused. Engines that were built
+    since (`stts_runtime.engine_set`) are not the manifest's; each set is compared with its own index.
 
     Args:
         path: the directory `NAME.stts`.
@@ -67,6 +66,8 @@ def open_bundle(path: str | Path, check: bool = False, progress: Progress | None
     if check:
         _check_contents(root, manifest.files, progress)
         _check_nothing_else(root, manifest.files)
+        for folder in engine_folders(root):
+            check_engine_files(folder, read_engine_set(folder))
     return Bundle(root, manifest)
 
 
@@ -77,8 +78,7 @@ def staging_path(destination: Path) -> Path:
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """Return what `manifest.json` holds: JSON in canonical form, with the digest of all the rest as one more entry."""
-    data = to_plain(manifest)
-    return _canonical({**data, "digest": _digest(data)})
+    return sealed(to_plain(manifest))
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -93,10 +93,8 @@ def read_manifest(file: Path) -> Manifest:
         raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
     damaged = f"{file}: damaged: its bytes do not match its digest. Copy or build the bundle again."
     try:
-        data = dict(json.loads(content.decode()))
-        unchanged = content == _canonical(data) and data.pop("digest") == _digest(data)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        # not JSON, not UTF-8, a number that is not finite, no dictionary, no digest, or nested without end
+        data, unchanged = unsealed(content)
+    except ValueError as error:
         raise BundleError(damaged) from error
     _check_schema(file, data.get("schema_version"), unchanged)
     if not unchanged:
@@ -104,36 +102,17 @@ def read_manifest(file: Path) -> Manifest:
     return from_plain(Manifest, data, str(file))
 
 
-def sha256_of_file(file: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Return the SHA-256 of the file in hex, reading it in blocks; `on_bytes` hears the size of each."""
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(_BLOCK_BYTES))
-    with file.open("rb", buffering=0) as stream:
-        while count := stream.readinto(block):
-            digest.update(block[:count])
-            if on_bytes is not None:
-                on_bytes(count)
-    return digest.hexdigest()
-
-
 def files_below(root: Path) -> list[str]:
     """Return the files under `root` in sorted order, relative and with forward slashes; links are named, not followed.
 
-    The manifest at the root and a writer's lock are left out: no manifest lists itself.
+    The manifest at the root, a writer's lock and built engines are left out: no manifest lists itself, and engines have
+    an index of their own.
     """
     found = []
     for folder, folders, names in os.walk(root):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         found += [(Path(folder) / name).relative_to(root).as_posix() for name in [*names, *links]]
-    return sorted(set(found) - {MANIFEST, BUILD_LOCK})
-
-
-def _canonical(data: Any) -> bytes:
-    return (json.dumps(data, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
-
-
-def _digest(data: Any) -> str:
-    return hashlib.sha256(_canonical(data)).hexdigest()
+    return sorted(name for name in set(found) - {MANIFEST, BUILD_LOCK} if not _is_of_engines(root, name))
 
 
 def _check_schema(file: Path, version: object, unchanged: bool) -> None:
@@ -230,6 +209,13 @@ def _check_nothing_else(root: Path, files: tuple[FileEntry, ...]) -> None:
     listed = {entry.path for entry in files}
     wrong = [name for name in files_below(root) if name not in listed]
     _refuse_files(root, "not listed in its manifest", wrong, "Remove them, or copy or build the bundle again.")
+
+
+def _is_of_engines(root: Path, name: str) -> bool:
+    """Tell whether a file belongs to a set of engines, or to a build of one that runs or was interrupted."""
+    first, _, rest = name.partition("/")
+    folder, inside, _ = rest.partition("/")
+    return first == ENGINES and not (root / ENGINES).is_symlink() and (bool(inside) or folder.startswith("."))
 
 
 def _refuse_files(root: Path, what: str, names: list[str], advice: str) -> None:

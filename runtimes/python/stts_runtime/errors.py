@@ -33,3 +33,7 @@ class BundleError(SttsError):
 
 class EngineError(SttsError):
     """An inference engine is missing, or refused a graph or an input."""
+
+
+class VerificationError(SttsError):
+    """There is nothing to verify a bundle against, or it does not compute what its model does."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.engine import Engine
+from stts_runtime.engine import Array, Engine
+from stts_runtime.engine.memory import new_array
 from stts_runtime.errors import ProfileError, UsageError
 from stts_runtime.kv_cache import KvCache
 from stts_runtime.manifest import Manifest
@@ -41,20 +42,36 @@ class Generation:
         check_sampling(self.temperature, self.top_p)
 
 
+def generation_from(settings: dict[str, object]) -> Generation:
+    """Return the settings of an answer.
+
+    Raises:
+        UsageError: a setting is unknown or cannot work.
+    """
+    known = Generation.__dataclass_fields__
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise UsageError(f"unknown setting {unknown[0]!r}; an answer takes {', '.join(known)}")
+    generation = Generation(**settings)  # type: ignore[arg-type]
+    generation.check()
+    return generation
+
+
 class Decoding:
     """A decoder engine and what it has read so far."""
 
     def __init__(self, engine: Engine, manifest: Manifest) -> None:
         self._engine, self._manifest = engine, manifest
-        shape = manifest.decoder
-        self._cache = KvCache(shape.layers, shape.kv_heads, shape.head_dim)
+        spec = manifest.graphs["decoder"].spec
+        self._cache = KvCache(engine.memory, spec, manifest.limits.max_tokens)
         self._unread: list[int] = []
-        self._flags = np.zeros(0, bool)
+        self._no_features = new_array(engine.memory, spec.tensor("features"), 1)
+        engine.memory.zero(self._no_features)
 
     @property
     def length(self) -> int:
         """Tokens so far, the last of an answer included, which is read together with what follows it."""
-        return len(self._flags) + len(self._unread)
+        return self._cache.length + len(self._unread)
 
     def room(self, new: int, answer: int) -> int:
         """Return how many tokens an answer of at most `answer` may have after `new` more tokens are read.
@@ -71,41 +88,38 @@ class Decoding:
         return min(answer, limit - self.length - new)
 
     def read(
-        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: NDArray[np.float32] | None = None
+        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: Array | None = None
     ) -> NDArray[np.float32]:
         """Read new tokens and return the logits of the next one, float32 [vocabulary].
 
         Args:
             token_ids: int64 [S].
             vision_flags: bool [S].
-            features: float32 [K, d_model] for the image patch tokens among them, in order.
+            features: [K, d_model] for the image patch tokens among them, in order; from a vision engine.
+
+        Raises:
+            EngineError: the engine failed; what was read before is still known, the new tokens are not.
+            ProfileError: more tokens than the bundle was built for.
         """
-        shape = self._manifest.decoder
         if features is None or len(features) == 0:
-            features = np.zeros((1, shape.width), np.float32)
+            features = self._no_features
         token_ids = np.concatenate((np.array(self._unread, np.int64), token_ids))
         vision_flags = np.concatenate((np.zeros(len(self._unread), bool), vision_flags))
-        past, total = len(self._flags), len(self._flags) + len(token_ids)
-        logits = np.empty((1, shape.vocabulary), np.float32)
-        past_tensors = self._cache.past()
-        present_tensors = [np.empty((1, shape.kv_heads, total, shape.head_dim), np.float32) for _ in past_tensors]
-        names = [f"{kind}_{layer}" for layer in range(shape.layers) for kind in ("key", "value")]
+        start, count = self._cache.length, len(token_ids)
+        logits = np.empty((1, self._manifest.decoder.vocabulary), np.float32)
+        new = self._cache.outputs(count)
         self._engine.run(
             {
                 "token_ids": token_ids[None],
                 "features": features,
-                "positions": np.arange(past, total, dtype=np.int64),
-                "past_vision_flags": self._flags,
+                "positions": np.arange(start, start + count, dtype=np.int64),
                 "vision_flags": vision_flags,
-                **{f"past_{name}": tensor for name, tensor in zip(names, past_tensors, strict=True)},
+                **self._cache.past(),
             },
-            {
-                "logits": logits,
-                **{f"present_{name}": tensor for name, tensor in zip(names, present_tensors, strict=True)},
-            },
+            {"logits": logits, **new},
         )
-        self._cache.replace(present_tensors)
-        self._flags, self._unread = np.concatenate((self._flags, vision_flags)), []
+        self._cache.append(vision_flags, new)
+        self._unread = []
         return logits[0]
 
     def answer(self, logits: NDArray[np.float32], settings: Generation, most: int, profile: Profile) -> Iterator[int]:

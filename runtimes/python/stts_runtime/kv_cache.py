@@ -1,63 +1,115 @@
-"""Keys and values of the tokens a decoder has seen, held between its runs."""
+"""Keys and values of the tokens a decoder has seen, in buffers with room for more.
+
+Arrays that grew with every token would be copied whole at every step, and no two steps would have the same shapes. Here
+the decoder reads the whole buffer, is told which slots are empty, and gives back the new tokens' entries alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import NDArray
 
-from stts_runtime.errors import EngineError
+from stts_runtime.engine.memory import Array, Memory, new_array
+from stts_runtime.errors import ProfileError
+from stts_runtime.spec import GraphSpec, TensorSpec
+
+
+PAST, NEW = ("past_key_", "past_value_"), ("new_key_", "new_value_")
+"""How the names of a decoder's inputs and outputs of keys and values begin."""
+
+EMPTY_POSITION = 2**31 - 1
+"""Position of an empty slot: later than any token's, so that none sees it; fits the int32 of some engines."""
+
+ROOM_STEP = 256
+"""Slots are added by so many: steps between have one shape. Empty ones are read too, 128 on average."""
 
 
 class KvCache:
-    """The cache of a decoder graph that takes the past and returns past and present together.
+    """The cache of a decoder graph. Its arrays live where the engine wants them.
 
-    Arrays are in binding order: key and value of layer 0, then of layer 1, and so on, each [1, Hkv, P, head_dim].
+    Attributes:
+        length: tokens held, in the first slots.
     """
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, dtype: str = "float32") -> None:
-        empty = np.zeros((1, kv_heads, 0, head_dim), dtype)
-        self._arrays: list[np.ndarray] = [empty] * (2 * layers)
+    def __init__(self, memory: Memory, spec: GraphSpec, max_tokens: int) -> None:
+        """Return a cache that is empty and has no slots.
+
+        Args:
+            memory: the engine's.
+            spec: the decoder's; its inputs say what is held.
+            max_tokens: slots at most.
+        """
+        self._memory, self._max_tokens = memory, max_tokens
+        self._tensors = [tensor for tensor in spec.inputs if tensor.name.startswith(PAST)]
+        self._buffers = {tensor.name: new_array(memory, tensor, 0) for tensor in self._tensors}
+        self._positions = np.zeros(0, np.int64)
+        self._flags = np.zeros(0, bool)
+        self._of_one_token = self._arrays_of(1)
+        self.length = 0
 
     @property
-    def length(self) -> int:
-        """P: tokens held."""
-        return int(self._arrays[0].shape[2])
+    def capacity(self) -> int:
+        """P: slots, empty or not."""
+        return len(self._positions)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of keys and values, in bytes."""
-        return sum(array.nbytes for array in self._arrays)
+    def past(self) -> dict[str, Array]:
+        """Return the decoder's inputs that say what it has seen."""
+        return {"past_positions": self._positions, "past_vision_flags": self._flags, **self._buffers}
 
-    def past(self) -> list[np.ndarray]:
-        """The arrays to feed, P = 0 at the start; not to be written to."""
-        return list(self._arrays)
-
-    def replace(self, present: Sequence[np.ndarray]) -> None:
-        """Hold what the decoder returned, without a copy.
+    def outputs(self, count: int) -> dict[str, Array]:
+        """Return arrays for what the decoder says of `count` new tokens; of one token they are the same every time.
 
         Raises:
-            EngineError: number, shape or dtype differ from what the cache was made for.
+            ProfileError: more tokens than the bundle was built for.
         """
-        held = self._arrays[0]
-        length = present[0].shape[2] if len(present) and present[0].ndim == 4 else 0
-        wanted = (*held.shape[:2], length, held.shape[3])
-        right = len(present) == len(self._arrays) and all(a.shape == wanted and a.dtype == held.dtype for a in present)
-        if not right:
-            got = sorted({f"{a.dtype} {list(a.shape)}" for a in present})
-            raise EngineError(
-                f"the decoder returned a cache of {len(present)} arrays ({'; '.join(got)}); wanted"
-                f" {len(self._arrays)} of {held.dtype} [1, {held.shape[1]}, C, {held.shape[3]}], all of one length."
+        if self.length + count > self._max_tokens:
+            raise ProfileError(
+                f"{self.length} tokens were read and {count} are to follow, the bundle was built for "
+                f"{self._max_tokens}: build again with a larger --max-tokens"
             )
-        self._arrays = list(present)
+        return dict(self._of_one_token) if count == 1 else self._arrays_of(count)
 
-    def truncate(self, length: int) -> None:
-        """Forget all but the first `length` tokens; the memory of the rest is given back.
+    def append(self, vision_flags: NDArray[np.bool_], new: dict[str, Array]) -> None:
+        """Hold new tokens.
 
-        Raises:
-            ValueError: more tokens than are held, or a negative number.
+        Args:
+            vision_flags: bool [S].
+            new: what `outputs` returned, written by the decoder. It is emptied on the way, so that no more than one
+                layer is held twice.
         """
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot keep {length} tokens of a cache that holds {self.length}")
-        if length < self.length:
-            self._arrays = [array[:, :, :length].copy() for array in self._arrays]
+        count = len(vision_flags)
+        end = self.length + count
+        slots = self.capacity
+        if end > slots:
+            slots = min(-(-end // ROOM_STEP) * ROOM_STEP, self._max_tokens)
+        for tensor in self._tensors:
+            if slots > self.capacity:
+                self._buffers[tensor.name] = self._grown(tensor, slots)
+            self._memory.copy_tokens(self._buffers[tensor.name], self.length, new.pop(new_name(tensor)), count)
+        self._positions = widened(self._positions, slots, EMPTY_POSITION)
+        self._flags = widened(self._flags, slots, False)
+        self._positions[self.length : end] = np.arange(self.length, end)
+        self._flags[self.length : end] = vision_flags
+        self.length = end
+
+    def _grown(self, tensor: TensorSpec, slots: int) -> Array:
+        """Return a buffer of `slots` with what is held of `tensor`, and zeros behind: no NaN may lie in empty slots."""
+        buffer = new_array(self._memory, tensor, slots)
+        self._memory.zero(buffer)
+        self._memory.copy_tokens(buffer, 0, self._buffers[tensor.name], self.length)
+        return buffer
+
+    def _arrays_of(self, count: int) -> dict[str, Array]:
+        return {new_name(tensor): new_array(self._memory, tensor, count) for tensor in self._tensors}
+
+
+def new_name(past: TensorSpec) -> str:
+    """Return the output that has the new tokens' entries of a cache input: `new_key_0` of `past_key_0`."""
+    return past.name.replace("past", "new", 1)
+
+
+def widened(array: np.ndarray, slots: int, fill: object) -> np.ndarray:
+    """Return `array` [P] with `fill` behind it up to `slots`, and itself if it is as long."""
+    if len(array) == slots:
+        return array
+    return np.concatenate((array, np.full(slots - len(array), fill, array.dtype)))

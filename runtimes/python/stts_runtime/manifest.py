@@ -181,5 +181,6 @@ class Manifest:
     graphs: dict[str, GraphEntry]
     tokenizer: str | None
     model: dict[str, object]
+    estimate: dict[str, object]
     notes: tuple[str, ...]
     files: tuple[FileEntry, ...]

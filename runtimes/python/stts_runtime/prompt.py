@@ -112,7 +112,12 @@ def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int])
         ids += [*words(TIMESTAMP_TOKENS, len(ids)), tokens.frame_start, *[tokens.image_patch] * int(kept)]
         ids.append(tokens.frame_end)
     token_ids = np.array(ids + words(QUESTION_TOKENS, len(ids)), np.int64)
-    return TokenizedTurn(token_ids, np.isin(token_ids, markers))
+    return TokenizedTurn(token_ids, vision_flags(token_ids, tokens))
+
+
+def vision_flags(token_ids: NDArray[np.int64], tokens: Tokens) -> NDArray[np.bool_]:
+    """Return which tokens see each other in both directions, bool [S]: placeholders and frame markers."""
+    return np.isin(token_ids, (tokens.image_patch, tokens.frame_start, tokens.frame_end))
 
 
 def _video_pieces(tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> list[str | int]:
@@ -153,4 +158,4 @@ def _check_question(tokenizer: Tokenizer, tokens: Tokens, question: str) -> None
 
 def _tokenized(ids: list[int], tokens: Tokens) -> TokenizedTurn:
     token_ids = np.asarray(ids, np.int64)
-    return TokenizedTurn(token_ids, np.isin(token_ids, (tokens.image_patch, tokens.frame_start, tokens.frame_end)))
+    return TokenizedTurn(token_ids, vision_flags(token_ids, tokens))

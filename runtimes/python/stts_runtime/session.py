@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.conversation import Conversation
 from stts_runtime.engine import Engine, open_engine
 from stts_runtime.errors import BundleError, ProfileError, UsageError
-from stts_runtime.generation import Decoding, Generation
+from stts_runtime.generation import generation_from
 from stts_runtime.manifest import Manifest
-from stts_runtime.plan import budget, is_clipped
+from stts_runtime.plan import budget
 from stts_runtime.profile import Profile
-from stts_runtime.prompt import build_first_turn, build_next_turn
-from stts_runtime.tokenizer import TextStream, Tokenizer, open_tokenizer
+from stts_runtime.tokenizer import Tokenizer, open_tokenizer
 from stts_runtime.video import Clip, clip_from_frames, read_video
 from stts_runtime.vision import Progress, Vision, dense_vision, encode_plan, plan_groups, score_frames, unheard
 
@@ -53,6 +53,7 @@ class Session:
         self._bundle = bundle
         self._engines: dict[str, Engine] = {}
         self._tokenizer: Tokenizer | None = None
+        self._device_is_checked = False
 
     @property
     def manifest(self) -> Manifest:
@@ -80,7 +81,7 @@ class Session:
 
         Raises:
             BundleError: the bundle has no such part.
-            EngineError: it cannot be opened.
+            EngineError: it cannot be opened, or the device is not what the bundle needs.
         """
         if part not in self.manifest.graphs:
             raise BundleError(
@@ -88,11 +89,28 @@ class Session:
                 "again"
             )
         if part not in self._engines:
-            self._engines[part] = open_engine(self._bundle.path, self.manifest.graphs[part], self.manifest.engine)
+            self.check_device()
+            self._engines[part] = open_engine(self._bundle, part)
         return self._engines[part]
 
+    def check_device(self) -> None:
+        """Raise EngineError if a bundle for a GPU does not fit the one here; asked once, before the first engine opens.
+
+        A GPU's libraries report a wrong driver or a lack of memory late and obscurely, or end the process.
+        """
+        if self.manifest.engine.device == "cuda" and not self._device_is_checked:
+            from stts_runtime.device.doctor import check_device
+
+            check_device(self._bundle)
+        self._device_is_checked = True
+
     def open(self, prune: float | None = None) -> None:
-        """Open every engine that questions at this prune fraction will need, so that the first answer is not late."""
+        """Open every engine that questions at this prune fraction will need, so that the first answer is not late.
+
+        Raises:
+            EngineError: one cannot be opened, or the device is not what the bundle needs.
+        """
+        self.check_device()
         vision = ("vision_dense",) if self.prune_fraction(prune) == 0 else ("vision_score", "vision_encode")
         # Opening is page faults and copies, one core's work each: side by side the largest alone sets the time.
         with ThreadPoolExecutor() as pool:
@@ -259,98 +277,3 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Conversation:
-    """Several turns about one video, which was looked at once.
-
-    Attributes:
-        clip: the frames that were looked at.
-        vision: features, scores and what was kept.
-        prune_fraction: the share of groups that was asked to go.
-        profile: times and token counts of the video and the last turn.
-        notes: what the user should know, one sentence each.
-    """
-
-    def __init__(self, session: Session, clip: Clip, vision: Vision, prune_fraction: float, profile: Profile) -> None:
-        self.clip, self.vision, self.prune_fraction, self.profile = clip, vision, prune_fraction, profile
-        self.notes = (*clip.notes, *pruning_notes(vision, prune_fraction))
-        self._session = session
-        self._decoding: Decoding | None = None
-        self._turns = 0
-
-    def ask(self, question: str, **generation: object) -> str:
-        """Return the answer.
-
-        Args:
-            question: what to ask.
-            generation: `max_tokens`, `temperature`, `top_p`, `seed`, see `Generation`.
-
-        Raises:
-            UsageError: a setting is unknown or cannot work.
-            ProfileError: the conversation has become longer than the bundle was built for.
-        """
-        return "".join(self.stream(question, generation_from(generation)))
-
-    def stream(self, question: str, settings: Generation | None = None) -> Iterator[str]:
-        """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on.
-
-        Raises:
-            UsageError: a setting cannot work, or an answer is gone on with after the next question was asked.
-            ProfileError: the conversation has become longer than the bundle was built for.
-        """
-        settings = Generation() if settings is None else settings
-        settings.check()
-        manifest, tokenizer = self._session.manifest, self._session.tokenizer
-        if self._decoding is None:
-            self._decoding = Decoding(self._session.engine("decoder"), manifest)
-        decoding = self._decoding
-        features = None
-        if decoding.length == 0:
-            kept = self.vision.keep.sum(axis=1)
-            turn = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
-            features = self.vision.features
-        else:
-            turn = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
-        most = decoding.room(len(turn.token_ids), settings.max_tokens)
-        self.profile.tokens["prompt_tokens"] = len(turn.token_ids)
-        for stage in ("prefill", "decoding"):
-            self.profile.milliseconds.pop(stage, None)
-        with self.profile.stage("prefill"):
-            logits = decoding.read(turn.token_ids, turn.vision_flags, features)
-        self._turns += 1
-        this_turn, text = self._turns, TextStream(tokenizer)
-        for token in decoding.answer(logits, settings, most, self.profile):
-            if piece := text.push(token):
-                yield piece
-                if self._turns != this_turn:
-                    raise UsageError("this answer was left for the next question and cannot be gone on with")
-        if rest := text.finish():
-            yield rest
-
-
-def pruning_notes(vision: Vision, prune_fraction: float) -> tuple[str, ...]:
-    """Return what a user should know about what was kept."""
-    frames, groups = vision.keep.shape
-    if prune_fraction == 0 or not is_clipped(groups, frames, prune_fraction):
-        return ()
-    if frames == 1:
-        return ("the video has one frame, which is always kept whole: nothing was pruned",)
-    pruned = 1 - vision.keep.mean()
-    wanted = f"pruning {prune_fraction:.0%} of {frames} frames would reach into the first frame"
-    return (f"{wanted}, which is always kept: {pruned:.0%} was pruned",)
-
-
-def generation_from(settings: dict[str, object]) -> Generation:
-    """Return the settings of an answer.
-
-    Raises:
-        UsageError: a setting is unknown or cannot work.
-    """
-    known = Generation.__dataclass_fields__
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise UsageError(f"unknown setting {unknown[0]!r}; an answer takes {', '.join(known)}")
-    generation = Generation(**settings)  # type: ignore[arg-type]
-    generation.check()
-    return generation

@@ -1,13 +1,24 @@
 """What a graph takes and gives: the one truth that exporter, profiles, verifier, manifest and runtime read.
 
 Legend of symbolic dimensions: T frames of a chunk, A frames of the whole clip, N patches a frame, G groups a frame,
-B packed bins, M packed patches, F packed frames, L longest packed frame, K kept groups, S new tokens, P cached tokens,
-C cached and new tokens (P + S).
+B packed bins, M packed patches, F packed frames, L longest packed frame, K kept groups, S new tokens, P slots of the
+cache, of which some may be empty.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+import numpy as np
+
+
+def storage_dtype(name: str) -> np.dtype:
+    """Return the numpy dtype that holds values of a `TensorSpec` dtype on the host.
+
+    numpy has no bfloat16: its values are opaque 16 bits there, which are carried and never computed with. Zero bits are
+    0.0.
+    """
+    return np.dtype(np.uint16 if name == "bfloat16" else name)
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,10 @@ class Dim:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One graph input or output: binding name, numpy dtype name, and shape with symbols for dynamic dimensions."""
+    """One graph input or output: binding name, dtype, and shape with symbols for dynamic dimensions.
+
+    The dtype is numpy's name of it, or `bfloat16`, which numpy does not have: see `storage_dtype`.
+    """
 
     name: str
     dtype: str
@@ -61,9 +75,13 @@ class GraphSpec:
                 return dim
         raise KeyError(name)
 
-    def fixed_sizes(self, tensor: str) -> tuple[int, ...]:
+    def tensor(self, name: str) -> TensorSpec:
+        """Return the input or output called `name`; KeyError if the graph has none."""
+        for tensor in (*self.inputs, *self.outputs):
+            if tensor.name == name:
+                return tensor
+        raise KeyError(name)
+
+    def fixed_sizes(self, name: str) -> tuple[int, ...]:
         """Return the sizes of an input's or output's dimensions that are not dynamic; KeyError if there is none."""
-        for candidate in (*self.inputs, *self.outputs):
-            if candidate.name == tensor:
-                return tuple(size for size in candidate.shape if isinstance(size, int))
-        raise KeyError(tensor)
+        return tuple(size for size in self.tensor(name).shape if isinstance(size, int))

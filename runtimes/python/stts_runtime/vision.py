@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.engine import Engine
+from stts_runtime.engine import Array, Engine
+from stts_runtime.engine.memory import new_array
 from stts_runtime.frames import patches_from_frames
 from stts_runtime.manifest import Manifest
 from stts_runtime.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
@@ -34,13 +35,13 @@ class Vision:
     """What the vision side says about a clip.
 
     Attributes:
-        features: float32 [K, d_model], one row a kept group in raster order.
+        features: [K, d_model], one row a kept group in raster order; in the engine's memory and precision.
         keep: bool [T, G].
         scores: float32 [T, G], or None where nothing was scored (a dense run).
         plan: how the kept patches were packed, or None in a dense run.
     """
 
-    features: NDArray[np.float32]
+    features: Array
     keep: NDArray[np.bool_]
     scores: NDArray[np.float32] | None
     plan: Plan | None
@@ -51,7 +52,8 @@ def dense_vision(
 ) -> Vision:
     """Return the features of every group of `frames` uint8 [T, size, size, 3]."""
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
-    features = np.empty((len(frames) * grid.groups, manifest.decoder.width), np.float32)
+    tensor = manifest.graphs["vision_dense"].spec.tensor("features")
+    features = new_array(engine.memory, tensor, len(frames) * grid.groups)
     for first in range(0, len(frames), chunk):
         with profile.stage("preprocessing"):
             patches = patches_from_frames(frames[first : first + chunk], grid)
@@ -65,16 +67,17 @@ def dense_vision(
 
 def score_frames(
     engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile, progress: Progress = unheard
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return hidden float32 [T, N, D] and scores float32 [T, G] of `frames` uint8 [T, size, size, 3].
+) -> tuple[Array, NDArray[np.float32]]:
+    """Return hidden [T, N, D] and scores float32 [T, G] of `frames` uint8 [T, size, size, 3].
 
     The scorer's state is carried from chunk to chunk, so the result is that of one call over all frames.
     """
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
-    spec = manifest.graphs["vision_score"].spec
-    hidden = np.empty((len(frames), *spec.fixed_sizes("hidden")), np.float32)
+    spec, memory = manifest.graphs["vision_score"].spec, engine.memory
+    hidden = new_array(memory, spec.tensor("hidden"), len(frames))
     scores = np.empty((len(frames), grid.groups), np.float32)
-    state = np.zeros(spec.fixed_sizes("previous"), np.float32)
+    state, last = (new_array(memory, spec.tensor(name)) for name in ("previous", "last"))
+    memory.zero(state)
     gate = np.ones(len(frames), np.float32)
     gate[0] = 0  # the first frame has no predecessor: its scores must not bias anything
     for first in range(0, len(frames), chunk):
@@ -82,10 +85,9 @@ def score_frames(
         with profile.stage("preprocessing"):
             patches = patches_from_frames(frames[part], grid)
         with profile.stage("vision_score"):
-            last = np.empty_like(state)
             inputs = {"patches": patches, "previous": state, "gate": gate[part]}
             engine.run(inputs, {"hidden": hidden[part], "scores": scores[part], "last": last})
-            state = last
+            state, last = last, state
         progress("scoring", min(1.0, (first + chunk) / len(frames)))
     return hidden, scores
 
@@ -102,14 +104,15 @@ def plan_groups(
 
 def encode_plan(
     engine: Engine,
-    hidden: NDArray[np.float32],
+    hidden: Array,
     plan: Plan,
     manifest: Manifest,
     profile: Profile,
     progress: Progress = unheard,
-) -> NDArray[np.float32]:
-    """Return features float32 [K, d_model] of the packed patches, rows in raster order."""
-    features = np.empty((len(plan.readout), manifest.decoder.width), np.float32)
+) -> Array:
+    """Return features [K, d_model] of the packed patches, rows in raster order."""
+    tensor, memory = manifest.graphs["vision_encode"].spec.tensor("features"), engine.memory
+    features = new_array(memory, tensor, len(plan.readout))
     pieces = len(plan.gather) if isinstance(plan, FfdPlan) else len(plan.cumulative_lengths) - 1
     chunk = manifest.limits.chunk_frames
     for first in range(0, pieces, chunk):
@@ -119,9 +122,9 @@ def encode_plan(
         if len(rows) == 0:
             continue
         with profile.stage("vision_encode"):
-            encoded = np.empty((len(rows), features.shape[1]), np.float32)
+            encoded = new_array(memory, tensor, len(rows))
             engine.run({"hidden": hidden, **inputs}, {"features": encoded})
-            features[rows] = encoded
+            memory.copy_rows(features, rows, encoded)
         progress("encoding", min(1.0, (first + chunk) / pieces))
     profile.tokens["packed_patches"] = plan.gather.size
     return features

@@ -12,14 +12,15 @@ def vision_prefix_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     positions: torch.Tensor,
+    key_positions: torch.Tensor,
     vision_flags: torch.Tensor,
 ) -> torch.Tensor:
     """Return attention [1, H, S, d]; shapes as in the operator's README."""
     if not torch.onnx.is_in_onnx_export():
-        return prefix_attention(query, key, value, positions, vision_flags)
+        return prefix_attention(query, key, value, positions, key_positions, vision_flags)
     return torch.onnx.ops.symbolic(
         "stts::VisionPrefixAttention",
-        (query, key, value, positions, vision_flags),
+        (query, key, value, positions, key_positions, vision_flags),
         dtype=query.dtype,
         shape=query.shape,
         version=1,

@@ -10,7 +10,9 @@ MASKED = -30000.0  # far below any logit, and still a finite number in float16
 
 
 @script(STTS, default_opset=op)
-def VisionPrefixAttention(query: FLOAT, key: FLOAT, value: FLOAT, positions: INT64, vision_flags: BOOL) -> FLOAT:  # noqa: D103, N802
+def VisionPrefixAttention(  # noqa: D103, N802
+    query: FLOAT, key: FLOAT, value: FLOAT, positions: INT64, key_positions: INT64, vision_flags: BOOL
+) -> FLOAT:
     # Sizes come from inputs that all layers share, so that the mask is found equal in every layer and built once.
     new = op.Shape(positions)
     total = op.Shape(vision_flags)
@@ -18,8 +20,7 @@ def VisionPrefixAttention(query: FLOAT, key: FLOAT, value: FLOAT, positions: INT
     width = op.Shape(query, start=3, end=4)
     one = op.Constant(value_ints=[1])
     rest = op.Constant(value_ints=[-1])
-    index = op.Range(op.Constant(value_int=0), op.Squeeze(total, [0]), op.Constant(value_int=1))
-    causal = op.LessOrEqual(op.Unsqueeze(index, [0]), op.Unsqueeze(positions, [1]))
+    causal = op.LessOrEqual(op.Unsqueeze(key_positions, [0]), op.Unsqueeze(positions, [1]))
     query_flags = op.Slice(vision_flags, op.Sub(total, new), total)
     both = op.And(op.Unsqueeze(query_flags, [1]), op.Unsqueeze(vision_flags, [0]))
     allowed = op.Or(causal, both)

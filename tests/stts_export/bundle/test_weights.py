@@ -43,12 +43,12 @@ def test_tensors_come_back_as_they_were_or_transposed_however_they_were_cut(tmp_
         writer.add("decoder.scalar", AS_IS, lazy(torch.tensor(2.5)))
         writer.add("decoder.none", AS_IS, lazy(torch.empty(0, 4)))
     slots = writer.slots
-    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.a.weight", AS_IS]), matrix)
-    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.a.weight", TRANSPOSED]), matrix.T)
-    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.deep", AS_IS]), deep)
-    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.view", AS_IS]), matrix.T)
-    assert stored(tmp_path, slots["decoder.scalar", AS_IS]) == 2.5
-    assert slots["decoder.none", AS_IS].length == 0
+    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.a.weight", AS_IS, "float32"]), matrix)
+    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.a.weight", TRANSPOSED, "float32"]), matrix.T)
+    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.deep", AS_IS, "float32"]), deep)
+    np.testing.assert_array_equal(stored(tmp_path, slots["decoder.view", AS_IS, "float32"]), matrix.T)
+    assert stored(tmp_path, slots["decoder.scalar", AS_IS, "float32"]) == 2.5
+    assert slots["decoder.none", AS_IS, "float32"].length == 0
 
 
 def test_each_group_has_its_file_and_tensors_start_on_a_page(tmp_path, matrix):
@@ -90,12 +90,21 @@ def test_other_dtypes_are_stored_as_float32(tmp_path, matrix, dtype):
 
 
 def test_a_narrower_dtype_is_stored_when_values_fit_and_refused_by_name_when_not(tmp_path, matrix):
-    with WeightWriter(tmp_path, "float16") as writer:
-        slot = writer.add("decoder.a", AS_IS, lazy(matrix))
+    with WeightWriter(tmp_path) as writer:
+        slot = writer.add("decoder.a", AS_IS, lazy(matrix), "float16")
         with pytest.raises(ExportError, match=r"decoder.b: values up to 3.33e\+06 do not fit float16: use float32"):
-            writer.add("decoder.b", AS_IS, lazy(matrix * 294118))
+            writer.add("decoder.b", AS_IS, lazy(matrix * 294118), "float16")
     assert (slot.dtype, slot.length) == ("float16", 70)
     np.testing.assert_array_equal(stored(tmp_path, slot), matrix.half())
+
+
+def test_a_weight_wanted_in_two_precisions_is_stored_in_both(tmp_path, matrix):
+    with WeightWriter(tmp_path) as writer:
+        wide, narrow = (writer.add("decoder.a", AS_IS, lazy(matrix), dtype) for dtype in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(stored(tmp_path, wide), matrix)
+    file, start = tmp_path / narrow.file, narrow.offset
+    halves = np.frombuffer(file.read_bytes()[start : start + narrow.length], np.uint16)
+    np.testing.assert_array_equal((halves.astype(np.uint32) << 16).view(np.float32).reshape(5, 7), matrix.bfloat16())
 
 
 def test_a_tensor_of_another_shape_than_announced_is_refused(tmp_path, matrix):

@@ -22,17 +22,17 @@ def small_model():
 def test_weights_are_asked_for_by_name_and_transform_and_referred_to(tmp_path):
     asked = []
 
-    def store(name, transform):
-        asked.append((name, transform))
+    def store(name, transform, dtype):
+        asked.append((name, transform, dtype))
         return WeightSlot("weights/all.bin", 4096 * len(asked), 60, "float32", ())
 
     write_graph(small_model(), tmp_path / "small.onnx", store)
-    assert sorted(asked) == [("b", "as_is"), ("w", "transposed")]
+    assert sorted(asked) == [("b", "as_is", "float32"), ("w", "transposed", "float32")]
     weights = ir.load(tmp_path / "small.onnx").graph.initializers
     found = {name: (w.const_value.location, w.const_value.offset, w.const_value.length) for name, w in weights.items()}
     assert found == {
         name: ("weights/all.bin", 4096 * (1 + asked.index(question)), 60)
-        for name, question in {"b": ("b", "as_is"), "w.T": ("w", "transposed")}.items()
+        for name, question in {"b": ("b", "as_is", "float32"), "w.T": ("w", "transposed", "float32")}.items()
     }
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 

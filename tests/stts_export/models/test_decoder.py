@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.errors import RecipeError
-from stts_export.models.decoder import Decoder
+from stts_export.models.decoder import Decoder, grown_cache
 from stts_export.recipe.config import Yarn
 
 
@@ -36,7 +36,8 @@ def in_pieces(decoder: Decoder, ends: list[int]) -> list[Tensor]:
     for end in ends:
         ids = TOKEN_IDS[:, start:end]
         rows = features() if (ids == TOKENS.image_patch).any() else NO_FEATURES
-        last, cache = decoder(ids, rows, torch.arange(start, end), FLAGS[:end], cache)
+        last, new = decoder(ids, rows, torch.arange(start, end), torch.arange(end), FLAGS[:end], cache)
+        cache = grown_cache(cache, new)
         logits.append(last[0])
         start = end
     return logits
@@ -155,10 +156,11 @@ def test_one_traced_graph_serves_prefill_and_decode_of_any_length() -> None:
         ids[0, :kept] = TOKENS.image_patch
         cache = [tuple(torch.randn(2, 1, config.kv_heads, cached, config.head_dim)) for _ in range(config.layers)]
         flags = torch.arange(cached + new) < cached // 2 + kept
-        return ids, torch.randn(max(kept, 2), config.width), torch.arange(cached, cached + new), flags, cache
+        keys = torch.arange(cached + new)
+        return ids, torch.randn(max(kept, 2), config.width), keys[cached:], keys, flags, cache
 
     free = torch.export.Dim.DYNAMIC
-    shapes = ({1: free}, {0: free}, {0: free}, {0: free}, [({2: free}, {2: free})] * config.layers)
+    shapes = ({1: free}, {0: free}, {0: free}, {0: free}, {0: free}, [({2: free}, {2: free})] * config.layers)
     traced = torch.export.export(decoder, arguments(7, 5, 3), dynamic_shapes=shapes).module()
     for sizes in ((9, 0, 4), (1, 9, 0), (7, 5, 3)):
         inputs = arguments(*sizes)

@@ -7,6 +7,7 @@ from hypothesis import given, settings, strategies as st
 from reference.run_op import FORMS, run_op
 
 from stts_export.models.prefix_attention import prefix_attention
+from stts_runtime.kv_cache import EMPTY_POSITION
 
 
 @pytest.fixture(params=FORMS)
@@ -19,7 +20,8 @@ def drawn(past, new, kv_heads, sharing, width=4, seed=0):
     total = past + new
     query = rng.standard_normal((1, kv_heads * sharing, new, width), dtype=np.float32) * 2
     key, value = rng.standard_normal((2, 1, kv_heads, total, width), dtype=np.float32) * 2
-    return query, key, value, np.arange(past, total, dtype=np.int64)
+    positions = np.arange(total, dtype=np.int64)
+    return query, key, value, positions[past:], positions
 
 
 def check(form, past, new, flags, kv_heads=2, sharing=1, seed=0):
@@ -51,13 +53,28 @@ def test_the_first_token_alone_sees_itself(form, flag):
 
 
 def test_a_vision_token_sees_a_later_one_and_text_does_not(form):
-    query, key, value, positions = drawn(0, 4, 1, 1)
+    query, key, value, positions, keys = drawn(0, 4, 1, 1)
     flags = np.array([True, False, True, False])
-    before = run_op(form, "VisionPrefixAttention", query, key, value, positions, flags)
+    before = run_op(form, "VisionPrefixAttention", query, key, value, positions, keys, flags)
     value[:, :, 2] += 5
-    after = run_op(form, "VisionPrefixAttention", query, key, value, positions, flags)
+    after = run_op(form, "VisionPrefixAttention", query, key, value, positions, keys, flags)
     changed = (before != after).any(axis=(0, 1, 3))
     assert changed.tolist() == [True, False, True, True]
+
+
+def test_an_empty_slot_is_not_seen_whatever_it_holds(form):
+    query, key, value, positions, keys = drawn(6, 2, 2, 3)
+    flags = np.array([False, True, False, False, False, False, True, False])
+    keys[[2, 5]] = EMPTY_POSITION
+    before = run_op(form, "VisionPrefixAttention", query, key, value, positions, keys, flags)
+    held = [0, 1, 3, 4, 6, 7]
+    exact = run_op(
+        form, "VisionPrefixAttention", query, key[:, :, held], value[:, :, held], positions, keys[held], flags[held]
+    )
+    np.testing.assert_allclose(before, exact, rtol=1e-5, atol=2e-6)
+    key[:, :, [2, 5]], value[:, :, [2, 5]] = 9, -9
+    after = run_op(form, "VisionPrefixAttention", query, key, value, positions, keys, flags)
+    np.testing.assert_array_equal(before, after)
 
 
 @settings(max_examples=25, deadline=None)

@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 from reference.toy_engine import part_pair
 
+from stts_runtime.kv_cache import EMPTY_POSITION
+
 
 @pytest.fixture(params=["ffd", "ragged"], ids=["qwen3, tied", "olmo3"], scope="module")
 def pair(request, toy_bundle):
     return part_pair(toy_bundle, request.param, "decoder")
 
 
-def decoder_inputs(pair, past, new, patches=(), seed=0):
-    """`patches` are the places of image patches among past and new tokens; the new ones have features."""
+def decoder_inputs(pair, past, new, patches=(), seed=0, room=0):
+    """`patches` are the places of image patches among past and new tokens; the new ones have features.
+
+    The cache has `room` more slots than past tokens, filled with what nobody may see.
+    """
     rng = np.random.default_rng(seed)
     decoder, tokens = pair.config.decoder, pair.config.tokens
     flags = np.zeros(past + new, bool)
@@ -23,12 +28,14 @@ def decoder_inputs(pair, past, new, patches=(), seed=0):
         "token_ids": ids[None, past:],
         "features": rng.standard_normal((rows, decoder.width)).astype(np.float32),
         "positions": np.arange(past, past + new),
-        "past_vision_flags": flags[:past],
+        "past_positions": np.append(np.arange(past), np.full(room, EMPTY_POSITION)),
+        "past_vision_flags": np.append(flags[:past], np.zeros(room, bool)),
         "vision_flags": flags[past:],
     }
     for tensor in pair.part.spec.inputs[len(inputs) :]:
         shape = (1, decoder.kv_heads, past, decoder.head_dim)
-        inputs[tensor.name] = rng.standard_normal(shape).astype(np.float32)
+        held = rng.standard_normal(shape).astype(np.float32)
+        inputs[tensor.name] = np.pad(held, [(0, 0), (0, 0), (0, room), (0, 0)], constant_values=3)
     return inputs
 
 
@@ -60,15 +67,16 @@ def decoder_inputs(pair, past, new, patches=(), seed=0):
 def test_the_engine_equals_torch(pair, past, new, patches):
     outputs = pair.check(decoder_inputs(pair, past, new, patches))
     assert outputs["logits"].shape == (1, pair.config.decoder.vocabulary)
-    assert outputs["present_key_0"].shape[2] == past + new
+    assert outputs["new_key_0"].shape[2] == new
 
 
-def test_the_present_starts_with_the_past(pair):
-    inputs = decoder_inputs(pair, 5, 2)
-    outputs = pair.check(inputs)
-    for name, array in inputs.items():
-        if name.startswith(("past_key", "past_value")):
-            np.testing.assert_array_equal(outputs[name.replace("past", "present")][:, :, :5], array)
+@pytest.mark.parametrize(("past", "new", "patches"), [(11, 1, (3, 4)), (6, 6, (4, 5, 6, 9)), (0, 5, (1, 2))])
+@pytest.mark.parametrize("room", [1, 7, 200])
+def test_room_in_the_cache_changes_no_result(pair, past, new, patches, room):
+    exact = pair.check(decoder_inputs(pair, past, new, patches))
+    roomy = pair.check(decoder_inputs(pair, past, new, patches, room=room))
+    for name, array in exact.items():
+        np.testing.assert_allclose(roomy[name], array, rtol=0, atol=2e-5 * np.abs(array).max(), err_msg=name)
 
 
 def test_features_of_no_patch_change_nothing(pair):

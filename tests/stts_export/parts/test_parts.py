@@ -64,7 +64,7 @@ def test_the_gate_is_an_input_only_where_scores_bias_attention(packing):
 def test_torch_runs_a_part_on_the_specs_inputs_and_gives_its_outputs():
     config = toy_config("qwen3", "learned")
     for part in parts_of(toy_model(config), config, LIMITS, "ffd"):
-        sizes = {dim.name: max(1, dim.minimum) for dim in part.spec.dims} | {"P": 2, "S": 2, "C": 4}
+        sizes = {dim.name: max(1, dim.minimum) for dim in part.spec.dims} | {"P": 2, "S": 2}
         if part.spec.name == "vision_dense":
             sizes["K"] = config.grid.groups
 

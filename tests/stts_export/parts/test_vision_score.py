@@ -9,7 +9,7 @@ from reference.molmo2 import GRID
 from reference.toy_bundle import TOWER, toy_frames
 from reference.toy_engine import part_pair
 
-from stts_export.graph import capture, lower
+from stts_export.graph import Form, capture, lower
 from stts_export.models.scorer import RandomScorer
 from stts_export.parts import Part
 from stts_runtime.frames import patches_from_frames
@@ -79,7 +79,7 @@ def random_scorer():
         (TensorSpec("scores", "float32", ("T", GRID.groups)), TensorSpec("last", "float32", (GRID.groups, 1))),
         (Dim("T", 1, 4, 8),),
     )
-    model = lower(capture(Part(spec, RandomScorer(GRID))))
+    model = lower(capture(Part(spec, RandomScorer(GRID))), spec, Form())
     content = ir.to_proto(model).SerializeToString()
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 

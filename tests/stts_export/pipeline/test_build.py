@@ -47,7 +47,7 @@ def test_a_verified_build_stores_its_report_and_what_was_compared(toy_bundle):
     report = json.loads(bundle.file("verify/report.json").read_text())
     assert report["ok"] is True
     listed = {entry.path for entry in bundle.manifest.files}
-    assert {"verify/report.json", "verify/reference.safetensors"} <= listed
+    assert {"verify/report.json", "verify/reference.npz"} <= listed
 
 
 AGAIN = """

@@ -13,18 +13,17 @@ from reference.toy_manifest import TOY_MANIFEST
 from stts_export.bundle.weights import WeightWriter
 from stts_export.bundle.write import write_manifest
 from stts_export.checkpoint.seeded import random_checkpoint
-from stts_export.errors import VerificationError
-from stts_export.graph import capture, lower, write_graph
+from stts_export.graph import Form, capture, lower, write_graph
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
 from stts_export.recipe.config import ScorerConfig
 from stts_export.verify.ladder import reference_of_checkpoint, verify, verify_bundle
 from stts_export.verify.record import record_reference
-from stts_export.verify.reference import KEEP, Reference, write_reference
 from stts_export.verify.report import check_report
 from stts_runtime.bundle import Bundle, open_bundle
-from stts_runtime.errors import UsageError
+from stts_runtime.errors import UsageError, VerificationError
 from stts_runtime.manifest import DecoderShape, GraphEntry, Limits, Pruning
+from stts_runtime.verify.reference import KEEP, Reference, write_reference
 
 
 pytestmark = pytest.mark.slow
@@ -73,8 +72,8 @@ def exported(tmp_path_factory):
     with WeightWriter(folder) as weights:
         for part in parts_of(weightless_model(CONFIG), CONFIG, LIMITS, PRUNING.packing):
             file = f"{part.spec.name}.onnx"
-            store = lambda name, transform: weights.add(name, transform, tensors[name])  # noqa: E731
-            write_graph(lower(capture(part)), folder / file, store)
+            store = lambda name, transform, dtype: weights.add(name, transform, tensors[name], dtype)  # noqa: E731
+            write_graph(lower(capture(part), part.spec, Form()), folder / file, store)
             graphs[part.spec.name] = GraphEntry(file, part.spec)
     (folder / "tokenizer.json").write_text(trained_tokenizer())
     write_manifest(folder, toy_manifest(graphs, CONFIG, PRUNING))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from stts_runtime.bench.measurement import Bench, Measurement, variant
+from stts_runtime.text_table import NONE, Rows, text_table
 
 
-NONE = "-"
 TIMED = {
     "decode": "decode",
     "preprocessing": "preproc.",
@@ -19,15 +18,6 @@ TIMED = {
     "prefill": "prefill",
 }
 """Stage -> column, in the order of the columns."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table: a sentence above it, a header for each column, and as many cells a row."""
-
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def tables(found: Bench) -> tuple[Rows, ...]:
@@ -114,19 +104,6 @@ def text_report(found: Bench) -> str:
     blocks = [text_table(table) for table in tables(found)]
     notes = "".join(f"note: {note}\n" for note in found.notes)
     return "\n".join([*blocks, notes] if notes else blocks)
-
-
-def text_table(table: Rows) -> str:
-    """Return a table as plain text; all but the columns of names are set to the right."""
-    lines = [table.headers, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = {"engine", "variant"}
-
-    def line(cells: Sequence[str]) -> str:
-        placed = zip(cells, widths, table.headers, strict=True)
-        return "  ".join(cell.ljust(width) if name in left else cell.rjust(width) for cell, width, name in placed)
-
-    return "\n".join([table.title, *(line(cells).rstrip() for cells in lines)]) + "\n"
 
 
 def _head(one: Measurement) -> tuple[str, str, str]:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
+from stts_runtime.bundle import Bundle
+from stts_runtime.engine.memory import Array, HostMemory, Memory
 from stts_runtime.errors import EngineError
-from stts_runtime.manifest import EngineSettings, GraphEntry
 
 
-Arrays = Mapping[str, np.ndarray]
+__all__ = ["Array", "Arrays", "Engine", "HostMemory", "Memory", "open_engine"]
+
+Arrays = Mapping[str, Array]
 
 
 class Engine(Protocol):
     """One graph, ready to run."""
 
+    @property
+    def memory(self) -> Memory:
+        """Where the engine wants its big arrays."""
+
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """Run the graph once.
 
+        Arrays are numpy's, or of the memory of any engine of the bundle, mixed as the caller likes. Numpy outputs hold
+        their values when this returns.
+
         Args:
-            inputs: every input of the graph's spec by name; dtype and shape as in the spec, C-contiguous.
+            inputs: every input of the graph's spec by name; dtype (see `storage_dtype`) and shape as in the spec,
+                C-contiguous. Others are ignored.
             outputs: an array for every output, which is written in place; may not overlap any input.
 
         Raises:
@@ -33,17 +41,22 @@ class Engine(Protocol):
         """Release the engine's memory; a second call does nothing."""
 
 
-def open_engine(bundle: Path, graph: GraphEntry, settings: EngineSettings) -> Engine:
-    """Return the engine that `settings` names, with `graph` loaded.
+def open_engine(bundle: Bundle, part: str) -> Engine:
+    """Return the engine that the bundle names, with the graph of `part` loaded.
 
     Raises:
         EngineError: the backend is not one of ours, is not installed, or refuses the graph.
     """
-    if settings.backend == "onnxruntime":
-        from stts_runtime.engine.ort import OnnxruntimeEngine
+    backend = bundle.manifest.engine.backend
+    if backend == "onnxruntime":
+        from stts_runtime.engine.ort import open_onnxruntime_engine
 
-        return OnnxruntimeEngine(bundle / graph.file, graph.spec, prepack=settings.prepack)
+        return open_onnxruntime_engine(bundle, part)
+    if backend in ("tensorrt", "tensorrt_rtx"):
+        from stts_runtime.engine.trt import open_trt_engine
+
+        return open_trt_engine(bundle, part)
     raise EngineError(
-        f"the bundle wants engine {settings.backend!r}, which this runtime does not have (it has: onnxruntime); "
-        "upgrade stts-runtime, or build the bundle again with --target cpu"
+        f"the bundle wants engine {backend!r}, which this runtime does not have (it has: onnxruntime, tensorrt, "
+        "tensorrt_rtx); upgrade stts-runtime, or build the bundle again with --target cpu"
     )

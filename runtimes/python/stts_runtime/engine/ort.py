@@ -1,36 +1,56 @@
-"""The onnxruntime engine, on the CPU."""
+"""The onnxruntime engine, on the CPU or on an NVIDIA GPU.
+
+Its arrays are the host's in both cases. On the CPU they are bound as they are. On the GPU onnxruntime copies inputs
+there before each run and outputs back after it: simple, and good enough to check a GPU with; TensorRT's engines keep
+their arrays on the device.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from stts_runtime.bundle import Bundle
 from stts_runtime.engine import Arrays
+from stts_runtime.engine.memory import Array, HostMemory
 from stts_runtime.errors import EngineError, UsageError
-from stts_runtime.spec import GraphSpec, TensorSpec
+from stts_runtime.spec import GraphSpec, TensorSpec, storage_dtype
+
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""Device of the bundle -> onnxruntime's name of what runs there."""
+
+_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16: where numpy has no dtype, bindings take ONNX's number
 
 
 class OnnxruntimeEngine:
-    """A graph in an onnxruntime session; inputs and outputs are bound to the caller's arrays without copies."""
+    """A graph in an onnxruntime session; inputs and outputs are bound to the caller's arrays."""
 
-    def __init__(self, path: Path, spec: GraphSpec, *, prepack: bool, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, spec: GraphSpec, *, prepack: bool, device: str = "cpu", threads: int | None = None
+    ) -> None:
         """Load the graph.
 
         Args:
             path: the ONNX file; its weights lie beside it as external data.
             spec: the graph's contract.
-            prepack: repack weights for faster products, which copies them; without it they stay memory-mapped.
+            prepack: repack weights for faster products on the CPU, which copies them; without it they stay
+                memory-mapped.
+            device: `cpu` or `cuda`.
             threads: of one operator; default STTS_THREADS from the environment, else one a physical core.
 
         Raises:
-            EngineError: onnxruntime is missing or refuses the graph.
+            EngineError: onnxruntime is missing, refuses the graph, or cannot run on the device.
         """
         try:
             import onnxruntime
         except ImportError as error:
-            raise EngineError(f"onnxruntime cannot be imported ({error}): pip install onnxruntime") from error
+            package = "onnxruntime-gpu" if device == "cuda" else "onnxruntime"
+            raise EngineError(f"onnxruntime cannot be imported ({error}): pip install {package}") from error
+        provider = provider_of(device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is in our error already; a second text on stderr helps nobody
         options.intra_op_num_threads = threads_from_environment() if threads is None else threads
@@ -38,10 +58,12 @@ class OnnxruntimeEngine:
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:
             raise EngineError(f"onnxruntime refuses {path.name}: {error}") from error
+        check_provider(provider, self._session.get_providers())
         self._spec = spec
+        self.memory = HostMemory()
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """Run the graph once, see `Engine.run`."""
@@ -50,12 +72,12 @@ class OnnxruntimeEngine:
         binding = self._session.io_binding()
         for tensor in self._spec.inputs:
             array = checked(inputs[tensor.name], tensor, self._spec.name)
-            binding.bind_input(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            binding.bind_input(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
         for tensor in self._spec.outputs:
             array = checked(outputs[tensor.name], tensor, self._spec.name)
             if not array.flags.writeable:
                 raise EngineError(f"graph {self._spec.name!r}, {tensor.name!r}: the output array is read-only")
-            binding.bind_output(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            binding.bind_output(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
@@ -64,6 +86,42 @@ class OnnxruntimeEngine:
     def close(self) -> None:
         """Release the session."""
         self._session = None
+
+
+def open_onnxruntime_engine(bundle: Bundle, part: str) -> OnnxruntimeEngine:
+    """Return the engine of a part, see `open_engine`."""
+    graph, settings = bundle.manifest.graphs[part], bundle.manifest.engine
+    return OnnxruntimeEngine(bundle.file(graph.file), graph.spec, prepack=settings.prepack, device=settings.device)
+
+
+def provider_of(device: str, available: list[str]) -> str:
+    """Return onnxruntime's name of what runs on `device`.
+
+    Raises:
+        EngineError: no such device, or the installed onnxruntime was built without it.
+    """
+    if device not in PROVIDERS:
+        raise EngineError(
+            f"the bundle wants onnxruntime on {device!r}, which this runtime cannot do (it can: "
+            f"{', '.join(PROVIDERS)}); upgrade stts-runtime, or build the bundle again with --target cpu"
+        )
+    if PROVIDERS[device] not in available:
+        raise EngineError(
+            f"the bundle wants onnxruntime on {device!r}, but the one installed was built without it (it has: "
+            f"{', '.join(available)}): pip uninstall onnxruntime, then pip install onnxruntime-gpu; or build the "
+            "bundle again with --target cpu"
+        )
+    return PROVIDERS[device]
+
+
+def check_provider(wanted: str, got: list[str]) -> None:
+    """Raise EngineError if a session fell back from the `wanted` provider to the CPU, which it does without a word."""
+    if wanted not in got:
+        raise EngineError(
+            f"onnxruntime has {wanted} but could not start it, and would run on the CPU in its place: it wants an "
+            "NVIDIA GPU with a driver for the CUDA it was built for, and CUDA's and cuDNN's libraries: "
+            "pip install 'onnxruntime-gpu[cuda,cudnn]'; or build the bundle again with --target cpu"
+        )
 
 
 def threads_from_environment() -> int:
@@ -78,16 +136,23 @@ def threads_from_environment() -> int:
     return int(text)
 
 
-def checked(array: np.ndarray, tensor: TensorSpec, graph: str) -> np.ndarray:
+def element_type(tensor: TensorSpec) -> np.dtype | int:
+    """Return what a binding calls the type of the tensor's elements."""
+    return _BFLOAT16 if tensor.dtype == "bfloat16" else np.dtype(tensor.dtype)
+
+
+def checked(array: Array, tensor: TensorSpec, graph: str) -> np.ndarray:
     """Return `array` if it can be bound to `tensor`; a wrong one would be read past its end.
 
     Raises:
-        EngineError: dtype, rank, a fixed size or the memory layout is not the spec's.
+        EngineError: it is not on the host, or dtype, rank, a fixed size or the memory layout is not the spec's.
     """
+    if not isinstance(array, np.ndarray):
+        raise EngineError(f"graph {graph!r}, {tensor.name!r}: wanted a numpy array, got {type(array).__name__}")
     fits = len(array.shape) == len(tensor.shape) and all(
         isinstance(want, str) or got == want for got, want in zip(array.shape, tensor.shape, strict=False)
     )
-    if not fits or array.dtype != tensor.dtype or not array.flags.c_contiguous:
+    if not fits or array.dtype != storage_dtype(tensor.dtype) or not array.flags.c_contiguous:
         raise EngineError(
             f"graph {graph!r}, {tensor.name!r}: wanted {tensor.dtype} {list(tensor.shape)}, C-contiguous; "
             f"got {array.dtype} {list(array.shape)}"

@@ -1,0 +1,206 @@
+"""Build a bundle's engines on the device that will run them, or, with TensorRT-RTX, on any host."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.device.memory_needed import BUILD_FACTORS
+from stts_runtime.device.probe import Probe, probe_device
+from stts_runtime.engine_set import (
+    ENGINE_SET_SCHEMA,
+    EngineFile,
+    EngineSet,
+    is_built_from,
+    manifest_digest,
+    sm_text,
+)
+from stts_runtime.engine_staging import Staging, engine_staging
+from stts_runtime.errors import BundleError, EngineError, UsageError
+from stts_runtime.termination import termination_as_exit
+from stts_runtime.trt.bindings import Bindings, import_bindings
+from stts_runtime.trt.dialect import check_precision, rtx_compute_capabilities
+from stts_runtime.trt.engine_file import EngineRequest, build_engine
+from stts_runtime.trt.onnx_file import read_onnx_file
+
+
+Progress = Callable[[str, str, float], None]
+"""Called with a part's name, what is done with it (a phase in TensorRT's words, at last `reused` or `done`), and the
+share of the part's build that is done."""
+
+Note = Callable[[str], None]
+"""Called with what a person should know and no code needs."""
+
+REUSED = "reused"
+DONE = "done"
+
+_BASE_BYTES = 400 << 20
+"""Memory of a building process that has read no graph yet: the libraries, and TensorRT's own."""
+
+_SLACK = 1.1
+"""Size of an engine by its weights, at most, where no profile stores them twice."""
+
+
+def build_engines(
+    bundle_path: str | Path,
+    *,
+    compute_capabilities: Sequence[int] | None = None,
+    workspace: int | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
+    force: bool = False,
+) -> EngineSet:
+    """Build the engines of a bundle, and return the set once it is whole and in place.
+
+    Args:
+        bundle_path: the directory `NAME.stts`; engines are written into its `engines/`.
+        compute_capabilities: SMs to build for (86 is 8.6); default the device's own, and for TensorRT-RTX on a host
+            without a GPU all of the bundle's target. TensorRT builds for the device it runs on and nothing else.
+        workspace: most bytes of scratch memory a layer may ask for; None leaves it to TensorRT.
+        progress: told what is done with each part.
+        note: told of a timing cache that was set aside, and of memory that may run out.
+        force: build again what is there and whole.
+
+    Raises:
+        BundleError: no bundle, or a damaged one.
+        EngineError: nothing to build, TensorRT is missing or too old, no such SM, too little memory or disk (before the
+            build starts, with numbers), or TensorRT refuses a graph.
+        UsageError: another build is at work in this bundle, or `workspace` is not positive.
+    """
+    if workspace is not None and workspace <= 0:
+        raise UsageError(f"a workspace of {workspace} bytes: wanted a positive number, or none for no limit")
+    bundle = open_bundle(bundle_path)
+    manifest = bundle.manifest
+    if manifest.engine.backend == "onnxruntime":
+        raise EngineError(
+            f"{bundle.path} runs on onnxruntime, which needs no engines: there is nothing to build. For TensorRT, make "
+            "the bundle with `stts-export build --target` and a GPU's name (`stts-export targets` lists them)"
+        )
+    bindings = import_bindings(manifest.engine.backend)
+    probe = probe_device(disk=bundle.path)
+    wanted = EngineSet(
+        schema_version=ENGINE_SET_SCHEMA,
+        backend=bindings.backend,
+        version=bindings.version,
+        compute_capabilities=_compute_capabilities(bundle, bindings, probe, compute_capabilities),
+        precision=manifest.engine.precision,
+        manifest_digest=manifest_digest(manifest),
+        files=(),
+    )
+    check_precision(bindings, wanted.precision, wanted.compute_capabilities)
+    sizes = _parameter_bytes(bundle)
+    report = progress or (lambda part, phase, share: None)
+    tell = note or (lambda text: None)
+    staging = Staging(bundle.path, wanted, tuple(manifest.graphs))
+    with termination_as_exit(), engine_staging(staging):
+        if not force and (whole := staging.whole()) is not None:
+            for part in staging.parts:
+                report(part, REUSED, 1.0)
+            return whole
+        finished = staging.take_over(anew=force)
+        missing = {part: size for part, size in sizes.items() if part not in finished}
+        _check_memory(probe, missing, tell)
+        _check_disk(bundle.path, sum(missing.values()))
+        for part in finished:
+            report(part, REUSED, 1.0)
+        for part in missing:
+            finished[part] = _build_part(bundle, staging, part, workspace, report, tell)
+            staging.write_index(finished)
+            report(part, DONE, 1.0)
+        engines = staging.write_index(finished)
+        staging.publish()
+    return engines
+
+
+def _build_part(
+    bundle: Bundle, staging: Staging, part: str, workspace: int | None, report: Progress, tell: Note
+) -> EngineFile:
+    graph = bundle.manifest.graphs[part]
+    file = f"{part}.engine"
+    request = EngineRequest(
+        backend=staging.wanted.backend,
+        graph=str(bundle.file(graph.file)),
+        spec=graph.spec,
+        precision=staging.wanted.precision,
+        compute_capabilities=staging.wanted.compute_capabilities,
+        output=str(staging.path / file),
+        workspace=workspace,
+    )
+    built = build_engine(request, lambda phase, share: report(part, phase, share), tell)
+    return EngineFile(
+        part, file, built.size, built.sha256, built.seconds, built.activation_bytes, built.peak_memory_bytes
+    )
+
+
+def _compute_capabilities(
+    bundle: Bundle, bindings: Bindings, probe: Probe, asked: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return the SMs to build for, in rising order."""
+    here = probe.compute_capability
+    if bindings.is_rtx:
+        numbers = asked or ((here,) if here is not None else bundle.manifest.target.compute_capabilities)
+        known = sorted(rtx_compute_capabilities(bindings))
+        unknown = sorted(set(numbers) - set(known))
+        if unknown or not numbers:
+            raise EngineError(f"{bindings.title} builds for {sm_text(known)}, not for {sm_text(unknown) or 'none'}")
+        return tuple(sorted(set(numbers)))
+    if here is None:
+        raise EngineError(
+            f"no GPU is at hand ({probe.cuda_error or 'no driver'}), and TensorRT builds only on the device that will "
+            f"run the engines: copy {bundle.path.name} there and run `stts-runtime build {bundle.path.name}`"
+        )
+    if asked is not None and set(asked) != {here}:
+        raise EngineError(
+            f"TensorRT builds for the GPU it runs on ({probe.gpu_name}, SM {here}), not for {sm_text(sorted(asked))}: "
+            "leave --compute-capability out, or build on that device"
+        )
+    return (here,)
+
+
+def _parameter_bytes(bundle: Bundle) -> dict[str, int]:
+    """Return the size of each part's weights."""
+    sizes = {}
+    for part, graph in bundle.manifest.graphs.items():
+        file = read_onnx_file(bundle.file(graph.file))
+        strange = [name for name in file.external_files if not is_built_from(name, bundle.manifest)]
+        if strange:
+            raise BundleError(f"{bundle.path}: {graph.file} has weights in {strange[0]!r}, which is not a weight file")
+        sizes[part] = file.parameter_bytes
+    return sizes
+
+
+def _check_memory(probe: Probe, sizes: dict[str, int], tell: Note) -> None:
+    """Raise if the largest part cannot be built in the memory there is; say so if it may not fit."""
+    if not sizes or probe.free_memory_bytes is None:
+        return
+    part, size = max(sizes.items(), key=lambda item: item[1])
+    low, high = (factor * size + _BASE_BYTES for factor in BUILD_FACTORS)
+    swap = probe.free_swap_bytes or 0
+    free = probe.free_memory_bytes + swap
+    text = (
+        f"building {part!r} takes {_gib(low)} to {_gib(high)} of memory ({BUILD_FACTORS[0]} to {BUILD_FACTORS[1]} "
+        f"times its {_gib(size)} of parameters), and {_gib(free)} is free ({_gib(swap)} of it swap)"
+    )
+    if low > free:
+        raise EngineError(
+            f"not enough memory: {text}. Nothing was started: close other programs, add swap (sudo fallocate -l "
+            f"{-(-high // 2**30)}G /swapfile, then chmod 600, mkswap and swapon it), or take a smaller model"
+        )
+    if high > free:
+        tell(f"memory may run out: {text}")
+
+
+def _check_disk(path: Path, parameter_bytes: int) -> None:
+    needed = int(parameter_bytes * _SLACK)
+    free = shutil.disk_usage(path).free
+    if needed > free:
+        raise EngineError(
+            f"not enough disk: the engines take about {_gib(needed)}, and {_gib(free)} is free at {path}. "
+            "Nothing was started: free some, or copy the bundle to another disk"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 // 10 else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,28 @@
+"""The command `stts-runtime`: parse, call, print; one file a command, no logic."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from stts_runtime.cli import bench, build, doctor, run, verify
+from stts_runtime.cli.bench import add_bench_options
+from stts_runtime.cli.command import add_command, guarded
+from stts_runtime.cli.progress import clear_progress, note, show_progress
+
+
+__all__ = ["add_bench_options", "add_command", "clear_progress", "guarded", "main", "note", "show_progress"]
+
+COMMANDS = (run, bench, build, doctor, verify)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 fine, 1 a failed check, 2 wrong use."""
+    parser = argparse.ArgumentParser(
+        prog="stts-runtime",
+        description="Ask a bundle about a video, time it, build its engines, verify them, or check a device.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return guarded(parser, arguments)

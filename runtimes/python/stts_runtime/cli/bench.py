@@ -1,0 +1,58 @@
+"""`stts-runtime bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from stts_runtime.cli.command import add_command
+from stts_runtime.cli.progress import clear_progress, show_progress
+
+
+EXAMPLES = """examples:
+  stts-runtime bench micro.stts --video clip.mp4
+  stts-runtime bench micro.stts --video clip.mp4 --frames 8 16 --prune 0 0.5 --repeats 5 --json
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(commands, "bench", run, "Time a bundle's stages, dense against pruned, in one run.", EXAMPLES)
+    add_bench_options(parser)
+
+
+def add_bench_options(parser: argparse.ArgumentParser) -> None:
+    """Add what both bench commands take."""
+    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
+    parser.add_argument("--video", type=Path, required=True, help="a video file")
+    parser.add_argument(
+        "--dense", type=Path, help="a bundle built with --prune 0, for the dense runs (default: the same)"
+    )
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)"
+    )
+    parser.add_argument("--prune", type=float, nargs="+", help="fractions to compare (default: 0 and the bundle's)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed runs of each, after one warm-up (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Time the bundle and print its tables."""
+    from stts_runtime.bench import bench as run_bench
+    from stts_runtime.bench.table import text_report
+    from stts_runtime.plain import to_plain
+
+    found = run_bench(
+        arguments.bundle,
+        arguments.video,
+        frames=arguments.frames,
+        prune=arguments.prune,
+        dense=arguments.dense,
+        repeats=arguments.repeats,
+        progress=show_progress,
+    )
+    clear_progress()
+    print(json.dumps(to_plain(found), indent=2) if arguments.json else text_report(found))
+    return 0

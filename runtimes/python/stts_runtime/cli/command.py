@@ -1,0 +1,60 @@
+"""What every command has: its options, and errors as one message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from stts_runtime.errors import SttsError
+
+
+def guarded(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse, call the chosen command, and turn errors into one message and an exit code.
+
+    Commands are set as `run`, a function of the parsed arguments that returns an exit code.
+    """
+    parsed = parser.parse_args(arguments)
+    try:
+        return parsed.run(parsed)
+    except SttsError as error:
+        message, code = str(error), error.exit_code
+    except KeyboardInterrupt:
+        message, code = "interrupted; nothing half-written was left behind", 1
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone: nothing to tell, and Python must not try at exit
+        return 1
+    except MemoryError as error:
+        message, code = f"out of memory ({error}): use fewer frames, or a smaller model", 1
+    except OSError as error:
+        message, code = f"{error.filename or 'the system'}: {error.strerror or error}", 1
+    except Exception as error:
+        if parsed.debug:
+            raise
+        message, code = (
+            f"{type(error).__name__}: {error}\nThis is a bug. Run again with --debug and report what it prints.",
+            1,
+        )
+    if parsed.debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    """Return the parser of a new command, with what every command has: an example, --json and --debug."""
+    parser = commands.add_parser(
+        name, help=summary, description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
+    parser.set_defaults(run=run)
+    return parser

@@ -1,0 +1,92 @@
+"""`stts-runtime run`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stts_runtime.cli.command import add_command
+from stts_runtime.cli.progress import clear_progress, note, show_progress
+from stts_runtime.profile import STAGES, Profile
+
+
+EXAMPLES = """examples:
+  stts-runtime run micro.stts --video clip.mp4 "What happens?"
+  stts-runtime run micro.stts --video clip.mp4 --prune 0 --frames 16 "What happens?" "And then?"
+  stts-runtime run micro.stts --video clip.mp4 --json "What happens?"
+"""
+
+TURN = (*STAGES[-2:], "prompt_tokens", "answer_tokens")
+LOOKING = (*STAGES[:-2], "frames", "groups", "kept_groups", "patches", "packed_patches")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(commands, "run", run, "Ask one question, or several in turn, about a video.", EXAMPLES)
+    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
+    parser.add_argument("question", nargs="+", help="asked in turn; the video is looked at once")
+    parser.add_argument("--video", type=Path, required=True, help="a video file")
+    parser.add_argument(
+        "--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)"
+    )
+    parser.add_argument(
+        "--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)"
+    )
+    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens of an answer (default: %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens only (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random draw (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="compare every file with its digest first")
+    parser.add_argument("--times", action="store_true", help="print the time of each stage")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask the questions and print the answers as they are made."""
+    from stts_runtime.generation import Generation
+    from stts_runtime.session import load
+
+    settings = Generation(arguments.max_tokens, arguments.temperature, arguments.top_p, arguments.seed)
+    settings.check()
+    turns = []
+    with load(arguments.bundle, check=arguments.check) as model:
+        note(f"looking at {arguments.video} ...")
+        conversation = model.look(
+            arguments.video, prune=arguments.prune, frames=arguments.frames, progress=show_progress
+        )
+        clear_progress()
+        for text in (*model.manifest.notes, *conversation.notes):
+            note(f"note: {text}")
+        for question in arguments.question:
+            pieces = []
+            for piece in conversation.stream(question, settings):
+                pieces.append(piece)
+                if not arguments.json:
+                    print(piece, end="", flush=True)
+            if not arguments.json:
+                print()
+            turns.append({"question": question, "answer": "".join(pieces), **costs(conversation.profile, TURN)})
+        looking = costs(conversation.profile, LOOKING)
+        notes = [*model.manifest.notes, *conversation.notes]
+    if arguments.json:
+        print(json.dumps({"prune": conversation.prune_fraction, **looking, "turns": turns, "notes": notes}, indent=2))
+    elif arguments.times:
+        for title, cost in (("video", looking), *((turn["question"], turn) for turn in turns)):
+            stages = [f"{stage} {milliseconds:.0f} ms" for stage, milliseconds in cost["milliseconds"].items()]
+            counts = [f"{name.replace('_', ' ')} {count}" for name, count in cost["tokens"].items()]
+            print(f"\n{title}\n  {', '.join(stages)}\n  {', '.join(counts)}")
+    return 0
+
+
+def costs(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
+    """Return those times and counts of a profile that have one of the `names`."""
+    return {
+        "milliseconds": {name: profile.milliseconds[name] for name in names if name in profile.milliseconds},
+        "tokens": {name: profile.tokens[name] for name in names if name in profile.tokens},
+    }

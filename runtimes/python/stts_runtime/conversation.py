@@ -1,0 +1,99 @@
+"""Turns about one video: prompt -> prefill -> decode -> text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stts_runtime.errors import UsageError
+from stts_runtime.generation import Decoding, Generation, generation_from
+from stts_runtime.plan import is_clipped
+from stts_runtime.profile import Profile
+from stts_runtime.prompt import build_first_turn, build_next_turn
+from stts_runtime.tokenizer import TextStream
+from stts_runtime.video import Clip
+from stts_runtime.vision import Vision
+
+
+if TYPE_CHECKING:
+    from stts_runtime.session import Session
+
+
+class Conversation:
+    """Several turns about one video, which was looked at once.
+
+    Attributes:
+        clip: the frames that were looked at.
+        vision: features, scores and what was kept.
+        prune_fraction: the share of groups that was asked to go.
+        profile: times and token counts of the video and the last turn.
+        notes: what the user should know, one sentence each.
+    """
+
+    def __init__(self, session: Session, clip: Clip, vision: Vision, prune_fraction: float, profile: Profile) -> None:
+        self.clip, self.vision, self.prune_fraction, self.profile = clip, vision, prune_fraction, profile
+        self.notes = (*clip.notes, *pruning_notes(vision, prune_fraction))
+        self._session = session
+        self._decoding: Decoding | None = None
+        self._turns = 0
+
+    def ask(self, question: str, **generation: object) -> str:
+        """Return the answer.
+
+        Args:
+            question: what to ask.
+            generation: `max_tokens`, `temperature`, `top_p`, `seed`, see `Generation`.
+
+        Raises:
+            UsageError: a setting is unknown or cannot work.
+            ProfileError: the conversation has become longer than the bundle was built for.
+        """
+        return "".join(self.stream(question, generation_from(generation)))
+
+    def stream(self, question: str, settings: Generation | None = None) -> Iterator[str]:
+        """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on.
+
+        Raises:
+            UsageError: a setting cannot work, or an answer is gone on with after the next question was asked.
+            ProfileError: the conversation has become longer than the bundle was built for.
+        """
+        settings = Generation() if settings is None else settings
+        settings.check()
+        manifest, tokenizer = self._session.manifest, self._session.tokenizer
+        if self._decoding is None:
+            self._decoding = Decoding(self._session.engine("decoder"), manifest)
+        decoding = self._decoding
+        features = None
+        if decoding.length == 0:
+            kept = self.vision.keep.sum(axis=1)
+            turn = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
+            features = self.vision.features
+        else:
+            turn = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
+        most = decoding.room(len(turn.token_ids), settings.max_tokens)
+        self.profile.tokens["prompt_tokens"] = len(turn.token_ids)
+        for stage in ("prefill", "decoding"):
+            self.profile.milliseconds.pop(stage, None)
+        with self.profile.stage("prefill"):
+            logits = decoding.read(turn.token_ids, turn.vision_flags, features)
+        self._turns += 1
+        this_turn, text = self._turns, TextStream(tokenizer)
+        for token in decoding.answer(logits, settings, most, self.profile):
+            if piece := text.push(token):
+                yield piece
+                if self._turns != this_turn:
+                    raise UsageError("this answer was left for the next question and cannot be gone on with")
+        if rest := text.finish():
+            yield rest
+
+
+def pruning_notes(vision: Vision, prune_fraction: float) -> tuple[str, ...]:
+    """Return what a user should know about what was kept."""
+    frames, groups = vision.keep.shape
+    if prune_fraction == 0 or not is_clipped(groups, frames, prune_fraction):
+        return ()
+    if frames == 1:
+        return ("the video has one frame, which is always kept whole: nothing was pruned",)
+    pruned = 1 - vision.keep.mean()
+    wanted = f"pruning {prune_fraction:.0%} of {frames} frames would reach into the first frame"
+    return (f"{wanted}, which is always kept: {pruned:.0%} was pruned",)

@@ -1,0 +1,98 @@
+"""Preflight: what this device can run, whether a bundle fits it, and what to do where it does not."""
+
+from __future__ import annotations
+
+from stts_runtime.bundle import Bundle
+from stts_runtime.device import fit, hardware
+from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding, size_text
+from stts_runtime.device.known_targets import targets_for
+from stts_runtime.device.memory_needed import memory_needed
+from stts_runtime.device.probe import Probe, probe_device
+from stts_runtime.device.software import backend_findings
+from stts_runtime.errors import EngineError
+
+
+def check(probe: Probe, bundle: Bundle | None = None) -> tuple[Finding, ...]:
+    """Return what is to be said of a device, or of a bundle on it, in reading order.
+
+    Args:
+        probe: the device.
+        bundle: what is to run there; without one, what the device can do is said, and nothing is a problem.
+    """
+    return _check_device_alone(probe) if bundle is None else _check_bundle(probe, bundle)
+
+
+def check_device(bundle: Bundle, probe: Probe | None = None) -> tuple[Finding, ...]:
+    """Return the warnings on a bundle on this device; `load` asks before it touches an engine.
+
+    Args:
+        bundle: what is to be loaded; one for the CPU has nothing to check here.
+        probe: the device; default this one.
+
+    Raises:
+        EngineError: it cannot run here; the message lists every problem with its advice. Memory that may not suffice is
+            a warning, and only weights that can never fit are a problem.
+    """
+    if bundle.manifest.engine.device != "cuda":
+        return ()
+    findings = check(probe or probe_device(disk=bundle.path), bundle)
+    # that engines are still to be built is no problem of the device, but nothing can be loaded without
+    problems = [found for found in findings if found.level == PROBLEM or (found.topic, found.level) == _UNBUILT]
+    if problems:
+        lines = [f"{bundle.path} cannot run on this device:"]
+        for found in problems:
+            lines.append(f"  {found.topic}: {found.text}")
+            if found.advice:
+                lines.append(f"    {found.advice}")
+        raise EngineError("\n".join([*lines, f"`stts-runtime doctor {bundle.path}` says more"]))
+    return tuple(found for found in findings if found.level == WARNING)
+
+
+_UNBUILT = ("engines", WARNING)
+
+
+def _check_device_alone(probe: Probe) -> tuple[Finding, ...]:
+    targets = targets_for(probe.compute_capability, probe.gpu_memory_bytes)
+    installed = {"tensorrt": probe.tensorrt, "tensorrt_rtx": probe.tensorrt_rtx, "onnxruntime": None}
+    gpu_backends = list(dict.fromkeys(target.backend for target in targets if target.compute_capabilities))
+    # of several engines that would do, one that is there is enough
+    gpu_backends = [backend for backend in gpu_backends if installed[backend]] or gpu_backends
+    packages = [
+        *(found for backend in gpu_backends for found in backend_findings(probe, backend, "cuda", wanted=False)),
+        *backend_findings(probe, "onnxruntime", "cpu", wanted=False),
+    ]
+    names = ", ".join(target.name for target in targets)
+    return (
+        hardware.device_finding(probe),
+        hardware.gpu_finding(probe, wanted=False),
+        *hardware.jetpack_findings(probe),
+        *hardware.power_findings(probe),
+        *dict.fromkeys(packages),  # each once: both TensorRTs need the same bindings
+        hardware.free_memory_finding(probe),
+        *_free_disk(probe),
+        Finding(OK, "targets", f"bundles for {names} run here"),
+    )
+
+
+def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
+    engine = bundle.manifest.engine
+    needed = memory_needed(bundle.manifest)
+    findings = [hardware.device_finding(probe)]
+    if engine.device == "cuda":
+        findings += [hardware.gpu_finding(probe, wanted=True), *hardware.jetpack_findings(probe)]
+        findings += hardware.power_findings(probe)
+    engines = fit.engine_findings(probe, bundle)
+    ready = bool(engines) and all(found.level == OK for found in engines)
+    findings += fit.target_findings(probe, bundle, ready)
+    findings += backend_findings(probe, engine.backend, engine.device, wanted=True)
+    findings += engines
+    findings.append(fit.run_memory_finding(probe, bundle, needed))
+    if engines and not ready:
+        findings += [fit.build_memory_finding(probe, needed), fit.build_disk_finding(probe, bundle, needed)]
+    return tuple(findings)
+
+
+def _free_disk(probe: Probe) -> tuple[Finding, ...]:
+    if probe.free_disk_bytes is None:
+        return ()
+    return (Finding(OK, "disk", f"{size_text(probe.free_disk_bytes)} free at {probe.disk_path}"),)

@@ -1,0 +1,215 @@
+"""Findings on a bundle on a device: the GPU it was built for, JetPack, engines, memory, disk."""
+
+from __future__ import annotations
+
+from stts_runtime.bundle import Bundle
+from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding, size_text
+from stts_runtime.device.jetpack import jetpack_of_l4t, nearest_jetpack
+from stts_runtime.device.known_targets import targets_for
+from stts_runtime.device.memory_needed import BUILD_FACTORS, MemoryNeeded
+from stts_runtime.device.probe import Probe
+from stts_runtime.device.software import numbers
+from stts_runtime.errors import SttsError
+
+
+def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding, ...]:
+    """Say whether the bundle was built for this GPU, and for this JetPack; nothing for a bundle of the CPU's.
+
+    Args:
+        probe: the device.
+        bundle: what is to run there.
+        ready: whether it holds engines that fit this GPU, whatever its target is.
+    """
+    target = bundle.manifest.target
+    if bundle.manifest.engine.device != "cuda" or probe.compute_capability is None:
+        return ()
+    sms = ", ".join(map(str, target.compute_capabilities))
+    if not ready and target.compute_capabilities and probe.compute_capability not in target.compute_capabilities:
+        fitting = [target.name for target in targets_for(probe.compute_capability, probe.gpu_memory_bytes)]
+        return (
+            Finding(
+                PROBLEM,
+                "target",
+                f"the bundle is built for {target.name} ({target.title}; SM {sms}), and this GPU, {probe.gpu_name}, is "
+                f"SM {probe.compute_capability}",
+                f"build it again with `stts-export build --target {fitting[0]}`"
+                + (f" (here also: {', '.join(fitting[1:])})" if fitting[1:] else ""),
+            ),
+        )
+    return (
+        Finding(OK, "target", f"{target.name} ({target.title}), built for SM {sms}"),
+        *_jetpack(probe, bundle, ready),
+        *_precision(probe, bundle),
+    )
+
+
+def _jetpack(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding, ...]:
+    target = bundle.manifest.target
+    if probe.l4t is None or not target.jetpacks:
+        return ()
+    jetpack = jetpack_of_l4t(probe.l4t)
+    near = jetpack or nearest_jetpack(probe.l4t)
+    if near.name in target.jetpacks:
+        return ()
+    names = ", ".join(target.jetpacks)
+    # one that the table does not have is only guessed at, and engines that were built here outweigh the target
+    level = PROBLEM if jetpack is not None and not ready else WARNING
+    taken = "" if jetpack is not None else f" (L4T {probe.l4t}, taken for it)"
+    return (
+        Finding(
+            level,
+            "target",
+            f"{target.name} bundles are for JetPack {names}, and this device has {near.name}{taken}",
+            f"install JetPack {target.jetpacks[-1]} on the device",
+        ),
+    )
+
+
+def _precision(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
+    engine = bundle.manifest.engine
+    old = engine.backend == "tensorrt" and probe.tensorrt is not None and numbers(probe.tensorrt) < (9,)
+    if not old or engine.precision != "bfloat16":
+        return ()
+    return (
+        Finding(
+            PROBLEM,
+            "target",
+            f"the bundle computes in bfloat16, which TensorRT {probe.tensorrt} does not have",
+            "build it again with `stts-export build --precision float16`, or install a later JetPack or TensorRT",
+        ),
+    )
+
+
+def engine_findings(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
+    """Say whether the bundle holds engines for this GPU and this version; nothing where graphs are run as they are.
+
+    None at all is a warning, since building them is the next step; some of which none fits is a problem.
+    """
+    from stts_runtime.engine_set import find_engine_set, read_engine_sets
+
+    backend = bundle.manifest.engine.backend
+    if backend == "onnxruntime":
+        return ()
+    try:
+        sets = read_engine_sets(bundle.path)
+    except SttsError as error:
+        return (Finding(PROBLEM, "engines", str(error), f"build them: `stts-runtime build {bundle.path}`"),)
+    version = probe.tensorrt if backend == "tensorrt" else probe.tensorrt_rtx
+    if not sets:
+        return (
+            Finding(
+                WARNING,
+                "engines",
+                "none are built yet; the bundle holds graphs to build them from",
+                f"build them on this device: `stts-runtime build {bundle.path}`",
+            ),
+        )
+    if version is None or probe.compute_capability is None:
+        names = ", ".join(found.folder for found in sets)
+        return (Finding(WARNING, "engines", f"{names}: cannot tell whether they fit", "see the other findings"),)
+    # a package's metadata may say a number more or less than the module, whose version engines carry
+    version = next((found.version for found in sets if _same_release(found.version, version)), version)
+    try:
+        fitting = find_engine_set(bundle, version, probe.compute_capability)
+    except SttsError as error:
+        advice = f"`stts-runtime build {bundle.path}` (what is there stays until the new engines are whole)"
+        return (Finding(PROBLEM, "engines", str(error), advice),)
+    return (Finding(OK, "engines", fitting.folder),)
+
+
+def _same_release(one: str, other: str) -> bool:
+    shorter, longer = sorted((numbers(one), numbers(other)), key=len)
+    return len(shorter) >= 3 and longer[: len(shorter)] == shorter
+
+
+def run_memory_finding(probe: Probe, bundle: Bundle, needed: MemoryNeeded) -> Finding:
+    """Say whether a run at the bundle's limits fits, with numbers.
+
+    Only weights that exceed the whole memory are a problem: the cache grows with the conversation, so that shorter ones
+    may run where the limits do not.
+    """
+    limits = bundle.manifest.limits
+    where, total, free = _memory(probe, bundle)
+    parts = (
+        f"weights {size_text(needed.weights)}, cache {size_text(needed.cache)} ({limits.max_tokens} tokens), "
+        f"activations {size_text(needed.activations)} ({limits.max_frames} frames)"
+    )
+    need = f"needs {size_text(needed.run)} at its limits: {parts}"
+    if total is None:
+        return Finding(WARNING, "memory", f"{need}; {where} cannot be told", "compare that with what the device has")
+    here = f"{where}: {size_text(total)}" + ("" if free is None else f", {size_text(free)} free")
+    if needed.weights > total:
+        return Finding(
+            PROBLEM,
+            "memory",
+            f"{need}. The weights alone do not fit. {here}",
+            "take a smaller model, or a lower --precision if it has one (`stts-export estimate` proposes what fits)",
+        )
+    if needed.run > total:
+        tokens = max(0, (total - needed.weights - needed.activations) // max(1, needed.cache_per_token))
+        fits = f"up to about {tokens} tokens fit. " if tokens else ""
+        return Finding(
+            WARNING,
+            "memory",
+            f"{need}: may not fit. {here}",
+            f"{fits}Keep clips and conversations short, or build it again with fewer --max-frames and --max-tokens, or "
+            "a smaller model (`stts-export estimate` proposes what fits)",
+        )
+    if free is not None and needed.run > free:
+        return Finding(
+            WARNING,
+            "memory",
+            f"{need}: may not fit in what is free. {here}",
+            "end other programs" + (" (on a Jetson: the desktop too)" if probe.jetson_model else ""),
+        )
+    return Finding(OK, "memory", f"{need}. {here}")
+
+
+def build_memory_finding(probe: Probe, needed: MemoryNeeded) -> Finding:
+    """Say whether building the largest engine fits in main memory and swap, with numbers; asked before a build."""
+    low, high = BUILD_FACTORS
+    need = (
+        f"building takes about {size_text(needed.build_low)} to {size_text(needed.build_peak)} ({low} to {high} times "
+        "the parameters of the largest part)"
+    )
+    if probe.shared_memory:
+        need += f", {size_text(needed.output_head)} of it in one piece (the output head)"
+    if probe.total_memory_bytes is None or probe.free_memory_bytes is None:
+        return Finding(
+            WARNING, "build memory", f"{need}; main memory cannot be told", "compare that with what the device has"
+        )
+    swap = probe.free_swap_bytes or 0
+    free = probe.free_memory_bytes + swap
+    here = f"main memory: {size_text(probe.total_memory_bytes)}, {size_text(probe.free_memory_bytes)} free, " + (
+        f"and {size_text(swap)} of swap" if swap else "no swap on a disk"
+    )
+    more = (
+        f"add swap: sudo fallocate -l {-(-needed.build_peak // 2**30)}G /swapfile, chmod 600, mkswap and swapon it"
+        "; end other programs"
+    )
+    if needed.build_low > free:
+        return Finding(PROBLEM, "build memory", f"{need}: does not fit. {here}", f"{more}, or take a smaller model")
+    if needed.build_peak > free:
+        return Finding(WARNING, "build memory", f"{need}: may not fit. {here}", more)
+    return Finding(OK, "build memory", f"{need}. {here}")
+
+
+def build_disk_finding(probe: Probe, bundle: Bundle, needed: MemoryNeeded) -> Finding:
+    """Say whether new engines fit on the disk beside what is there; asked before a build."""
+    need = f"engines take about {size_text(needed.engines)}"
+    if probe.free_disk_bytes is None:
+        return Finding(WARNING, "disk", f"{need}; free space at {probe.disk_path} cannot be told", "see `df -h`")
+    here = f"{size_text(probe.free_disk_bytes)} free at {probe.disk_path}"
+    if needed.engines > probe.free_disk_bytes:
+        return Finding(
+            PROBLEM, "disk", f"{need}: {here}", f"free some space, or copy {bundle.path.name} to another disk"
+        )
+    return Finding(OK, "disk", f"{need}; {here}")
+
+
+def _memory(probe: Probe, bundle: Bundle) -> tuple[str, int | None, int | None]:
+    """Return whose memory the bundle runs in, its size and what of it is free."""
+    if bundle.manifest.engine.device == "cuda" and not probe.shared_memory:
+        return "the GPU's memory", probe.gpu_memory_bytes, probe.free_gpu_memory_bytes
+    where = "memory (CPU and GPU share it)" if probe.shared_memory else "main memory"
+    return where, probe.total_memory_bytes, probe.free_memory_bytes

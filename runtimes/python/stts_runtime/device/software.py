@@ -1,0 +1,131 @@
+"""Findings on the packages that run engines: there, of a version we know, and of a CUDA that the driver serves."""
+
+from __future__ import annotations
+
+from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
+from stts_runtime.device.jetpack import JetPack, jetpack_of_l4t, nearest_jetpack
+from stts_runtime.device.probe import Probe
+from stts_runtime.trt.bindings import OLDEST
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version: (10, 13, 3, 9) of `10.13.3.9`, (1, 2) of `1.2.dev3`."""
+    found: list[int] = []
+    for part in version.split("."):
+        if not part.isdecimal():
+            break
+        found.append(int(part))
+    return tuple(found)
+
+
+def backend_findings(probe: Probe, backend: str, device: str, wanted: bool) -> tuple[Finding, ...]:
+    """Say whether the package of a backend is there and will do.
+
+    Args:
+        probe: the device.
+        backend: `onnxruntime`, `tensorrt` or `tensorrt_rtx`.
+        device: `cpu` or `cuda`.
+        wanted: whether a bundle needs it; then what is missing is a problem, else a warning.
+    """
+    level = PROBLEM if wanted else WARNING
+    if backend == "onnxruntime":
+        return (_onnxruntime(probe, device, level),)
+    engine = _tensorrt(probe, level) if backend == "tensorrt" else _tensorrt_rtx(probe, level)
+    return (engine, _cuda_bindings(probe, level))
+
+
+def _onnxruntime(probe: Probe, device: str, level: str) -> Finding:
+    install = "pip install onnxruntime-gpu" if device == "cuda" else "pip install onnxruntime"
+    if probe.onnxruntime is None:
+        return Finding(level, "onnxruntime", "not installed for this Python", install)
+    text = f"{probe.onnxruntime} ({', '.join(probe.onnxruntime_providers)})"
+    if device == "cuda" and "CUDAExecutionProvider" not in probe.onnxruntime_providers:
+        return Finding(
+            level, "onnxruntime", f"{text}: cannot run on the GPU", f"pip uninstall onnxruntime, then {install}"
+        )
+    return Finding(OK, "onnxruntime", text)
+
+
+def _tensorrt(probe: Probe, level: str) -> Finding:
+    oldest = ".".join(map(str, OLDEST))
+    if probe.tensorrt is None:
+        return _missing_tensorrt(probe, level)
+    if numbers(probe.tensorrt) < OLDEST:
+        advice = "install JetPack 6 or later" if probe.jetson_model else "pip install --upgrade tensorrt"
+        return Finding(level, "tensorrt", f"{probe.tensorrt} is too old: wanted {oldest} or later", advice)
+    if too_new := _too_new_for_driver(probe, "tensorrt", probe.tensorrt, probe.tensorrt_cuda, level):
+        return too_new
+    jetpack = _jetpack(probe)
+    if jetpack is not None and not _is_of(probe.tensorrt, jetpack):
+        return Finding(
+            WARNING,
+            "tensorrt",
+            f"{probe.tensorrt} is not the {jetpack.tensorrt} that JetPack {jetpack.name} comes with",
+            "wheels from PyPI are for servers and need not know this GPU; if the build fails, pip uninstall tensorrt "
+            "and use JetPack's",
+        )
+    return Finding(OK, "tensorrt", probe.tensorrt)
+
+
+def _missing_tensorrt(probe: Probe, level: str) -> Finding:
+    if probe.system_tensorrt is not None:
+        jetpack = _jetpack(probe)
+        python = f"python{jetpack.python}" if jetpack is not None else "python3"
+        return Finding(
+            level,
+            "tensorrt",
+            f"{probe.system_tensorrt} is installed by apt, but this Python ({probe.python}) does not see it",
+            f"sudo apt install python3-libnvinfer, and run with the system's Python: {python} -m venv "
+            "--system-site-packages ENV, then pip install stts-runtime there",
+        )
+    if probe.jetson_model is not None:
+        return Finding(level, "tensorrt", "not installed", "sudo apt install nvidia-jetpack")
+    old = probe.cuda is not None and numbers(probe.cuda) < (13,)
+    return Finding(level, "tensorrt", "not installed", f"pip install {'tensorrt-cu12' if old else 'tensorrt'}")
+
+
+def _tensorrt_rtx(probe: Probe, level: str) -> Finding:
+    if probe.tensorrt_rtx is None:
+        return Finding(level, "tensorrt-rtx", "not installed", "pip install tensorrt-rtx-cu13")
+    too_new = _too_new_for_driver(probe, "tensorrt-rtx", probe.tensorrt_rtx, probe.tensorrt_rtx_cuda, level)
+    return too_new or Finding(OK, "tensorrt-rtx", probe.tensorrt_rtx)
+
+
+def _too_new_for_driver(probe: Probe, topic: str, version: str, cuda: int | None, level: str) -> Finding | None:
+    if cuda is None or probe.cuda is None or numbers(probe.cuda)[0] >= cuda:
+        return None
+    other = f", or pip install {topic}-cu12" if topic == "tensorrt" and cuda == 13 else ""
+    driver = f"driver {probe.driver}" if probe.driver else "the driver"
+    # CUDA 13 wants a driver of branch 580 or later (CUDA toolkit release notes)
+    branch = "580 or later" if cuda == 13 else f"one that serves CUDA {cuda}"
+    return Finding(
+        level,
+        topic,
+        f"{version} is built for CUDA {cuda}, but {driver} serves CUDA up to {probe.cuda}",
+        f"update the NVIDIA driver to {branch}{other}",
+    )
+
+
+def _cuda_bindings(probe: Probe, level: str) -> Finding:
+    major = numbers(probe.cuda)[0] if probe.cuda is not None else 13
+    install = f'pip install "cuda-bindings=={major}.*"'
+    if probe.cuda_bindings is None:
+        return Finding(level, "cuda-bindings", "not installed", install)
+    if probe.cuda is not None and numbers(probe.cuda_bindings)[:1] > (major,):
+        return Finding(
+            level,
+            "cuda-bindings",
+            f"{probe.cuda_bindings} is for a newer CUDA than the driver serves ({probe.cuda})",
+            install,
+        )
+    return Finding(OK, "cuda-bindings", probe.cuda_bindings)
+
+
+def _jetpack(probe: Probe) -> JetPack | None:
+    return None if probe.l4t is None else jetpack_of_l4t(probe.l4t) or nearest_jetpack(probe.l4t)
+
+
+def _is_of(version: str, jetpack: JetPack) -> bool:
+    """Tell whether a version is one of a JetPack's, as exactly as its table says."""
+    offered = (text for text in (jetpack.tensorrt, jetpack.tensorrt_extra) if text is not None)
+    return any(numbers(version)[: len(numbers(text))] == numbers(text) for text in offered)

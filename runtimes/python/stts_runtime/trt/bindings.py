@@ -1,0 +1,78 @@
+"""The installed TensorRT, whichever it is, and its version."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from stts_runtime.errors import EngineError
+
+
+OLDEST = (8, 6)
+"""The first version with `execute_async_v3`, `set_memory_pool_limit` and native LayerNormalization together."""
+
+_INSTALL = {
+    "tensorrt": "on a Jetson it comes with JetPack (sudo apt install nvidia-jetpack; a virtual environment needs "
+    "--system-site-packages to see it), elsewhere: pip install tensorrt",
+    "tensorrt_rtx": "pip install tensorrt-rtx-cu13",
+}
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """A TensorRT Python module.
+
+    Attributes:
+        backend: `tensorrt` or `tensorrt_rtx`, which is the module's name too.
+        module: the module.
+        version: as it says itself, `10.3.0`.
+    """
+
+    backend: str
+    module: Any
+    version: str
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor version."""
+        return release_of(self.version)
+
+    @property
+    def is_rtx(self) -> bool:
+        """Whether this is TensorRT-RTX, whose version numbers have nothing to do with TensorRT's."""
+        return self.backend == "tensorrt_rtx"
+
+    @property
+    def title(self) -> str:
+        """The product and its version, for messages."""
+        return f"{'TensorRT-RTX' if self.is_rtx else 'TensorRT'} {self.version}"
+
+
+def import_bindings(backend: str) -> Bindings:
+    """Return the bindings of `tensorrt` or `tensorrt_rtx`.
+
+    Raises:
+        EngineError: not installed, cannot be loaded, or too old.
+    """
+    if backend not in _INSTALL:
+        raise EngineError(f"backend {backend!r} has no engine files (wanted tensorrt or tensorrt_rtx)")
+    try:
+        module = importlib.import_module(backend)
+    except ImportError as error:  # also when the package is there and a library it links is not
+        raise EngineError(f"{backend} cannot be imported ({error}): {_INSTALL[backend]}") from error
+    version = str(getattr(module, "__version__", ""))
+    bindings = Bindings(backend, module, version)
+    if not version or (not bindings.is_rtx and bindings.release < OLDEST):
+        raise EngineError(
+            f"{backend} {version or 'without a version'} is too old: this runtime works with {OLDEST[0]}.{OLDEST[1]} "
+            f"to 11 (JetPack 6.0 and up); {_INSTALL[backend]}"
+        )
+    return bindings
+
+
+def release_of(version: str) -> tuple[int, int]:
+    """Return major and minor of `10.13.2.6`; zeros for what is no number."""
+    numbers = [int(part) if part.isdecimal() else 0 for part in version.split(".")[:2]]
+    major, minor = (*numbers, 0, 0)[:2]
+    return major, minor

@@ -1,0 +1,153 @@
+"""Build one engine in a process of its own.
+
+A failed try spoils TensorRT-RTX for the next one, and a build that the kernel kills for its memory must not take the
+caller along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from stts_runtime.errors import EngineError
+from stts_runtime.plain import from_plain, to_plain
+from stts_runtime.trt.progress import Report
+from stts_runtime.trt.records import BuiltEngine, EngineRequest
+
+
+__all__ = ["BuiltEngine", "EngineRequest", "build_engine"]
+
+_CHILD = "import sys; from stts_runtime.trt.child import main; sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))"
+_LOOK_SECONDS = 0.5
+_TAIL_CHARACTERS = 600
+
+
+def build_engine(
+    request: EngineRequest, progress: Report | None = None, note: Callable[[str], None] | None = None
+) -> BuiltEngine:
+    """Build the engine, and return what it is once its file is whole; without success there is no file.
+
+    Args:
+        request: what to build.
+        progress: told what TensorRT does, and the share that is done (0 throughout on 8.6, which does not say).
+        note: told what a person should know and no code needs, for instance of a timing cache that was set aside.
+
+    Raises:
+        EngineError: TensorRT is missing, refuses the graph or fails, or the process was killed (says by what).
+    """
+    output = Path(request.output)
+    partial = output.with_name(f"{output.name}.partial")
+    try:
+        built = _run(replace(request, output=str(partial)), progress or (lambda phase, share: None), note or print)
+        partial.replace(output)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+    return built
+
+
+def _run(request: EngineRequest, progress: Report, note: Callable[[str], None]) -> BuiltEngine:
+    """Run the child to its end."""
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as said, os.fdopen(reading, "rb") as pipe:
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-c", _CHILD, str(writing), str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                pass_fds=[writing],
+                start_new_session=True,  # Ctrl-C is for us, and we end it
+            )
+        finally:
+            os.close(writing)
+        listener = _Listener(request, child.pid, progress, note)
+        try:
+            assert child.stdin is not None
+            with contextlib.suppress(BrokenPipeError), child.stdin:  # if it is dead, we hear of it below
+                child.stdin.write(json.dumps(to_plain(request)).encode() + b"\n")
+            listener.listen(pipe)
+            code = child.wait()
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        if listener.error:
+            raise EngineError(f"part {request.spec.name!r}: {listener.error}")
+        if listener.built is None or code != 0:
+            raise EngineError(_death(request, code, listener.memory, said))
+        return listener.built
+
+
+class _Listener:
+    """What the child has told, and how much memory it has had."""
+
+    def __init__(self, request: EngineRequest, process: int, progress: Report, note: Callable[[str], None]) -> None:
+        self.built: BuiltEngine | None = None
+        self.error = ""
+        self.memory = 0
+        self._status = Path(f"/proc/{process}/status")
+        self._progress = progress
+        self._note = note
+
+    def listen(self, pipe: IO[bytes]) -> None:
+        """Read until the child closes its end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            rest = b""
+            while True:
+                ready = selector.select(_LOOK_SECONDS)
+                self._look()
+                if not ready:
+                    continue
+                block = os.read(pipe.fileno(), 1 << 16)
+                if not block:
+                    return
+                *lines, rest = (rest + block).split(b"\n")
+                for line in lines:
+                    self._hear(json.loads(line))
+
+    def _hear(self, told: dict[str, Any]) -> None:
+        if "phase" in told:
+            self._progress(told["phase"], told["share"])
+        elif "note" in told:
+            self._note(told["note"])
+        elif "error" in told:
+            self.error = told["error"]
+        else:
+            self.built = from_plain(BuiltEngine, told["built"], "built engine", EngineError)
+
+    def _look(self) -> None:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for line in self._status.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    self.memory = int(line.split()[1]) << 10
+
+
+def _death(request: EngineRequest, code: int, memory: int, said: IO[bytes]) -> str:
+    """Return what to tell of a child that ended without a word."""
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - _TAIL_CHARACTERS))
+    tail = " ".join(said.read().decode(errors="replace").split())
+    name = request.spec.name
+    if code == -signal.SIGKILL:
+        return (
+            f"the process that built part {name!r} was killed (SIGKILL), most likely because memory ran out: it had "
+            f"taken {memory / 2**30:.1f} GiB. Close other programs, add swap, or build with fewer frames; engines that "
+            "are finished are kept, so the same command goes on from here"
+        )
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return (
+        f"the process that built part {name!r} {how}, having taken {memory / 2**30:.1f} GiB; it said: "
+        f"{tail or 'nothing'}"
+    )

@@ -1,0 +1,143 @@
+"""The last rung: the runtime, used as an application uses it, from frames to greedy tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_runtime.errors import SttsError
+from stts_runtime.generation import Decoding
+from stts_runtime.prompt import build_first_turn, made_up_turn, vision_flags
+from stts_runtime.session import Session
+from stts_runtime.verify.compare import compare_rows, failed_line
+from stts_runtime.verify.reference import FRAMES, KEEP, SCORES, Reference
+from stts_runtime.verify.report import Line, Rung
+from stts_runtime.verify.stored import float32_values, stored_values
+from stts_runtime.verify.tolerances import Tolerance
+from stts_runtime.vision import Vision
+
+
+END_TO_END = "end_to_end"
+
+
+def end_to_end_rung(session: Session, reference: Reference, tolerance: Tolerance) -> Rung:
+    """Return what the bundle says about the recorded clip, step by step, against what the model says.
+
+    A step that cannot be run fails, and ends the list.
+    """
+    tolerance = replace(tolerance, relative=tolerance.end_to_end)
+    lines: list[Line] = []
+    try:
+        vision = vision_lines(lines, session, reference, tolerance)
+        ids = prompt_line(lines, session, reference, vision)
+        answer_lines(lines, session, reference, tolerance, ids, vision)
+    except SttsError as error:
+        lines.append(failed_line("running it", str(error)))
+    return Rung(END_TO_END, "frames to tokens", tuple(lines))
+
+
+def vision_lines(lines: list[Line], session: Session, reference: Reference, tolerance: Tolerance) -> Vision:
+    """Add scores, keep set and features; return what the language model is to read.
+
+    Where the recorded scores are tied at the cut, another keep set is no fault: then the model's own is gone on with.
+    """
+    answer, arrays = reference.info.answer, reference.arrays
+    clip = session.read(arrays[FRAMES])
+    vision = session.vision(clip, answer.prune_fraction)
+    prefill = reference.cases("decoder")[0]
+    expected = arrays[prefill.inputs["features"]]
+    part = "vision_dense" if vision.plan is None else "vision_encode"
+    dtype = session.manifest.graphs[part].spec.tensor("features").dtype
+    if vision.scores is not None:
+        scores, keep = arrays[SCORES], arrays[KEEP]
+        magnitude = float(np.abs(scores).max())
+        lines.append(compare_rows(SCORES, scores, vision.scores, magnitude, tolerance))
+        tied = answer.score_gap is not None and answer.score_gap <= tolerance.tie * magnitude
+        lines.append(keep_line(keep, vision.keep, tied))
+        if tied and not np.array_equal(keep, vision.keep):
+            lines.append(Line("features", ok=True, message="not compared: of other groups"))
+            return Vision(stored_values(expected, dtype), keep, vision.scores, None)
+    magnitude = float(np.abs(expected).max())
+    got = float32_values(session.engine(part).memory.to_host(vision.features), dtype)
+    lines.append(compare_rows("features", expected, got, magnitude, tolerance))
+    return vision
+
+
+def keep_line(expected: NDArray[np.bool_], got: NDArray[np.bool_], tied: bool) -> Line:
+    """Return the line of the keep set; its overlap is the groups kept by both over those kept by either."""
+    overlap = float((expected & got).sum() / max(1, (expected | got).sum()))
+    if np.array_equal(expected, got):
+        return Line("keep set", ok=True, overlap=overlap)
+    different = int((expected != got).sum())
+    if tied:
+        return Line("keep set", True, overlap=overlap, message=f"{different} groups differ, tied in the model's scores")
+    return Line("keep set", ok=False, overlap=overlap, message=f"{different} groups are kept by only one of the two")
+
+
+def prompt_line(lines: list[Line], session: Session, reference: Reference, vision: Vision) -> NDArray[np.int64]:
+    """Add the prompt's token ids and return them."""
+    manifest, answer = session.manifest, reference.info.answer
+    kept = vision.keep.sum(axis=1).tolist()
+    if answer.question is None:
+        ids = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, kept).token_ids
+    else:
+        clip = session.read(reference.arrays[FRAMES])
+        turn = build_first_turn(
+            session.tokenizer, manifest.prompt, manifest.tokens, clip.timestamps.tolist(), kept, answer.question
+        )
+        ids = turn.token_ids
+    lines.append(sequence_line("prompt ids", answer.token_ids, ids.tolist()))
+    return ids
+
+
+def sequence_line(name: str, expected: Sequence[int], got: Sequence[int]) -> Line:
+    """Return the line of a sequence of tokens; its overlap is the share of places that agree."""
+    longest = max(len(expected), len(got), 1)
+    different = [place for place, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]]
+    different += range(min(len(expected), len(got)), longest)
+    overlap = 1 - len(different) / longest
+    if not different:
+        return Line(name, ok=True, overlap=overlap)
+    place = different[0]
+    want, have = (tokens[place] if place < len(tokens) else "nothing" for tokens in (expected, got))
+    message = f"{len(different)} of {longest} differ, first at {place}: {have}, wanted {want}"
+    return Line(name, ok=False, overlap=overlap, message=message)
+
+
+def answer_lines(
+    lines: list[Line],
+    session: Session,
+    reference: Reference,
+    tolerance: Tolerance,
+    ids: NDArray[np.int64],
+    vision: Vision,
+) -> None:
+    """Add the first logits and the greedy tokens.
+
+    Every step reads the model's own token before it, so that each is judged alone; they all agree just where a free
+    run does. A token that differs where the model's two likeliest are tied is no fault.
+    """
+    answer, prefill = reference.info.answer, reference.cases("decoder")[0]
+    decoding = Decoding(session.engine("decoder"), session.manifest)
+    logits = decoding.read(ids, vision_flags(ids, session.manifest.tokens), vision.features)
+    value = next(value for value in prefill.values if value.name == "logits")
+    lines.append(
+        compare_rows("first logits", reference.arrays[prefill.key("logits")], logits[None], value.magnitude, tolerance)
+    )
+    got, ties = [], 0
+    for place, (token, gap) in enumerate(zip(answer.greedy, answer.logit_gaps, strict=True)):
+        if place > 0:
+            logits = decoding.read(np.array(answer.greedy[place - 1 : place]), np.zeros(1, bool))
+        if not np.isfinite(logits).all():
+            lines.append(failed_line("greedy tokens", f"logits of token {place} are NaN or infinite"))
+            return
+        likeliest = int(logits.argmax())
+        tied = likeliest != token and gap <= tolerance.tie * value.magnitude
+        ties += tied
+        got.append(token if tied else likeliest)
+    line = sequence_line("greedy tokens", answer.greedy, got)
+    note = f"{ties} differ where the model's two likeliest are tied" if ties else ""
+    lines.append(Line(line.name, line.ok, overlap=line.overlap, message="; ".join(filter(None, (line.message, note)))))

@@ -1,0 +1,231 @@
+"""What a bundle is held against: the torch model's inputs, inner values and answer on one clip, kept in the bundle.
+
+So a bundle can be verified where neither torch nor the checkpoint is. Inputs are whole; of what is compared, at most 64
+rows of each tensor are kept, evenly spread, and each file says which. The file is numpy's own, uncompressed, and holds
+one array more: the JSON of `ReferenceInfo`.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_runtime.bundle import Bundle
+from stts_runtime.digest import sha256_of_file
+from stts_runtime.errors import VerificationError
+from stts_runtime.frames import patches_from_frames
+from stts_runtime.manifest import Grid
+from stts_runtime.plain import from_plain, to_plain
+from stts_runtime.spec import GraphSpec
+
+
+REFERENCE = "verify/reference.npz"
+REFERENCE_SCHEMA = 2
+MAX_ROWS = 64
+FRAMES = "frames"
+SCORES, KEEP = "scores", "keep"
+RECORD_ANEW = "`stts-export verify --checkpoint DIRECTORY` records it anew from the weights, or build the bundle again"
+
+_INFO = "info"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tap or an output of one run, and what is known of the whole tensor.
+
+    Attributes:
+        name: the tap, else the output.
+        binding: what the graph calls it: the output's name where a tap is an output too.
+        shape: of the whole tensor.
+        magnitude: its largest absolute value.
+    """
+
+    name: str
+    binding: str
+    shape: tuple[int, ...]
+    magnitude: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of one part.
+
+    Attributes:
+        part: its name.
+        name: which run: `frames 0 to 2`, `bins 0 to 3`, `prefill`, `decode`.
+        inputs: input name -> array of the reference. `patches` is not among them where `frames` is given.
+        frames: first frame, and one past the last, that the input `patches` is made of.
+        values: taps and outputs in data-flow order.
+    """
+
+    part: str
+    name: str
+    inputs: dict[str, str]
+    frames: tuple[int, int] | None
+    values: tuple[Value, ...]
+
+    def key(self, value: str) -> str:
+        """Return the name of the array that holds a value's rows."""
+        return f"{self.part}/{self.name}/{value}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the whole must say about the clip.
+
+    Attributes:
+        prune_fraction: the share of groups to drop: near the bundle's default, at the widest gap between scores, so
+            that rounding does not decide what is kept.
+        score_gap: that gap; None where nothing is cut.
+        question: asked about the clip; None where there is no tokenizer, and token ids are made up.
+        token_ids: of the prompt.
+        greedy: the likeliest tokens, one after the other, stop tokens not heeded.
+        logit_gaps: by how much each was ahead of the next likely.
+    """
+
+    prune_fraction: float
+    score_gap: float | None
+    question: str | None
+    token_ids: tuple[int, ...]
+    greedy: tuple[int, ...]
+    logit_gaps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ReferenceInfo:
+    """All of a reference but its arrays. `source` says what was recorded."""
+
+    schema: int
+    source: str
+    cases: tuple[Case, ...]
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A recorded reference.
+
+    Attributes:
+        info: what the arrays are.
+        arrays: `frames` uint8 [T, size, size, 3]; `keep` bool [T, G] and `scores` float32 [T, G] where the bundle
+            prunes; inputs, and float32 rows [rows, D] of values, by the names that `info` uses; `rows/N`, which rows
+            those are of a tensor that has N.
+    """
+
+    info: ReferenceInfo
+    arrays: Mapping[str, NDArray]
+
+    def cases(self, part: str) -> tuple[Case, ...]:
+        """Return the runs of a part, in the order they were recorded."""
+        return tuple(case for case in self.info.cases if case.part == part)
+
+    def inputs(self, case: Case, spec: GraphSpec, grid: Grid) -> dict[str, NDArray]:
+        """Return the inputs of a run.
+
+        Raises:
+            VerificationError: the graph wants others.
+        """
+        found: dict[str, NDArray] = {name: self.arrays[key] for name, key in case.inputs.items()}
+        if case.frames is not None:
+            found["patches"] = patches_from_frames(self.arrays[FRAMES][slice(*case.frames)], grid)
+        wanted = [tensor.name for tensor in spec.inputs]
+        if sorted(found) != sorted(wanted):
+            raise VerificationError(
+                f"graph {case.part!r} takes {', '.join(wanted)}, the reference holds {', '.join(sorted(found))}: it "
+                f"was recorded for another bundle; {RECORD_ANEW}"
+            )
+        return found
+
+    def rows(self, case: Case, value: Value) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return which rows of a value were kept, and these rows [rows, D]."""
+        return self.arrays[rows_key(value.shape)], self.arrays[case.key(value.name)]
+
+
+def row_count(shape: Sequence[int]) -> int:
+    """Return how many rows a tensor has: the last dimension is a row."""
+    return int(np.prod(shape[:-1], dtype=np.int64))
+
+
+def rows_key(shape: Sequence[int]) -> str:
+    """Return the name of the array that says which rows of a tensor of this shape are kept."""
+    return f"rows/{row_count(shape)}"
+
+
+def kept_rows(count: int) -> NDArray[np.int64]:
+    """Return which of `count` rows are kept, int64: all, or 64 from the first to the last, evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(np.int64))
+
+
+def write_reference(folder: Path, reference: Reference) -> None:
+    """Write the reference to its place in the bundle's directory; the same reference gives the same bytes."""
+    path = folder / REFERENCE
+    path.parent.mkdir(exist_ok=True)
+    info = json.dumps(to_plain(reference.info), allow_nan=False).encode()
+    arrays = {name: np.ascontiguousarray(reference.arrays[name]) for name in sorted(reference.arrays)}
+    # its entries are dated 1980 whatever the clock says
+    np.savez(path, **{_INFO: np.frombuffer(info, np.uint8), **arrays})  # type: ignore[arg-type]
+
+
+def reference_of(bundle: Bundle) -> Reference:
+    """Return the reference that an opened bundle holds, after comparing its file with the manifest's digest.
+
+    Raises:
+        VerificationError: there is none, or it is damaged, another bundle's, or of another schema.
+    """
+    listed = {entry.path: entry.sha256 for entry in bundle.manifest.files}
+    if REFERENCE in listed and sha256_of_file(bundle.file(REFERENCE)) != listed[REFERENCE]:
+        raise VerificationError(
+            f"{bundle.file(REFERENCE)}: not the file that was written into this bundle: damaged, or another bundle's. "
+            f"Copy the bundle again; {RECORD_ANEW}"
+        )
+    if REFERENCE not in listed and bundle.file(REFERENCE).exists():
+        raise VerificationError(
+            f"{bundle.file(REFERENCE)}: the bundle was built without a reference, so this is another's; {RECORD_ANEW}"
+        )
+    return read_reference(bundle.path)
+
+
+def read_reference(folder: Path) -> Reference:
+    """Return the reference that lies in the bundle's directory.
+
+    Raises:
+        VerificationError: there is none, or it is damaged or of another schema.
+    """
+    path = folder / REFERENCE
+    if not path.is_file():
+        raise VerificationError(
+            f"{folder.name} holds no {REFERENCE} to compare with, since it was built with --no-verify: {RECORD_ANEW} "
+            "without --no-verify"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        data = json.loads(arrays.pop(_INFO).tobytes())
+        schema = data["schema"]
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise VerificationError(f"{path}: damaged ({error}): copy the bundle again; {RECORD_ANEW}") from error
+    if schema != REFERENCE_SCHEMA:
+        raise VerificationError(
+            f"{path}: reference of schema {schema!r}, this version reads {REFERENCE_SCHEMA}: {RECORD_ANEW}"
+        )
+    reference = Reference(from_plain(ReferenceInfo, data, str(path), VerificationError), arrays)
+    _check_arrays(reference, path)
+    return reference
+
+
+def _check_arrays(reference: Reference, path: Path) -> None:
+    """Raise unless every array that is spoken of is there."""
+    wanted = {FRAMES}
+    for case in reference.info.cases:
+        wanted |= {*case.inputs.values()}
+        for value in case.values:
+            wanted |= {case.key(value.name), rows_key(value.shape)}
+    missing = sorted(wanted - set(reference.arrays))
+    if missing:
+        raise VerificationError(f"{path}: damaged: no array {missing[0]!r}: copy the bundle again")

@@ -1,0 +1,144 @@
+"""`stts-export estimate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stts_runtime.cli import add_command
+from stts_runtime.errors import UsageError
+
+
+if TYPE_CHECKING:
+    from stts_export.estimate.scenario import Scenario
+    from stts_runtime.bench.table import Rows
+
+
+EXAMPLES = """examples:
+  stts-export estimate --model molmo2-4b --target jetson-orin --frames 64 --prune 0.5
+  stts-export estimate --model molmo2-4b --target jetson-orin --frames 64 --prune 0.5 --plot latency.png
+  stts-export estimate --model ~/Molmo2-4B --target rtx --memory 24 --bandwidth 1008 --tflops 165
+  stts-export estimate --published
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    summary = "Predict memory and time of a model on a target before anything is built."
+    parser = add_command(commands, "estimate", run, summary, EXAMPLES)
+    parser.add_argument("--published", action="store_true", help="hold the estimator against published measurements")
+    parser.add_argument("--model", help="a model recipe's name or file, or a checkpoint directory")
+    parser.add_argument("--target", help="what it would run on; see `stts-export targets`")
+    parser.add_argument("--frames", type=int, help="frames of the clip (default: the model's most, or the target's)")
+    parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
+    parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's first)")
+    parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's first)")
+    parser.add_argument("--packing", default="ffd", help="ffd or ragged (default: %(default)s)")
+    parser.add_argument("--chunk-frames", type=int, default=8, help="frames a vision run (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, help="room in the cache (default: follows from the clip)")
+    parser.add_argument("--answer-tokens", type=int, default=64, help="tokens of the answer (default: %(default)s)")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="of the card, where the target does not say")
+    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of its memory")
+    parser.add_argument("--tflops", type=float, metavar="TFLOP/S", help="its dense peak in that precision")
+    parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw latency over T: dense, 30 %%, 50 %%, 70 %%")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the estimate, or the comparison with published figures; refuse what cannot fit."""
+    from stts_export.cli.console import table_console
+    from stts_export.estimate.estimate import check_fit, estimate
+    from stts_export.estimate.plot import plot_latency
+    from stts_export.estimate.tables import estimate_tables
+    from stts_runtime.plain import to_plain
+
+    if arguments.published:
+        return _published(arguments)
+    scenario = scenario_of(arguments)
+    made = estimate(scenario)
+    console = table_console(stderr=arguments.json)
+    if arguments.json:
+        print(json.dumps(to_plain(made), indent=2))
+    else:
+        _print_tables(estimate_tables(made), arguments.markdown)
+        for note in (*made.fit.warnings, *made.notes, f"efficiencies: {made.efficiencies}"):
+            console.print(f"note: {note}", highlight=False)
+    if arguments.plot is not None:
+        plot_latency(scenario, arguments.plot)
+        console.print(f"wrote {arguments.plot}", highlight=False)
+    check_fit(made)
+    return 0
+
+
+def scenario_of(arguments: argparse.Namespace) -> Scenario:
+    """Return what the options mean."""
+    from stts_export.estimate.card import with_card
+    from stts_export.estimate.scenario import Scenario, check_choices, with_scorer
+    from stts_export.pipeline.request import recipe_of
+    from stts_export.recipe.target import read_target
+
+    for option in ("model", "target"):
+        if getattr(arguments, option) is None:
+            raise UsageError(f"--{option} is missing; or ask for --published")
+    recipe, target = recipe_of(arguments.model), read_target(arguments.target)
+    precision = arguments.precision or target.precisions[0]
+    check_choices(target, precision, arguments.backend or target.backends[0])
+    target = with_card(
+        target,
+        precision,
+        memory_gib=arguments.memory,
+        bandwidth_gb_per_s=arguments.bandwidth,
+        tflops=arguments.tflops,
+    )
+    prune = recipe.prune_fraction if arguments.prune is None else arguments.prune
+    frames = min(recipe.config.frame_sampling.max_frames, target.max_frames)
+    return Scenario(
+        config=with_scorer(recipe.config, prune),
+        target=target,
+        precision=precision,
+        frames=frames if arguments.frames is None else arguments.frames,
+        prune_fraction=prune,
+        packing=arguments.packing,
+        chunk_frames=arguments.chunk_frames,
+        answer_tokens=arguments.answer_tokens,
+        backend=arguments.backend,
+        max_tokens=arguments.max_tokens,
+    )
+
+
+def _print_tables(tables: Iterable[Rows], markdown: bool) -> None:
+    from stts_export.cli.console import table_console
+    from stts_export.report.tables import markdown_table, terminal_table
+
+    for table in tables:
+        if markdown:
+            print(f"{table.title}\n\n{markdown_table(table.headers, table.rows)}")
+        else:
+            table_console().print(terminal_table(table.headers, table.rows, table.title))
+
+
+def _published(arguments: argparse.Namespace) -> int:
+    from stts_export.cli.console import table_console
+    from stts_export.estimate.comparison import compare
+    from stts_export.estimate.tables import error_table, median_error, published_table
+    from stts_runtime.plain import to_plain
+
+    found = compare()
+    if arguments.json:
+        ratios = ("fitted_ratio", "left_out_ratio", "elsewhere_ratio")
+        rows = [{**to_plain(one), **{name: getattr(one, name) for name in ratios}} for one in found]
+        errors = {name: median_error([row[name] for row in rows if row["row"]["stage"] != "memory"]) for name in ratios}
+        print(json.dumps({"rows": rows, "median_absolute_error_of_times": errors}, indent=2))
+        return 0
+    _print_tables((published_table(found), error_table(found)), arguments.markdown)
+    for one in found:
+        if one.row.outlier:
+            table_console().print(
+                f"outlier: {one.row.device} {one.row.model} {one.row.weights} {one.row.stage}: {one.row.outlier}; "
+                "not in the fit, counted in the errors",
+                highlight=False,
+            )
+    return 0

@@ -1,0 +1,49 @@
+"""`stts-export targets`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from stts_runtime.cli import add_command
+
+
+EXAMPLES = """examples:
+  stts-export targets
+  stts-export targets jetson-orin
+  stts-export targets jetson-thor --json
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(commands, "targets", run, "List what can be built for, or say all about one.", EXAMPLES)
+    parser.add_argument("name", nargs="?", help="a target's name or recipe file (default: all of them)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the targets."""
+    from stts_export.cli.console import table_console
+    from stts_export.recipe.target import all_targets, read_target
+    from stts_export.report.tables import terminal_table
+    from stts_export.report.targets import software_rows, target_facts, targets_rows
+    from stts_runtime.plain import to_plain
+
+    if arguments.name is None:
+        targets = all_targets()
+        if arguments.json:
+            print(json.dumps([to_plain(target) for target in targets], indent=2))
+        else:
+            table_console().print(terminal_table(*targets_rows(targets)))
+        return 0
+    target = read_target(arguments.name)
+    headers, rows = software_rows(target)
+    if arguments.json:
+        software = [dict(zip(headers, row, strict=True)) for row in rows]
+        print(json.dumps({**to_plain(target), "software": software}, indent=2))
+        return 0
+    for name, value in target_facts(target):
+        print(f"{name:<24}{value}")
+    if rows:
+        table_console().print(terminal_table(headers, rows))
+    return 0

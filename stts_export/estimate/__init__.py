@@ -1,0 +1,1 @@
+"""What a build will take on a target, predicted before anything is built: memory, time, and whether it fits."""

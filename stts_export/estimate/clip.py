@@ -1,0 +1,114 @@
+"""What a clip becomes: kept groups, packed runs and prompt tokens, from T and the prune fraction.
+
+Counts of tokens follow from T and the fraction alone. How many bins first-fit-decreasing needs depends on which groups
+go, so made-up scores are pruned and packed with the runtime's own functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from stts_export.estimate.count import Packed
+from stts_runtime.manifest import Grid
+from stts_runtime.plan import FfdPlan, RaggedPlan, budget, pack_ffd, pack_ragged, select_groups
+from stts_runtime.prompt import TIMESTAMP_TOKENS
+
+
+MARKERS_A_FRAME = 2  # its start and its end, which are vision tokens like its patches
+TEXT_TOKENS = 64  # BOS, roles and a short question
+SEED = 0
+
+
+@dataclass(frozen=True)
+class EncodeRun:
+    """One run of vision_encode: its packed patches and the kept groups they yield."""
+
+    packed: Packed
+    kept: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip and a short question, as the engines see them.
+
+    Attributes:
+        frames: T.
+        patches: T x N.
+        packed_patches: slots behind the prune, padding and refilled context included; all patches where dense.
+        groups: T x G.
+        kept_groups: K.
+        tokens: S, of the first turn.
+        vision_tokens: of these, patches and frame markers.
+        chunks: frames of each run of vision_score or vision_dense.
+        encode: runs of vision_encode; none where nothing is pruned.
+    """
+
+    frames: int
+    patches: int
+    packed_patches: int
+    groups: int
+    kept_groups: int
+    tokens: int
+    vision_tokens: int
+    chunks: tuple[int, ...]
+    encode: tuple[EncodeRun, ...]
+
+
+def kept_groups(grid: Grid, frames: int, prune_fraction: float) -> int:
+    """Return K."""
+    return frames * grid.groups - budget(grid.groups, frames, prune_fraction)
+
+
+def prompt_tokens(grid: Grid, frames: int, prune_fraction: float) -> int:
+    """Return S of the first turn: kept groups, markers and timestamps of all frames, a short question."""
+    return kept_groups(grid, frames, prune_fraction) + (MARKERS_A_FRAME + TIMESTAMP_TOKENS) * frames + TEXT_TOKENS
+
+
+@lru_cache(maxsize=256)
+def clip_of(grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_frames: int) -> Clip:
+    """Return what a clip becomes.
+
+    Scores are drawn evenly, so frames keep about alike. It is the hard case for bins: at 30 % two frames never share
+    one, while a clip with still frames leaves room.
+
+    Args:
+        grid: of the model.
+        frames: T.
+        prune_fraction: share of groups that go; 0 is dense.
+        packing: `ffd` or `ragged`; of no effect where dense.
+        chunk_frames: frames (or bins) a run.
+    """
+    encode = _encode_runs(grid, frames, prune_fraction, packing, chunk_frames) if prune_fraction else ()
+    return Clip(
+        frames=frames,
+        patches=frames * grid.patches,
+        packed_patches=sum(run.packed.rows for run in encode) or frames * grid.patches,
+        groups=frames * grid.groups,
+        kept_groups=kept_groups(grid, frames, prune_fraction),
+        tokens=prompt_tokens(grid, frames, prune_fraction),
+        vision_tokens=prompt_tokens(grid, frames, prune_fraction) - TIMESTAMP_TOKENS * frames - TEXT_TOKENS,
+        chunks=tuple(min(chunk_frames, frames - first) for first in range(0, frames, chunk_frames)),
+        encode=encode,
+    )
+
+
+def _encode_runs(
+    grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_frames: int
+) -> tuple[EncodeRun, ...]:
+    scores = np.random.default_rng(SEED).random((frames, grid.groups), dtype=np.float32)
+    keep = select_groups(scores, prune_fraction)
+    plan: FfdPlan | RaggedPlan = pack_ffd(keep, grid) if packing == "ffd" else pack_ragged(keep, grid)
+    pieces = len(plan.gather) if isinstance(plan, FfdPlan) else frames
+    runs = []
+    for first in range(0, pieces, chunk_frames):
+        part, rows = plan.chunk(first, min(first + chunk_frames, pieces))
+        if isinstance(part, FfdPlan):
+            packed = Packed(len(part.gather), grid.patches, part.gather.size)
+        else:
+            packed = Packed(len(part.cumulative_lengths) - 1, part.longest, part.gather.size)
+        if len(rows):
+            runs.append(EncodeRun(packed, len(rows)))
+    return tuple(runs)

@@ -1,0 +1,106 @@
+"""The table of efficiencies, and which of them a target gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from stts_export.estimate.roofline import Speed
+from stts_export.recipe.read import read_toml, record_from_table
+from stts_runtime.errors import UsageError
+from stts_runtime.target import Target
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What engines reach on a family of devices.
+
+    Attributes:
+        name: of the family.
+        compute_capabilities: which SMs belong to it; none for the one that all others borrow.
+        vision: share of the peak on the vision parts.
+        prefill: share of the peak on the decoder.
+        bandwidth: share of the bandwidth, on all of them.
+        source: where the figures come from.
+    """
+
+    name: str
+    compute_capabilities: tuple[int, ...]
+    vision: float
+    prefill: float
+    bandwidth: float
+    source: str
+
+
+@dataclass(frozen=True)
+class AttentionCost:
+    """How much longer a FLOP of attention takes than one of a linear layer, by the mask; see `efficiency.toml`."""
+
+    frame: float
+    segment: float
+    prefix: float
+    causal: float
+
+
+@dataclass(frozen=True)
+class EfficiencyTable:
+    """All of it.
+
+    Attributes:
+        runtime_megabytes: what a GPU's libraries take beside weights and cache, MB (1e6).
+        families: the last is for every device that no other names.
+        attention: costs by mask.
+    """
+
+    runtime_megabytes: float
+    families: tuple[Efficiency, ...]
+    attention: AttentionCost
+
+    def of(self, target: Target) -> Efficiency:
+        """Return the family of a target."""
+        for family in self.families:
+            if set(family.compute_capabilities) & set(target.compute_capabilities):
+                return family
+        return self.families[-1]
+
+
+@cache
+def efficiency_table() -> EfficiencyTable:
+    """Return what `efficiency.toml` says."""
+    path = Path(__file__).with_name("efficiency.toml")
+    return record_from_table(EfficiencyTable, read_toml(path), str(path))
+
+
+# stage -> which efficiency, which attention; a decoding step is bound by bandwidth, so its compute seldom matters
+STAGES = {
+    "vision_dense": ("vision", "frame"),
+    "vision_score": ("vision", "frame"),
+    "vision_encode": ("vision", "segment"),
+    "prefill": ("prefill", "prefix"),
+    "decode": ("prefill", "prefix"),
+}
+
+
+def speed_of(target: Target, precision: str, stage: str) -> Speed | None:
+    """Return what a target reaches on a stage; None where its recipe has no peak or no bandwidth.
+
+    Raises:
+        UsageError: the target has a bandwidth, but no peak for this precision.
+    """
+    if target.bandwidth_gb_per_s is None:
+        return None
+    peak = getattr(target.peak_tflops, precision)
+    if peak is None:
+        raise UsageError(
+            f"target {target.name} has no figure for {precision} products (peak_tflops.{precision}): name it with "
+            "--tflops, the card's dense peak in TFLOP/s"
+        )
+    table = efficiency_table()
+    family = table.of(target)
+    share, mask = STAGES[stage]
+    return Speed(
+        flops=peak * 1e12 * getattr(family, share),
+        bandwidth=target.bandwidth_gb_per_s * 1e9 * family.bandwidth,
+        attention_cost=getattr(table.attention, mask),
+    )

@@ -1,0 +1,169 @@
+"""Whether a scenario fits its target, and what would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from stts_export.estimate.memory import GIB, Memory, memory_of
+from stts_export.estimate.scenario import ITEM_BYTES, Scenario, with_scorer
+from stts_export.recipe.target import all_targets
+from stts_runtime.target import Target
+
+
+PRUNE_STEPS = (0.3, 0.5, 0.7)
+SMALL_SHARED = 8 * GIB
+LARGE_HEAD = GIB // 2
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether it fits.
+
+    Attributes:
+        fits: nothing stands against it, as far as is known.
+        problems: why not, with numbers.
+        warnings: what may go wrong.
+        proposals: what would fit, each an option of the command or another target.
+    """
+
+    fits: bool
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    proposals: tuple[str, ...]
+
+
+def fit_of(scenario: Scenario) -> Fit:
+    """Return whether a scenario fits its target."""
+    memory = memory_of(scenario)
+    problems = tuple(_problems(scenario, memory))
+    proposals = tuple(_proposals(scenario)) if problems else ()
+    return Fit(not problems, problems, tuple(_warnings(scenario, memory)), proposals)
+
+
+def _problems(scenario: Scenario, memory: Memory) -> Iterator[str]:
+    if memory.available is None:
+        return
+    there = f"{scenario.target.name} has {gib(memory.available)} for it"
+    if memory.total > memory.available:
+        yield (
+            f"running takes {gib(memory.total)} (weights {gib(memory.weights)}, cache {gib(memory.cache)}, working "
+            f"memory {gib(memory.vision_activations + memory.decoder_activations)}, the rest "
+            f"{gib(memory.clip + memory.hidden + memory.features + memory.runtime)}), {there}"
+        )
+    if _built_there(scenario) and memory.build_low > memory.available:
+        yield (
+            f"building the largest engine takes {gib(memory.build_low)} to {gib(memory.build_high)} (3 to 4 times its "
+            f"weights), {there}"
+        )
+
+
+def _warnings(scenario: Scenario, memory: Memory) -> Iterator[str]:
+    if memory.available is None:
+        yield f"target {scenario.target.name} does not say how much memory it has: whether this fits is not known"
+        return
+    if _built_there(scenario) and memory.build_low <= memory.available < memory.build_high:
+        yield (
+            f"building may take up to {gib(memory.build_high)} where {gib(memory.available)} are there: add swap, and "
+            "close everything else"
+        )
+    decoder = scenario.config.decoder
+    head = decoder.vocabulary * decoder.width * scenario.item_bytes
+    small = scenario.target.shared_memory and _has(scenario.target) <= SMALL_SHARED
+    if small and head > LARGE_HEAD and _built_there(scenario):
+        yield (
+            f"the output head is one matrix of {gib(head)} that must lie in one piece; where the builder finds none, "
+            "split the head into slices of the vocabulary"
+        )
+
+
+def _built_there(scenario: Scenario) -> bool:
+    """Tell whether engines are built in the target's own memory; TensorRT-RTX builds on any host."""
+    return scenario.engine == "tensorrt"
+
+
+def _has(target: Target) -> float:
+    """Return the target's memory in bytes."""
+    return (target.memory_gib or 0) * GIB
+
+
+def _fits(scenario: Scenario) -> bool:
+    return not any(_problems(scenario, memory_of(scenario)))
+
+
+def _proposals(scenario: Scenario) -> Iterator[str]:
+    alone = list(_single_changes(scenario))
+    yield from alone or [_together(scenario)]
+    others = sorted(
+        (target for target in all_targets() if target.memory_gib is not None and target.name != scenario.target.name),
+        key=lambda target: (_has(target), target.name),
+    )
+    names = [target.name for target in others if _fits(_moved(scenario, target))]
+    if names:
+        yield f"another target: --target {names[0]}" + (f" (or {', '.join(names[1:4])})" if names[1:] else "")
+
+
+def _together(scenario: Scenario) -> str:
+    """Return what all settings together do, where none does alone."""
+    smallest = _smallest(scenario)
+    if _fits(smallest):
+        return (
+            f"all together: --precision {smallest.precision} --frames {smallest.frames} --prune "
+            f"{smallest.prune_fraction:g} --chunk-frames {smallest.chunk_frames}"
+        )
+    weights = gib(memory_of(smallest).weights)
+    nothing = "frames, prune fraction, chunks and precision change nothing:"
+    if memory_of(smallest).total > (memory_of(smallest).available or 0):
+        return f"{nothing} the weights alone are {weights} in {smallest.precision}. A smaller model"
+    return (
+        f"{nothing} it would run, but its decoder cannot be built there in one piece. A smaller model; splitting the "
+        "decoder's head or layers into engines of their own is not offered"
+    )
+
+
+def _moved(scenario: Scenario, target: Target) -> Scenario:
+    precision = scenario.precision if scenario.precision in target.precisions else target.precisions[0]
+    return replace(scenario, target=target, precision=precision, backend=None)
+
+
+def _single_changes(scenario: Scenario) -> Iterator[str]:
+    """Yield what helps alone, the cheapest for the answer first."""
+    for chunk in (4, 2, 1):
+        if chunk < scenario.chunk_frames and _fits(replace(scenario, chunk_frames=chunk)):
+            yield f"smaller chunks: --chunk-frames {chunk}"
+            break
+    for precision in scenario.target.precisions:
+        if ITEM_BYTES[precision] < scenario.item_bytes and _fits(replace(scenario, precision=precision)):
+            yield f"lower precision: --precision {precision}"
+            break
+    for prune in PRUNE_STEPS:
+        if prune > scenario.prune_fraction and _fits(_pruned(scenario, prune)):
+            yield f"more pruning: --prune {prune:g}"
+            break
+    low, high = 0, scenario.frames - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _fits(_shorter(scenario, middle)) else (low, middle - 1)
+    if low:
+        yield f"fewer frames: --frames {low}"
+
+
+def _shorter(scenario: Scenario, frames: int) -> Scenario:
+    return replace(scenario, frames=frames, max_tokens=None)
+
+
+def _pruned(scenario: Scenario, prune: float) -> Scenario:
+    packing = scenario.packing if scenario.prune_fraction else "ffd"
+    config = with_scorer(scenario.config, prune)
+    return replace(scenario, config=config, prune_fraction=prune, packing=packing, max_tokens=None)
+
+
+def _smallest(scenario: Scenario) -> Scenario:
+    narrow = min(scenario.target.precisions, key=lambda name: ITEM_BYTES[name])
+    smaller = replace(_shorter(scenario, min(8, scenario.frames)), precision=narrow, chunk_frames=1)
+    return _pruned(smaller, max(PRUNE_STEPS[-1], scenario.prune_fraction))
+
+
+def gib(count: int) -> str:
+    """Return bytes as GiB for people."""
+    return f"{count / GIB:.1f} GiB"

@@ -1,0 +1,75 @@
+"""How long each stage of a scenario takes, by roofline; preprocessing and the host's plan are not among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stts_export.estimate.count import Work, decoder, vision_dense, vision_encode, vision_score
+from stts_export.estimate.efficiency import speed_of
+from stts_export.estimate.roofline import duration
+from stts_export.estimate.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """One stage, over the whole clip and answer.
+
+    Attributes:
+        stage: `vision_score`, `vision_encode`, `vision_dense`, `prefill` or `decode`.
+        runs: of its engine.
+        tokens: patches that its blocks work on, tokens of the prompt, or cached tokens that a step reads.
+        tflop: 1e12 FLOPs that the graphs compute.
+        gigabytes: 1e9 bytes that products read and write.
+        milliseconds: None where the target's speed is not known.
+        bound: `compute` or `bandwidth`, whichever takes the longer; None with the former.
+    """
+
+    stage: str
+    runs: int
+    tokens: int
+    tflop: float
+    gigabytes: float
+    milliseconds: float | None
+    bound: str | None
+
+
+def stages_of(scenario: Scenario) -> tuple[StageEstimate, ...]:
+    """Return the stages in the order they run."""
+    config, clip = scenario.config, scenario.clip
+    vision: tuple[StageEstimate, ...]
+    if scenario.prune_fraction:
+        vision = (
+            _stage(scenario, "vision_score", clip.patches, [vision_score(config, chunk) for chunk in clip.chunks]),
+            _stage(
+                scenario,
+                "vision_encode",
+                clip.packed_patches,
+                [vision_encode(config, run.packed, run.kept) for run in clip.encode],
+            ),
+        )
+    else:
+        runs = [vision_dense(config, chunk) for chunk in clip.chunks]
+        vision = (_stage(scenario, "vision_dense", clip.patches, runs),)
+    prefill = decoder(config.decoder, clip.tokens, clip.tokens)
+    step = decoder(config.decoder, 1, scenario.held_tokens + 1)
+    return (
+        *vision,
+        _stage(scenario, "prefill", clip.tokens, [prefill]),
+        _stage(scenario, "decode", scenario.held_tokens, [step] * scenario.answer_tokens),
+    )
+
+
+def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) -> StageEstimate:
+    speed, size = speed_of(scenario.target, scenario.precision, stage), scenario.item_bytes
+    moved = sum(size * (run.weights + run.activations) for run in runs)
+    took = [] if speed is None else [duration(run, speed, size * run.weights, size) for run in runs]
+    return StageEstimate(
+        stage=stage,
+        runs=len(runs),
+        tokens=tokens,
+        tflop=sum(run.flops for run in runs) / 1e12,
+        gigabytes=moved / 1e9,
+        milliseconds=sum(run.milliseconds for run in took) if took else None,
+        bound=max(took, key=lambda run: run.milliseconds).bound if took else None,
+    )

@@ -1,0 +1,125 @@
+"""Published measurements, and the shapes of the models they were taken with, as `published.toml` has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from stts_export.recipe.config import DecoderConfig
+from stts_export.recipe.read import Record, read_toml, record_from_table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published figure.
+
+    Attributes:
+        device: a target's name.
+        model: of `Published.models`, or this project's own recipe.
+        weights: of `Published.formats`.
+        stage: `vision`, `prefill`, `decode` or `memory`.
+        value: milliseconds; tokens a second for decode; megabytes (1e6) for memory.
+        tokens: of the prompt (prefill, and cached while decoding), or image tokens (vision).
+        frames: of a clip, for this project's own model, in place of tokens.
+        prune: share of groups that went.
+        outlier: why the row does not take part in the fit; empty where it does.
+    """
+
+    device: str
+    model: str
+    weights: str
+    stage: str
+    value: float
+    tokens: int = 2048
+    frames: int = 0
+    prune: float = 0.0
+    outlier: str = ""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a decoder's weights are held: bits a weight in blocks and head, and the type its products run in."""
+
+    bits: float
+    head_bits: float
+    products: str
+
+
+@dataclass(frozen=True)
+class PublishedTower:
+    """A vision tower that merges `merge` x `merge` patches into a token; `patch_values` numbers make a patch.
+
+    Blocks behind the first `full_attention_blocks` attend within windows of `window` patches.
+    """
+
+    blocks: int
+    width: int
+    mlp_width: int
+    mlp_products: int
+    patch_values: int
+    merge: int
+    mergers: int
+    full_attention_blocks: int
+    window: int
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A decoder with heads of 128, and the name of its vision tower."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    mlp_width: int
+    vocabulary: int
+    vision: str
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The same as our own record; what does not count is set to something harmless."""
+        return DecoderConfig(
+            layers=self.layers,
+            width=self.width,
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=128,
+            mlp_width=self.mlp_width,
+            vocabulary=self.vocabulary,
+            extra_vocabulary=0,
+            query_key_norm="none",
+            block_norm="pre",
+            tied_embedding=False,
+            rope_theta=1e6,
+        )
+
+
+@dataclass(frozen=True)
+class Published:
+    """The rows and what is needed to count their work; see `published.toml` for sources and assumptions."""
+
+    rows: tuple[Row, ...]
+    formats: dict[str, Format]
+    models: dict[str, PublishedModel]
+    towers: dict[str, PublishedTower]
+
+
+@cache
+def published() -> Published:
+    """Return what `published.toml` says."""
+    path = Path(__file__).with_name("published.toml")
+    table = read_toml(path)
+
+    def records(kind: type[Record], name: str) -> dict[str, Record]:
+        return {
+            key: record_from_table(kind, value, str(path), prefix=f"{name}.{key}.")
+            for key, value in table[name].items()
+        }
+
+    return Published(
+        rows=tuple(record_from_table(Row, row, str(path), prefix=f"rows[{i}].") for i, row in enumerate(table["rows"])),
+        formats=records(Format, "formats"),
+        models=records(PublishedModel, "models"),
+        towers=records(PublishedTower, "towers"),
+    )

@@ -1,0 +1,170 @@
+"""What is to be estimated: a model on a target, at a clip's length, a prune fraction and the build's limits."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+
+from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
+from stts_export.recipe.config import ModelConfig, ScorerConfig
+from stts_runtime.errors import UsageError
+from stts_runtime.manifest import Limits, Pruning
+from stts_runtime.target import Target
+
+
+CACHE_STEP = 256  # the cache's room grows in such steps
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+PACKINGS = ("ffd", "ragged")
+ANSWER_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is to be estimated.
+
+    Attributes:
+        config: the model.
+        target: the device.
+        precision: of weights and products.
+        frames: T.
+        prune_fraction: share of groups that go; 0 is dense.
+        packing: `ffd` or `ragged`; `none` where dense.
+        chunk_frames: frames (or bins) a vision engine takes at once.
+        answer_tokens: of the answer.
+        backend: which of the target's engines; None takes its first.
+        max_tokens: room that the cache and the decoder's engine are made for; None follows from the clip.
+    """
+
+    config: ModelConfig
+    target: Target
+    precision: str
+    frames: int
+    prune_fraction: float
+    packing: str = "ffd"
+    chunk_frames: int = 8
+    answer_tokens: int = ANSWER_TOKENS
+    backend: str | None = None
+    max_tokens: int | None = None
+
+    @property
+    def clip(self) -> Clip:
+        """What the clip becomes."""
+        return clip_of(self.config.grid, self.frames, self.prune_fraction, self.packing, self.chunk_frames)
+
+    @property
+    def engine(self) -> str:
+        """The backend that is meant."""
+        return self.backend or self.target.backends[0]
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether engines are built, which then run an attention as one kernel and hold no logits."""
+        return self.engine != "onnxruntime"
+
+    @property
+    def item_bytes(self) -> int:
+        """Of a weight or an activation."""
+        return ITEM_BYTES[self.precision]
+
+    @property
+    def held_tokens(self) -> int:
+        """Slots of the cache once the answer is there."""
+        return round_up(self.clip.tokens + self.answer_tokens, CACHE_STEP)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that memory is taken for."""
+        return self.max_tokens or self.held_tokens
+
+
+def round_up(count: int, step: int) -> int:
+    """Return the next multiple of `step`."""
+    return -(-count // step) * step
+
+
+def as_dense(scenario: Scenario) -> Scenario:
+    """Return the same with nothing pruned."""
+    return replace(scenario, prune_fraction=0.0, packing="none", max_tokens=None)
+
+
+def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
+    """Return the model with the scorer that decides: its own, or for a dense model the trained one of STTS."""
+    if prune_fraction == 0:
+        return replace(config, scorer=ScorerConfig("none", soft_bias=False))
+    if config.scorer.kind == "none":
+        return replace(config, scorer=ScorerConfig("learned", soft_bias=True))
+    return config
+
+
+def check_scenario(scenario: Scenario) -> None:
+    """Raise UsageError for what can never be, in the words of the command's options."""
+    check_choices(scenario.target, scenario.precision, scenario.engine)
+    if not 0 <= scenario.prune_fraction < 1:
+        raise UsageError(
+            f"--prune is {scenario.prune_fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups"
+        )
+    if scenario.prune_fraction and scenario.packing not in PACKINGS:
+        raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
+    for name in ("frames", "chunk_frames", "answer_tokens", "max_tokens"):
+        value = getattr(scenario, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}, wanted at least 1")
+    _check_tokens(scenario)
+
+
+def check_choices(target: Target, precision: str, backend: str) -> None:
+    """Raise UsageError for a precision or a backend that the target does not have."""
+    _check_choice("precision", precision, target.precisions, target.name)
+    _check_choice("backend", backend, target.backends, target.name)
+
+
+def _check_choice(option: str, value: str, known: tuple[str, ...], target: str) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"--{option} {value} is not one of target {target}'s.{meant} Known: {', '.join(known)}")
+
+
+def _check_tokens(scenario: Scenario) -> None:
+    most, whose = scenario.config.decoder.max_positions, f"model {scenario.config.name} was made for"
+    if scenario.max_tokens is not None:
+        if scenario.max_tokens > most:
+            raise UsageError(f"--max-tokens is {scenario.max_tokens}, more than the {most} that {whose}")
+        most, whose = scenario.max_tokens, "--max-tokens leaves room for"
+    fitting = most_frames(scenario, most)
+    if fitting == scenario.frames:
+        return
+    way = f"At most {fitting} frames fit at this prune fraction" if fitting else "Not even one frame fits"
+    raise UsageError(
+        f"--frames {scenario.frames} at --prune {scenario.prune_fraction:g} is too long: with {scenario.answer_tokens} "
+        f"tokens of answer it passes the {most} tokens that {whose}. {way}; prune more, or ask for fewer frames"
+    )
+
+
+def most_frames(scenario: Scenario, tokens: int) -> int:
+    """Return the longest clip, up to the scenario's own, whose tokens and answer fit into `tokens`; 0 if none does."""
+    low, high = 0, min(scenario.frames, tokens)
+    while low < high:
+        middle = (low + high + 1) // 2
+        needed = prompt_tokens(scenario.config.grid, middle, scenario.prune_fraction) + scenario.answer_tokens
+        low, high = (middle, high) if needed <= tokens else (low, middle - 1)
+    return low
+
+
+def scenario_of_build(
+    config: ModelConfig, target: Target, limits: Limits, pruning: Pruning, precision: str, backend: str | None = None
+) -> Scenario:
+    """Return the largest clip that a build's limits allow."""
+    whole = Scenario(
+        config=config,
+        target=target,
+        precision=precision,
+        frames=limits.max_frames,
+        prune_fraction=pruning.fraction,
+        packing=pruning.packing,
+        chunk_frames=limits.chunk_frames,
+        answer_tokens=min(ANSWER_TOKENS, max(1, limits.max_tokens // 8)),
+        backend=backend,
+        max_tokens=limits.max_tokens,
+    )
+    return replace(whole, frames=max(1, most_frames(whole, limits.max_tokens)))

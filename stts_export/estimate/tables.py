@@ -1,0 +1,167 @@
+"""Estimates as rows of text: for a terminal, and for the page `docs/estimate.md`."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from stts_export.estimate.comparison import Comparison
+from stts_export.estimate.efficiency import efficiency_table
+from stts_export.estimate.estimate import Estimate, Saving
+from stts_export.estimate.fit import gib
+from stts_export.estimate.memory import Memory
+from stts_runtime.bench.table import NONE, Rows
+
+
+UNITS = {"decode": "tok/s", "memory": "MB"}
+TOKENS = {"vision": "patches behind the prune", "prefill": "prompt tokens", "decode": "cached tokens"}
+AIM = 0.25
+
+
+def estimate_tables(made: Estimate) -> tuple[Rows, ...]:
+    """Return memory, time by stage and, where something is pruned, what that saves."""
+    pruned = f"{made.prune_fraction:.0%} pruned ({made.packing})" if made.prune_fraction else "dense"
+    head = f"{made.status}: {made.model} on {made.target}, {made.precision}, {made.frames} frames, {pruned}"
+    stages = tuple(
+        (
+            stage.stage,
+            str(stage.runs),
+            str(stage.tokens),
+            f"{stage.tflop:.2f}",
+            f"{stage.gigabytes:.1f}",
+            _milliseconds(stage.milliseconds),
+            stage.bound or NONE,
+        )
+        for stage in made.stages
+    )
+    if made.first_token_ms is not None:
+        total = sum(stage.milliseconds or 0 for stage in made.stages)
+        stages += (
+            ("to the first token", *(NONE,) * 4, _milliseconds(made.first_token_ms), NONE),
+            (f"with an answer of {made.answer_tokens}", *(NONE,) * 4, _milliseconds(total), NONE),
+        )
+    timed = Rows(
+        f"{made.status}: time by stage ({made.backend})",
+        ("stage", "runs", "tokens", "TFLOP", "GB moved", "ms", "bound by"),
+        stages,
+    )
+    return (Rows(head, ("memory", "size"), memory_rows(made.memory)), timed, *_saved(made))
+
+
+def memory_rows(memory: Memory) -> tuple[tuple[str, str], ...]:
+    """Return what is held, in the order it is read about."""
+    rows = [
+        ("weights", gib(memory.weights)),
+        ("cache", gib(memory.cache)),
+        ("hidden states of the clip", gib(memory.hidden)),
+        ("features", gib(memory.features)),
+        ("activations, vision", gib(memory.vision_activations)),
+        ("activations, decoder", gib(memory.decoder_activations)),
+        ("frames and patches", gib(memory.clip)),
+        ("libraries and workspaces", gib(memory.runtime)),
+        ("running, in all", gib(memory.total)),
+        ("there is", NONE if memory.available is None else gib(memory.available)),
+        ("building, at its peak", f"{gib(memory.build_low)} to {gib(memory.build_high)}" if memory.build_low else NONE),
+        ("disk: bundle", gib(memory.bundle_disk)),
+        ("disk: engines", gib(memory.engine_disk) if memory.engine_disk else NONE),
+    ]
+    return tuple(rows)
+
+
+def _saved(made: Estimate) -> tuple[Rows, ...]:
+    if not made.savings:
+        return ()
+    headers = ("stage", "what", "dense", "pruned", "saved")
+    rows = tuple(row for saving in made.savings for row in _saving_rows(saving))
+    return (Rows(f"{made.status}: what pruning saves", headers, rows),)
+
+
+def _saving_rows(saving: Saving) -> tuple[tuple[str, ...], ...]:
+    quantities = (
+        (TOKENS[saving.stage], saving.tokens_dense, saving.tokens, ".0f"),
+        ("TFLOP", saving.tflop_dense, saving.tflop, ".2f"),
+        ("GB moved", saving.gigabytes_dense, saving.gigabytes, ".1f"),
+        ("ms", saving.milliseconds_dense, saving.milliseconds, ".1f"),
+    )
+    return tuple(
+        (saving.stage, name, format(dense, style), format(pruned, style), f"{1 - pruned / dense:.0%}")
+        for name, dense, pruned, style in quantities
+        if dense is not None and pruned is not None
+    )
+
+
+def published_table(comparisons: tuple[Comparison, ...]) -> Rows:
+    """Return every published row beside what is predicted."""
+    given = ("device", "model", "weights", "stage", "input", "unit", "published")
+    headers = (*given, "fitted", "ratio", "left out", "ratio", "elsewhere", "ratio", "note")
+    return Rows("PREDICTED against published; ratio = predicted / published", headers, tuple(map(_row, comparisons)))
+
+
+def _row(one: Comparison) -> tuple[str, ...]:
+    row = one.row
+    frames = f"{row.frames} frames, {f'{row.prune:.0%} pruned' if row.prune else 'dense'}"
+    return (
+        row.device,
+        row.model,
+        row.weights,
+        row.stage,
+        frames if row.frames else f"{row.tokens} tokens",
+        UNITS.get(row.stage, "ms"),
+        f"{row.value:g}",
+        f"{one.fitted:.1f}",
+        f"{one.fitted_ratio:.2f}",
+        f"{one.left_out:.1f}",
+        f"{one.left_out_ratio:.2f}",
+        f"{one.elsewhere:.1f}" if row.stage != "memory" else NONE,
+        f"{one.elsewhere_ratio:.2f}" if row.stage != "memory" else NONE,
+        "outlier" if row.outlier else "",
+    )
+
+
+def error_table(comparisons: tuple[Comparison, ...]) -> Rows:
+    """Return median and largest absolute errors, by stage and over all times, outliers counted."""
+    groups = {"all times": [one for one in comparisons if one.row.stage != "memory"]}
+    for stage in ("vision", "prefill", "decode", "memory"):
+        groups[stage] = [one for one in comparisons if one.row.stage == stage]
+    rows = tuple(
+        (
+            name,
+            str(len(found)),
+            _errors([one.fitted_ratio for one in found]),
+            _errors([one.left_out_ratio for one in found]),
+            _errors([one.elsewhere_ratio for one in found]) if name != "memory" else NONE,
+        )
+        for name, found in groups.items()
+    )
+    return Rows(
+        f"Absolute error, median (largest); aim: {AIM:.0%}", ("rows", "count", "fitted", "left out", "elsewhere"), rows
+    )
+
+
+def median_error(ratios: list[float]) -> float:
+    """Return the median of how far ratios are from 1."""
+    return median(abs(ratio - 1) for ratio in ratios)
+
+
+def _errors(ratios: list[float]) -> str:
+    return f"{median_error(ratios):.1%} ({max(abs(ratio - 1) for ratio in ratios):.0%})"
+
+
+def efficiency_rows() -> Rows:
+    """Return the table of efficiencies with their sources."""
+    table = efficiency_table()
+    rows = tuple(
+        (
+            family.name,
+            ", ".join(map(str, family.compute_capabilities)) or "any other",
+            f"{family.vision:.2f}",
+            f"{family.prefill:.2f}",
+            f"{family.bandwidth:.2f}",
+            family.source,
+        )
+        for family in table.families
+    )
+    return Rows("Efficiencies", ("family", "SM", "vision", "prefill", "bandwidth", "source"), rows)
+
+
+def _milliseconds(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1f}"

@@ -1,0 +1,100 @@
+"""Say the same with operators that old engines know."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+
+REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin")
+
+
+class LowerOpset(ir.passes.InPlacePass):
+    """Rewrite a graph of opset 20 for opset 17, the newest that TensorRT 8.6 (JetPack 6.0) reads.
+
+    Every newer TensorRT reads it too, so one stored graph serves them all.
+
+    1. `Gelu(approximate="tanh")`, new in 20, becomes its formula.
+    2. Axes of a reduction, an input since 18, become an attribute.
+    3. `Split(num_outputs=n)`, new in 18, becomes the plain equal split.
+
+    Afterwards every node is one that opset 17 has, with inputs and attributes as it had them then.
+    """
+
+    opset = 17
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite `model`."""
+        for node in list(model.graph):
+            if node.op_type == "Gelu":
+                expand_gelu(model.graph, node)
+            elif node.op_type in REDUCTIONS:
+                axes_as_attribute(node)
+            elif node.op_type == "Split" and "num_outputs" in node.attributes:
+                del node.attributes["num_outputs"]
+        model.graph.opset_imports[""] = self.opset
+        model.ir_version = 8  # the format that came with opset 17
+        return ir.passes.PassResult(model, True)
+
+    def ensures(self, model: ir.Model) -> None:
+        """Opset 17 has every node as it stands."""
+        for node in model.graph:
+            try:
+                schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
+            except onnx.defs.SchemaError as error:
+                raise ir.passes.PostconditionError(f"opset {self.opset} has no operator {node.op_type}") from error
+            unknown = set(node.attributes) - set(schema.attributes)
+            if unknown or len(node.inputs) > schema.max_input:
+                raise ir.passes.PostconditionError(
+                    f"{node.op_type} {node.name} is not as opset {self.opset} has it: "
+                    f"{len(node.inputs)} inputs, unknown attributes {sorted(unknown)}"
+                )
+
+
+def expand_gelu(graph: ir.Graph, node: ir.Node) -> None:
+    """Replace a Gelu by 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    approximation = node.attributes.get("approximate")
+    if approximation is None or approximation.as_string() != "tanh":
+        raise ir.passes.PreconditionError(f"{node.name} is not the tanh form, the only one our towers have")
+    x, result = node.inputs[0], node.outputs[0]
+    assert x is not None
+
+    def step(operator: str, *inputs: ir.Value) -> ir.Value:
+        made = ir.node(operator, inputs)
+        made.outputs[0].type, made.outputs[0].shape = x.type, x.shape
+        graph.insert_before(node, made)
+        return made.outputs[0]
+
+    def number(name: str, value: float) -> ir.Value:
+        return float_constant(graph, f"gelu.{name}", value)
+
+    cube = step("Mul", step("Mul", step("Mul", x, x), x), number("cubic", 0.044715))
+    inner = step("Mul", step("Add", x, cube), number("scale", math.sqrt(2 / math.pi)))
+    gate = step("Mul", step("Add", step("Tanh", inner), number("one", 1.0)), number("half", 0.5))
+    name = result.name
+    replacement = step("Mul", x, gate)
+    ir.convenience.replace_all_uses_with(result, replacement, replace_graph_outputs=True)
+    replacement.name = name
+    graph.remove(node, safe=True)
+
+
+def axes_as_attribute(node: ir.Node) -> None:
+    """Move the axes of a reduction from its second input to an attribute."""
+    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    if axes is None or axes.const_value is None:
+        raise ir.passes.PreconditionError(f"{node.op_type} {node.name} does not reduce along axes that are constant")
+    node.attributes.pop("noop_with_empty_axes", None)  # new in 18, and without meaning where there are axes
+    node.attributes["axes"] = ir.AttrInt64s("axes", [int(axis) for axis in axes.const_value.numpy().reshape(-1)])
+    node.resize_inputs(1)
+
+
+def float_constant(graph: ir.Graph, name: str, value: float) -> ir.Value:
+    """Return the graph's float32 scalar of that name, made when it is first asked for."""
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.array(value, np.float32), name=name)
+        constant = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([]), const_value=tensor)
+        graph.initializers.add(constant)
+    return graph.initializers[name]

@@ -1,0 +1,136 @@
+"""What TensorRT makes of a bundle's graphs: built once more with its detailed log, read and thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx_ir as ir
+
+from stts_runtime.bundle import Bundle
+from stts_runtime.errors import UsageError
+from stts_runtime.trt.engine_file import EngineRequest, build_engine
+from stts_runtime.trt.profiles import profiles_of
+
+
+HEADERS = ("part", "SM", "precision", "MiB", "weights MiB", "fused attention", "scratch MiB", "build s", "peak MiB")
+
+
+@dataclass(frozen=True)
+class EngineInspection:
+    """One part's engine. Sizes are in bytes; None is what the log does not say.
+
+    Attributes:
+        part: its name.
+        compute_capabilities: SMs that the one engine serves.
+        precision: of the bundle.
+        size: of the engine's file.
+        parameter_bytes: of the graph's weights.
+        attentions: attention operators in the graph, once for each of the engine's profiles.
+        fused_attentions: how many of them run as one kernel, which never stores the matrix of logits.
+        scratch_bytes: most that a layer wants beside its tensors, at the profile's largest shapes.
+        seconds: the build took.
+        peak_memory_bytes: most memory of the building process.
+    """
+
+    part: str
+    compute_capabilities: tuple[int, ...]
+    precision: str
+    size: int
+    parameter_bytes: int
+    attentions: int
+    fused_attentions: int
+    scratch_bytes: int | None
+    seconds: float
+    peak_memory_bytes: int | None
+
+
+def inspect_engines(
+    bundle: Bundle,
+    parts: Sequence[str] | None = None,
+    compute_capabilities: Sequence[Sequence[int]] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> list[EngineInspection]:
+    """Return what becomes of each part; inputs, outputs and profiles of each engine are checked against the GraphSpec.
+
+    The engines are not kept: with the log's layer names in them they differ a little from those that are shipped.
+
+    Args:
+        bundle: for TensorRT or TensorRT-RTX.
+        parts: which; default all.
+        compute_capabilities: an engine is built for each of these sets of SMs; default one for all of the target's.
+        progress: told a part and the share of its build that is done.
+
+    Raises:
+        UsageError: the bundle has no such part, or runs on onnxruntime.
+        EngineError: TensorRT refuses a graph, or an engine is not what its spec says.
+    """
+    manifest = bundle.manifest
+    engine = manifest.engine
+    if engine.backend == "onnxruntime":
+        raise UsageError(
+            f"{bundle.path.name} runs on onnxruntime, which builds no engines: there is nothing to inspect"
+        )
+    unknown = sorted(set(parts or ()) - set(manifest.graphs))
+    if unknown:
+        raise UsageError(f"{bundle.path.name} has no part {unknown[0]!r}; it has {', '.join(manifest.graphs)}")
+    found = []
+    with TemporaryDirectory() as folder:
+        for part in parts or manifest.graphs:
+            graph = manifest.graphs[part]
+            for targets in compute_capabilities or [manifest.target.compute_capabilities]:
+                request = EngineRequest(
+                    engine.backend,
+                    str(bundle.file(graph.file)),
+                    graph.spec,
+                    engine.precision,
+                    tuple(targets),
+                    str(Path(folder) / f"{part}.engine"),
+                    inspect=True,
+                )
+                built = build_engine(request, lambda phase, share, part=part: progress and progress(part, share))
+                assert built.inspection is not None
+                found.append(
+                    EngineInspection(
+                        part,
+                        request.compute_capabilities,
+                        engine.precision,
+                        built.size,
+                        built.parameter_bytes,
+                        attention_count(bundle.file(graph.file)) * len(profiles_of(graph.spec)),
+                        built.inspection.fused_attention,
+                        built.scratch_bytes,
+                        built.seconds,
+                        built.peak_memory_bytes,
+                    )
+                )
+    return found
+
+
+def attention_count(graph: Path) -> int:
+    """Return how many attention operators a stored graph has: each holds the only softmax of its kind."""
+    return sum(node.op_type == "Softmax" for node in ir.load(graph).graph)
+
+
+def inspection_rows(found: Sequence[EngineInspection]) -> list[tuple[str, ...]]:
+    """Return the table's rows, under `HEADERS`."""
+
+    def mib(size: int | None) -> str:
+        return "-" if size is None else f"{size / 2**20:.1f}"
+
+    return [
+        (
+            one.part,
+            "+".join(map(str, one.compute_capabilities)),
+            one.precision,
+            mib(one.size),
+            mib(one.parameter_bytes),
+            f"{one.fused_attentions} of {one.attentions}",
+            mib(one.scratch_bytes),
+            f"{one.seconds:.1f}",
+            mib(one.peak_memory_bytes),
+        )
+        for one in found
+    ]

@@ -1,0 +1,117 @@
+"""A bundle made for a GPU, in a form that any CPU can run: what is verified where the target is not at hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx_ir as ir
+
+from stts_runtime.bundle import Bundle
+from stts_runtime.manifest import EngineSettings
+
+
+@contextmanager
+def host_form(bundle: Bundle) -> Iterator[Bundle]:
+    """Yield the bundle as onnxruntime runs it on the CPU; one that is made for that is yielded as it is.
+
+    The graphs are the stored ones, node for node, but each computes in float32 and rounds what comes out to the
+    precision it has there, as a GPU does that sums products in float32. Weights are shared with the bundle (hard links,
+    or copies where the disk has none).
+
+    Raises:
+        OSError: no room beside the bundle.
+    """
+    settings = bundle.manifest.engine
+    if (settings.backend, settings.device) == ("onnxruntime", "cpu"):
+        yield bundle
+        return
+    graphs = {entry.file for entry in bundle.manifest.graphs.values()}
+    with TemporaryDirectory(prefix=f".{bundle.path.name}.host.", dir=bundle.path.absolute().parent) as folder:
+        root = Path(folder)
+        for entry in bundle.manifest.files:
+            destination = root / entry.path
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            if entry.path in graphs:
+                ir.save(RoundInFloat32()(ir.load(bundle.file(entry.path))).model, destination)
+            else:
+                link_or_copy(bundle.file(entry.path), destination)
+        engine = EngineSettings("onnxruntime", "cpu", settings.precision, prepack=False)
+        yield Bundle(root, replace(bundle.manifest, engine=engine))
+
+
+def link_or_copy(source: Path, destination: Path) -> None:
+    """Let `destination` be the same file as `source`, or a copy of it."""
+    try:
+        os.link(source, destination)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copyfile(source, destination)
+
+
+class RoundInFloat32(ir.passes.InPlacePass):
+    """Rewrite a graph so that every node computes in float32 and its results are rounded as they were.
+
+    A half-precision value is cast up before each node that reads it, once for each value, and every half-precision
+    result is cast down behind the node that makes it. Casts, which round already, and whatever holds no half-precision
+    float stay as they are; so do the types of inputs, outputs and weights.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite `model`."""
+        graph = model.graph
+        raised: dict[ir.Value, ir.Value] = {}
+        for node in list(graph):
+            if node.op_type == "Cast":
+                continue
+            for place, value in enumerate(node.inputs):
+                if value is not None and is_half(value):
+                    node.replace_input_with(place, raised_value(graph, value, raised))
+            for value in node.outputs:
+                if is_half(value):
+                    round_value(graph, node, value)
+        return ir.passes.PassResult(model, True)
+
+
+def raised_value(graph: ir.Graph, value: ir.Value, raised: dict[ir.Value, ir.Value]) -> ir.Value:
+    """Return `value` in float32; `raised` holds those made before."""
+    if value not in raised:
+        node, producer = cast(value, ir.DataType.FLOAT), value.producer()
+        if producer is None:
+            graph.insert_before(graph[0], node)
+        else:
+            graph.insert_after(producer, node)
+        raised[value] = node.outputs[0]
+    return raised[value]
+
+
+def round_value(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Let `node` return float32 where it returned `value`, and `value` be that, rounded."""
+    rounding = cast(value, value.dtype)
+    rounded, name = rounding.outputs[0], value.name
+    graph.insert_after(node, rounding)
+    for user, place in list(value.uses()):
+        if user is not rounding:
+            user.replace_input_with(place, rounded)
+    for place, output in enumerate(graph.outputs):
+        if output is value:
+            graph.outputs[place] = rounded
+    value.name, value.type = f"{name}.exact", ir.TensorType(ir.DataType.FLOAT)
+    rounded.name = name
+
+
+def cast(value: ir.Value, dtype: ir.DataType | None) -> ir.Node:
+    """Return a Cast of `value`, not yet in a graph."""
+    assert dtype is not None
+    node = ir.node("Cast", [value], attributes={"to": dtype.value})
+    node.outputs[0].shape, node.outputs[0].type = value.shape, ir.TensorType(dtype)
+    return node
+
+
+def is_half(value: ir.Value) -> bool:
+    """Tell whether a value holds half-precision floats."""
+    return value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

@@ -1,0 +1,89 @@
+"""A small bundle whose graphs TensorRT builds: a vision part and a decoder, of a few kilobytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reference.onnx_graphs import write_block, write_decoder
+from reference.toy_manifest import TOY_MANIFEST, TOY_TARGET
+from stts_runtime.bundle import MANIFEST, files_below, manifest_bytes, sha256_of_file
+from stts_runtime.device.probe import Probe
+from stts_runtime.engine_set import (
+    ENGINE_SET_SCHEMA,
+    ENGINES,
+    INDEX,
+    EngineFile,
+    EngineSet,
+    index_bytes,
+    manifest_digest as digest_of_manifest,
+)
+from stts_runtime.manifest import EngineSettings, FileEntry, GraphEntry, Manifest
+
+
+PARTS = ("decoder", "vision_toy")
+"""In the order of a manifest that was written and read: by name."""
+
+
+def write_engine_bundle(root: Path, backend: str = "tensorrt_rtx", precision: str = "float16") -> Path:
+    """Write the bundle into `root`, which is made, and return it."""
+    root.mkdir()
+    specs = (write_block(root / "vision_toy.onnx", precision), write_decoder(root / "decoder.onnx", precision))
+    (root / "tokenizer.json").write_text("{}")
+    manifest = replace(
+        TOY_MANIFEST,
+        target=replace(TOY_TARGET, name="rtx", backends=(backend,), compute_capabilities=(86, 120)),
+        engine=EngineSettings(backend, "cuda", precision, prepack=False),
+        graphs={spec.name: GraphEntry(f"{spec.name}.onnx", spec) for spec in specs},
+    )
+    seal(root, manifest)
+    return root
+
+
+def seal(root: Path, manifest: Manifest) -> Manifest:
+    """Write `manifest` with the files that lie in `root` now, and return it."""
+    entries = tuple(
+        FileEntry(name, (root / name).stat().st_size, sha256_of_file(root / name)) for name in files_below(root)
+    )
+    manifest = replace(manifest, files=entries)
+    (root / MANIFEST).write_bytes(manifest_bytes(manifest))
+    return manifest
+
+
+def write_engine_set(root: Path, manifest: Manifest, **changes: Any) -> EngineSet:
+    """Write a set of engines that nothing can run into the bundle, and return it."""
+    wanted = EngineSet(
+        ENGINE_SET_SCHEMA, "tensorrt_rtx", "1.7.1", (86, 120), "float16", digest_of_manifest(manifest), ()
+    )
+    wanted = replace(wanted, **changes)
+    folder = root / ENGINES / wanted.folder
+    folder.mkdir(parents=True)
+    files = []
+    for part in PARTS:
+        (folder / f"{part}.engine").write_bytes(f"engine of {part}".encode())
+        path = folder / f"{part}.engine"
+        files.append(EngineFile(part, path.name, path.stat().st_size, sha256_of_file(path)))
+    engines = replace(wanted, files=tuple(files))
+    (folder / INDEX).write_bytes(index_bytes(engines))
+    return engines
+
+
+def probe_of(**changes: Any) -> Probe:
+    """Return a device without a GPU and with memory enough; `changes` make it another."""
+    nothing = dict.fromkeys(Probe.__dataclass_fields__)
+    values: dict[str, Any] = {
+        **nothing,
+        "machine": "x86_64",
+        "system": "Linux",
+        "python": "3.11.0",
+        "shared_memory": False,
+        "total_memory_bytes": 16 << 30,
+        "free_memory_bytes": 8 << 30,
+        "free_swap_bytes": 0,
+        "disk_path": "/",
+        "free_disk_bytes": 100 << 30,
+        "cuda_loaded": False,
+        "onnxruntime_providers": (),
+    }
+    return Probe(**{**values, **changes})

@@ -1,0 +1,92 @@
+"""What cannot fit is refused with numbers, and what is proposed does fit."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from reference.scenario import scenario
+
+from stts_export.errors import FitError
+from stts_export.estimate.estimate import check_fit, estimate
+from stts_export.estimate.fit import fit_of
+
+
+def test_what_fits_has_no_problems():
+    found = fit_of(scenario())
+    assert found.fits
+    assert (found.problems, found.warnings, found.proposals) == ((), (), ())
+    check_fit(estimate(scenario()))
+
+
+def test_the_8b_model_on_the_8_gb_module_is_refused_with_numbers_and_ways_out():
+    asked = scenario("molmo2-8b", "jetson-orin-nano", frames=32)
+    with pytest.raises(FitError) as caught:
+        check_fit(estimate(asked))
+    message = str(caught.value)
+    assert "molmo2-8b in float16 does not fit jetson-orin-nano at 32 frames" in message
+    assert re.search(r"running takes 18\.\d GiB \(weights 16\.2 GiB, cache 0\.2 GiB.* has 6\.5 GiB for it", message)
+    assert re.search(r"building the largest engine takes 45\.8 GiB to 61\.0 GiB", message)
+    assert "the weights alone are 16.2 GiB in float16. A smaller model" in message
+    assert "--target jetson-orin" in message
+    assert caught.value.exit_code == 1
+    assert any("output head" in warning and "split" in warning for warning in fit_of(asked).warnings)
+
+
+def options_of(proposal):
+    return {name.replace("-", "_"): value for name, value in re.findall(r"--([a-z-]+) ([\w.-]+)", proposal)}
+
+
+def changed(asked, proposal):
+    options = options_of(proposal)
+    whole = {name: int(options[name]) for name in ("frames", "chunk_frames") if name in options}
+    if "prune" in options:
+        whole["prune_fraction"] = float(options["prune"])
+    if "precision" in options:
+        whole["precision"] = options["precision"]
+    if "target" in options:
+        return replace(asked, target=scenario(target=options["target"]).target)
+    return replace(asked, max_tokens=None, **whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "helps"),
+    [
+        # float32 halves to what fits
+        ({"target": "l4", "precision": "float32", "frames": 128}, {"precision", "target"}),
+        # a cache for a long dense clip beside 16 GB of weights
+        ({"target": "rtx", "model": "molmo2-8b", "frames": 384, "prune": 0.0}, {"frames", "prune", "target"}),
+        # unchunked vision: the chunk alone sets the need
+        ({"target": "rtx", "frames": 256, "chunk_frames": 256}, {"chunk_frames", "frames", "prune", "target"}),
+    ],
+    ids=["precision", "length", "chunks"],
+)
+def test_every_proposal_fits(options, helps):
+    asked = scenario(**options)
+    if asked.target.memory_gib is None:
+        asked = replace(asked, target=replace(asked.target, memory_gib=24.0 if "model" in options else 15.0))
+    found = fit_of(asked)
+    assert not found.fits
+    assert {name for proposal in found.proposals for name in options_of(proposal)} <= helps | {"precision"}
+    assert set(options_of(found.proposals[0])) & helps
+    for proposal in found.proposals:
+        assert fit_of(changed(asked, proposal)).fits, proposal
+
+
+def test_a_build_that_is_too_large_is_told_apart_from_a_run_that_is():
+    found = fit_of(scenario(target="jetson-orin-nx", frames=16))
+    assert len(found.problems) == 1
+    assert found.problems[0].startswith("building the largest engine")
+    assert "it would run, but its decoder cannot be built there" in found.proposals[0]
+
+
+def test_a_build_that_may_be_too_large_is_a_warning():
+    found = fit_of(scenario(target="jetson-orin-32"))
+    assert found.fits == (not found.problems)
+    assert found.fits
+    assert fit_of(scenario("molmo2-4b", "l4")).warnings[0].startswith("building may take up to 30.0 GiB")
+
+
+def test_a_target_of_unknown_memory_is_not_refused_but_said():
+    found = fit_of(scenario(target="rtx"))
+    assert found.fits
+    assert "whether this fits is not known" in found.warnings[0]

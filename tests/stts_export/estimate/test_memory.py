@@ -1,0 +1,49 @@
+"""What is held and what building takes, against figures that were seen."""
+
+import pytest
+from reference.scenario import scenario
+
+from stts_export.estimate.count import Packed
+from stts_export.estimate.memory import GIB, block_activations, cache_bytes, memory_of
+
+
+@pytest.mark.parametrize(("bins", "megabytes"), [(16, 252), (64, 1007)])
+def test_working_memory_of_a_masked_block_is_what_tensorrt_rtx_reports(bins, megabytes):
+    tower = scenario().config.tower
+    found = block_activations(tower, Packed(bins, 729, bins * 729), 2, masked=True, fused=True)
+    assert found / 1e6 == pytest.approx(megabytes, rel=0.01)
+
+
+def test_the_cache_holds_keys_and_values_of_every_layer():
+    assert cache_bytes(scenario().config.decoder, 1000, 2) == 2 * 36 * 8 * 128 * 1000 * 2
+    assert memory_of(scenario(max_tokens=8192)).cache == 2 * memory_of(scenario(max_tokens=4096)).cache
+
+
+def test_the_total_is_the_sum_and_halves_of_a_precision_are_halves():
+    found, wide = memory_of(scenario()), memory_of(scenario(precision="float32"))
+    names = ("weights", "cache", "hidden", "features", "vision_activations", "decoder_activations", "clip", "runtime")
+    assert found.total == sum(getattr(found, name) for name in names)
+    assert all(getattr(wide, name) == 2 * getattr(found, name) for name in names[:4])
+
+
+def test_hidden_states_of_the_clip_are_held_only_where_it_is_pruned():
+    assert memory_of(scenario()).hidden == 64 * 729 * 1152 * 2
+    assert memory_of(scenario(prune=0.0)).hidden == 0
+
+
+def test_the_largest_engine_sets_the_build_and_dense_engines_hold_the_tower_again():
+    found = memory_of(scenario())
+    assert found.build_low / GIB == pytest.approx(3 * 8.04e9 / GIB, rel=0.01)
+    assert found.build_high * 3 == found.build_low * 4
+    assert found.engine_disk - found.bundle_disk == pytest.approx(2 * 439e6, rel=0.01)
+
+
+def test_onnxruntime_builds_nothing_and_holds_the_logits_of_attention():
+    cpu = memory_of(scenario("micro", "cpu", frames=8))
+    assert (cpu.build_low, cpu.engine_disk, cpu.available, cpu.runtime) == (0, 0, None, 0)
+    unfused, fused = (memory_of(scenario(target="h100", backend=name)) for name in ("onnxruntime", "tensorrt"))
+    assert unfused.decoder_activations > 10 * fused.decoder_activations
+
+
+def test_smaller_chunks_take_less():
+    assert memory_of(scenario(chunk_frames=2)).vision_activations * 3 < memory_of(scenario()).vision_activations

@@ -1,0 +1,79 @@
+"""Before and after: opset 20 said in opset 17, with the same numbers."""
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from reference.small_graph import lines_of, model_of, named, value
+
+from stts_export.graph.passes.lower_opset import LowerOpset
+
+
+X = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32) * 4
+
+
+def integers(name, *numbers):
+    tensor = ir.tensor(np.array(numbers, np.int64), name=name)
+    return ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+
+
+def run(model):
+    content = ir.to_proto(model).SerializeToString()
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"x": X})
+
+
+def gelu(approximate="tanh"):
+    x = value("x", "S", 8)
+    node = named(ir.node("Gelu", [x], attributes={"approximate": approximate}), "y", shape=("S", 8))
+    return model_of([x], [node], node.outputs)
+
+
+def reduction(operator):
+    x = value("x", "S", 8)
+    axes = integers("axes", -1)
+    attributes = {"keepdims": 1, "noop_with_empty_axes": 0}
+    node = named(ir.node(operator, [x, axes], attributes=attributes), "y", shape=("S", 1))
+    return model_of([x], [node], node.outputs, [axes])
+
+
+def split():
+    x = value("x", "S", 8)
+    node = ir.node("Split", [x], attributes={"axis": 1, "num_outputs": 2}, num_outputs=2)
+    named(node, "y", "z", shape=("S", 4))
+    return model_of([x], [node], node.outputs)
+
+
+@pytest.mark.parametrize(
+    "make", [gelu, split, *(lambda op=op: reduction(op) for op in ("ReduceMean", "ReduceL2", "ReduceMax", "ReduceMin"))]
+)
+def test_old_operators_give_the_same_numbers(make):
+    expected = run(make())
+    model = LowerOpset()(make()).model
+    assert model.opset_imports[""] == 17
+    for before, after in zip(expected, run(model), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
+
+
+def test_gelu_becomes_its_formula_and_keeps_its_name():
+    lines = lines_of(LowerOpset()(gelu()).model)
+    assert [line.split(" = ")[1].split("(")[0] for line in lines].count("Tanh") == 1
+    assert lines[-1].startswith("y = Mul(x, ")
+
+
+def test_another_gelu_than_ours_is_refused():
+    with pytest.raises(ir.passes.PreconditionError, match="not the tanh form"):
+        LowerOpset()(gelu("none"))
+
+
+def test_what_opset_17_does_not_have_is_refused_by_name():
+    x = value("x", "S", 8)
+    node = named(ir.node("Swish", [x]), "y", shape=("S", 8))
+    with pytest.raises(ir.passes.PostconditionError, match="opset 17 has no operator Swish"):
+        LowerOpset()(model_of([x], [node], node.outputs))
+
+
+def test_an_input_that_came_later_is_refused():
+    x, extra = value("x", "S", 8), integers("extra", 1)
+    node = named(ir.node("Softmax", [x, extra]), "y", shape=("S", 8))
+    with pytest.raises(ir.passes.PostconditionError, match="is not as opset 17 has it: 2 inputs"):
+        LowerOpset()(model_of([x], [node], node.outputs, [extra]))

@@ -1,0 +1,139 @@
+"""Bundles for GPUs, built and verified on a machine without one, engines included where TensorRT-RTX makes them."""
+
+from dataclasses import replace
+
+import onnx_ir as ir
+import pytest
+from reference.toy_bundle import toy_request
+
+from stts_export.bundle.summary import bundle_summary
+from stts_export.errors import FitError
+from stts_export.pipeline import BuildRequest, build
+from stts_export.pipeline.request import resolve
+from stts_export.report.engine_inspection import inspect_engines
+from stts_runtime.bundle import open_bundle
+from stts_runtime.engine_set import read_engine_sets
+from stts_runtime.errors import EngineError, UsageError
+from stts_runtime.session import load
+
+
+HALF = ("hidden", "features", "past_key_", "past_value_", "new_key_", "new_value_")
+
+
+def unheard(stage, share):
+    pass
+
+
+@pytest.fixture(scope="module")
+def rtx(tmp_path_factory):
+    """A toy bundle for RTX cards, with engines; it was verified when it was built."""
+    folder = tmp_path_factory.mktemp("rtx")
+    request = replace(toy_request(folder, "ffd"), target="rtx", precision="bfloat16", verify=True)
+    return open_bundle(build(request, unheard), check=True)
+
+
+@pytest.fixture(scope="module")
+def orin(tmp_path_factory):
+    """A toy bundle for a Jetson, whose engines are to be built there; verified too."""
+    folder = tmp_path_factory.mktemp("orin")
+    request = replace(toy_request(folder, "ragged"), target="jetson-orin", precision="float16", verify=True)
+    return open_bundle(build(request, unheard), check=True)
+
+
+def test_an_rtx_bundle_holds_engines_of_every_part_for_all_of_the_targets_cards(rtx):
+    (engines,) = read_engine_sets(rtx.path)
+    assert engines.compute_capabilities == rtx.manifest.target.compute_capabilities
+    assert {86, 120} <= set(engines.compute_capabilities)
+    assert [file.part for file in engines.files] == list(rtx.manifest.graphs)
+    assert engines.folder in str(bundle_summary(rtx.path)["engines"])
+
+
+def test_engines_have_the_specs_bindings_and_profiles_and_fuse_every_attention(rtx):
+    for one in inspect_engines(rtx, compute_capabilities=[(86,), (120,)]):  # raises where they depart from the spec
+        if one.part != "vision_dense":  # a head of 8 is too narrow for some of the kernels
+            assert one.fused_attentions > 0, one
+        assert one.size > 0
+
+
+@pytest.mark.parametrize("bundle", ["rtx", "orin"])
+def test_the_stored_graphs_are_ones_that_every_tensorrt_reads_and_of_one_precision_a_node(bundle, request):
+    bundle = request.getfixturevalue(bundle)
+    precision = bundle.manifest.engine.precision
+    for entry in bundle.manifest.graphs.values():
+        graph = ir.load(bundle.file(entry.file)).graph
+        assert graph.opset_imports == {"": 17}
+        for node in graph:
+            floats = {v.dtype for v in (*node.inputs, *node.outputs) if v is not None and v.dtype.is_floating_point()}
+            assert len(floats) <= 1 or node.op_type == "Cast", node
+            if node.op_type == "Softmax":
+                assert floats == {ir.DataType.FLOAT}
+        for tensor in (*entry.spec.inputs, *entry.spec.outputs):
+            if tensor.name.startswith(HALF):
+                assert tensor.dtype == precision, tensor
+
+
+@pytest.mark.parametrize("bundle", ["rtx", "orin"])
+def test_weights_are_stored_in_half_precision_but_for_the_scorers(bundle, request):
+    bundle = request.getfixturevalue(bundle)
+    half = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}[bundle.manifest.engine.precision]
+    for entry in bundle.manifest.graphs.values():
+        for name, weight in ir.load(bundle.file(entry.file)).graph.initializers.items():
+            if isinstance(weight.const_value, ir.ExternalTensor):
+                assert weight.dtype == (ir.DataType.FLOAT if name.startswith("scorer.") else half), name
+
+
+def test_a_bundle_for_another_machine_says_what_to_do_there(orin):
+    assert read_engine_sets(orin.path) == ()
+    assert "stts-runtime build ragged.stts" in str(bundle_summary(orin.path)["engines"])
+
+
+@pytest.mark.parametrize("bundle", ["rtx", "orin"])
+def test_loading_it_here_says_that_there_is_no_gpu(bundle, request):
+    with load(request.getfixturevalue(bundle).path) as session, pytest.raises(EngineError, match="no NVIDIA GPU"):
+        session.open()
+
+
+def test_the_estimate_goes_into_the_manifest(orin):
+    estimate = orin.manifest.estimate
+    assert estimate["target"] == "jetson-orin"
+    assert estimate["status"] == "PREDICTED"
+    assert estimate["memory"]["weights"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"target": "jetson-orn"}, "no recipe named 'jetson-orn' in targets. Did you mean jetson-orin"),
+        ({"target": "jetson-orin", "backend": "tensorrt_rtx"}, "target jetson-orin has no backend tensorrt_rtx"),
+        ({"target": "cpu", "precision": "float16"}, "target cpu has no precision float16: it takes float32"),
+        ({"precision": "fp16"}, "--precision fp16 is unknown"),
+    ],
+    ids=str,
+)
+def test_what_a_target_does_not_have_is_refused(tmp_path, options, complaint):
+    request = BuildRequest(model="micro", output=tmp_path / "micro.stts", **options)
+    with pytest.raises(UsageError, match=complaint):
+        resolve(request, unheard)
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_read_with_what_would(tmp_path):
+    request = BuildRequest(
+        model="molmo2-8b", output=tmp_path / "big.stts", target="jetson-orin-nano", random_weights=0, scorer="cosine"
+    )
+    with pytest.raises(FitError, match=r"does not fit jetson-orin-nano(.|\n)*GiB(.|\n)*what would:") as failure:
+        resolve(request, unheard)
+    assert "16" in str(failure.value)
+    assert resolve(replace(request, ignore_fit=True), unheard).estimate.fit.fits is False
+
+
+def test_engines_can_be_left_for_later(tmp_path):
+    request = BuildRequest(model="molmo2-4b", output=tmp_path / "x.stts", target="rtx", random_weights=0, prune=0)
+    assert resolve(request, unheard).builds_engines
+    assert not resolve(replace(request, engines=False), unheard).builds_engines
+
+
+def test_a_missing_builder_is_named_before_the_work_begins(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt_rtx", None)
+    request = BuildRequest(model="molmo2-4b", output=tmp_path / "x.stts", target="rtx", random_weights=0, prune=0)
+    with pytest.raises(EngineError, match="pip install tensorrt-rtx-cu13"):
+        resolve(request, unheard)
