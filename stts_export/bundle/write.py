@@ -1,15 +1,12 @@
 """Write a bundle so that it is whole or not there: staged next to its destination, then renamed.
 
-Whoever holds the lock inside the staging directory may write there. The lock is the operating system's (flock), so it
-ends with its process however that dies; the process id in the file is for the message only.
+Whoever holds the lock inside the staging directory may write there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -29,15 +26,8 @@ from stts_runtime.bundle import (
 )
 from stts_runtime.errors import UsageError
 from stts_runtime.manifest import FileEntry, Manifest
+from stts_runtime.swap import DISK_ERRORS, claim, finish_swap, is_held, put_in_place, remove, sync
 from stts_runtime.termination import termination_as_exit
-
-
-_FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
-    errno.EFBIG: "the file system does not hold files this large",
-}
 
 
 @contextlib.contextmanager
@@ -64,13 +54,13 @@ def writing_bundle(destination: Path, needed_bytes: int, overwrite: bool = False
     with termination_as_exit(), _disk_errors(destination, needed_bytes):
         lock = _claim(staging)
         try:
-            _restore(destination)
+            finish_swap(destination, _replaced_path(destination))
             _check_replaceable(destination, overwrite)
             _check_room(destination, needed_bytes)
             yield staging
             _publish(staging, destination, overwrite)
         except BaseException:
-            if _is_locked_by(lock, staging):
+            if is_held(lock, staging / BUILD_LOCK):
                 _clear(staging)
             raise
         finally:
@@ -110,46 +100,15 @@ def write_manifest(staging: Path, manifest: Manifest, progress: Progress | None 
 
 
 def _claim(staging: Path) -> TextIO:
-    """Return the lock of an empty staging directory.
-
-    Another build may finish, and so rename or remove the directory, between any two steps here: then we begin again.
-    """
+    """Return the lock of an empty staging directory."""
     try:
-        while True:
-            staging.mkdir(parents=True, exist_ok=True)
-            try:
-                lock = (staging / BUILD_LOCK).open("a+")
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                writer = lock.read().strip() or "unknown"
-                lock.close()
-                raise UsageError(
-                    f"another build is writing {staging} (process {writer}): wait for it, stop it, or write elsewhere"
-                ) from None
-            if _is_locked_by(lock, staging):
-                break
-            lock.close()
+        lock = claim(staging / BUILD_LOCK)
         _remove_contents(staging)
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_ERRORS:
             raise
         raise DiskError(f"cannot write in {staging.parent}: {error.strerror}") from error
     return lock
-
-
-def _is_locked_by(lock: TextIO, staging: Path) -> bool:
-    """Tell whether `lock` is the lock file that lies in `staging` now."""
-    try:
-        return os.path.samestat(os.fstat(lock.fileno()), (staging / BUILD_LOCK).stat())
-    except FileNotFoundError:
-        return False
 
 
 def _clear(staging: Path) -> None:
@@ -163,29 +122,12 @@ def _clear(staging: Path) -> None:
 def _remove_contents(staging: Path) -> None:
     for path in staging.iterdir():
         if path.name != BUILD_LOCK:
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+            remove(path)
 
 
 def _replaced_path(destination: Path) -> Path:
     """Return where the old bundle waits while the new one takes its place."""
     return destination.with_name(f".{destination.name}.replaced")
-
-
-def _restore(destination: Path) -> None:
-    """Finish what a build left that was killed while it swapped the old bundle for the new one."""
-    replaced = _replaced_path(destination)
-    if replaced.exists():
-        if destination.exists():
-            _remove(replaced)
-        else:
-            replaced.rename(destination)
 
 
 def _check_replaceable(destination: Path, overwrite: bool) -> None:
@@ -214,29 +156,13 @@ def _publish(staging: Path, destination: Path, overwrite: bool) -> None:
         raise ValueError(f"{staging} has no {MANIFEST}: write_manifest was not called")  # our own bug
     for folder, _, names in os.walk(staging, topdown=False):
         for path in [*(Path(folder) / name for name in names), Path(folder)]:
-            _sync(path)
+            sync(path)
     _check_replaceable(destination, overwrite)  # again: builds take long, and something may have come meanwhile
     replaced = _replaced_path(destination)
-    if destination.exists():
-        destination.rename(replaced)
-    try:
-        staging.rename(destination)
-    except BaseException:
-        if replaced.exists() and not destination.exists():
-            replaced.rename(destination)
-        raise
+    put_in_place(staging, destination, replaced)
     (destination / BUILD_LOCK).unlink()
-    _sync(destination.parent)
     if replaced.exists():
-        _remove(replaced)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        remove(replaced)
 
 
 @contextlib.contextmanager
@@ -245,14 +171,14 @@ def _disk_errors(destination: Path, needed_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in DISK_ERRORS:
             raise
         where = error.filename or destination.parent
         free = shutil.disk_usage(destination.parent).free
         raise DiskError(
-            f"{_FULL[error.errno]} ({where}) while {destination} was written: needed about {_size(needed_bytes)} in "
-            f"all, free now {_size(free)} in {destination.parent}. Nothing half-written was left; free some room, or "
-            "write to another disk"
+            f"{DISK_ERRORS[error.errno]} ({where}) while {destination} was written: needed about {_size(needed_bytes)} "
+            f"in all, free now {_size(free)} in {destination.parent}. Nothing half-written was left; free some room, "
+            "or write to another disk"
         ) from error
 
 

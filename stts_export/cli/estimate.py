@@ -24,6 +24,8 @@ EXAMPLES = """examples:
   stts-export estimate --published
 """
 
+SUMS = ("total", "build_low", "build_high", "engine_disk")  # follow from what a record of memory holds
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -61,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     made = estimate(scenario)
     console = table_console(stderr=arguments.json)
     if arguments.json:
-        print(json.dumps(to_plain(made), indent=2))
+        memory = {**to_plain(made.memory), **{name: getattr(made.memory, name) for name in SUMS}}
+        print(json.dumps({**to_plain(made), "memory": memory}, indent=2))
     else:
         _print_tables(estimate_tables(made), arguments.markdown)
         for note in (*made.fit.warnings, *made.notes, f"efficiencies: {made.efficiencies}"):

@@ -9,10 +9,11 @@ from stts_export.errors import FitError
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.fit import Fit, fit_of
 from stts_export.estimate.latency import StageEstimate, stages_of
-from stts_export.estimate.memory import Memory, memory_of
+from stts_export.estimate.memory import available_bytes, memory_of
 from stts_export.estimate.scenario import Scenario, as_dense, check_scenario, scenario_of_build
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.manifest import Limits, Pruning
+from stts_runtime.memory_needed import MemoryNeeded
 from stts_runtime.target import Target
 
 
@@ -52,7 +53,8 @@ class Estimate:
         prompt_tokens: of the first turn.
         answer_tokens: of the answer.
         max_tokens: room that memory is taken for.
-        memory: bytes.
+        memory: what it needs.
+        available: bytes of the target's memory, less what its system keeps; None where its recipe does not say.
         stages: in the order they run; preprocessing is not among them.
         first_token_ms: vision and prefill; None where the target's speed is not known.
         savings: against the same clip dense; empty where nothing is pruned.
@@ -73,7 +75,8 @@ class Estimate:
     prompt_tokens: int
     answer_tokens: int
     max_tokens: int
-    memory: Memory
+    memory: MemoryNeeded
+    available: int | None
     stages: tuple[StageEstimate, ...]
     first_token_ms: float | None
     savings: tuple[Saving, ...]
@@ -106,6 +109,7 @@ def estimate(scenario: Scenario) -> Estimate:
         answer_tokens=scenario.answer_tokens,
         max_tokens=scenario.capacity,
         memory=memory_of(scenario),
+        available=available_bytes(scenario),
         stages=stages,
         first_token_ms=first_token_ms(stages),
         savings=savings,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from stts_export.estimate.memory import GIB, Memory, memory_of
+from stts_export.estimate.memory import GIB, available_bytes, memory_of
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario, with_scorer
 from stts_export.recipe.target import all_targets
+from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.target import Target
 
 
@@ -41,39 +42,39 @@ def fit_of(scenario: Scenario) -> Fit:
     return Fit(not problems, problems, tuple(_warnings(scenario, memory)), proposals)
 
 
-def _problems(scenario: Scenario, memory: Memory) -> Iterator[str]:
-    if memory.available is None:
+def _problems(scenario: Scenario, memory: MemoryNeeded) -> Iterator[str]:
+    available = available_bytes(scenario)
+    if available is None:
         return
-    there = f"{scenario.target.name} has {gib(memory.available)} for it"
-    if memory.total > memory.available:
+    there = f"{scenario.target.name} has {gib(available)} for it"
+    if memory.total > available:
         yield (
             f"running takes {gib(memory.total)} (weights {gib(memory.weights)}, cache {gib(memory.cache)}, working "
             f"memory {gib(memory.vision_activations + memory.decoder_activations)}, the rest "
             f"{gib(memory.clip + memory.hidden + memory.features + memory.runtime)}), {there}"
         )
-    if _built_there(scenario) and memory.build_low > memory.available:
+    if _built_there(scenario) and memory.build_low > available:
         yield (
-            f"building the largest engine takes {gib(memory.build_low)} to {gib(memory.build_high)} (3 to 4 times its "
-            f"weights), {there}"
+            f"building the largest engine takes {gib(memory.build_low)} to {gib(memory.build_high)} "
+            f"({BUILD_FACTORS[0]} to {BUILD_FACTORS[1]} times its weights, and {gib(BUILD_BASE_BYTES)}), {there}"
         )
 
 
-def _warnings(scenario: Scenario, memory: Memory) -> Iterator[str]:
-    if memory.available is None:
+def _warnings(scenario: Scenario, memory: MemoryNeeded) -> Iterator[str]:
+    available = available_bytes(scenario)
+    if available is None:
         yield f"target {scenario.target.name} does not say how much memory it has: whether this fits is not known"
         return
-    if _built_there(scenario) and memory.build_low <= memory.available < memory.build_high:
+    if _built_there(scenario) and memory.build_low <= available < memory.build_high:
         yield (
-            f"building may take up to {gib(memory.build_high)} where {gib(memory.available)} are there: add swap, and "
+            f"building may take up to {gib(memory.build_high)} where {gib(available)} are there: add swap, and "
             "close everything else"
         )
-    decoder = scenario.config.decoder
-    head = decoder.vocabulary * decoder.width * scenario.item_bytes
     small = scenario.target.shared_memory and _has(scenario.target) <= SMALL_SHARED
-    if small and head > LARGE_HEAD and _built_there(scenario):
+    if small and memory.output_head > LARGE_HEAD and _built_there(scenario):
         yield (
-            f"the output head is one matrix of {gib(head)} that must lie in one piece; where the builder finds none, "
-            "split the head into slices of the vocabulary"
+            f"the output head is one matrix of {gib(memory.output_head)} that must lie in one piece; where the builder "
+            "finds none, split the head into slices of the vocabulary"
         )
 
 
@@ -113,7 +114,7 @@ def _together(scenario: Scenario) -> str:
         )
     weights = gib(memory_of(smallest).weights)
     nothing = "frames, prune fraction, chunks and precision change nothing:"
-    if memory_of(smallest).total > (memory_of(smallest).available or 0):
+    if memory_of(smallest).total > (available_bytes(smallest) or 0):
         return f"{nothing} the weights alone are {weights} in {smallest.precision}. A smaller model"
     return (
         f"{nothing} it would run, but its decoder cannot be built there in one piece. A smaller model; splitting the "

@@ -1,60 +1,24 @@
-"""What a scenario takes of memory and disk, in bytes."""
+"""What a scenario takes of memory and disk, in bytes; a bundle's manifest keeps it for the runtime."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from stts_export.checkpoint.expected import CHANNELS, expected_tensors
 from stts_export.estimate.count import Packed, dense_frames
 from stts_export.estimate.efficiency import efficiency_table
-from stts_export.estimate.scenario import Scenario
+from stts_export.estimate.scenario import ITEM_BYTES, Scenario
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
+from stts_runtime.memory_needed import MemoryNeeded
+from stts_runtime.target import Target
 
 
 GIB = 1 << 30
-BUILD_FACTORS = (3, 4)  # a builder holds 3 to 4 times the weights of the engine it builds, as vendors' users report it
+PREPACK_BELOW_BYTES = 4 * GIB  # beyond this size a second copy of all weights hurts more than it helps
 MASK_BYTES = 2  # a mask is laid out in 16 bits, once for all heads
 STATE_WIDTHS = 5  # what lives beside an MLP's hidden layer: residual, normed input, query, key, value
 SHARED_SYSTEM = int(1.5 * GIB)  # assumed: carve-outs (an Orin Nano of 8 GiB shows 7.4) and a system without a desktop
 CARD_SYSTEM = GIB // 2  # assumed: what a card keeps for itself
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes.
-
-    Attributes:
-        weights: of the engines that are open together.
-        cache: keys and values.
-        hidden: of the whole clip between the two vision engines; none where dense.
-        features: of all kept groups.
-        vision_activations: working memory of the vision engines, for one chunk.
-        decoder_activations: working memory of prefill, with its mask.
-        clip: frames as uint8 and the patches of one chunk.
-        runtime: libraries, contexts and workspaces, on a GPU.
-        total: all of these.
-        available: of the target, less what its system keeps; None where its recipe does not say.
-        build_low: least that building the largest engine takes; 0 where nothing is built.
-        build_high: most of the same.
-        bundle_disk: weights and graphs.
-        engine_disk: built engines; each holds its weights once more.
-    """
-
-    weights: int
-    cache: int
-    hidden: int
-    features: int
-    vision_activations: int
-    decoder_activations: int
-    clip: int
-    runtime: int
-    total: int
-    available: int | None
-    build_low: int
-    build_high: int
-    bundle_disk: int
-    engine_disk: int
 
 
 def parameters(config: ModelConfig, pruned: bool) -> dict[str, int]:
@@ -80,32 +44,36 @@ def _belongs(name: str, part: str, tower: TowerConfig) -> bool:
     return behind == (part == "vision_encode")
 
 
-def memory_of(scenario: Scenario) -> Memory:
+def weight_bytes(config: ModelConfig, precision: str) -> int:
+    """Return the size of all weights in a precision, each once."""
+    return ITEM_BYTES[precision] * sum(math.prod(shape) for shape in expected_tensors(config).values())
+
+
+def is_prepacked(config: ModelConfig, target: Target, precision: str) -> bool:
+    """Tell whether onnxruntime repacks the weights, into a second copy: on a CPU, and for a small model only."""
+    return not target.compute_capabilities and weight_bytes(config, precision) < PREPACK_BELOW_BYTES
+
+
+def memory_of(scenario: Scenario) -> MemoryNeeded:
     """Return what a scenario takes."""
     config, clip, size = scenario.config, scenario.clip, scenario.item_bytes
-    builds = scenario.is_fused
-    held = parameters(config, pruned=scenario.prune_fraction > 0)
-    opened = [count for part, count in held.items() if part != "vision_dense" or not scenario.prune_fraction]
-    largest = max(held.values()) * size
+    held = {part: count * size for part, count in parameters(config, pruned=scenario.prune_fraction > 0).items()}
+    opened = sum(held[part] for part in held if part != "vision_dense" or not scenario.prune_fraction)
     patch_values = config.grid.patches * CHANNELS * config.grid.patch_size**2
-    parts = {
-        "weights": sum(opened) * size,
-        "cache": cache_bytes(config.decoder, scenario.capacity, size),
-        "hidden": clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
-        "features": clip.kept_groups * config.decoder.width * size,
-        "vision_activations": vision_activations(scenario),
-        "decoder_activations": decoder_activations(config.decoder, scenario.capacity, size, fused=builds),
-        "clip": clip.frames * CHANNELS * config.grid.image_size**2 + 4 * max(clip.chunks) * patch_values,
-        "runtime": int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
-    }
-    return Memory(
-        **parts,
-        total=sum(parts.values()),
-        available=available_bytes(scenario),
-        build_low=BUILD_FACTORS[0] * largest if builds else 0,
-        build_high=BUILD_FACTORS[1] * largest if builds else 0,
-        bundle_disk=sum(math.prod(shape) for shape in expected_tensors(config).values()) * size,
-        engine_disk=sum(held.values()) * size if builds else 0,
+    return MemoryNeeded(
+        frames=clip.frames,
+        tokens=scenario.capacity,
+        weights=opened * (2 if is_prepacked(config, scenario.target, scenario.precision) else 1),
+        cache=cache_bytes(config.decoder, scenario.capacity, size),
+        hidden=clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
+        features=clip.kept_groups * config.decoder.width * size,
+        vision_activations=vision_activations(scenario),
+        decoder_activations=decoder_activations(config.decoder, scenario.capacity, size, fused=scenario.is_fused),
+        clip=clip.frames * CHANNELS * config.grid.image_size**2 + 4 * max(clip.chunks) * patch_values,
+        runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
+        output_head=config.decoder.vocabulary * config.decoder.width * size,
+        bundle_disk=weight_bytes(config, scenario.precision),
+        engines=held if scenario.is_fused else {},
     )
 
 

@@ -8,8 +8,8 @@ from stts_export.estimate.comparison import Comparison
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.estimate import Estimate, Saving
 from stts_export.estimate.fit import gib
-from stts_export.estimate.memory import Memory
 from stts_runtime.bench.table import NONE, Rows
+from stts_runtime.memory_needed import MemoryNeeded
 
 
 UNITS = {"decode": "tok/s", "memory": "MB"}
@@ -44,11 +44,11 @@ def estimate_tables(made: Estimate) -> tuple[Rows, ...]:
         ("stage", "runs", "tokens", "TFLOP", "GB moved", "ms", "bound by"),
         stages,
     )
-    return (Rows(head, ("memory", "size"), memory_rows(made.memory)), timed, *_saved(made))
+    return (Rows(head, ("memory", "size"), memory_rows(made.memory, made.available)), timed, *_saved(made))
 
 
-def memory_rows(memory: Memory) -> tuple[tuple[str, str], ...]:
-    """Return what is held, in the order it is read about."""
+def memory_rows(memory: MemoryNeeded, available: int | None) -> tuple[tuple[str, str], ...]:
+    """Return what is held and what there is, in the order it is read about."""
     rows = [
         ("weights", gib(memory.weights)),
         ("cache", gib(memory.cache)),
@@ -59,7 +59,7 @@ def memory_rows(memory: Memory) -> tuple[tuple[str, str], ...]:
         ("frames and patches", gib(memory.clip)),
         ("libraries and workspaces", gib(memory.runtime)),
         ("running, in all", gib(memory.total)),
-        ("there is", NONE if memory.available is None else gib(memory.available)),
+        ("there is", NONE if available is None else gib(available)),
         ("building, at its peak", f"{gib(memory.build_low)} to {gib(memory.build_high)}" if memory.build_low else NONE),
         ("disk: bundle", gib(memory.bundle_disk)),
         ("disk: engines", gib(memory.engine_disk) if memory.engine_disk else NONE),

@@ -10,10 +10,10 @@ import shutil
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
 from stts_export.bundle.weights import WeightSlot, WeightWriter
 from stts_export.bundle.write import write_manifest, writing_bundle
+from stts_export.estimate.estimate import Estimate
 from stts_export.graph import capture, form_for, lower, spec_in_form, write_graph
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
@@ -115,7 +115,13 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
         graphs=graphs,
         tokenizer="tokenizer.json" if resolved.tokenizer else None,
         model=asdict(config),
-        estimate=cast(dict[str, object], to_plain(resolved.estimate)),
+        memory=resolved.estimate.memory,
+        estimate=_predictions(resolved.estimate),
         notes=resolved.notes,
         files=(),
     )
+
+
+def _predictions(estimate: Estimate) -> dict[str, object]:
+    """Return the estimate as plain data, without its record of memory: the runtime reads that one, so it is typed."""
+    return {name: value for name, value in to_plain(estimate).items() if name != "memory"}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
-from stts_export.checkpoint.expected import expected_tensors
 from stts_export.checkpoint.micro import assemble_micro
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer
 from stts_export.estimate.estimate import Estimate, check_fit, estimate_build
+from stts_export.estimate.memory import is_prepacked, weight_bytes
+from stts_export.estimate.scenario import ITEM_BYTES
 from stts_export.graph.form import FORMS
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
@@ -30,12 +30,8 @@ from stts_runtime.trt.bindings import import_bindings
 SCORERS = ("learned", "cosine", "random")
 PACKINGS = ("ffd", "ragged")
 DEFAULT_PRUNE = 0.5
-PREPACK_BELOW_BYTES = (
-    4 << 30
-)  # repacked weights are a second copy in memory; beyond this size that hurts more than it helps
 MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 Progress = Callable[[str, float], None]
 """Called with a stage's name and the share of it that is done, 0 to 1."""
@@ -169,7 +165,7 @@ def check_options(request: BuildRequest) -> None:
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),
         ("backend", request.backend, tuple(FORMS)),
-        ("precision", request.precision, tuple(BYTES)),
+        ("precision", request.precision, tuple(ITEM_BYTES)),
     )
     for name, value, known in choices:
         if value is not None and value not in known:
@@ -237,8 +233,7 @@ def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> Eng
         if value not in known:
             raise UsageError(f"target {target.name} has no {name} {value}: it takes {', '.join(known)}")
     device = "cuda" if target.compute_capabilities else "cpu"
-    prepack = device == "cpu" and weight_bytes(config, precision) < PREPACK_BELOW_BYTES
-    return EngineSettings(backend, device, precision, prepack)
+    return EngineSettings(backend, device, precision, is_prepacked(config, target, precision))
 
 
 def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings) -> bool:
@@ -278,8 +273,3 @@ def weights_of(request: BuildRequest, recipe: ModelRecipe, report: Progress) -> 
             "--random-weights to measure its speed"
         )
     return request.checkpoint
-
-
-def weight_bytes(config: ModelConfig, precision: str) -> int:
-    """Return the size of all weights in a precision."""
-    return BYTES[precision] * sum(math.prod(shape) for shape in expected_tensors(config).values())

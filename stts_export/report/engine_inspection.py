@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -76,6 +77,11 @@ def inspect_engines(
     unknown = sorted(set(parts or ()) - set(manifest.graphs))
     if unknown:
         raise UsageError(f"{bundle.path.name} has no part {unknown[0]!r}; it has {', '.join(manifest.graphs)}")
+
+    def tell(part: str, phase: str, share: float) -> None:
+        if progress is not None:
+            progress(part, share)
+
     found = []
     with TemporaryDirectory() as folder:
         for part in parts or manifest.graphs:
@@ -90,7 +96,7 @@ def inspect_engines(
                     str(Path(folder) / f"{part}.engine"),
                     inspect=True,
                 )
-                built = build_engine(request, lambda phase, share, part=part: progress and progress(part, share))
+                built = build_engine(request, partial(tell, part))
                 assert built.inspection is not None
                 found.append(
                     EngineInspection(

@@ -102,10 +102,11 @@ def host_notes(bundle: Bundle) -> tuple[str, ...]:
     settings = bundle.manifest.engine
     if settings.device == "cpu":
         return ()
-    return (
-        f"the graphs ran on the CPU in float32, every result rounded to {settings.precision} where the graph rounds; the "
-        f"engines that {settings.backend} makes of them did not run: `stts-runtime verify` runs those, on the device",
+    note = (
+        f"the graphs ran on the CPU in float32, every result rounded to {settings.precision} where the graph rounds; "
+        f"the engines that {settings.backend} makes of them did not run: `stts-runtime verify` runs them, on the device"
     )
+    return (note,)
 
 
 def graph_rungs(bundle: Bundle, part: str, reference: Reference, tolerance: Tolerance) -> Iterator[Rung]:

@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from reference.toy_manifest import TOY_MANIFEST
+from stts_export.estimate.memory import memory_of
+from stts_export.estimate.scenario import scenario_of_build, with_scorer
+from stts_export.recipe import read_model_recipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle import Bundle
 from stts_runtime.device.probe import Probe, probe_from_readings
 from stts_runtime.device.readings import Readings, read_recording
-from stts_runtime.manifest import DecoderShape, EngineSettings, FileEntry, GraphEntry, Limits
+from stts_runtime.manifest import DecoderShape, EngineSettings, GraphEntry, Limits
+from stts_runtime.memory_needed import MemoryNeeded
 from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.target import Target
 
 
 PROBES = Path(__file__).parent.parent / "data" / "probes"
 DEVICES = tuple(sorted(file.stem for file in PROBES.glob("*.json")))
 
 DECODER = DecoderShape(layers=36, kv_heads=8, head_dim=128, vocabulary=151936, width=2560)
-PARAMETERS = {"decoder": 4_020_000_000, "vision_tower": 380_000_000, "connector": 60_000_000}
 
 
 def readings_of(device: str) -> Readings:
@@ -40,27 +44,35 @@ def bundle_for(
     Args:
         target: its name.
         path: where the bundle would lie.
-        share: its parameters, of those of a 4B model.
+        share: its parameters, of those of Molmo2-4B.
         tokens: limit of a conversation.
         engine: entries of the engine settings that are not the target's first.
     """
     record = read_target(target)
     device = "cuda" if record.compute_capabilities else "cpu"
     settings = replace(EngineSettings(record.backends[0], device, record.precisions[0], prepack=False), **engine)
-    size = 4 if settings.precision == "float32" else 2
-    files = tuple(
-        FileEntry(f"weights/{name}.bin", int(share * count) * size, "0" * 64) for name, count in PARAMETERS.items()
-    )
+    limits = Limits(max_frames=32, max_tokens=tokens, chunk_frames=8)
     manifest = replace(
         TOY_MANIFEST,
         target=record,
         engine=settings,
         decoder=DECODER,
-        limits=Limits(max_frames=32, max_tokens=tokens, chunk_frames=8),
+        limits=limits,
         graphs={"decoder": GraphEntry("decoder.onnx", _decoder_spec(settings.precision, tokens))},
-        files=files,
+        memory=_memory(record, settings, limits, share),
     )
     return Bundle(path, manifest)
+
+
+def _memory(target: Target, engine: EngineSettings, limits: Limits, share: float) -> MemoryNeeded:
+    config = with_scorer(read_model_recipe("molmo2-4b").config, TOY_MANIFEST.pruning.fraction)
+    whole = memory_of(scenario_of_build(config, target, limits, TOY_MANIFEST.pruning, engine.precision, engine.backend))
+    return replace(
+        whole,
+        weights=int(share * whole.weights),
+        bundle_disk=int(share * whole.bundle_disk),
+        engines={part: int(share * size) for part, size in whole.engines.items()},
+    )
 
 
 def _decoder_spec(precision: str, tokens: int) -> GraphSpec:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reference.onnx_graphs import write_block, write_decoder
-from reference.toy_manifest import TOY_MANIFEST, TOY_TARGET
+from reference.toy_manifest import TOY_MANIFEST, TOY_MEMORY, TOY_TARGET
 from stts_runtime.bundle import MANIFEST, files_below, manifest_bytes, sha256_of_file
 from stts_runtime.device.probe import Probe
 from stts_runtime.engine_set import (
@@ -36,6 +36,7 @@ def write_engine_bundle(root: Path, backend: str = "tensorrt_rtx", precision: st
         target=replace(TOY_TARGET, name="rtx", backends=(backend,), compute_capabilities=(86, 120)),
         engine=EngineSettings(backend, "cuda", precision, prepack=False),
         graphs={spec.name: GraphEntry(f"{spec.name}.onnx", spec) for spec in specs},
+        memory=replace(TOY_MEMORY, engines=dict.fromkeys(PARTS, 4096)),
     )
     seal(root, manifest)
     return root

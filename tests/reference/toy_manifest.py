@@ -13,6 +13,7 @@ from stts_runtime.manifest import (
     Pruning,
     Tokens,
 )
+from stts_runtime.memory_needed import MemoryNeeded
 from stts_runtime.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.target import PeakTflops, Target
 
@@ -40,6 +41,22 @@ TOY_SPEC = GraphSpec(
     dims=(Dim("S", 1, 8, 64), Dim("P", 0, 8, 64)),
 )
 
+TOY_MEMORY = MemoryNeeded(
+    frames=64,
+    tokens=4096,
+    weights=1 << 20,
+    cache=4096 * 256,
+    hidden=1 << 16,
+    features=1 << 14,
+    vision_activations=1 << 18,
+    decoder_activations=1 << 18,
+    clip=1 << 19,
+    runtime=0,
+    output_head=16 * 32 * 4,
+    bundle_disk=1 << 19,
+    engines={},
+)
+
 TOY_MANIFEST = Manifest(
     schema_version=SCHEMA_VERSION,
     name="toy",
@@ -56,6 +73,7 @@ TOY_MANIFEST = Manifest(
     graphs={"decoder": GraphEntry("decoder.onnx", TOY_SPEC)},
     tokenizer="tokenizer.json",
     model={"tower": {"taps": [11, 8], "epsilon": 1e-6}},
+    memory=TOY_MEMORY,
     estimate={},
     notes=("a note",),
     files=(),

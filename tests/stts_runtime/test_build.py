@@ -17,7 +17,7 @@ from stts_runtime import build as build_module
 from stts_runtime.build import DONE, REUSED, build_engines
 from stts_runtime.bundle import open_bundle
 from stts_runtime.engine_set import ENGINES, INDEX, find_engine_set, read_engine_sets
-from stts_runtime.errors import EngineError, UsageError
+from stts_runtime.errors import BundleError, EngineError, UsageError
 from stts_runtime.manifest import EngineSettings
 from stts_runtime.trt.engine_file import EngineRequest
 
@@ -171,14 +171,42 @@ def test_too_little_memory_is_told_with_numbers_before_the_build(orin, device, t
     assert names(bundle) == []
 
 
-def test_memory_that_may_run_out_is_noted(orin, device, monkeypatch):
+def with_engines_of(bundle, sizes):
+    """Say in the bundle's manifest how many bytes of parameters each part has."""
+    manifest = open_bundle(bundle).manifest
+    seal(bundle, replace(manifest, memory=replace(manifest.memory, engines=sizes)))
+
+
+def test_memory_that_may_run_out_is_noted(orin, device):
     bundle = orin("10.3.0")
-    monkeypatch.setattr(build_module, "_parameter_bytes", lambda bundle: dict.fromkeys(PARTS, 1 << 30))
-    monkeypatch.setattr(build_module, "BUILD_FACTORS", (3, 9))
+    with_engines_of(bundle, dict.fromkeys(PARTS, 1 << 30))
+    device(**ORIN, free_memory_bytes=3 << 30, free_swap_bytes=1 << 30)
     notes = []
     build_engines(bundle, note=notes.append)
     assert len(notes) == 1
     assert "memory may run out: building" in notes[0]
+    assert "takes 3.39 GiB to 4.39 GiB" in notes[0]
+
+
+def test_a_part_that_is_finished_needs_no_memory_any_more(orin, device, monkeypatch):
+    bundle = orin("10.3.0", DIES=int(signal.SIGKILL), PART="out")
+    with_engines_of(bundle, {"decoder": 1 << 30, "vision_toy": 4096})
+    with pytest.raises(EngineError, match="was killed"):
+        build_engines(bundle)
+    monkeypatch.delenv("FAKE_TENSORRT_DIES")
+    device(**ORIN, free_memory_bytes=1 << 30, free_swap_bytes=0)
+    notes = []
+    build_engines(bundle, note=notes.append)
+    assert notes == []
+    with pytest.raises(EngineError, match="not enough memory: building 'decoder'"):
+        build_engines(bundle, force=True)
+
+
+def test_a_manifest_that_does_not_say_how_large_a_part_is_is_refused(orin):
+    bundle = orin("10.3.0")
+    with_engines_of(bundle, {"decoder": 4096})
+    with pytest.raises(BundleError, match=r"memory\.engines: vision_toy is missing: build the bundle again"):
+        build_engines(bundle)
 
 
 def test_too_little_disk_is_told_with_numbers_before_the_build(orin, monkeypatch, tmp_path):
@@ -287,7 +315,7 @@ def test_a_swap_that_was_cut_short_is_finished(orin):
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(28, "the disk is full"), (30, "it is read-only"), (13, "may not be written")]
+    ("number", "said"), [(28, "the disk is full"), (30, "the disk is read-only"), (13, "may not be written")]
 )
 def test_a_disk_that_fails_is_told(orin, monkeypatch, number, said):
     bundle = orin("10.3.0")

@@ -165,7 +165,7 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(graph, monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", fallen)
     with pytest.raises(EngineError, match=r"CUDAExecutionProvider but could not start it.*onnxruntime-gpu\[cuda"):
         open_engine(bundle_of(graph, device="cuda"), "small")
-    assert asked == ["CUDAExecutionProvider"]
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -13,7 +13,7 @@ import stts_runtime
 
 
 PACKAGE = Path(stts_runtime.__file__).parent
-LAZY = ("onnxruntime", "av", "tokenizers")
+LAZY = ("onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "av", "tokenizers")
 NEVER = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "stts_export", "matplotlib", "PIL", "safetensors")
 
 

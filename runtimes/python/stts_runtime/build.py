@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stts_runtime.bundle import Bundle, open_bundle
-from stts_runtime.device.memory_needed import BUILD_FACTORS
 from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.engine_set import (
     ENGINE_SET_SCHEMA,
@@ -19,6 +18,8 @@ from stts_runtime.engine_set import (
 )
 from stts_runtime.engine_staging import Staging, engine_staging
 from stts_runtime.errors import BundleError, EngineError, UsageError
+from stts_runtime.manifest import Manifest
+from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, build_range, engine_bytes
 from stts_runtime.termination import termination_as_exit
 from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.dialect import check_precision, rtx_compute_capabilities
@@ -35,12 +36,6 @@ Note = Callable[[str], None]
 
 REUSED = "reused"
 DONE = "done"
-
-_BASE_BYTES = 400 << 20
-"""Memory of a building process that has read no graph yet: the libraries, and TensorRT's own."""
-
-_SLACK = 1.1
-"""Size of an engine by its weights, at most, where no profile stores them twice."""
 
 
 def build_engines(
@@ -90,7 +85,8 @@ def build_engines(
         files=(),
     )
     check_precision(bindings, wanted.precision, wanted.compute_capabilities)
-    sizes = _parameter_bytes(bundle)
+    _check_weights(bundle)
+    sizes = _parameter_bytes(manifest)
     report = progress or (lambda part, phase, share: None)
     tell = note or (lambda text: None)
     staging = Staging(bundle.path, wanted, tuple(manifest.graphs))
@@ -102,7 +98,7 @@ def build_engines(
         finished = staging.take_over(anew=force)
         missing = {part: size for part, size in sizes.items() if part not in finished}
         _check_memory(probe, missing, tell)
-        _check_disk(bundle.path, sum(missing.values()))
+        _check_disk(bundle.path, engine_bytes(missing.values()))
         for part in finished:
             report(part, REUSED, 1.0)
         for part in missing:
@@ -159,16 +155,22 @@ def _compute_capabilities(
     return (here,)
 
 
-def _parameter_bytes(bundle: Bundle) -> dict[str, int]:
-    """Return the size of each part's weights."""
-    sizes = {}
-    for part, graph in bundle.manifest.graphs.items():
+def _check_weights(bundle: Bundle) -> None:
+    """Raise BundleError if a graph has weights in a file that is none of the bundle's."""
+    for graph in bundle.manifest.graphs.values():
         file = read_onnx_file(bundle.file(graph.file))
         strange = [name for name in file.external_files if not is_built_from(name, bundle.manifest)]
         if strange:
             raise BundleError(f"{bundle.path}: {graph.file} has weights in {strange[0]!r}, which is not a weight file")
-        sizes[part] = file.parameter_bytes
-    return sizes
+
+
+def _parameter_bytes(manifest: Manifest) -> dict[str, int]:
+    """Return the size of each part's weights, as the manifest says it."""
+    sizes = manifest.memory.engines
+    unsaid = sorted(set(manifest.graphs) - set(sizes))
+    if unsaid:
+        raise BundleError(f"manifest.json: memory.engines: {unsaid[0]} is missing: build the bundle again")
+    return {part: sizes[part] for part in manifest.graphs}
 
 
 def _check_memory(probe: Probe, sizes: dict[str, int], tell: Note) -> None:
@@ -176,12 +178,13 @@ def _check_memory(probe: Probe, sizes: dict[str, int], tell: Note) -> None:
     if not sizes or probe.free_memory_bytes is None:
         return
     part, size = max(sizes.items(), key=lambda item: item[1])
-    low, high = (factor * size + _BASE_BYTES for factor in BUILD_FACTORS)
+    low, high = build_range(size)
     swap = probe.free_swap_bytes or 0
     free = probe.free_memory_bytes + swap
     text = (
         f"building {part!r} takes {_gib(low)} to {_gib(high)} of memory ({BUILD_FACTORS[0]} to {BUILD_FACTORS[1]} "
-        f"times its {_gib(size)} of parameters), and {_gib(free)} is free ({_gib(swap)} of it swap)"
+        f"times its {_gib(size)} of parameters, and {_gib(BUILD_BASE_BYTES)}), and {_gib(free)} is free ({_gib(swap)} "
+        "of it swap)"
     )
     if low > free:
         raise EngineError(
@@ -192,8 +195,7 @@ def _check_memory(probe: Probe, sizes: dict[str, int], tell: Note) -> None:
         tell(f"memory may run out: {text}")
 
 
-def _check_disk(path: Path, parameter_bytes: int) -> None:
-    needed = int(parameter_bytes * _SLACK)
+def _check_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path).free
     if needed > free:
         raise EngineError(

@@ -7,21 +7,18 @@ an interrupted one ended. The set that is in place stays until the new one is wh
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 from stts_runtime.engine_set import ENGINES, INDEX, EngineFile, EngineSet, index_bytes, is_whole, read_engine_set
-from stts_runtime.errors import BundleError, EngineError, UsageError
+from stts_runtime.errors import BundleError, EngineError
+from stts_runtime.swap import DISK_ERRORS, claim, finish_swap, put_in_place, remove
 
 
 _LOCK = ".building.lock"
-_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "it is read-only"}
 
 
 @dataclass(frozen=True)
@@ -78,12 +75,9 @@ class Staging:
     def publish(self) -> None:
         """Let the new set take the place of the old one."""
         replaced = _replaced(self.folder)
-        if self.folder.exists():
-            self.folder.rename(replaced)
-        self.path.rename(self.folder)
-        _sync(self.folder.parent)
+        put_in_place(self.path, self.folder, replaced)
         if replaced.exists():
-            shutil.rmtree(replaced)
+            remove(replaced)
 
     def _whole_files(self, folder: Path) -> tuple[EngineFile, ...]:
         """Return the whole files of the wanted set that lie in `folder`; none if another set does, or a damaged one."""
@@ -114,7 +108,7 @@ def engine_staging(staging: Staging) -> Iterator[None]:
         EngineError: the disk is full, or the bundle may not be written.
     """
     with _disk_errors(staging.bundle), _lock(staging.bundle / ENGINES):
-        _finish_swap(staging.folder)
+        finish_swap(staging.folder, _replaced(staging.folder))
         try:
             yield
         finally:
@@ -123,37 +117,14 @@ def engine_staging(staging: Staging) -> Iterator[None]:
                 shutil.rmtree(staging.path)
 
 
-def _finish_swap(folder: Path) -> None:
-    """Finish what a build left that was killed while it swapped the old set for the new one."""
-    replaced = _replaced(folder)
-    if replaced.exists():
-        if folder.exists():
-            shutil.rmtree(replaced)
-        else:
-            replaced.rename(folder)
-
-
 def _replaced(folder: Path) -> Path:
     return folder.with_name(f".replaced-{folder.name}")
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def _lock(root: Path) -> Iterator[None]:
-    """Hold `engines/` for one build at a time.
-
-    The lock is the operating system's (flock), so it ends with its process however that dies; the process id in the
-    file is for the message only. The file goes with the build, and the folder too if nothing is in it.
-    """
-    root.mkdir(exist_ok=True)
-    lock = _claimed(root / _LOCK)
+    """Hold `engines/` for one build at a time; lock and folder go with the build, the folder if nothing is in it."""
+    lock = claim(root / _LOCK)
     try:
         yield
     finally:
@@ -161,31 +132,6 @@ def _lock(root: Path) -> Iterator[None]:
         lock.close()
         with contextlib.suppress(OSError):  # not empty, as it should be
             root.rmdir()
-
-
-def _claimed(file: Path) -> TextIO:
-    while True:
-        file.parent.mkdir(exist_ok=True)
-        try:
-            lock = file.open("a+")
-        except FileNotFoundError:  # a build has ended in this moment, and taken the folder away
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            process = lock.read().strip() or "unknown"
-            lock.close()
-            raise UsageError(
-                f"another build is at work in {file.parent} (process {process}): wait for it, or stop it"
-            ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-                lock.truncate(0)
-                lock.write(f"{os.getpid()}\n")
-                lock.flush()
-                return lock
-        lock.close()  # another build has removed the file between the two steps
 
 
 @contextlib.contextmanager
@@ -199,9 +145,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
             "owner"
         ) from error
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in DISK_ERRORS:
             raise
         raise EngineError(
-            f"{_DISK[error.errno]} ({error.filename or path}). Finished engines are kept: free some room and run the "
-            "same command again"
+            f"{DISK_ERRORS[error.errno]} ({error.filename or path}). Finished engines are kept: free some room and run "
+            "the same command again"
         ) from error

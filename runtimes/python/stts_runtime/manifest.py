@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stts_runtime.memory_needed import MemoryNeeded
 from stts_runtime.spec import GraphSpec
 from stts_runtime.target import Target
 
@@ -181,6 +182,7 @@ class Manifest:
     graphs: dict[str, GraphEntry]
     tokenizer: str | None
     model: dict[str, object]
+    memory: MemoryNeeded
     estimate: dict[str, object]
     notes: tuple[str, ...]
     files: tuple[FileEntry, ...]

@@ -137,7 +137,7 @@ def test_what_a_killed_build_left_is_cleared_by_the_next(destination, tmp_path):
 def test_two_builds_do_not_write_the_same_bundle(destination):
     with writing_bundle(destination, 100) as staging:
         fill(staging)
-        with pytest.raises(UsageError, match=rf"another build is writing .*process {os.getpid()}"):
+        with pytest.raises(UsageError, match=rf"another build is at work .*process {os.getpid()}"):
             build(destination)
         assert (staging / "decoder.onnx").exists()
     open_bundle(destination, check=True)

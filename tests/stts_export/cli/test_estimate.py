@@ -73,6 +73,10 @@ def test_json_is_the_record(capsys):
     assert main([*ORIN, "--json", "--precision", "bfloat16", "--answer-tokens", "10"]) == 0
     made = json.loads(capsys.readouterr().out)
     assert (made["status"], made["precision"], made["answer_tokens"]) == ("PREDICTED", "bfloat16", 10)
+    memory = made["memory"]
+    assert memory["total"] > memory["weights"] + memory["cache"]
+    assert memory["build_low"] < memory["build_high"] < 5 * memory["engines"]["decoder"]
+    assert memory["engine_disk"] > memory["bundle_disk"]
     assert [stage["stage"] for stage in made["stages"]] == ["vision_score", "vision_encode", "prefill", "decode"]
 
 

@@ -4,7 +4,8 @@ import pytest
 from reference.scenario import scenario
 
 from stts_export.estimate.count import Packed
-from stts_export.estimate.memory import GIB, block_activations, cache_bytes, memory_of
+from stts_export.estimate.memory import available_bytes, block_activations, cache_bytes, is_prepacked, memory_of
+from stts_runtime.memory_needed import BUILD_BASE_BYTES
 
 
 @pytest.mark.parametrize(("bins", "megabytes"), [(16, 252), (64, 1007)])
@@ -33,16 +34,45 @@ def test_hidden_states_of_the_clip_are_held_only_where_it_is_pruned():
 
 def test_the_largest_engine_sets_the_build_and_dense_engines_hold_the_tower_again():
     found = memory_of(scenario())
-    assert found.build_low / GIB == pytest.approx(3 * 8.04e9 / GIB, rel=0.01)
-    assert found.build_high * 3 == found.build_low * 4
-    assert found.engine_disk - found.bundle_disk == pytest.approx(2 * 439e6, rel=0.01)
+    assert max(found.engines, key=found.engines.__getitem__) == "decoder"
+    assert found.build_low == pytest.approx(3 * 8.04e9 + BUILD_BASE_BYTES, rel=0.001)
+    assert found.build_high == pytest.approx(4 * 8.04e9 + BUILD_BASE_BYTES, rel=0.001)
+    assert sum(found.engines.values()) - found.bundle_disk == pytest.approx(2 * 439e6, rel=0.01)
 
 
 def test_onnxruntime_builds_nothing_and_holds_the_logits_of_attention():
     cpu = memory_of(scenario("micro", "cpu", frames=8))
-    assert (cpu.build_low, cpu.engine_disk, cpu.available, cpu.runtime) == (0, 0, None, 0)
+    assert (cpu.build_low, cpu.build_high, cpu.engine_disk, cpu.runtime) == (0, 0, 0, 0)
     unfused, fused = (memory_of(scenario(target="h100", backend=name)) for name in ("onnxruntime", "tensorrt"))
     assert unfused.decoder_activations > 10 * fused.decoder_activations
+
+
+def test_what_a_target_has_is_known_only_where_its_recipe_says():
+    assert available_bytes(scenario(target="cpu", model="micro")) is None
+    assert available_bytes(scenario(target="l4")) < scenario(target="l4").target.memory_gib * 2**30
+
+
+def test_weights_that_onnxruntime_repacks_are_held_twice_on_the_cpu_and_for_small_models_only():
+    small, large = scenario("micro", "cpu", frames=8), scenario("molmo2-4b", "cpu", frames=8)
+    assert is_prepacked(small.config, small.target, "float32")
+    assert not is_prepacked(large.config, large.target, "float32")
+    assert memory_of(small).weights == 2 * memory_of(small).bundle_disk
+    assert memory_of(large).weights == memory_of(large).bundle_disk
+    on_gpu = scenario("micro", "l4", frames=8, backend="onnxruntime")
+    assert memory_of(on_gpu).weights == memory_of(on_gpu).bundle_disk
+
+
+def test_it_says_which_clip_and_conversation_it_is_for():
+    found = memory_of(scenario(frames=16, max_tokens=4096))
+    assert (found.frames, found.tokens) == (16, 4096)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
+def test_shorter_conversations_take_no_more_than_their_share(backend):
+    whole, part = (
+        memory_of(scenario(target="l4", backend=backend, frames=8, max_tokens=tokens)) for tokens in (8192, 2048)
+    )
+    assert part.total <= whole.without_tokens + 2048 * whole.per_token
 
 
 def test_smaller_chunks_take_less():

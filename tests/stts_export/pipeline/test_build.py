@@ -79,7 +79,7 @@ def test_the_same_request_gives_the_same_bytes_in_another_process_and_place(toy_
 def quick(monkeypatch):
     """Tracing takes no time: every part becomes one product with the same weight."""
 
-    def lowered(_):
+    def lowered(*_):
         x, norm = value("x", 32), value("decoder.norm.weight", 32)
         y = named(ir.node("Mul", [x, norm]), "y", shape=(32,))
         return model_of([x], [y], y.outputs, [norm])

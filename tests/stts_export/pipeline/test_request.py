@@ -148,7 +148,7 @@ def test_limits_leave_room_for_every_frame_and_stay_within_what_the_model_was_ma
 
 def test_large_models_keep_their_weights_mapped(ask, monkeypatch):
     assert ask().engine.prepack
-    monkeypatch.setattr("stts_export.pipeline.request.PREPACK_BELOW_BYTES", 1000)
+    monkeypatch.setattr("stts_export.estimate.memory.PREPACK_BELOW_BYTES", 1000)
     assert not ask().engine.prepack
 
 

@@ -106,6 +106,7 @@ def lines_of(report, part):
 
 def test_a_pruned_bundle_agrees_with_its_model_graph_by_graph_and_end_to_end(bundle, reference):
     write_reference(bundle.path, reference)
+    write_manifest(bundle.path, bundle.manifest)
     report = verify_bundle(bundle.path)
     assert report.ok, report.verdict
     check_report(report)

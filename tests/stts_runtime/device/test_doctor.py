@@ -156,8 +156,8 @@ def test_engines_still_to_be_built_are_a_warning_with_the_command_and_the_costs(
     findings = check(probe_of("agx_orin_jp62"), bundle)
     assert levels(findings) == {("warning", "engines")}
     assert f"stts-runtime build {tmp_path}" in found(findings, "engines").advice
-    assert "22.5 GiB to 30.0 GiB" in found(findings, "build memory").text
-    assert "engines take about 8.3 GiB" in found(findings, "disk").text
+    assert "22.9 GiB to 30.4 GiB" in found(findings, "build memory").text
+    assert "engines take about 10.1 GiB" in found(findings, "disk").text
 
 
 def test_nothing_is_loaded_while_engines_are_still_to_be_built(tmp_path):
@@ -205,7 +205,7 @@ def test_an_orin_nano_is_told_in_numbers_that_a_4b_model_does_not_fit(tmp_path):
     findings = check(probe_of("orin_nano_jp62"), bundle_for("jetson-orin-nano", tmp_path))
     assert {("problem", "memory"), ("problem", "build memory"), ("problem", "tensorrt")} <= levels(findings)
     memory = found(findings, "memory")
-    assert "weights 8.3 GiB, cache 1.1 GiB (8192 tokens)" in memory.text
+    assert "weights 8.4 GiB, cache 1.1 GiB (8192 tokens), activations 988 MiB (32 frames), libraries" in memory.text
     assert "7.4 GiB, 5.4 GiB free" in memory.text
     assert "742 MiB of it in one piece" in found(findings, "build memory").text
 
@@ -216,7 +216,7 @@ def test_a_conversation_at_its_limits_may_not_fit_where_a_short_one_does(tmp_pat
     findings = check(probe, bundle)
     assert levels(findings) == {("warning", "memory")}
     assert "may not fit" in found(findings, "memory").text
-    assert "up to about " in found(findings, "memory").advice
+    assert "up to about 1" in found(findings, "memory").advice
     assert [finding.topic for finding in check_device(bundle, probe)] == ["memory"]
 
 
@@ -342,14 +342,16 @@ def test_a_cpu_bundle_asks_nothing_of_the_gpu(device):
 
 
 def test_a_cpu_bundle_without_onnxruntime_is_a_problem():
-    findings = check(probe_of("no_gpu", onnxruntime=None, onnxruntime_providers=()), bundle_for("cpu", share=0.1))
+    findings = check(
+        probe_of("no_gpu", onnxruntime=None, onnxruntime_providers=()), bundle_for("cpu", share=0.1, tokens=1024)
+    )
     assert levels(findings) == {("problem", "onnxruntime")}
 
 
 def test_a_cpu_bundle_that_is_larger_than_memory_is_a_problem():
     memory = found(check(probe_of("no_gpu"), bundle_for("cpu")), "memory")
     assert memory.level == "problem"
-    assert "weights 16.6 GiB" in memory.text
+    assert "weights 16.7 GiB" in memory.text
     assert "main memory: 15.5 GiB" in memory.text
 
 
@@ -358,7 +360,7 @@ def test_loading_a_cpu_bundle_does_not_look_at_the_device():
 
 
 def test_onnxruntime_on_a_gpu_wants_the_package_with_cuda():
-    bundle = bundle_for("l4", backend="onnxruntime", share=0.5)
+    bundle = bundle_for("l4", backend="onnxruntime", share=0.5, tokens=1024)
     assert levels(check(probe_of("l4"), bundle)) == set()
     without = found(check(probe_of("l4", onnxruntime_providers=("CPUExecutionProvider",)), bundle), "onnxruntime")
     assert without.level == "problem"
@@ -371,9 +373,9 @@ def test_onnxruntime_on_a_gpu_wants_the_package_with_cuda():
 def test_a_build_that_cannot_fit_is_found_with_numbers_before_it_starts(tmp_path):
     build = found(check(probe_of("orin_nano_jp62"), bundle_for("jetson-orin-nano", tmp_path)), "build memory")
     assert build.level == "problem"
-    assert "22.5 GiB to 30.0 GiB" in build.text
+    assert "22.9 GiB to 30.4 GiB" in build.text
     assert "main memory: 7.4 GiB, 5.4 GiB free, no swap on a disk" in build.text
-    assert "fallocate -l 30G" in build.advice
+    assert "fallocate -l 31G" in build.advice
 
 
 def test_swap_counts_for_a_build(tmp_path):
@@ -391,7 +393,7 @@ def test_a_build_that_may_not_fit_is_warned_of(tmp_path):
 def test_a_full_disk_is_found_before_a_build(tmp_path):
     disk = found(check(probe_of("agx_orin_jp62", free_disk_bytes=GIB), bundle_for("jetson-orin", tmp_path)), "disk")
     assert disk.level == "problem"
-    assert "engines take about 8.3 GiB: 1.0 GiB free" in disk.text
+    assert "engines take about 10.1 GiB: 1.0 GiB free" in disk.text
 
 
 def test_what_a_build_takes_does_not_matter_once_engines_are_there(orin_bundle):

@@ -6,7 +6,6 @@ from stts_runtime.bundle import Bundle
 from stts_runtime.device import fit, hardware
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding, size_text
 from stts_runtime.device.known_targets import targets_for
-from stts_runtime.device.memory_needed import memory_needed
 from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.device.software import backend_findings
 from stts_runtime.errors import EngineError
@@ -76,7 +75,6 @@ def _check_device_alone(probe: Probe) -> tuple[Finding, ...]:
 
 def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     engine = bundle.manifest.engine
-    needed = memory_needed(bundle.manifest)
     findings = [hardware.device_finding(probe)]
     if engine.device == "cuda":
         findings += [hardware.gpu_finding(probe, wanted=True), *hardware.jetpack_findings(probe)]
@@ -86,9 +84,9 @@ def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     findings += fit.target_findings(probe, bundle, ready)
     findings += backend_findings(probe, engine.backend, engine.device, wanted=True)
     findings += engines
-    findings.append(fit.run_memory_finding(probe, bundle, needed))
+    findings.append(fit.run_memory_finding(probe, bundle))
     if engines and not ready:
-        findings += [fit.build_memory_finding(probe, needed), fit.build_disk_finding(probe, bundle, needed)]
+        findings += [fit.build_memory_finding(probe, bundle), fit.build_disk_finding(probe, bundle)]
     return tuple(findings)
 
 

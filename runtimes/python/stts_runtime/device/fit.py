@@ -6,10 +6,10 @@ from stts_runtime.bundle import Bundle
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding, size_text
 from stts_runtime.device.jetpack import jetpack_of_l4t, nearest_jetpack
 from stts_runtime.device.known_targets import targets_for
-from stts_runtime.device.memory_needed import BUILD_FACTORS, MemoryNeeded
 from stts_runtime.device.probe import Probe
 from stts_runtime.device.software import numbers
 from stts_runtime.errors import SttsError
+from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 
 
 def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding, ...]:
@@ -122,19 +122,15 @@ def _same_release(one: str, other: str) -> bool:
     return len(shorter) >= 3 and longer[: len(shorter)] == shorter
 
 
-def run_memory_finding(probe: Probe, bundle: Bundle, needed: MemoryNeeded) -> Finding:
+def run_memory_finding(probe: Probe, bundle: Bundle) -> Finding:
     """Say whether a run at the bundle's limits fits, with numbers.
 
     Only weights that exceed the whole memory are a problem: the cache grows with the conversation, so that shorter ones
     may run where the limits do not.
     """
-    limits = bundle.manifest.limits
+    needed = bundle.manifest.memory
     where, total, free = _memory(probe, bundle)
-    parts = (
-        f"weights {size_text(needed.weights)}, cache {size_text(needed.cache)} ({limits.max_tokens} tokens), "
-        f"activations {size_text(needed.activations)} ({limits.max_frames} frames)"
-    )
-    need = f"needs {size_text(needed.run)} at its limits: {parts}"
+    need = f"needs {size_text(needed.total)} at its limits: {_parts(needed)}"
     if total is None:
         return Finding(WARNING, "memory", f"{need}; {where} cannot be told", "compare that with what the device has")
     here = f"{where}: {size_text(total)}" + ("" if free is None else f", {size_text(free)} free")
@@ -145,8 +141,8 @@ def run_memory_finding(probe: Probe, bundle: Bundle, needed: MemoryNeeded) -> Fi
             f"{need}. The weights alone do not fit. {here}",
             "take a smaller model, or a lower --precision if it has one (`stts-export estimate` proposes what fits)",
         )
-    if needed.run > total:
-        tokens = max(0, (total - needed.weights - needed.activations) // max(1, needed.cache_per_token))
+    if needed.total > total:
+        tokens = max(0, (total - needed.without_tokens) // needed.per_token)
         fits = f"up to about {tokens} tokens fit. " if tokens else ""
         return Finding(
             WARNING,
@@ -155,7 +151,7 @@ def run_memory_finding(probe: Probe, bundle: Bundle, needed: MemoryNeeded) -> Fi
             f"{fits}Keep clips and conversations short, or build it again with fewer --max-frames and --max-tokens, or "
             "a smaller model (`stts-export estimate` proposes what fits)",
         )
-    if free is not None and needed.run > free:
+    if free is not None and needed.total > free:
         return Finding(
             WARNING,
             "memory",
@@ -165,12 +161,21 @@ def run_memory_finding(probe: Probe, bundle: Bundle, needed: MemoryNeeded) -> Fi
     return Finding(OK, "memory", f"{need}. {here}")
 
 
-def build_memory_finding(probe: Probe, needed: MemoryNeeded) -> Finding:
+def _parts(needed: MemoryNeeded) -> str:
+    libraries = f", libraries and workspaces {size_text(needed.runtime)}" if needed.runtime else ""
+    return (
+        f"weights {size_text(needed.weights)}, cache {size_text(needed.cache)} ({needed.tokens} tokens), "
+        f"activations {size_text(needed.activations)} ({needed.frames} frames){libraries}"
+    )
+
+
+def build_memory_finding(probe: Probe, bundle: Bundle) -> Finding:
     """Say whether building the largest engine fits in main memory and swap, with numbers; asked before a build."""
+    needed = bundle.manifest.memory
     low, high = BUILD_FACTORS
     need = (
-        f"building takes about {size_text(needed.build_low)} to {size_text(needed.build_peak)} ({low} to {high} times "
-        "the parameters of the largest part)"
+        f"building takes about {size_text(needed.build_low)} to {size_text(needed.build_high)} ({low} to {high} times "
+        f"the parameters of the largest part, and {size_text(BUILD_BASE_BYTES)})"
     )
     if probe.shared_memory:
         need += f", {size_text(needed.output_head)} of it in one piece (the output head)"
@@ -184,23 +189,24 @@ def build_memory_finding(probe: Probe, needed: MemoryNeeded) -> Finding:
         f"and {size_text(swap)} of swap" if swap else "no swap on a disk"
     )
     more = (
-        f"add swap: sudo fallocate -l {-(-needed.build_peak // 2**30)}G /swapfile, chmod 600, mkswap and swapon it"
+        f"add swap: sudo fallocate -l {-(-needed.build_high // 2**30)}G /swapfile, chmod 600, mkswap and swapon it"
         "; end other programs"
     )
     if needed.build_low > free:
         return Finding(PROBLEM, "build memory", f"{need}: does not fit. {here}", f"{more}, or take a smaller model")
-    if needed.build_peak > free:
+    if needed.build_high > free:
         return Finding(WARNING, "build memory", f"{need}: may not fit. {here}", more)
     return Finding(OK, "build memory", f"{need}. {here}")
 
 
-def build_disk_finding(probe: Probe, bundle: Bundle, needed: MemoryNeeded) -> Finding:
+def build_disk_finding(probe: Probe, bundle: Bundle) -> Finding:
     """Say whether new engines fit on the disk beside what is there; asked before a build."""
-    need = f"engines take about {size_text(needed.engines)}"
+    size = bundle.manifest.memory.engine_disk
+    need = f"engines take about {size_text(size)}"
     if probe.free_disk_bytes is None:
         return Finding(WARNING, "disk", f"{need}; free space at {probe.disk_path} cannot be told", "see `df -h`")
     here = f"{size_text(probe.free_disk_bytes)} free at {probe.disk_path}"
-    if needed.engines > probe.free_disk_bytes:
+    if size > probe.free_disk_bytes:
         return Finding(
             PROBLEM, "disk", f"{need}: {here}", f"free some space, or copy {bundle.path.name} to another disk"
         )

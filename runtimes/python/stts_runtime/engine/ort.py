@@ -7,6 +7,8 @@ their arrays on the device.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ from stts_runtime.spec import GraphSpec, TensorSpec, storage_dtype
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device of the bundle -> onnxruntime's name of what runs there."""
+
+# TF32 is on by default: float32 parts would lose 13 bits of each factor.
+OPTIONS = {"CUDAExecutionProvider": ("CUDAExecutionProvider", {"use_tf32": "0"})}
+"""Provider -> the same with the options it gets."""
 
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16: where numpy has no dtype, bindings take ONNX's number
 
@@ -51,14 +57,19 @@ class OnnxruntimeEngine:
             package = "onnxruntime-gpu" if device == "cuda" else "onnxruntime"
             raise EngineError(f"onnxruntime cannot be imported ({error}): pip install {package}") from error
         provider = provider_of(device, onnxruntime.get_available_providers())
+        if device == "cuda":
+            # It prints what it does not find, and so does the session, whose error we show.
+            with contextlib.redirect_stdout(io.StringIO()):
+                onnxruntime.preload_dlls()  # CUDA's libraries from their wheels, where pip put them
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is in our error already; a second text on stderr helps nobody
         options.intra_op_num_threads = threads_from_environment() if threads is None else threads
         options.enable_mem_pattern = False  # it plans memory for one shape, and shapes change with every clip
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        chosen = [OPTIONS.get(provider, provider)]
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:
             raise EngineError(f"onnxruntime refuses {path.name}: {error}") from error
         check_provider(provider, self._session.get_providers())
