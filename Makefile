@@ -60,13 +60,13 @@ $(OUT)/micro.stts: | $(READY)
 # The decoder of micro and the towers of both: what a Jetson's TensorRT will read, built by the one that needs no GPU.
 engines: $(READY)  ## build real TensorRT-RTX engines of micro, and say what is in them (no GPU needed)
 	$(BIN)/stts-export build --model micro --target rtx -o $(OUT)/micro-rtx.stts --overwrite
-	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --compute-capability 86 120
+	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model micro --target rtx --precision bfloat16 --no-engines --no-verify -o $(OUT)/micro-rtx-bf16.stts --overwrite
-	$(BIN)/stts-export inspect $(OUT)/micro-rtx-bf16.stts --engines --compute-capability 86 120
+	$(BIN)/stts-export inspect $(OUT)/micro-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
 
 check-full: check engines  ## the same for the vision side of Molmo2-4B at full size: 9 GB of disk, 10 minutes
 	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
-	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --parts vision_score vision_encode vision_dense --compute-capability 86 120
+	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
 
 conformance: $(READY)  ## hold our mathematics against tensors of the authors' code
 	$(BIN)/stts-export conformance tests/data/conformance

@@ -14,7 +14,7 @@ from stts_export.bench.torch_subject import Task, torch_subject
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.graph.capture import weightless_model
-from stts_export.models.decoder import Cache, Decoder
+from stts_export.models.decoder import Cache, Decoder, feature_rows
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bench.compare import Subject
@@ -68,11 +68,14 @@ class DecoderReader:
 
     def read(self, token_ids: Tensor, vision_flags: Tensor, features: Tensor | None) -> Tensor:
         """Return the next token's logits, see `Reader`."""
+        rows = torch.zeros(len(token_ids), dtype=torch.int64)
         if features is None:
             features = torch.zeros(1, self._decoder.config.width)
+        else:
+            rows = feature_rows(token_ids[None], self._decoder.image_patch)
         positions = torch.arange(self._length, self._length + len(token_ids))
         key_positions, flags = torch.cat((self._positions, positions)), torch.cat((self._flags, vision_flags))
-        logits, new = self._decoder(token_ids[None], features, positions, key_positions, flags, self._cache)
+        logits, new = self._decoder(token_ids[None], features, rows, positions, key_positions, flags, self._cache)
         self._append(vision_flags, new)
         return logits[0]
 

@@ -8,6 +8,7 @@ from stts_runtime.bundle import open_bundle
 from stts_runtime.engine_set import read_engine_sets
 from stts_runtime.kv_cache import NEW, PAST
 from stts_runtime.manifest import Manifest
+from stts_runtime.sizes import MIB, size_text
 from stts_runtime.spec import GraphSpec
 
 
@@ -28,7 +29,7 @@ def bundle_summary(path: Path) -> dict[str, object]:
         "default_prune_fraction": pruning.fraction,
         "limits": f"{manifest.limits.max_frames} frames, {manifest.limits.max_tokens} tokens a conversation",
         "engines": engines_line(path, manifest),
-        "size_mib": round(sum(entry.size for entry in manifest.files) / 2**20, 1),
+        "size_mib": round(sum(entry.size for entry in manifest.files) / MIB, 1),
         "graphs": {name: graph_line(entry.spec) for name, entry in manifest.graphs.items()},
         "created_by": manifest.created_by,
         "notes": list(manifest.notes),
@@ -49,7 +50,7 @@ def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
     if manifest.engine.backend == "onnxruntime":
         return "none needed, onnxruntime runs the graphs"
     found = {
-        engines.folder: ", ".join(f"{file.part} {file.size / 2**20:.1f} MiB" for file in engines.files)
+        engines.folder: ", ".join(f"{file.part} {size_text(file.size)}" for file in engines.files)
         for engines in read_engine_sets(path)
     }
     return found or f"none yet: copy the bundle to the device and run `stts-runtime build {path.name}` there"

@@ -26,6 +26,7 @@ from stts_runtime.bundle import (
 )
 from stts_runtime.errors import UsageError
 from stts_runtime.manifest import FileEntry, Manifest
+from stts_runtime.sizes import size_text
 from stts_runtime.swap import DISK_ERRORS, claim, finish_swap, is_held, put_in_place, remove, sync
 from stts_runtime.termination import termination_as_exit
 
@@ -145,7 +146,7 @@ def _check_room(destination: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(destination.parent).free
     if free < needed_bytes:
         raise DiskError(
-            f"too little room for {destination}: needed {_size(needed_bytes)}, free {_size(free)} in "
+            f"too little room for {destination}: needed {size_text(needed_bytes)}, free {size_text(free)} in "
             f"{destination.parent}. Free some, or write to another disk"
         )
 
@@ -176,11 +177,7 @@ def _disk_errors(destination: Path, needed_bytes: int) -> Iterator[None]:
         where = error.filename or destination.parent
         free = shutil.disk_usage(destination.parent).free
         raise DiskError(
-            f"{DISK_ERRORS[error.errno]} ({where}) while {destination} was written: needed about {_size(needed_bytes)} "
-            f"in all, free now {_size(free)} in {destination.parent}. Nothing half-written was left; free some room, "
-            "or write to another disk"
+            f"{DISK_ERRORS[error.errno]} ({where}) while {destination} was written: needed about "
+            f"{size_text(needed_bytes)} in all, free now {size_text(free)} in {destination.parent}. Nothing "
+            "half-written was left; free some room, or write to another disk"
         ) from error
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 // 10 else f"{size / 2**20:.1f} MiB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
@@ -48,7 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)"
     )
     parser.add_argument("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
-    parser.add_argument("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd on cpu)")
+    parser.add_argument("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd)")
     parser.add_argument("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     parser.add_argument(
         "--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)"
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     with progress_bars() as report:
-        path = build(request, report)
+        path = build(request, report, lambda text: print(f"note: {text}", file=sys.stderr))
     summary = bundle_summary(path)
     print(json.dumps(summary, indent=2) if arguments.json else "\n".join(summary_lines(summary)))
     return 0

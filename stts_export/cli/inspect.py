@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         nargs="+",
         metavar="SM",
         help="with --engines: an engine for each of these (default: one for all of the target's)",
+    )
+    parser.add_argument(
+        "--all-fused", action="store_true", help="with --engines: fail unless every attention runs as one kernel"
     )
     parser.add_argument("--video", type=Path, help="draw what is pruned from this video")
     parser.add_argument("--picture", type=Path, help="where to, .png or .html (default: VIDEO-pruned.png, here)")
@@ -71,10 +75,14 @@ def run(arguments: argparse.Namespace) -> int:
             found = inspect_engines(
                 open_bundle(arguments.bundle), arguments.parts, sms and [(sm,) for sm in sms], report
             )
+    unfused = [one.part for one in found if one.fused_attentions < one.attentions] if arguments.all_fused else []
     if arguments.json:
         print(json.dumps({**summary, "inspected": [asdict(one) for one in found]}, indent=2))
-        return 0
+        return 1 if unfused else 0
     print("\n".join(summary_lines(summary)))
     if found:
         Console(width=max(Console().width, 120)).print(terminal_table(HEADERS, inspection_rows(found)))
-    return 0
+    if unfused:
+        parts = ", ".join(dict.fromkeys(unfused))
+        print(f"attention is not fused in {parts}: it stores all its logits", file=sys.stderr)
+    return 1 if unfused else 0

@@ -9,14 +9,16 @@ from stts_runtime.target import Target
 
 
 WHERE = {
-    "memory": "--memory GIB: `nvidia-smi --query-gpu=memory.total --format=csv`, or `free -g` on a CPU",
-    "bandwidth": (
-        "--bandwidth GB/S: the memory bandwidth in the data sheet; on a CPU, channels x 8 bytes x transfers a second"
-    ),
+    "memory": "--memory GIB: `nvidia-smi --query-gpu=memory.total --format=csv`",
+    "bandwidth": "--bandwidth GB/S: the memory bandwidth in the data sheet",
     "tflops": (
-        "--tflops TFLOP/S: the data sheet's dense peak for {precision} products (half of a figure with sparsity); on a "
-        "CPU, cores x clock x FLOPs a clock"
+        "--tflops TFLOP/S: the data sheet's dense peak for {precision} products (half of a figure with sparsity)"
     ),
+}
+WHERE_ON_CPU = {
+    "memory": "--memory GIB: main memory, `free -g`",
+    "bandwidth": "--bandwidth GB/S: memory channels x 8 bytes x transfers a second",
+    "tflops": "--tflops TFLOP/S: cores x clock x FLOPs a clock in {precision}",
 }
 
 
@@ -56,7 +58,8 @@ def with_card(
         "bandwidth": made.bandwidth_gb_per_s,
         "tflops": getattr(peaks, precision, None),
     }
-    missing = [WHERE[name].format(precision=precision) for name, value in known.items() if value is None]
+    where = WHERE if target.compute_capabilities else WHERE_ON_CPU
+    missing = [where[name].format(precision=precision) for name, value in known.items() if value is None]
     if missing:
         raise UsageError(
             f"target {target.name} does not say everything an estimate needs ({target.source}). Add:"

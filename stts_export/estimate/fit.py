@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from stts_export.estimate.memory import GIB, available_bytes, memory_of
+from stts_export.estimate.memory import available_bytes, memory_of
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario, with_scorer
 from stts_export.recipe.target import all_targets
 from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
+from stts_runtime.sizes import GIB, size_text
 from stts_runtime.target import Target
 
 
@@ -46,41 +47,52 @@ def _problems(scenario: Scenario, memory: MemoryNeeded) -> Iterator[str]:
     available = available_bytes(scenario)
     if available is None:
         return
-    there = f"{scenario.target.name} has {gib(available)} for it"
+    there = f"{scenario.target.name} has {size_text(available)} for it"
     if memory.total > available:
         yield (
-            f"running takes {gib(memory.total)} (weights {gib(memory.weights)}, cache {gib(memory.cache)}, working "
-            f"memory {gib(memory.vision_activations + memory.decoder_activations)}, the rest "
-            f"{gib(memory.clip + memory.hidden + memory.features + memory.runtime)}), {there}"
+            f"running takes {size_text(memory.total)} (weights {size_text(memory.weights)}, cache "
+            f"{size_text(memory.cache)}, working memory "
+            f"{size_text(memory.vision_activations + memory.decoder_activations)}, the rest "
+            f"{size_text(memory.clip + memory.hidden + memory.features + memory.runtime)}), {there}"
         )
     if _built_there(scenario) and memory.build_low > available:
-        yield (
-            f"building the largest engine takes {gib(memory.build_low)} to {gib(memory.build_high)} "
-            f"({BUILD_FACTORS[0]} to {BUILD_FACTORS[1]} times its weights, and {gib(BUILD_BASE_BYTES)}), {there}"
-        )
+        yield (f"building the largest engine takes {_build_range(memory)}, {there}")
 
 
 def _warnings(scenario: Scenario, memory: MemoryNeeded) -> Iterator[str]:
     available = available_bytes(scenario)
     if available is None:
         yield f"target {scenario.target.name} does not say how much memory it has: whether this fits is not known"
+    if memory.engines and not _built_there(scenario):
+        yield f"the host that builds needs main memory or swap: the largest engine takes {_build_range(memory)}"
+    if available is None or not _built_there(scenario):
         return
-    if _built_there(scenario) and memory.build_low <= available < memory.build_high:
+    if memory.build_low <= available < memory.build_high:
         yield (
-            f"building may take up to {gib(memory.build_high)} where {gib(available)} are there: add swap, and "
-            "close everything else"
+            f"building may take up to {size_text(memory.build_high)} where {size_text(available)} are there: add "
+            "swap, and close everything else"
         )
-    small = scenario.target.shared_memory and _has(scenario.target) <= SMALL_SHARED
-    if small and memory.output_head > LARGE_HEAD and _built_there(scenario):
+    if _has(scenario.target) <= SMALL_SHARED and memory.output_head > LARGE_HEAD:
         yield (
-            f"the output head is one matrix of {gib(memory.output_head)} that must lie in one piece; where the builder "
-            "finds none, split the head into slices of the vocabulary"
+            f"the output head is one matrix of {size_text(memory.output_head)} that must lie in one piece: where the "
+            "builder finds none, the build fails; a head split into slices is not built here"
         )
+
+
+def _build_range(memory: MemoryNeeded) -> str:
+    return (
+        f"{size_text(memory.build_low)} to {size_text(memory.build_high)} ({BUILD_FACTORS[0]} to {BUILD_FACTORS[1]} "
+        f"times its weights, and {size_text(BUILD_BASE_BYTES)})"
+    )
 
 
 def _built_there(scenario: Scenario) -> bool:
-    """Tell whether engines are built in the target's own memory; TensorRT-RTX builds on any host."""
-    return scenario.engine == "tensorrt"
+    """Tell whether engines are built in the memory they run in.
+
+    A card has its own beside the host's, which takes a build's copies; what the card holds meanwhile, an engine and its
+    workspaces, is less than what it holds in a run. TensorRT-RTX builds on any host.
+    """
+    return scenario.engine == "tensorrt" and scenario.target.shared_memory
 
 
 def _has(target: Target) -> float:
@@ -97,11 +109,15 @@ def _proposals(scenario: Scenario) -> Iterator[str]:
     yield from alone or [_together(scenario)]
     others = sorted(
         (target for target in all_targets() if target.memory_gib is not None and target.name != scenario.target.name),
-        key=lambda target: (_has(target), target.name),
+        key=lambda target: (_is_jetson(target) != _is_jetson(scenario.target), _has(target), target.name),
     )
     names = [target.name for target in others if _fits(_moved(scenario, target))]
     if names:
         yield f"another target: --target {names[0]}" + (f" (or {', '.join(names[1:4])})" if names[1:] else "")
+
+
+def _is_jetson(target: Target) -> bool:
+    return bool(target.jetpacks)
 
 
 def _together(scenario: Scenario) -> str:
@@ -112,10 +128,13 @@ def _together(scenario: Scenario) -> str:
             f"all together: --precision {smallest.precision} --frames {smallest.frames} --prune "
             f"{smallest.prune_fraction:g} --chunk-frames {smallest.chunk_frames}"
         )
-    weights = gib(memory_of(smallest).weights)
+    memory, available = memory_of(smallest), available_bytes(smallest) or 0
     nothing = "frames, prune fraction, chunks and precision change nothing:"
-    if memory_of(smallest).total > (available_bytes(smallest) or 0):
-        return f"{nothing} the weights alone are {weights} in {smallest.precision}. A smaller model"
+    smaller = "A smaller model; weights in INT8 or INT4 would take less, and are not built here yet"
+    if memory.weights > available:
+        return f"{nothing} the weights alone are {size_text(memory.weights)} in {smallest.precision}. {smaller}"
+    if memory.total > available:
+        return f"{nothing} {size_text(memory.weights)} of weights in {smallest.precision} leave too little. {smaller}"
     return (
         f"{nothing} it would run, but its decoder cannot be built there in one piece. A smaller model; splitting the "
         "decoder's head or layers into engines of their own is not offered"
@@ -163,8 +182,3 @@ def _smallest(scenario: Scenario) -> Scenario:
     narrow = min(scenario.target.precisions, key=lambda name: ITEM_BYTES[name])
     smaller = replace(_shorter(scenario, min(8, scenario.frames)), precision=narrow, chunk_frames=1)
     return _pruned(smaller, max(PRUNE_STEPS[-1], scenario.prune_fraction))
-
-
-def gib(count: int) -> str:
-    """Return bytes as GiB for people."""
-    return f"{count / GIB:.1f} GiB"

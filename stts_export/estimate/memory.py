@@ -10,10 +10,10 @@ from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
 from stts_runtime.memory_needed import MemoryNeeded
+from stts_runtime.sizes import GIB
 from stts_runtime.target import Target
 
 
-GIB = 1 << 30
 PREPACK_BELOW_BYTES = 4 * GIB  # beyond this size a second copy of all weights hurts more than it helps
 MASK_BYTES = 2  # a mask is laid out in 16 bits, once for all heads
 STATE_WIDTHS = 5  # what lives beside an MLP's hidden layer: residual, normed input, query, key, value

@@ -7,9 +7,9 @@ from statistics import median
 from stts_export.estimate.comparison import Comparison
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.estimate import Estimate, Saving
-from stts_export.estimate.fit import gib
 from stts_runtime.bench.table import NONE, Rows
 from stts_runtime.memory_needed import MemoryNeeded
+from stts_runtime.sizes import size_text
 
 
 UNITS = {"decode": "tok/s", "memory": "MB"}
@@ -50,19 +50,22 @@ def estimate_tables(made: Estimate) -> tuple[Rows, ...]:
 def memory_rows(memory: MemoryNeeded, available: int | None) -> tuple[tuple[str, str], ...]:
     """Return what is held and what there is, in the order it is read about."""
     rows = [
-        ("weights", gib(memory.weights)),
-        ("cache", gib(memory.cache)),
-        ("hidden states of the clip", gib(memory.hidden)),
-        ("features", gib(memory.features)),
-        ("activations, vision", gib(memory.vision_activations)),
-        ("activations, decoder", gib(memory.decoder_activations)),
-        ("frames and patches", gib(memory.clip)),
-        ("libraries and workspaces", gib(memory.runtime)),
-        ("running, in all", gib(memory.total)),
-        ("there is", NONE if available is None else gib(available)),
-        ("building, at its peak", f"{gib(memory.build_low)} to {gib(memory.build_high)}" if memory.build_low else NONE),
-        ("disk: bundle", gib(memory.bundle_disk)),
-        ("disk: engines", gib(memory.engine_disk) if memory.engine_disk else NONE),
+        ("weights", size_text(memory.weights)),
+        ("cache", size_text(memory.cache)),
+        ("hidden states of the clip", size_text(memory.hidden)),
+        ("features", size_text(memory.features)),
+        ("activations, vision", size_text(memory.vision_activations)),
+        ("activations, decoder", size_text(memory.decoder_activations)),
+        ("frames and patches", size_text(memory.clip)),
+        ("libraries and workspaces", size_text(memory.runtime)),
+        ("running, in all", size_text(memory.total)),
+        ("there is", NONE if available is None else size_text(available)),
+        (
+            "building, at its peak",
+            f"{size_text(memory.build_low)} to {size_text(memory.build_high)}" if memory.build_low else NONE,
+        ),
+        ("disk: bundle", size_text(memory.bundle_disk)),
+        ("disk: engines", size_text(memory.engine_disk) if memory.engine_disk else NONE),
     ]
     return tuple(rows)
 

@@ -35,18 +35,31 @@ Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the new tokens' positions, each [S, d / 2]."""
 
 
-def add_features(embedded: Tensor, is_patch: Tensor, features: Tensor) -> Tensor:
-    """Add the k-th row of `features` to the k-th token that is an image patch.
+def feature_rows(token_ids: Tensor, image_patch: int) -> Tensor:
+    """Return the row of features that each token is given, int64 [S]: row k to the k-th image patch, row 0 to others.
+
+    Not a part of the graph, whose caller has the ids: TensorRT up to 10.7 makes of CumSum a loop over the tokens.
+
+    Args:
+        token_ids: int64 [1, S].
+        image_patch: id of the token whose embedding a feature is added to.
+    """
+    is_patch = token_ids[0] == image_patch
+    return torch.where(is_patch, is_patch.long().cumsum(0) - 1, 0)
+
+
+def add_features(embedded: Tensor, is_patch: Tensor, features: Tensor, rows: Tensor) -> Tensor:
+    """Add to each image patch its row of `features`.
 
     Written without data-dependent shapes: every token gathers a row, those that are no patch discard it.
 
     Args:
         embedded: [1, S, d_model].
-        is_patch: bool [1, S]; true at most K times.
+        is_patch: bool [1, S].
         features: [K, d_model], K >= 1 (any row where there is no patch).
+        rows: int64 [S], each in 0..K-1, also of tokens that are no patch.
     """
-    row = (is_patch.long().cumsum(-1) - 1).clamp(min=0)
-    return embedded + torch.where(is_patch[..., None], F.embedding(row, features), 0.0)
+    return embedded + torch.where(is_patch[..., None], F.embedding(rows, features), 0.0)
 
 
 def grown_cache(cache: Sequence[Cache], new: Sequence[Cache]) -> list[Cache]:
@@ -172,6 +185,7 @@ class Decoder(nn.Module):
         self,
         token_ids: Tensor,
         features: Tensor,
+        rows: Tensor,
         positions: Tensor,
         key_positions: Tensor,
         vision_flags: Tensor,
@@ -183,7 +197,7 @@ class Decoder(nn.Module):
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return core(query, key, value, positions, key_positions, vision_flags)
 
-        hidden = add_features(self.embedding(token_ids), token_ids == self.image_patch, features)
+        hidden = add_features(self.embedding(token_ids), token_ids == self.image_patch, features, rows)
         plain = self.rotation(self.rotary, positions, hidden.dtype)
         scaled = self.rotation(self.scaled_rotary, positions, hidden.dtype) if self.yarn_layers else plain
         new = []
@@ -210,6 +224,7 @@ class Decoder(nn.Module):
         self,
         token_ids: Tensor,
         features: Tensor,
+        rows: Tensor,
         positions: Tensor,
         key_positions: Tensor,
         vision_flags: Tensor,
@@ -220,8 +235,9 @@ class Decoder(nn.Module):
 
         Args:
             token_ids: int64 [1, S], the new tokens.
-            features: [K, d_model], K >= 1, added to the embeddings of the new tokens that are image patches, in
-                order; ignored where there are none.
+            features: [K, d_model], K >= 1, added to the embeddings of the new tokens that are image patches; ignored
+                where there are none.
+            rows: int64 [S], which row of `features` each new token is given, see `feature_rows`.
             positions: int64 [S], of the new tokens.
             key_positions: int64 [P + S], of the cache's slots, then of the new tokens; later than any query where a
                 slot is empty.
@@ -229,14 +245,15 @@ class Decoder(nn.Module):
             cache: a pair (key, value) per block, each [1, Hkv, P, d]; P may be 0.
             core: the attention core.
         """
-        hidden, new = self.hidden_states(token_ids, features, positions, key_positions, vision_flags, cache, core)
+        hidden, new = self.hidden_states(token_ids, features, rows, positions, key_positions, vision_flags, cache, core)
         return self.logits(hidden[:, -1]), new
 
     def all_logits(
         self, token_ids: Tensor, features: Tensor, vision_flags: Tensor, core: Core = prefix_attention
     ) -> Tensor:
         """Return float32 logits [S, vocabulary] of every position of a whole sequence, from an empty cache."""
+        rows = feature_rows(token_ids, self.image_patch)
         positions = torch.arange(token_ids.shape[1], device=token_ids.device)
         cache = self.empty_cache()
-        hidden, _ = self.hidden_states(token_ids, features, positions, positions, vision_flags, cache, core)
+        hidden, _ = self.hidden_states(token_ids, features, rows, positions, positions, vision_flags, cache, core)
         return self.logits(hidden[0])

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | in | token_ids | [1, S] int64 | new tokens |
 | in | features | [K, d_model] float32 | added to the image patch tokens' embeddings; a zero row without any |
+| in | feature_rows | [S] int64 | which row of features each image patch token is given; 0 for all other tokens |
 | in | positions | [S] int64 | position of each new token |
 | in | past_positions | [P] int64 | position of the token in each slot of the cache; EMPTY_POSITION where it is empty |
 | in | past_vision_flags | [P] bool | which slots hold vision tokens |
@@ -14,6 +15,10 @@
 
 P is the room in the cache, not what is in it: so decode runs have one shape until the room is used up, and what is
 cached stays where it is. Tokens may lie in any slots.
+
+The rows of features follow from the token ids, and are an input all the same: TensorRT up to 10.7 counts tokens
+(CumSum) in a loop of S steps, which is slow and cannot be recorded into a CUDA graph; the caller has the ids and counts
+for free. Tokens other than image patches gather a row too and discard it, so no row may lie outside of 0..K-1.
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ class DecoderStep(nn.Module):
         self,
         token_ids: torch.Tensor,
         features: torch.Tensor,
+        feature_rows: torch.Tensor,
         positions: torch.Tensor,
         past_positions: torch.Tensor,
         past_vision_flags: torch.Tensor,
@@ -51,7 +57,7 @@ class DecoderStep(nn.Module):
         key_positions = torch.cat((past_positions, positions))
         flags = torch.cat((past_vision_flags, vision_flags))
         logits, new = self.decoder(
-            token_ids, features, positions, key_positions, flags, cache, core=vision_prefix_attention
+            token_ids, features, feature_rows, positions, key_positions, flags, cache, core=vision_prefix_attention
         )
         return (logits, *(tensor for pair in new for tensor in pair))
 
@@ -74,6 +80,7 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
         inputs=(
             TensorSpec("token_ids", "int64", (1, "S")),
             TensorSpec("features", "float32", ("K", decoder.width)),
+            TensorSpec("feature_rows", "int64", ("S",)),
             TensorSpec("positions", "int64", ("S",)),
             TensorSpec("past_positions", "int64", ("P",)),
             TensorSpec("past_vision_flags", "bool", ("P",)),

@@ -1,12 +1,13 @@
 """Checkpoint and recipe to bundle: the stages in order.
 
-resolve and estimate -> trace, lower and write each part -> record the torch model -> manifest -> verify -> engines,
-where this machine can build them -> publish
+resolve and estimate -> trace, lower and write each part -> record the torch model -> manifest -> verify -> publish ->
+engines, where this machine can build them
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report, write_report
 from stts_runtime.build import build_engines
+from stts_runtime.errors import EngineError, SttsError
 from stts_runtime.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
 from stts_runtime.plain import to_plain
 from stts_runtime.verify.reference import write_reference
@@ -29,19 +31,28 @@ from stts_runtime.verify.reference import write_reference
 
 OTHER_BYTES = 64 << 20  # graphs, tokenizer, the verification's records
 
+Note = Callable[[str], None]
+"""Called with what a person should know."""
 
-def build(request: BuildRequest, report: Progress) -> Path:
+
+def unheard(text: str) -> None:
+    """Tell nobody."""
+
+
+def build(request: BuildRequest, report: Progress, note: Note = unheard) -> Path:
     """Build a bundle and return where it lies; it is whole and verified, or not there at all.
 
     Args:
         request: what to build.
         report: told how far each stage is.
+        note: told what a person should know and no code needs.
 
     Raises:
+        EngineError: the bundle is there, and its engines could not be built.
         SttsError: with one message that says what to do; nothing half-written is left behind.
     """
     resolved = resolve(request, report)
-    with writing_bundle(request.output, resolved.weight_bytes + OTHER_BYTES, request.overwrite) as staging:
+    with writing_bundle(request.output, resolved.disk_bytes + OTHER_BYTES, request.overwrite) as staging:
         graphs = write_graphs(resolved, staging, report)
         if resolved.tokenizer is not None:
             shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")
@@ -58,16 +69,31 @@ def build(request: BuildRequest, report: Progress) -> Path:
             check_report(verification)
             write_report(staging, verification)
             write_manifest(staging, manifest)
-        if resolved.builds_engines:
-            build_engines(
-                staging,
-                # RTX builds for all of the target's cards, whichever is here; TensorRT for the one it runs on
-                compute_capabilities=resolved.target.compute_capabilities
-                if resolved.engine.backend == "tensorrt_rtx"
-                else None,
-                progress=lambda part, phase, share: report(f"engine {part}", share),
-            )
+    if resolved.builds_engines:
+        build_engines_of(resolved, report, note)
     return request.output
+
+
+def build_engines_of(resolved: ResolvedBuild, report: Progress, note: Note) -> None:
+    """Build the engines of a bundle that is in its place already, so that a failure costs no more than themselves.
+
+    Raises:
+        EngineError: they cannot be built; the bundle stays, and what is finished of them too.
+    """
+    # RTX builds for all of the target's cards, whichever is here; TensorRT for the one it runs on.
+    cards = resolved.target.compute_capabilities if resolved.engine.backend == "tensorrt_rtx" else None
+    output = resolved.request.output
+    try:
+        build_engines(
+            output,
+            compute_capabilities=cards,
+            progress=lambda part, phase, share: report(f"engine {part}", share),
+            note=note,
+        )
+    except SttsError as error:
+        raise EngineError(
+            f"{error}\n{output} is whole but for its engines; `stts-runtime build {output}` goes on from here"
+        ) from error
 
 
 def write_graphs(resolved: ResolvedBuild, staging: Path, report: Progress) -> dict[str, GraphEntry]:

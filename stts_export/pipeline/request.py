@@ -111,9 +111,10 @@ class ResolvedBuild:
     builds_engines: bool
 
     @property
-    def weight_bytes(self) -> int:
-        """Size of all weights as they will be stored."""
-        return weight_bytes(self.config, self.engine.precision)
+    def disk_bytes(self) -> int:
+        """Size of all weights as they will be stored, and of the engines that are built here."""
+        engines = self.estimate.memory.engine_disk if self.builds_engines else 0
+        return weight_bytes(self.config, self.engine.precision) + engines
 
 
 def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:

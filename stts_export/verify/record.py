@@ -22,6 +22,7 @@ from stts_export.verify.recorder import Recorder
 from stts_export.verify.torch_part import run_part, weights_of
 from stts_runtime.engine import HostMemory
 from stts_runtime.frames import patches_from_frames
+from stts_runtime.generation import feature_rows
 from stts_runtime.kv_cache import KvCache
 from stts_runtime.manifest import Grid, Limits, Pruning
 from stts_runtime.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
@@ -199,18 +200,20 @@ def record_decoder(
     """Record a prefill and a decode step; return the greedy tokens and how far each was ahead."""
     flags = vision_flags(ids, config.tokens)
     cache = KvCache(HostMemory(), part.spec, len(ids) + GREEDY_TOKENS)
-    outputs = recorder.run(part, "prefill", decoder_inputs(ids, flags, features, cache))
+    rows = feature_rows(ids, config.tokens.image_patch, len(features))
+    outputs = recorder.run(part, "prefill", decoder_inputs(ids, flags, features, rows, cache))
     logits = outputs.pop("logits")[0]
     step, text, no_features = np.array([int(logits.argmax())]), np.zeros(1, bool), features[:1] * 0
+    no_row = np.zeros(1, np.int64)
     short = KvCache(HostMemory(), part.spec, DECODE_SLOTS)
     short.append(flags[:DECODE_TOKENS], dict(outputs))
-    recorder.run(part, "decode", decoder_inputs(step, text, no_features, short))
+    recorder.run(part, "decode", decoder_inputs(step, text, no_features, no_row, short))
     cache.append(flags, dict(outputs))
     tokens: list[int] = []
     gaps: list[float] = []
     for place in range(GREEDY_TOKENS):
         if place > 0:
-            outputs = run_part(part, decoder_inputs(np.array(tokens[-1:]), text, no_features, cache))
+            outputs = run_part(part, decoder_inputs(np.array(tokens[-1:]), text, no_features, no_row, cache))
             logits = outputs.pop("logits")[0]
             cache.append(text, dict(outputs))
         second, first = np.partition(logits, -2)[-2:]
@@ -221,13 +224,18 @@ def record_decoder(
 
 
 def decoder_inputs(
-    ids: NDArray[np.int64], flags: NDArray[np.bool_], features: NDArray[np.float32], cache: KvCache
+    ids: NDArray[np.int64],
+    flags: NDArray[np.bool_],
+    features: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    cache: KvCache,
 ) -> dict[str, NDArray]:
-    """Return the decoder's inputs: new tokens `ids` [S] and their `flags` [S], after those in the cache."""
+    """Return the decoder's inputs: new tokens, their `flags` and `rows` of features, each [S], after the cache's."""
     past = cache.past()
     return {
         "token_ids": ids[None],
         "features": features,
+        "feature_rows": rows,
         "positions": np.arange(cache.length, cache.length + len(ids)),
         "vision_flags": flags,
         **{name: cast(NDArray, array) for name, array in past.items()},  # its memory is the host's

@@ -85,6 +85,7 @@ def decoder_spec(precision: str = "float16") -> GraphSpec:
         inputs=(
             TensorSpec("token_ids", "int64", (1, "S")),
             TensorSpec("features", precision, ("K", WIDTH)),
+            TensorSpec("feature_rows", "int64", ("S",)),
             TensorSpec("vision_flags", "bool", ("S",)),
             TensorSpec("past_key_0", precision, (1, 1, "P", WIDTH)),
         ),
@@ -103,10 +104,10 @@ def write_decoder(file: Path, precision: str = "float16") -> GraphSpec:
 
     nodes = [
         node("Gather", "embedding token_ids", "embedded", axis=0),
-        node("ReduceSum", "features first", "summed", keepdims=1),
+        node("Gather", "features feature_rows", "picked", axis=0),
         node("Where", "vision_flags one zero", "flags"),
         node("Unsqueeze", "flags last", "column"),
-        node("Mul", "column summed", "added"),
+        node("Mul", "column picked", "added"),
         node("Add", "embedded added", "hidden"),
         node("Unsqueeze", "hidden first", "new_key_0"),
         node("Concat", "past_key_0 new_key_0", "keys", axis=2),

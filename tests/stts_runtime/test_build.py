@@ -164,9 +164,10 @@ def test_too_little_memory_is_told_with_numbers_before_the_build(orin, device, t
     with pytest.raises(EngineError) as caught:
         build_engines(bundle)
     text = str(caught.value)
-    assert "not enough memory: building" in text
+    assert "too little build memory: building" in text
     assert "3 to 4 times its" in text
-    assert "0.34 GiB is free" in text
+    assert "300 MiB free, and 50 MiB of swap" in text
+    assert "Nothing was started: add swap" in text
     assert built_parts(tmp_path) == []
     assert names(bundle) == []
 
@@ -184,8 +185,8 @@ def test_memory_that_may_run_out_is_noted(orin, device):
     notes = []
     build_engines(bundle, note=notes.append)
     assert len(notes) == 1
-    assert "memory may run out: building" in notes[0]
-    assert "takes 3.39 GiB to 4.39 GiB" in notes[0]
+    assert "takes about 3.4 GiB to 4.4 GiB" in notes[0]
+    assert "may not fit" in notes[0]
 
 
 def test_a_part_that_is_finished_needs_no_memory_any_more(orin, device, monkeypatch):
@@ -198,7 +199,7 @@ def test_a_part_that_is_finished_needs_no_memory_any_more(orin, device, monkeypa
     notes = []
     build_engines(bundle, note=notes.append)
     assert notes == []
-    with pytest.raises(EngineError, match="not enough memory: building 'decoder'"):
+    with pytest.raises(EngineError, match="too little build memory: building 'decoder'"):
         build_engines(bundle, force=True)
 
 
@@ -209,11 +210,10 @@ def test_a_manifest_that_does_not_say_how_large_a_part_is_is_refused(orin):
         build_engines(bundle)
 
 
-def test_too_little_disk_is_told_with_numbers_before_the_build(orin, monkeypatch, tmp_path):
+def test_too_little_disk_is_told_with_numbers_before_the_build(orin, device, tmp_path):
     bundle = orin("10.3.0")
-    full = shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    with pytest.raises(EngineError, match=r"not enough disk: the engines take about .* 0\.0 MiB is free"):
+    device(**ORIN, free_disk_bytes=100)
+    with pytest.raises(EngineError, match=r"too little disk: engines take about 9011 bytes: 100 bytes free"):
         build_engines(bundle)
     assert built_parts(tmp_path) == []
     assert names(bundle) == []

@@ -8,7 +8,7 @@ from reference.toy_manifest import TOY_MANIFEST
 
 from stts_runtime.engine import HostMemory
 from stts_runtime.errors import EngineError, ProfileError, UsageError
-from stts_runtime.generation import Decoding, Generation
+from stts_runtime.generation import Decoding, Generation, feature_rows
 from stts_runtime.kv_cache import EMPTY_POSITION
 from stts_runtime.manifest import GraphEntry, Limits
 from stts_runtime.profile import Profile
@@ -48,6 +48,11 @@ class ScriptedDecoder:
         # the cache holds the ids of what was read: what the model remembers can be looked at
         outputs["new_value_1"][0, 0, :, 0] = ids
         self.remembered = inputs["past_value_1"][0, 0, held, 0].astype(int).tolist() + ids
+        rows = inputs["feature_rows"]
+        assert rows.dtype == np.int64
+        assert len(rows) == len(ids)
+        assert 0 <= rows.min() <= rows.max() < len(inputs["features"]), "a row outside of the features is gathered"
+        self.rows = rows.tolist()
         self.seen.append((ids, inputs["vision_flags"].tolist(), inputs["features"]))
         if not self.script:
             raise EngineError("out of memory")
@@ -121,6 +126,42 @@ def test_features_go_with_the_tokens_they_belong_to_and_later_steps_get_a_row_of
     assert flags == [True, False, True]
     np.testing.assert_array_equal(given, features)
     assert (later_flags, later.shape, later.any()) == ([False], (1, MANIFEST.decoder.width), False)
+
+
+def test_the_kth_image_patch_has_row_k_and_every_other_token_row_0():
+    rows = feature_rows(np.array([9, 3, 3, 9, 3, 9]), 3, count=3)
+    assert rows.tolist() == [0, 0, 1, 0, 2, 0]
+    assert rows.dtype == np.int64
+    assert feature_rows(np.array([9, 8]), 3, count=0).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_prompt_with_more_or_fewer_image_patches_than_features_is_refused_before_it_is_read(count):
+    patch = MANIFEST.tokens.image_patch
+    decoding, engine = decoding_of(6)
+    features = np.ones((count, MANIFEST.decoder.width), np.float32)
+    with pytest.raises(UsageError, match=rf"2 image patch tokens and there are {count} features"):
+        read(decoding, 10, patch, patch, features=features)
+    assert (engine.seen, decoding.length) == ([], 0)
+
+
+def test_rows_of_features_are_counted_from_the_turn_they_came_with_and_not_from_the_answer_before():
+    patch = MANIFEST.tokens.image_patch
+    decoding, engine = decoding_of(6, 7, 8)
+    answer(decoding, read(decoding, 10), most=1)
+    read(decoding, 10, patch, 11, patch, features=np.ones((2, MANIFEST.decoder.width), np.float32))
+    assert engine.seen[-1][0] == [6, 10, patch, 11, patch]
+    assert engine.rows == [0, 0, 0, 0, 1]
+
+
+def test_image_patches_that_the_model_itself_says_are_read_without_features():
+    patch = MANIFEST.tokens.image_patch
+    decoding, engine = decoding_of(patch, patch, 6)
+    assert answer(decoding, read(decoding, 10), most=2) == [patch, patch]
+    read(decoding, patch, patch)
+    assert engine.seen[-1][0] == [patch, patch, patch]
+    assert engine.rows == [0, 0, 0]
+    assert not engine.seen[-1][2].any()
 
 
 def test_no_kept_group_at_all_is_a_row_of_zeros_too():

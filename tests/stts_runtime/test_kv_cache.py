@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stts_runtime.engine import HostMemory
-from stts_runtime.errors import ProfileError
+from stts_runtime.errors import EngineError, ProfileError
 from stts_runtime.kv_cache import EMPTY_POSITION, ROOM_STEP, KvCache
 from stts_runtime.spec import Dim, GraphSpec, TensorSpec
 
@@ -23,6 +23,18 @@ def spec_of(dtype="float32"):
         tuple(TensorSpec(f"new_{name}", dtype, (1, 3, "S", 4)) for name in NAMES),
         (Dim("S", 1, 8, LIMIT), Dim("P", 0, 8, LIMIT)),
     )
+
+
+class SmallMemory(HostMemory):
+    """Has no room for more arrays once `left` were made."""
+
+    left = 1000
+
+    def empty(self, shape, dtype):
+        if self.left == 0:
+            raise EngineError("out of memory")
+        self.left -= 1
+        return super().empty(shape, dtype)
 
 
 @pytest.fixture
@@ -103,3 +115,48 @@ def test_room_never_exceeds_what_the_bundle_was_built_for_and_neither_do_tokens(
     assert cache.length == LIMIT
     with pytest.raises(ProfileError, match=rf"{LIMIT} tokens were read and 1 are to follow.*--max-tokens"):
         cache.outputs(1)
+
+
+def feed_without_room(memory, cache, count, room):
+    """Let memory run out when `room` of the buffers have grown; from then on there is none."""
+    new = cache.outputs(count)
+    for array in new.values():
+        array[...] = 7
+    memory.left = room
+    with pytest.raises(EngineError, match="out of memory"):
+        cache.append(np.ones(count, bool), new)
+
+
+@pytest.mark.parametrize("grown", range(len(NAMES)))
+def test_out_of_memory_while_room_grows_leaves_what_was_held_and_another_attempt_succeeds(grown):
+    memory = SmallMemory()
+    cache = KvCache(memory, spec_of(), LIMIT)
+    first = feed(cache, ROOM_STEP, 0)
+    feed_without_room(memory, cache, 5, grown)
+    assert cache.length == ROOM_STEP
+    if grown:
+        with pytest.raises(EngineError, match="out of memory"):
+            cache.past()
+    memory.left = 1000
+    past = cache.past()
+    slots = len(past["past_positions"])
+    assert slots == len(past["past_vision_flags"]) == cache.capacity == (2 if grown else 1) * ROOM_STEP
+    assert {past[f"past_{name}"].shape for name in NAMES} == {(1, 3, slots, 4)}
+    assert (past["past_positions"] != EMPTY_POSITION).sum() == ROOM_STEP
+    assert not past["past_vision_flags"].any()
+    second = feed(cache, 5, 1)
+    for name in NAMES:
+        held = cache.past()[f"past_{name}"][:, :, : cache.length]
+        np.testing.assert_array_equal(held, np.concatenate((first[name], second[name]), axis=2))
+
+
+def test_out_of_memory_at_the_first_tokens_gives_their_room_back(cache):
+    memory = SmallMemory()
+    cache = KvCache(memory, spec_of(), LIMIT)
+    feed_without_room(memory, cache, 5, 2)
+    memory.left = 1000
+    past = cache.past()
+    assert (cache.length, cache.capacity) == (0, 0)
+    assert {past[f"past_{name}"].shape for name in NAMES} == {(1, 3, 0, 4)}
+    drawn = feed(cache, 5)
+    np.testing.assert_array_equal(cache.past()["past_key_1"][:, :, :5], drawn["key_1"])

@@ -10,6 +10,7 @@ from reference.toy_bundle import KINDS, LIMITS, toy_frames
 
 from stts_runtime import BundleError, EngineError, Generation, ProfileError, Session, UsageError, load
 from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.device.finding import Finding
 from stts_runtime.engine import open_engine
 from stts_runtime.generation import Decoding
 from stts_runtime.prompt import build_first_turn, build_next_turn
@@ -347,12 +348,14 @@ def test_a_gpu_is_checked_once_before_the_first_engine_opens_and_without_one_not
     assert asked == [toy_bundle("ffd")] * 2
     changed(toy_bundle("ffd")).engine("decoder")
     assert asked[2:] == ["decoder"]
-    doctor.check_device = lambda bundle: asked.append("checked")
+    warning = Finding("warning", "memory", "may not fit", "close other programs")
+    doctor.check_device = lambda bundle: asked.append("checked") or (warning,)
     session = changed(toy_bundle("ffd"), engine=replace(engine, device="cuda"))
     session.engine("decoder")
     session.open()
     assert sorted(asked[3:]) == ["checked", "decoder", "vision_encode", "vision_score"]
     assert asked[3] == "checked"
+    assert session.notes == ("memory: may not fit; close other programs",)
 
 
 def test_a_bundle_without_a_graph_says_which(toy_bundle):

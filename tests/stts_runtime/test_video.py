@@ -238,7 +238,7 @@ def test_a_bad_file_gives_one_clear_message_and_no_chain_of_causes(tmp_path, mak
 
 def test_without_pyav_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(VideoError, match=r'pip install "stts-runtime\[video\]"'):
+    with pytest.raises(VideoError, match=r"pip install av .*video extra"):
         read_video(BIKES, UNIFORM)
 
 

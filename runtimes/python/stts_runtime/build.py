@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.device.finding import PROBLEM, WARNING
+from stts_runtime.device.fit import build_disk_finding, build_memory_finding
 from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.engine_set import (
     ENGINE_SET_SCHEMA,
@@ -19,7 +21,7 @@ from stts_runtime.engine_set import (
 from stts_runtime.engine_staging import Staging, engine_staging
 from stts_runtime.errors import BundleError, EngineError, UsageError
 from stts_runtime.manifest import Manifest
-from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, build_range, engine_bytes
+from stts_runtime.memory_needed import MemoryNeeded
 from stts_runtime.termination import termination_as_exit
 from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.dialect import check_precision, rtx_compute_capabilities
@@ -97,8 +99,8 @@ def build_engines(
             return whole
         finished = staging.take_over(anew=force)
         missing = {part: size for part, size in sizes.items() if part not in finished}
-        _check_memory(probe, missing, tell)
-        _check_disk(bundle.path, engine_bytes(missing.values()))
+        if missing:
+            _check_room(probe, replace(manifest.memory, engines=missing), tell)
         for part in finished:
             report(part, REUSED, 1.0)
         for part in missing:
@@ -173,36 +175,10 @@ def _parameter_bytes(manifest: Manifest) -> dict[str, int]:
     return {part: sizes[part] for part in manifest.graphs}
 
 
-def _check_memory(probe: Probe, sizes: dict[str, int], tell: Note) -> None:
-    """Raise if the largest part cannot be built in the memory there is; say so if it may not fit."""
-    if not sizes or probe.free_memory_bytes is None:
-        return
-    part, size = max(sizes.items(), key=lambda item: item[1])
-    low, high = build_range(size)
-    swap = probe.free_swap_bytes or 0
-    free = probe.free_memory_bytes + swap
-    text = (
-        f"building {part!r} takes {_gib(low)} to {_gib(high)} of memory ({BUILD_FACTORS[0]} to {BUILD_FACTORS[1]} "
-        f"times its {_gib(size)} of parameters, and {_gib(BUILD_BASE_BYTES)}), and {_gib(free)} is free ({_gib(swap)} "
-        "of it swap)"
-    )
-    if low > free:
-        raise EngineError(
-            f"not enough memory: {text}. Nothing was started: close other programs, add swap (sudo fallocate -l "
-            f"{-(-high // 2**30)}G /swapfile, then chmod 600, mkswap and swapon it), or take a smaller model"
-        )
-    if high > free:
-        tell(f"memory may run out: {text}")
-
-
-def _check_disk(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path).free
-    if needed > free:
-        raise EngineError(
-            f"not enough disk: the engines take about {_gib(needed)}, and {_gib(free)} is free at {path}. "
-            "Nothing was started: free some, or copy the bundle to another disk"
-        )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 // 10 else f"{size / 2**20:.1f} MiB"
+def _check_room(probe: Probe, needed: MemoryNeeded, tell: Note) -> None:
+    """Raise if there is too little memory or disk for the engines of `needed`; say so if there may be."""
+    for found in (build_memory_finding(probe, needed), build_disk_finding(probe, needed)):
+        if found.level == PROBLEM:
+            raise EngineError(f"too little {found.topic}: {found.text}. Nothing was started: {found.advice}")
+        if found.level == WARNING:
+            tell(f"{found.topic}: {found.text}; {found.advice}")

@@ -32,7 +32,7 @@ class Conversation:
 
     def __init__(self, session: Session, clip: Clip, vision: Vision, prune_fraction: float, profile: Profile) -> None:
         self.clip, self.vision, self.prune_fraction, self.profile = clip, vision, prune_fraction, profile
-        self.notes = (*clip.notes, *pruning_notes(vision, prune_fraction))
+        self.notes = (*session.notes, *clip.notes, *pruning_notes(vision, prune_fraction))
         self._session = session
         self._decoding: Decoding | None = None
         self._turns = 0

@@ -17,6 +17,7 @@ from stts_runtime.digest import digest_of, sealed, sha256_of_file, unsealed
 from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.manifest import Manifest
 from stts_runtime.plain import from_plain, to_plain
+from stts_runtime.versions import numbers
 
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _misfit(
     if compute_capability not in engines.compute_capabilities:
         return f"is for {sm_text(engines.compute_capabilities)}, this GPU is SM {compute_capability}"
     if engines.version != version:
-        kind = "another major version" if _major(engines.version) != _major(version) else "another version"
+        kind = "another major version" if numbers(engines.version)[:1] != numbers(version)[:1] else "another version"
         return f"was built with {engines.version}, {kind} than the installed {version}"
     if engines.manifest_digest != digest:
         return "was built from other graphs or weights than the bundle has now"
@@ -244,7 +245,3 @@ def _has_size(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
-
-
-def _major(version: str) -> str:
-    return version.partition(".")[0]

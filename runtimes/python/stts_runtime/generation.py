@@ -95,12 +95,17 @@ class Decoding:
         Args:
             token_ids: int64 [S].
             vision_flags: bool [S].
-            features: [K, d_model] for the image patch tokens among them, in order; from a vision engine.
+            features: [K, d_model] for the image patch tokens among them, in order; from a vision engine. Without it,
+                image patch tokens are read as they are: a model may well say one.
 
         Raises:
             EngineError: the engine failed; what was read before is still known, the new tokens are not.
             ProfileError: more tokens than the bundle was built for.
+            UsageError: there are not as many image patch tokens as features.
         """
+        rows = np.zeros(len(self._unread) + len(token_ids), np.int64)
+        if features is not None:
+            rows[len(self._unread) :] = feature_rows(token_ids, self._manifest.tokens.image_patch, len(features))
         if features is None or len(features) == 0:
             features = self._no_features
         token_ids = np.concatenate((np.array(self._unread, np.int64), token_ids))
@@ -112,6 +117,7 @@ class Decoding:
             {
                 "token_ids": token_ids[None],
                 "features": features,
+                "feature_rows": rows,
                 "positions": np.arange(start, start + count, dtype=np.int64),
                 "vision_flags": vision_flags,
                 **self._cache.past(),
@@ -146,3 +152,24 @@ class Decoding:
             profile.tokens["answer_tokens"] += 1
             self._unread = [token]
             yield token
+
+
+def feature_rows(token_ids: NDArray[np.int64], image_patch: int, count: int) -> NDArray[np.int64]:
+    """Return the row of features that each token is given, int64 [S]: row k to the k-th image patch, row 0 to others.
+
+    Args:
+        token_ids: int64 [S].
+        image_patch: id of the tokens that are given one.
+        count: K, how many features there are.
+
+    Raises:
+        UsageError: there are not as many image patch tokens.
+    """
+    is_patch = token_ids == image_patch
+    patches = int(is_patch.sum())
+    if patches != count:
+        raise UsageError(
+            f"the prompt has {patches} image patch tokens and there are {count} features: each needs the other; build "
+            "the prompt with as many as groups were kept"
+        )
+    return np.where(is_patch, np.cumsum(is_patch, dtype=np.int64) - 1, 0)

@@ -53,7 +53,12 @@ class KvCache:
         return len(self._positions)
 
     def past(self) -> dict[str, Array]:
-        """Return the decoder's inputs that say what it has seen."""
+        """Return the decoder's inputs that say what it has seen.
+
+        Raises:
+            EngineError: there is no room to make up for an `append` that ran out of memory.
+        """
+        self._make_even()
         return {"past_positions": self._positions, "past_vision_flags": self._flags, **self._buffers}
 
     def outputs(self, count: int) -> dict[str, Array]:
@@ -76,6 +81,9 @@ class KvCache:
             vision_flags: bool [S].
             new: what `outputs` returned, written by the decoder. It is emptied on the way, so that no more than one
                 layer is held twice.
+
+        Raises:
+            EngineError: there is no room for more. What was held before still is, the new tokens are not.
         """
         count = len(vision_flags)
         end = self.length + count
@@ -83,8 +91,7 @@ class KvCache:
         if end > slots:
             slots = min(-(-end // ROOM_STEP) * ROOM_STEP, self._max_tokens)
         for tensor in self._tensors:
-            if slots > self.capacity:
-                self._buffers[tensor.name] = self._grown(tensor, slots)
+            self._resize(tensor, slots)
             self._memory.copy_tokens(self._buffers[tensor.name], self.length, new.pop(new_name(tensor)), count)
         self._positions = widened(self._positions, slots, EMPTY_POSITION)
         self._flags = widened(self._flags, slots, False)
@@ -92,12 +99,27 @@ class KvCache:
         self._flags[self.length : end] = vision_flags
         self.length = end
 
-    def _grown(self, tensor: TensorSpec, slots: int) -> Array:
-        """Return a buffer of `slots` with what is held of `tensor`, and zeros behind: no NaN may lie in empty slots."""
+    def _make_even(self) -> None:
+        """Finish what an `append` that failed has begun, so that all buffers have one size again.
+
+        Going back instead would take the old buffers of all layers until the last has grown: the whole cache twice, at
+        every step of growth, on devices that have room for little more than one.
+        """
+        slots = max(array.shape[2] for array in self._buffers.values()) if self.length else 0
+        for tensor in self._tensors:
+            self._resize(tensor, slots)
+        self._positions = widened(self._positions, slots, EMPTY_POSITION)
+        self._flags = widened(self._flags, slots, False)
+
+    def _resize(self, tensor: TensorSpec, slots: int) -> None:
+        """Let the buffer of `tensor` have `slots`: what is held, then zeros, as no NaN may lie in empty slots."""
+        held = self._buffers[tensor.name]
+        if held.shape[2] == slots:
+            return
         buffer = new_array(self._memory, tensor, slots)
         self._memory.zero(buffer)
-        self._memory.copy_tokens(buffer, 0, self._buffers[tensor.name], self.length)
-        return buffer
+        self._memory.copy_tokens(buffer, 0, held, self.length)
+        self._buffers[tensor.name] = buffer
 
     def _arrays_of(self, count: int) -> dict[str, Array]:
         return {new_name(tensor): new_array(self._memory, tensor, count) for tensor in self._tensors}

@@ -42,18 +42,26 @@ def load(path: str | Path, *, check: bool = False) -> Session:
 
     Raises:
         BundleError: the bundle is damaged, unsafe, or written for a newer runtime.
+        EngineError: the bundle is for a GPU, and does not fit this device; says what to do.
     """
-    return Session(open_bundle(Path(path), check=check))
+    session = Session(open_bundle(Path(path), check=check))
+    session.check_device()
+    return session
 
 
 class Session:
-    """A loaded bundle. Engines open when they are first used and stay open until `close`."""
+    """A loaded bundle. Engines open when they are first used and stay open until `close`.
+
+    Attributes:
+        notes: what may go wrong on this device and need not, one sentence each.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._engines: dict[str, Engine] = {}
         self._tokenizer: Tokenizer | None = None
         self._device_is_checked = False
+        self.notes: tuple[str, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -96,12 +104,13 @@ class Session:
     def check_device(self) -> None:
         """Raise EngineError if a bundle for a GPU does not fit the one here; asked once, before the first engine opens.
 
-        A GPU's libraries report a wrong driver or a lack of memory late and obscurely, or end the process.
+        A GPU's libraries report a wrong driver or a lack of memory late and obscurely, or end the process. What may go
+        wrong and need not goes into `notes`.
         """
         if self.manifest.engine.device == "cuda" and not self._device_is_checked:
             from stts_runtime.device.doctor import check_device
 
-            check_device(self._bundle)
+            self.notes = tuple(f"{found.topic}: {found.text}; {found.advice}" for found in check_device(self._bundle))
         self._device_is_checked = True
 
     def open(self, prune: float | None = None) -> None:

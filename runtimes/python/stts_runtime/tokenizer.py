@@ -106,7 +106,7 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
     try:
         from tokenizers import Tokenizer as Library
     except ImportError as error:
-        raise EngineError('the tokenizers library is missing: pip install "stts-runtime" or tokenizers') from error
+        raise EngineError("the tokenizers library is missing: pip install tokenizers") from error
     try:
         return Tokenizer(Library.from_file(str(path)))
     except Exception as error:  # the library raises bare Exception for every kind of bad file

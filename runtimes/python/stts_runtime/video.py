@@ -120,8 +120,8 @@ def _library() -> Any:
         import av
     except ImportError:
         raise VideoError(
-            'reading video files needs PyAV: pip install "stts-runtime[video]", or decode elsewhere and give the'
-            " frames as a numpy array."
+            "reading video files needs PyAV: pip install av (or install stts-runtime with its video extra), or decode "
+            "elsewhere and give the frames as a numpy array."
         ) from None
     return av
 

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 
+LOOPS = ("CumSum", "Loop", "Scan")
 REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin")
 
 
@@ -20,8 +21,12 @@ class LowerOpset(ir.passes.InPlacePass):
     1. `Gelu(approximate="tanh")`, new in 20, becomes its formula.
     2. Axes of a reduction, an input since 18, become an attribute.
     3. `Split(num_outputs=n)`, new in 18, becomes the plain equal split.
+    4. `Shape(start, end)` becomes a Slice of the whole shape, and Squeeze gets its axes as an input: opset 17 has both,
+       but parsers of TensorRT 8.6 and early 10 read past the attributes, and reshape by the wrong rank from there on.
 
-    Afterwards every node is one that opset 17 has, with inputs and attributes as it had them then.
+    Afterwards every node is one that opset 17 has, with inputs and attributes as it had them then, and none is of a
+    kind that those parsers misread (see 4) or turn into a loop over tokens (CumSum, up to 10.7), which is slow and
+    cannot be recorded into a CUDA graph.
     """
 
     opset = 17
@@ -35,12 +40,16 @@ class LowerOpset(ir.passes.InPlacePass):
                 axes_as_attribute(node)
             elif node.op_type == "Split" and "num_outputs" in node.attributes:
                 del node.attributes["num_outputs"]
+            elif node.op_type == "Shape" and node.attributes:
+                slice_shape(model.graph, node)
+            elif node.op_type == "Squeeze" and len(node.inputs) == 1:
+                name_squeezed_axes(model.graph, node)
         model.graph.opset_imports[""] = self.opset
         model.ir_version = 8  # the format that came with opset 17
         return ir.passes.PassResult(model, True)
 
     def ensures(self, model: ir.Model) -> None:
-        """Opset 17 has every node as it stands."""
+        """Opset 17 has every node as it stands, and old parsers read it so."""
         for node in model.graph:
             try:
                 schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
@@ -52,6 +61,12 @@ class LowerOpset(ir.passes.InPlacePass):
                     f"{node.op_type} {node.name} is not as opset {self.opset} has it: "
                     f"{len(node.inputs)} inputs, unknown attributes {sorted(unknown)}"
                 )
+            if node.op_type in LOOPS:
+                raise ir.passes.PostconditionError(
+                    f"{node.op_type} {node.name} is a loop over tokens before TensorRT 10.8"
+                )
+            if (node.op_type == "Shape" and node.attributes) or (node.op_type == "Squeeze" and len(node.inputs) < 2):
+                raise ir.passes.PostconditionError(f"{node.op_type} {node.name} is misread by old parsers as it stands")
 
 
 def expand_gelu(graph: ir.Graph, node: ir.Node) -> None:
@@ -89,6 +104,44 @@ def axes_as_attribute(node: ir.Node) -> None:
     node.attributes.pop("noop_with_empty_axes", None)  # new in 18, and without meaning where there are axes
     node.attributes["axes"] = ir.AttrInt64s("axes", [int(axis) for axis in axes.const_value.numpy().reshape(-1)])
     node.resize_inputs(1)
+
+
+def slice_shape(graph: ir.Graph, node: ir.Node) -> None:
+    """Replace `Shape(x, start, end)` by a Slice of `Shape(x)`."""
+    x, result = node.inputs[0], node.outputs[0]
+    assert x is not None
+    start, end = node.attributes.get("start"), node.attributes.get("end")
+    bounds = (0 if start is None else start.as_int(), np.iinfo(np.int64).max if end is None else end.as_int())
+    whole = ir.node("Shape", [x])
+    first, last = (integers_constant(graph, bound) for bound in bounds)
+    part = ir.node("Slice", [whole.outputs[0], first, last])
+    part.outputs[0].type, part.outputs[0].shape = result.type, result.shape
+    whole.outputs[0].type = ir.TensorType(ir.DataType.INT64)
+    graph.insert_before(node, [whole, part])
+    name = result.name
+    ir.convenience.replace_all_uses_with(result, part.outputs[0], replace_graph_outputs=True)
+    part.outputs[0].name = name
+    graph.remove(node, safe=True)
+
+
+def name_squeezed_axes(graph: ir.Graph, node: ir.Node) -> None:
+    """Give a Squeeze the axes that it squeezes, those of size 1, as its second input."""
+    x = node.inputs[0]
+    assert x is not None
+    if x.shape is None or not all(isinstance(size, int) for size in x.shape):
+        raise ir.passes.PreconditionError(f"Squeeze {node.name} has no axes, and {x.name!r} is of unknown shape")
+    node.resize_inputs(2)
+    node.replace_input_with(1, integers_constant(graph, *(axis for axis, size in enumerate(x.shape) if size == 1)))
+
+
+def integers_constant(graph: ir.Graph, *numbers: int) -> ir.Value:
+    """Return the graph's int64 vector of these numbers, made when it is first asked for."""
+    name = f"integers.{'.'.join(map(str, numbers))}"
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.array(numbers, np.int64), name=name)
+        shape = ir.Shape([len(numbers)])
+        graph.initializers.add(ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor))
+    return graph.initializers[name]
 
 
 def float_constant(graph: ir.Graph, name: str, value: float) -> ir.Value:

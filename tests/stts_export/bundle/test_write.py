@@ -209,7 +209,7 @@ def test_missing_parents_are_made(tmp_path):
 def test_too_little_room_is_found_before_anything_is_written(destination, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 3 * 2**29))
     with (
-        pytest.raises(DiskError, match=r"needed 16.00 GiB, free 1.50 GiB in .*another disk"),
+        pytest.raises(DiskError, match=r"needed 16\.0 GiB, free 1\.5 GiB in .*another disk"),
         writing_bundle(destination, 16 * 2**30),
     ):
         pytest.fail("the block must not run")
@@ -225,7 +225,7 @@ def test_too_little_room_is_found_before_anything_is_written(destination, tmp_pa
     ],
 )
 def test_a_disk_that_fills_up_during_the_build_is_named_and_nothing_is_left(destination, tmp_path, number, message):
-    with pytest.raises(DiskError, match=rf"{message} .*needed about 0.0 MiB in all, free now .*Nothing half-written"):
+    with pytest.raises(DiskError, match=rf"{message} .*needed about \d+ bytes in all, free now .*Nothing half-written"):
         fail_with(destination, OSError(number, os.strerror(number)))
     assert names(tmp_path) == []
 

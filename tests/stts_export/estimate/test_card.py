@@ -16,6 +16,16 @@ def test_missing_figures_are_named_with_where_to_find_them():
     assert "--bandwidth" not in message
 
 
+def test_a_cpu_is_not_asked_for_what_nvidia_smi_says():
+    with pytest.raises(UsageError) as caught:
+        with_card(read_target("cpu"), "float32")
+    message = str(caught.value)
+    assert "--memory GIB: main memory, `free -g`" in message
+    assert "cores x clock x FLOPs a clock in float32" in message
+    assert "nvidia-smi" not in message
+    assert "data sheet" not in message
+
+
 def test_given_figures_stand_in_for_the_targets_own():
     card = with_card(read_target("rtx"), "bfloat16", memory_gib=24, bandwidth_gb_per_s=1008, tflops=165)
     assert (card.memory_gib, card.bandwidth_gb_per_s, card.peak_tflops.bfloat16) == (24, 1008, 165)

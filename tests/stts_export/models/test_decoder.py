@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.errors import RecipeError
-from stts_export.models.decoder import Decoder, grown_cache
+from stts_export.models.decoder import Decoder, feature_rows, grown_cache
 from stts_export.recipe.config import Yarn
 
 
@@ -35,8 +35,9 @@ def in_pieces(decoder: Decoder, ends: list[int]) -> list[Tensor]:
     cache, logits, start = decoder.empty_cache(), [], 0
     for end in ends:
         ids = TOKEN_IDS[:, start:end]
-        rows = features() if (ids == TOKENS.image_patch).any() else NO_FEATURES
-        last, new = decoder(ids, rows, torch.arange(start, end), torch.arange(end), FLAGS[:end], cache)
+        given = features() if (ids == TOKENS.image_patch).any() else NO_FEATURES
+        rows = feature_rows(ids, TOKENS.image_patch)
+        last, new = decoder(ids, given, rows, torch.arange(start, end), torch.arange(end), FLAGS[:end], cache)
         cache = grown_cache(cache, new)
         logits.append(last[0])
         start = end
@@ -75,6 +76,27 @@ def test_each_feature_is_added_to_its_own_placeholder_and_to_nothing_else() -> N
     wanted = decoder.embedding(TOKEN_IDS)[0]
     wanted[TOKEN_IDS[0] == TOKENS.image_patch] += features()
     assert torch.equal(seen[0], wanted)
+
+
+def test_the_kth_image_patch_has_row_k_and_every_other_token_row_0() -> None:
+    patch, text = TOKENS.image_patch, TOKENS.frame_start
+    ids = torch.tensor([[text, patch, patch, text, text, patch, text]])
+    assert feature_rows(ids, patch).tolist() == [0, 0, 1, 0, 0, 2, 0]
+    assert feature_rows(ids[:, 3:5], patch).tolist() == [0, 0]
+
+
+@torch.no_grad()
+def test_each_image_patch_is_given_the_row_it_is_told_whatever_rows_other_tokens_are_told() -> None:
+    decoder, patch = toy("qwen3"), TOKENS.image_patch
+    ids, flags, places = TOKEN_IDS, FLAGS, torch.arange(TOKEN_IDS.shape[1])
+
+    def logits(given: Tensor, rows: Tensor) -> Tensor:
+        return decoder(ids, given, rows, places, places, flags, decoder.empty_cache())[0]
+
+    wanted = logits(features(), feature_rows(ids, patch))
+    backwards = torch.where(ids[0] == patch, PATCHES - 1 - feature_rows(ids, patch), PATCHES - 1)
+    assert torch.equal(logits(features().flip(0), backwards), wanted)
+    assert not torch.equal(logits(features(), backwards), wanted)
 
 
 @torch.no_grad()
@@ -157,10 +179,11 @@ def test_one_traced_graph_serves_prefill_and_decode_of_any_length() -> None:
         cache = [tuple(torch.randn(2, 1, config.kv_heads, cached, config.head_dim)) for _ in range(config.layers)]
         flags = torch.arange(cached + new) < cached // 2 + kept
         keys = torch.arange(cached + new)
-        return ids, torch.randn(max(kept, 2), config.width), keys[cached:], keys, flags, cache
+        rows = feature_rows(ids, TOKENS.image_patch)
+        return ids, torch.randn(max(kept, 2), config.width), rows, keys[cached:], keys, flags, cache
 
     free = torch.export.Dim.DYNAMIC
-    shapes = ({1: free}, {0: free}, {0: free}, {0: free}, {0: free}, [({2: free}, {2: free})] * config.layers)
+    shapes = ({1: free}, *[{0: free}] * 5, [({2: free}, {2: free})] * config.layers)
     traced = torch.export.export(decoder, arguments(7, 5, 3), dynamic_shapes=shapes).module()
     for sizes in ((9, 0, 4), (1, 9, 0), (7, 5, 3)):
         inputs = arguments(*sizes)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.open import open_checkpoint
-from stts_export.models.decoder import grown_cache
+from stts_export.models.decoder import feature_rows, grown_cache
 from stts_export.models.model import Model
 from stts_export.models.vision import run_vision_dense
 
@@ -65,7 +65,8 @@ def greedy(model: Model, token_ids: Tensor, features: Tensor, count: int) -> lis
     cache, tokens, ids = decoder.empty_cache(), [], token_ids
     while True:
         end = start + ids.shape[1]
-        logits, new = decoder(ids, features, torch.arange(start, end), torch.arange(end), flags, cache)
+        rows = feature_rows(ids, TOKENS.image_patch)
+        logits, new = decoder(ids, features, rows, torch.arange(start, end), torch.arange(end), flags, cache)
         cache = grown_cache(cache, new)
         tokens.append(int(logits[0].argmax()))
         if len(tokens) == count:

@@ -23,10 +23,11 @@ def decoder_inputs(pair, past, new, patches=(), seed=0, room=0):
     flags[list(patches)] = True
     ids = rng.integers(0, decoder.vocabulary, past + new)
     ids[flags] = tokens.image_patch
-    rows = max(1, int(flags[past:].sum()))
+    count = max(1, int(flags[past:].sum()))
     inputs = {
         "token_ids": ids[None, past:],
-        "features": rng.standard_normal((rows, decoder.width)).astype(np.float32),
+        "features": rng.standard_normal((count, decoder.width)).astype(np.float32),
+        "feature_rows": np.where(flags[past:], np.cumsum(flags[past:]) - 1, 0),
         "positions": np.arange(past, past + new),
         "past_positions": np.append(np.arange(past), np.full(room, EMPTY_POSITION)),
         "past_vision_flags": np.append(flags[:past], np.zeros(room, bool)),
@@ -83,3 +84,11 @@ def test_features_of_no_patch_change_nothing(pair):
     inputs = decoder_inputs(pair, 3, 2)
     other = {**inputs, "features": inputs["features"] + 100}
     np.testing.assert_array_equal(pair.check(inputs)["logits"], pair.check(other)["logits"])
+
+
+def test_a_patch_is_given_the_row_it_is_told_and_text_nothing(pair):
+    inputs = decoder_inputs(pair, 0, 12, (3, 4, 5))
+    rows = np.full(12, 2)
+    rows[3:6] = 2, 1, 0
+    told = {**inputs, "features": inputs["features"][::-1].copy(), "feature_rows": rows}
+    np.testing.assert_array_equal(pair.check(told)["logits"], pair.check(inputs)["logits"])

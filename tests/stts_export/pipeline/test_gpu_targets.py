@@ -9,6 +9,7 @@ from reference.toy_bundle import toy_request
 from stts_export.bundle.summary import bundle_summary
 from stts_export.errors import FitError
 from stts_export.pipeline import BuildRequest, build
+from stts_export.pipeline.build import build_engines_of
 from stts_export.pipeline.request import resolve
 from stts_export.report.engine_inspection import inspect_engines
 from stts_runtime.bundle import open_bundle
@@ -49,11 +50,20 @@ def test_an_rtx_bundle_holds_engines_of_every_part_for_all_of_the_targets_cards(
     assert engines.folder in str(bundle_summary(rtx.path)["engines"])
 
 
-def test_engines_have_the_specs_bindings_and_profiles_and_fuse_every_attention(rtx):
-    for one in inspect_engines(rtx, compute_capabilities=[(86,), (120,)]):  # raises where they depart from the spec
-        if one.part != "vision_dense":  # a head of 8 is too narrow for some of the kernels
-            assert one.fused_attentions > 0, one
-        assert one.size > 0
+def test_engines_have_the_specs_bindings_and_profiles(rtx):
+    # Raises where they depart from the spec. Whether all attention is fused is asked of micro, by `make engines`: the
+    # toy's heads of 8 are too narrow for some kernels.
+    found = inspect_engines(rtx, compute_capabilities=[(86,), (120,)])
+    assert [(one.part, one.compute_capabilities) for one in found] == [
+        (part, sm) for part in rtx.manifest.graphs for sm in ((86,), (120,))
+    ]
+    assert all(one.size > one.parameter_bytes // 2 and one.fused_attentions > 0 for one in found if one.attentions > 2)
+
+
+def test_patches_packed_end_to_end_build_too_from_the_very_graph_a_jetson_gets(orin):
+    manifest = replace(orin.manifest, engine=replace(orin.manifest.engine, backend="tensorrt_rtx"))
+    (found,) = inspect_engines(replace(orin, manifest=manifest), ["vision_encode"], [(86,)])
+    assert found.fused_attentions > 0
 
 
 @pytest.mark.parametrize("bundle", ["rtx", "orin"])
@@ -90,8 +100,8 @@ def test_a_bundle_for_another_machine_says_what_to_do_there(orin):
 
 @pytest.mark.parametrize("bundle", ["rtx", "orin"])
 def test_loading_it_here_says_that_there_is_no_gpu(bundle, request):
-    with load(request.getfixturevalue(bundle).path) as session, pytest.raises(EngineError, match="no NVIDIA GPU"):
-        session.open()
+    with pytest.raises(EngineError, match="no NVIDIA GPU"):
+        load(request.getfixturevalue(bundle).path)
 
 
 def test_the_estimate_goes_into_the_manifest(orin):
@@ -141,6 +151,16 @@ def test_engines_can_be_left_for_later(tmp_path):
     request = BuildRequest(model="molmo2-4b", output=tmp_path / "x.stts", target="rtx", random_weights=0, prune=0)
     assert resolve(request, unheard).builds_engines
     assert not resolve(replace(request, engines=False), unheard).builds_engines
+
+
+def test_engines_that_cannot_be_built_leave_the_bundle_and_say_how_to_go_on(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise EngineError("part 'decoder': refused")
+
+    monkeypatch.setitem(build_engines_of.__globals__, "build_engines", refuse)
+    request = BuildRequest(model="molmo2-4b", output=tmp_path / "x.stts", target="rtx", random_weights=0, prune=0)
+    with pytest.raises(EngineError, match=r"refused\n.*x.stts is whole but for its engines; `stts-runtime build "):
+        build_engines_of(resolve(request, unheard), unheard, print)
 
 
 def test_a_missing_builder_is_named_before_the_work_begins(tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from stts_runtime.bench import peak_memory
-from stts_runtime.bench.peak_memory import MIB, PeakProfile, can_reset_peak
+from stts_runtime.bench.peak_memory import PeakProfile, can_reset_peak
+from stts_runtime.sizes import MIB
 
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a peak that can be set back")

@@ -6,8 +6,11 @@ import pytest
 from reference.device_bundle import DEVICES, bundle_for, probe_of
 
 from stts_runtime.device.doctor import check, check_device
+from stts_runtime.device.software import RTX_COMPUTE_CAPABILITIES
 from stts_runtime.engine_set import INDEX, EngineFile, EngineSet, index_bytes, manifest_digest
 from stts_runtime.errors import EngineError
+from stts_runtime.trt.bindings import import_bindings
+from stts_runtime.trt.dialect import rtx_compute_capabilities
 
 
 GIB = 1 << 30
@@ -23,7 +26,7 @@ def found(findings, topic):
     return only
 
 
-def with_engines(bundle, version="10.3.0", sms=(87,), digest=None):
+def with_engines(bundle, version="10.3.0", sms=(87,), digest=None, activations=None):
     """Put a set of engines, of no bytes, into the bundle's directory."""
     manifest = bundle.manifest
     engines = EngineSet(
@@ -33,7 +36,7 @@ def with_engines(bundle, version="10.3.0", sms=(87,), digest=None):
         compute_capabilities=sms,
         precision=manifest.engine.precision,
         manifest_digest=digest or manifest_digest(manifest),
-        files=tuple(EngineFile(part, f"{part}.engine", 0, "0" * 64) for part in manifest.graphs),
+        files=tuple(EngineFile(part, f"{part}.engine", 0, "0" * 64, 0.0, activations) for part in manifest.graphs),
     )
     folder = bundle.path / "engines" / engines.folder
     folder.mkdir(parents=True)
@@ -54,14 +57,18 @@ def orin_bundle(tmp_path):
 TARGETS = {
     "agx_orin_jp62": "jetson-orin, jetson-orin-32, jetson-orin-nx, jetson-orin-nx-super, jetson-orin-nano, "
     "jetson-orin-nano-super, cpu",
-    "orin_nano_jp62": "jetson-orin-nano, jetson-orin-nano-super, cpu",
     "thor_jp71": "jetson-thor, cpu",
-    "l4": "l4, rtx, cpu",
     "h100": "h100, cpu",
     "laptop_rtx_4070": "rtx, cpu",
     "no_gpu": "cpu",
 }
 TARGETS["agx_orin_jp72"] = TARGETS["agx_orin_jp62"]
+TARGETS = {device: f"bundles for {targets} run here" for device, targets in TARGETS.items()}
+TARGETS["orin_nano_jp62"] = (
+    "bundles for jetson-orin-nano, jetson-orin-nano-super fit this GPU, once the above is solved; "
+    "bundles for cpu run here"
+)
+TARGETS["l4"] = "bundles for l4, cpu run here; bundles for rtx fit this GPU too, and want tensorrt_rtx installed"
 WARNINGS = {
     "orin_nano_jp62": {("warning", "power"), ("warning", "tensorrt")},
     "thor_jp71": {("warning", "power")},
@@ -72,7 +79,7 @@ WARNINGS = {
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_recorded_device_is_told_what_it_can_run(device):
     findings = check(probe_of(device))
-    assert found(findings, "targets").text == f"bundles for {TARGETS[device]} run here"
+    assert found(findings, "targets").text == TARGETS[device]
     assert levels(findings) == WARNINGS.get(device, set())
 
 
@@ -122,7 +129,14 @@ def test_a_tensorrt_that_this_python_does_not_see_is_told_from_none():
 def test_a_gpu_without_any_engine_is_told_what_to_install():
     findings = check(probe_of("l4", tensorrt=None, cuda_bindings=None))
     assert found(findings, "tensorrt").advice == "pip install tensorrt-cu12"
-    assert found(findings, "tensorrt-rtx").advice == "pip install tensorrt-rtx-cu13"
+    assert found(findings, "tensorrt-rtx").advice == (
+        "update the NVIDIA driver to 580 or later, then pip install tensorrt-rtx-cu13, or pip install tensorrt-rtx-cu12"
+    )
+    assert found(findings, "targets").text == (
+        "bundles for l4, rtx fit this GPU, once the above is solved; bundles for cpu run here"
+    )
+    newer = check(probe_of("l4", tensorrt=None, cuda="13.0"))
+    assert found(newer, "tensorrt-rtx").advice == "pip install tensorrt-rtx-cu13"
     assert found(findings, "cuda-bindings").advice == 'pip install "cuda-bindings==12.*"'
 
 
@@ -220,6 +234,18 @@ def test_a_conversation_at_its_limits_may_not_fit_where_a_short_one_does(tmp_pat
     assert [finding.topic for finding in check_device(bundle, probe)] == ["memory"]
 
 
+def test_what_built_engines_want_counts_for_more_than_what_was_predicted(tmp_path):
+    bundle = with_engines(bundle_for("jetson-orin", tmp_path), activations=51 * GIB)
+    probe = probe_of("agx_orin_jp62")
+    memory = found(check(probe, bundle), "memory")
+    assert memory.level == "warning"
+    assert "activations 51." in memory.text
+    needed = bundle.manifest.memory
+    rest = needed.without_tokens - needed.vision_activations + 51 * GIB
+    tokens = (probe.total_memory_bytes - rest) // (needed.cache // needed.tokens)
+    assert f"up to about {tokens} tokens fit" in memory.advice
+
+
 def test_a_jetson_bundle_on_a_server_names_the_targets_for_it(tmp_path):
     findings = check(probe_of("l4"), bundle_for("jetson-orin", tmp_path))
     target = found(findings, "target")
@@ -227,6 +253,26 @@ def test_a_jetson_bundle_on_a_server_names_the_targets_for_it(tmp_path):
     assert "jetson-orin (Jetson AGX Orin 64GB; SM 87)" in target.text
     assert "NVIDIA L4, is SM 89" in target.text
     assert "--target l4` (here also: rtx, cpu)" in target.advice
+
+
+def test_a_bundle_for_another_gpu_is_not_told_what_to_install_or_to_build(tmp_path):
+    bare = probe_of("agx_orin_jp62", tensorrt=None, tensorrt_rtx=None, cuda_bindings=None)
+    findings = check(bare, bundle_for("rtx", tmp_path))
+    assert levels(findings) == {("problem", "target")}
+    assert not {"tensorrt-rtx", "cuda-bindings", "engines", "build memory"} & {found.topic for found in findings}
+
+
+def test_tensorrt_rtx_is_not_proposed_to_a_gpu_that_it_does_not_know(tmp_path):
+    bundle = bundle_for("h100", tmp_path, backend="tensorrt_rtx")
+    rtx = found(check(probe_of("h100"), bundle), "tensorrt-rtx")
+    assert rtx.level == "problem"
+    assert "it knows SM 75, 80, 86, 89, 120, 121, and this GPU is SM 90" in rtx.text
+    assert "--backend tensorrt`" in rtx.advice
+
+
+def test_the_gpus_that_tensorrt_rtx_knows_are_those_of_its_bindings():
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    assert tuple(sorted(rtx_compute_capabilities(import_bindings("tensorrt_rtx")))) == RTX_COMPUTE_CAPABILITIES
 
 
 def test_engines_that_were_built_on_another_gpu_than_the_targets_run_there(tmp_path):
@@ -403,10 +449,10 @@ def test_what_a_build_takes_does_not_matter_once_engines_are_there(orin_bundle):
 
 def test_a_refusal_lists_every_problem_with_its_advice(orin_bundle):
     with pytest.raises(EngineError) as caught:
-        check_device(orin_bundle, probe_of("l4", tensorrt=None, cuda_bindings=None))
+        check_device(orin_bundle, probe_of("agx_orin_jp62", tensorrt="8.5.2", cuda_bindings=None))
     message = str(caught.value)
     assert str(orin_bundle.path) in message
-    for part in ("target: ", "tensorrt: not installed", "cuda-bindings: not installed", "pip install tensorrt-cu12"):
+    for part in ("engines: ", "tensorrt: 8.5.2 is too old", "cuda-bindings: not installed", "install JetPack 6 or"):
         assert part in message
     assert f"stts-runtime doctor {orin_bundle.path}" in message
 

@@ -6,8 +6,9 @@ import pytest
 from reference.fake_tensorrt import fake_tensorrt
 
 from stts_runtime.errors import EngineError
-from stts_runtime.trt.bindings import import_bindings, release_of
+from stts_runtime.trt.bindings import import_bindings
 from stts_runtime.trt.dialect import rtx_compute_capabilities
+from stts_runtime.versions import release_of
 
 
 def test_the_real_rtx_bindings_know_their_version_and_their_sms():
@@ -42,10 +43,3 @@ def test_every_version_we_work_with_is_taken(monkeypatch):
 def test_a_backend_without_engine_files_is_refused():
     with pytest.raises(EngineError, match="onnxruntime"):
         import_bindings("onnxruntime")
-
-
-def test_releases_are_numbers_whatever_follows():
-    assert release_of("10.13.2.6") == (10, 13)
-    assert release_of("8.6") == (8, 6)
-    assert release_of("11.0rc1") == (11, 0)
-    assert release_of("") == (0, 0)

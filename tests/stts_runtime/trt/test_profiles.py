@@ -12,6 +12,7 @@ def test_the_decoder_prefills_from_an_empty_cache_up_to_all_its_limits():
     profile = profiles_of(decoder_spec())[PREFILL]
     assert profile.name == "prefill"
     assert profile.shapes["token_ids"] == ((1, 1), (1, 8), (1, 64))
+    assert profile.shapes["feature_rows"] == ((1,), (8,), (64,))
     assert profile.shapes["past_key_0"] == ((1, 1, 0, 16), (1, 1, 32, 16), (1, 1, 64, 16))
 
 
@@ -20,4 +21,5 @@ def test_the_decoder_decodes_one_token_and_is_not_fixed_at_it_and_is_tuned_for_a
     assert profile.name == "decode"
     assert profile.shapes["token_ids"] == ((1, 1), (1, 1), (1, 2))
     assert profile.shapes["features"] == ((1, 16), (1, 16), (1, 16))
+    assert profile.shapes["feature_rows"] == ((1,), (1,), (2,))
     assert profile.shapes["past_key_0"] == ((1, 1, 0, 16), (1, 1, 64, 16), (1, 1, 64, 16))

@@ -15,8 +15,6 @@ from pathlib import Path
 from stts_runtime.profile import Profile
 
 
-MIB = 1 << 20
-
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"  # see proc_pid_clear_refs(5); costs microseconds, other values walk all pages

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stts_runtime.bundle import Bundle
 from stts_runtime.device import fit, hardware
-from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding, size_text
-from stts_runtime.device.known_targets import targets_for
+from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
+from stts_runtime.device.known_targets import KnownTarget, targets_for
 from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.device.software import backend_findings
 from stts_runtime.errors import EngineError
+from stts_runtime.sizes import size_text
 
 
 def check(probe: Probe, bundle: Bundle | None = None) -> tuple[Finding, ...]:
@@ -60,7 +63,6 @@ def _check_device_alone(probe: Probe) -> tuple[Finding, ...]:
         *(found for backend in gpu_backends for found in backend_findings(probe, backend, "cuda", wanted=False)),
         *backend_findings(probe, "onnxruntime", "cpu", wanted=False),
     ]
-    names = ", ".join(target.name for target in targets)
     return (
         hardware.device_finding(probe),
         hardware.gpu_finding(probe, wanted=False),
@@ -69,8 +71,29 @@ def _check_device_alone(probe: Probe) -> tuple[Finding, ...]:
         *dict.fromkeys(packages),  # each once: both TensorRTs need the same bindings
         hardware.free_memory_finding(probe),
         *_free_disk(probe),
-        Finding(OK, "targets", f"bundles for {names} run here"),
+        _targets_finding(probe, targets, (*gpu_backends, "onnxruntime")),
     )
+
+
+def _targets_finding(probe: Probe, targets: tuple[KnownTarget, ...], said: Sequence[str]) -> Finding:
+    """Say which targets' bundles run, and which would; `said` are the backends that were spoken of."""
+    names: dict[str, list[str]] = {}
+    for target in targets:
+        names.setdefault(_readiness(probe, target, said), []).append(target.name)
+    return Finding(
+        OK, "targets", "; ".join(f"bundles for {', '.join(found)} {readiness}" for readiness, found in names.items())
+    )
+
+
+def _readiness(probe: Probe, target: KnownTarget, said: Sequence[str]) -> str:
+    if target.backend not in said:
+        return f"fit this GPU too, and want {target.backend} installed"
+    device = "cuda" if target.compute_capabilities else "cpu"
+    findings = backend_findings(probe, target.backend, device, wanted=True)
+    if device == "cuda":
+        findings += (hardware.gpu_finding(probe, wanted=True),)
+    blocked = any(found.level == PROBLEM for found in findings)
+    return f"fit this {'GPU' if device == 'cuda' else 'device'}, once the above is solved" if blocked else "run here"
 
 
 def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
@@ -79,14 +102,16 @@ def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     if engine.device == "cuda":
         findings += [hardware.gpu_finding(probe, wanted=True), *hardware.jetpack_findings(probe)]
         findings += hardware.power_findings(probe)
-    engines = fit.engine_findings(probe, bundle)
-    ready = bool(engines) and all(found.level == OK for found in engines)
-    findings += fit.target_findings(probe, bundle, ready)
+    engines, built = fit.engine_findings(probe, bundle)
+    findings += fit.target_findings(probe, bundle, ready=built is not None)
+    if fit.is_for_another_gpu(probe, bundle, ready=built is not None):
+        return tuple(findings)  # the bundle is to be built again: what it wants is not worth installing
     findings += backend_findings(probe, engine.backend, engine.device, wanted=True)
     findings += engines
-    findings.append(fit.run_memory_finding(probe, bundle))
-    if engines and not ready:
-        findings += [fit.build_memory_finding(probe, bundle), fit.build_disk_finding(probe, bundle)]
+    findings.append(fit.run_memory_finding(probe, bundle, built))
+    needed = bundle.manifest.memory
+    if engines and built is None and needed.engines:
+        findings += [fit.build_memory_finding(probe, needed), fit.build_disk_finding(probe, needed)]
     return tuple(findings)
 
 

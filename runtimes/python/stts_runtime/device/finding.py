@@ -25,8 +25,3 @@ class Finding:
     topic: str
     text: str
     advice: str = ""
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes as people read it: `7.9 GiB`, `512 MiB`."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

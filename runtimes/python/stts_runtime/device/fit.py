@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from stts_runtime.bundle import Bundle
-from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding, size_text
+from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.jetpack import jetpack_of_l4t, nearest_jetpack
 from stts_runtime.device.known_targets import targets_for
 from stts_runtime.device.probe import Probe
-from stts_runtime.device.software import numbers
 from stts_runtime.errors import SttsError
 from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
+from stts_runtime.sizes import GIB, size_text
+from stts_runtime.versions import numbers
+
+
+if TYPE_CHECKING:
+    from stts_runtime.engine_set import EngineSet
+
+
+def is_for_another_gpu(probe: Probe, bundle: Bundle, ready: bool) -> bool:
+    """Tell whether the bundle's target has other SMs than this GPU, and no engines for it; arguments as below."""
+    sms = bundle.manifest.target.compute_capabilities if bundle.manifest.engine.device == "cuda" else ()
+    return not ready and bool(sms) and probe.compute_capability not in (None, *sms)
 
 
 def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding, ...]:
@@ -24,7 +38,7 @@ def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding,
     if bundle.manifest.engine.device != "cuda" or probe.compute_capability is None:
         return ()
     sms = ", ".join(map(str, target.compute_capabilities))
-    if not ready and target.compute_capabilities and probe.compute_capability not in target.compute_capabilities:
+    if is_for_another_gpu(probe, bundle, ready):
         fitting = [target.name for target in targets_for(probe.compute_capability, probe.gpu_memory_bytes)]
         return (
             Finding(
@@ -80,41 +94,41 @@ def _precision(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     )
 
 
-def engine_findings(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
-    """Say whether the bundle holds engines for this GPU and this version; nothing where graphs are run as they are.
+def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], EngineSet | None]:
+    """Say whether the bundle holds engines for this GPU and this version, and return those.
 
-    None at all is a warning, since building them is the next step; some of which none fits is a problem.
+    None at all is a warning, since building them is the next step; some of which none fits is a problem. Nothing is
+    said where graphs are run as they are.
     """
     from stts_runtime.engine_set import find_engine_set, read_engine_sets
 
     backend = bundle.manifest.engine.backend
     if backend == "onnxruntime":
-        return ()
+        return (), None
     try:
         sets = read_engine_sets(bundle.path)
     except SttsError as error:
-        return (Finding(PROBLEM, "engines", str(error), f"build them: `stts-runtime build {bundle.path}`"),)
+        return (Finding(PROBLEM, "engines", str(error), f"build them: `stts-runtime build {bundle.path}`"),), None
     version = probe.tensorrt if backend == "tensorrt" else probe.tensorrt_rtx
     if not sets:
-        return (
-            Finding(
-                WARNING,
-                "engines",
-                "none are built yet; the bundle holds graphs to build them from",
-                f"build them on this device: `stts-runtime build {bundle.path}`",
-            ),
+        unbuilt = Finding(
+            WARNING,
+            "engines",
+            "none are built yet; the bundle holds graphs to build them from",
+            f"build them on this device: `stts-runtime build {bundle.path}`",
         )
+        return (unbuilt,), None
     if version is None or probe.compute_capability is None:
         names = ", ".join(found.folder for found in sets)
-        return (Finding(WARNING, "engines", f"{names}: cannot tell whether they fit", "see the other findings"),)
+        return (Finding(WARNING, "engines", f"{names}: cannot tell whether they fit", "see the other findings"),), None
     # a package's metadata may say a number more or less than the module, whose version engines carry
     version = next((found.version for found in sets if _same_release(found.version, version)), version)
     try:
         fitting = find_engine_set(bundle, version, probe.compute_capability)
     except SttsError as error:
         advice = f"`stts-runtime build {bundle.path}` (what is there stays until the new engines are whole)"
-        return (Finding(PROBLEM, "engines", str(error), advice),)
-    return (Finding(OK, "engines", fitting.folder),)
+        return (Finding(PROBLEM, "engines", str(error), advice),), None
+    return (Finding(OK, "engines", fitting.folder),), fitting
 
 
 def _same_release(one: str, other: str) -> bool:
@@ -122,13 +136,18 @@ def _same_release(one: str, other: str) -> bool:
     return len(shorter) >= 3 and longer[: len(shorter)] == shorter
 
 
-def run_memory_finding(probe: Probe, bundle: Bundle) -> Finding:
+def run_memory_finding(probe: Probe, bundle: Bundle, engines: EngineSet | None = None) -> Finding:
     """Say whether a run at the bundle's limits fits, with numbers.
 
     Only weights that exceed the whole memory are a problem: the cache grows with the conversation, so that shorter ones
     may run where the limits do not.
+
+    Args:
+        probe: the device.
+        bundle: what is to run there.
+        engines: of the bundle, that fit this GPU; what TensorRT said they want counts for more than what was predicted.
     """
-    needed = bundle.manifest.memory
+    needed = _as_built(bundle, engines)
     where, total, free = _memory(probe, bundle)
     need = f"needs {size_text(needed.total)} at its limits: {_parts(needed)}"
     if total is None:
@@ -161,6 +180,19 @@ def run_memory_finding(probe: Probe, bundle: Bundle) -> Finding:
     return Finding(OK, "memory", f"{need}. {here}")
 
 
+def _as_built(bundle: Bundle, engines: EngineSet | None) -> MemoryNeeded:
+    """Return what the bundle needs, with the working memory of its engines where TensorRT told it of all of them."""
+    needed = bundle.manifest.memory
+    told = {file.part: file.activation_bytes for file in engines.files} if engines is not None else {}
+    if bundle.manifest.pruning.fraction:
+        told.pop("vision_dense", None)  # not opened then
+    sizes = {part: size for part, size in told.items() if size is not None}
+    if not sizes or sizes.keys() != told.keys():
+        return needed
+    # the decoder's too does not shrink with the conversation: a context takes it once, for its largest shapes
+    return replace(needed, vision_activations=sum(sizes.values()), decoder_activations=0)
+
+
 def _parts(needed: MemoryNeeded) -> str:
     libraries = f", libraries and workspaces {size_text(needed.runtime)}" if needed.runtime else ""
     return (
@@ -169,15 +201,20 @@ def _parts(needed: MemoryNeeded) -> str:
     )
 
 
-def build_memory_finding(probe: Probe, bundle: Bundle) -> Finding:
-    """Say whether building the largest engine fits in main memory and swap, with numbers; asked before a build."""
-    needed = bundle.manifest.memory
+def build_memory_finding(probe: Probe, needed: MemoryNeeded) -> Finding:
+    """Say whether building the largest engine fits in main memory and swap, with numbers; asked before a build.
+
+    Args:
+        probe: the device that builds.
+        needed: of the bundle; `engines` are those that are still to be built, one at least.
+    """
     low, high = BUILD_FACTORS
+    part, size = max(needed.engines.items(), key=lambda item: item[1])
     need = (
-        f"building takes about {size_text(needed.build_low)} to {size_text(needed.build_high)} ({low} to {high} times "
-        f"the parameters of the largest part, and {size_text(BUILD_BASE_BYTES)})"
+        f"building {part!r} takes about {size_text(needed.build_low)} to {size_text(needed.build_high)} ({low} to "
+        f"{high} times its {size_text(size)} of parameters, and {size_text(BUILD_BASE_BYTES)})"
     )
-    if probe.shared_memory:
+    if probe.shared_memory and part == "decoder":
         need += f", {size_text(needed.output_head)} of it in one piece (the output head)"
     if probe.total_memory_bytes is None or probe.free_memory_bytes is None:
         return Finding(
@@ -189,7 +226,7 @@ def build_memory_finding(probe: Probe, bundle: Bundle) -> Finding:
         f"and {size_text(swap)} of swap" if swap else "no swap on a disk"
     )
     more = (
-        f"add swap: sudo fallocate -l {-(-needed.build_high // 2**30)}G /swapfile, chmod 600, mkswap and swapon it"
+        f"add swap: sudo fallocate -l {-(-needed.build_high // GIB)}G /swapfile, chmod 600, mkswap and swapon it"
         "; end other programs"
     )
     if needed.build_low > free:
@@ -199,17 +236,15 @@ def build_memory_finding(probe: Probe, bundle: Bundle) -> Finding:
     return Finding(OK, "build memory", f"{need}. {here}")
 
 
-def build_disk_finding(probe: Probe, bundle: Bundle) -> Finding:
-    """Say whether new engines fit on the disk beside what is there; asked before a build."""
-    size = bundle.manifest.memory.engine_disk
+def build_disk_finding(probe: Probe, needed: MemoryNeeded) -> Finding:
+    """Say whether new engines fit on the disk beside what is there; asked before a build, arguments as above."""
+    size = needed.engine_disk
     need = f"engines take about {size_text(size)}"
     if probe.free_disk_bytes is None:
         return Finding(WARNING, "disk", f"{need}; free space at {probe.disk_path} cannot be told", "see `df -h`")
     here = f"{size_text(probe.free_disk_bytes)} free at {probe.disk_path}"
     if size > probe.free_disk_bytes:
-        return Finding(
-            PROBLEM, "disk", f"{need}: {here}", f"free some space, or copy {bundle.path.name} to another disk"
-        )
+        return Finding(PROBLEM, "disk", f"{need}: {here}", "free some space, or copy the bundle to another disk")
     return Finding(OK, "disk", f"{need}; {here}")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding, size_text
+from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.jetpack import JETPACKS, JetPack, jetpack_of_l4t, nearest_jetpack
 from stts_runtime.device.probe import Probe
+from stts_runtime.sizes import size_text
 
 
 def device_finding(probe: Probe) -> Finding:
@@ -76,7 +77,7 @@ def jetpack_findings(probe: Probe) -> tuple[Finding, ...]:
             f"L4T {probe.l4t} is not in the table of known JetPacks ({', '.join(known.name for known in JETPACKS)}); "
             f"the nearest is {near.name} (L4T {near.l4t_releases[-1]}): {_contents(near)}",
             f"what holds for {near.name} is assumed; engines are built for the TensorRT that is found, so a bundle may "
-            "well run: build, then compare with `stts-runtime run`. If it does not, install a JetPack of the table",
+            "well run: build, then compare with `stts-runtime verify`. If it does not, install a JetPack of the table",
         ),
     )
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stts_runtime.versions import numbers
+
 
 @dataclass(frozen=True)
 class JetPack:
@@ -53,24 +55,19 @@ def jetpack_of_l4t(l4t: str) -> JetPack | None:
 
     `36.5` and `36.5.0` are the same release.
     """
-    wanted = _numbers(l4t)
+    wanted = _place(l4t)
     for jetpack in JETPACKS:
-        if wanted in map(_numbers, jetpack.l4t_releases):
+        if wanted in map(_place, jetpack.l4t_releases):
             return jetpack
     return None
 
 
 def nearest_jetpack(l4t: str) -> JetPack:
     """Return the JetPack with the release nearest to one that is not in the table; of two as near, the older."""
-
-    def place(release: str) -> int:
-        major, minor, patch = _numbers(release)
-        return (major * 100 + minor) * 100 + patch
-
-    return min(JETPACKS, key=lambda jetpack: min(abs(place(l4t) - place(known)) for known in jetpack.l4t_releases))
+    return min(JETPACKS, key=lambda jetpack: min(abs(_place(l4t) - _place(known)) for known in jetpack.l4t_releases))
 
 
-def _numbers(release: str) -> tuple[int, int, int]:
-    parts = [int(part) for part in release.split(".")[:3]]
-    major, minor, patch = (*parts, 0, 0)[:3]
-    return major, minor, patch
+def _place(release: str) -> int:
+    """Return one number for a release, in the order of releases."""
+    major, minor, patch = (*numbers(release), 0, 0, 0)[:3]
+    return (major * 100 + minor) * 100 + patch

@@ -5,17 +5,15 @@ from __future__ import annotations
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.jetpack import JetPack, jetpack_of_l4t, nearest_jetpack
 from stts_runtime.device.probe import Probe
+from stts_runtime.engine.cuda import install_command
 from stts_runtime.trt.bindings import OLDEST
+from stts_runtime.versions import numbers
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of a version: (10, 13, 3, 9) of `10.13.3.9`, (1, 2) of `1.2.dev3`."""
-    found: list[int] = []
-    for part in version.split("."):
-        if not part.isdecimal():
-            break
-        found.append(int(part))
-    return tuple(found)
+RTX_COMPUTE_CAPABILITIES = (75, 80, 86, 89, 120, 121)
+"""SMs that TensorRT-RTX 1.7 knows."""
+
+_CUDA_13_DRIVER = "580 or later"  # CUDA toolkit release notes
 
 
 def backend_findings(probe: Probe, backend: str, device: str, wanted: bool) -> tuple[Finding, ...]:
@@ -76,28 +74,44 @@ def _missing_tensorrt(probe: Probe, level: str) -> Finding:
             "tensorrt",
             f"{probe.system_tensorrt} is installed by apt, but this Python ({probe.python}) does not see it",
             f"sudo apt install python3-libnvinfer, and run with the system's Python: {python} -m venv "
-            "--system-site-packages ENV, then pip install stts-runtime there",
+            "--system-site-packages ENV, then install stts-runtime there with its extra for the device's CUDA "
+            "(tensorrt-cu12 on JetPack 6, tensorrt-cu13 on JetPack 7)",
         )
     if probe.jetson_model is not None:
         return Finding(level, "tensorrt", "not installed", "sudo apt install nvidia-jetpack")
-    old = probe.cuda is not None and numbers(probe.cuda) < (13,)
-    return Finding(level, "tensorrt", "not installed", f"pip install {'tensorrt-cu12' if old else 'tensorrt'}")
+    install = "pip install tensorrt-cu12" if _cuda_major(probe) < 13 else "pip install tensorrt"
+    return Finding(level, "tensorrt", "not installed", install)
 
 
 def _tensorrt_rtx(probe: Probe, level: str) -> Finding:
+    sm = probe.compute_capability
+    if sm is not None and sm not in RTX_COMPUTE_CAPABILITIES:
+        known = ", ".join(map(str, RTX_COMPUTE_CAPABILITIES))
+        return Finding(
+            level,
+            "tensorrt-rtx",
+            f"{probe.tensorrt_rtx or 'not installed'}: it knows SM {known}, and this GPU is SM {sm}",
+            "build the bundle again with `stts-export build --backend tensorrt`, for a target of this GPU",
+        )
     if probe.tensorrt_rtx is None:
-        return Finding(level, "tensorrt-rtx", "not installed", "pip install tensorrt-rtx-cu13")
+        return Finding(level, "tensorrt-rtx", "not installed", _rtx_install(probe))
     too_new = _too_new_for_driver(probe, "tensorrt-rtx", probe.tensorrt_rtx, probe.tensorrt_rtx_cuda, level)
     return too_new or Finding(OK, "tensorrt-rtx", probe.tensorrt_rtx)
 
 
+def _rtx_install(probe: Probe) -> str:
+    if _cuda_major(probe) >= 13:
+        return "pip install tensorrt-rtx-cu13"
+    older = ", or pip install tensorrt-rtx-cu12" if _cuda_major(probe) == 12 else ""
+    return f"update the NVIDIA driver to {_CUDA_13_DRIVER}, then pip install tensorrt-rtx-cu13{older}"
+
+
 def _too_new_for_driver(probe: Probe, topic: str, version: str, cuda: int | None, level: str) -> Finding | None:
-    if cuda is None or probe.cuda is None or numbers(probe.cuda)[0] >= cuda:
+    if cuda is None or probe.cuda is None or _cuda_major(probe) >= cuda:
         return None
-    other = f", or pip install {topic}-cu12" if topic == "tensorrt" and cuda == 13 else ""
+    other = f", or pip install {topic}-cu12" if cuda == 13 else ""
     driver = f"driver {probe.driver}" if probe.driver else "the driver"
-    # CUDA 13 wants a driver of branch 580 or later (CUDA toolkit release notes)
-    branch = "580 or later" if cuda == 13 else f"one that serves CUDA {cuda}"
+    branch = _CUDA_13_DRIVER if cuda == 13 else f"one that serves CUDA {cuda}"
     return Finding(
         level,
         topic,
@@ -107,8 +121,8 @@ def _too_new_for_driver(probe: Probe, topic: str, version: str, cuda: int | None
 
 
 def _cuda_bindings(probe: Probe, level: str) -> Finding:
-    major = numbers(probe.cuda)[0] if probe.cuda is not None else 13
-    install = f'pip install "cuda-bindings=={major}.*"'
+    major = _cuda_major(probe)
+    install = install_command(major)
     if probe.cuda_bindings is None:
         return Finding(level, "cuda-bindings", "not installed", install)
     if probe.cuda is not None and numbers(probe.cuda_bindings)[:1] > (major,):
@@ -119,6 +133,11 @@ def _cuda_bindings(probe: Probe, level: str) -> Finding:
             install,
         )
     return Finding(OK, "cuda-bindings", probe.cuda_bindings)
+
+
+def _cuda_major(probe: Probe) -> int:
+    """Return the newest major version of CUDA that the driver serves; what is current if that cannot be told."""
+    return 13 if probe.cuda is None else numbers(probe.cuda)[0]
 
 
 def _jetpack(probe: Probe) -> JetPack | None:

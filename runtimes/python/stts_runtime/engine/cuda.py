@@ -11,11 +11,17 @@ import importlib
 from typing import Any
 
 from stts_runtime.errors import EngineError
+from stts_runtime.sizes import size_text
+
+
+def install_command(major: int) -> str:
+    """Return the command that installs the bindings for a major version of CUDA."""
+    return f'pip install "cuda-bindings=={major}.*"'
 
 
 LAYOUTS = ("cuda.bindings.runtime", "cuda.cudart")  # the older name is only tried where the newer is missing
 INSTALL = (
-    "pip install cuda-python of the device's CUDA: 'cuda-python==12.*' on JetPack 6, 'cuda-python==13.*' on JetPack 7; "
+    f"install those of the device's CUDA: {install_command(12)} on JetPack 6, {install_command(13)} on JetPack 7; "
     "elsewhere nvidia-smi names the CUDA version"
 )
 ADVICE = {
@@ -106,7 +112,7 @@ class Cuda:
             self._api.cudaGetLastError()  # it would be reported once more, by whoever asks next
             free, total = self._call("cudaMemGetInfo")
             raise EngineError(
-                f"the GPU has no room for {mebibytes(size)} more: {mebibytes(free)} of {mebibytes(total)} are free "
+                f"the GPU has no room for {size_text(size)} more: {size_text(free)} of {size_text(total)} are free "
                 f"({self._name(status)}). Close what else uses it, use fewer frames or prune more, or build the bundle "
                 "again with smaller --max-frames, --max-tokens or --chunk-frames"
             )
@@ -201,8 +207,3 @@ class Cuda:
     def _text(self, function: str, status: Any) -> str:
         _, text = getattr(self._api, function)(status)
         return text.decode() if isinstance(text, bytes) else str(text)
-
-
-def mebibytes(size: int) -> str:
-    """Return a size for a message."""
-    return f"{size / 2**20:.0f} MiB" if size >= 2**20 else f"{size} bytes"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stts_runtime.errors import EngineError
+from stts_runtime.versions import release_of
 
 
 OLDEST = (8, 6)
@@ -15,7 +16,7 @@ OLDEST = (8, 6)
 _INSTALL = {
     "tensorrt": "on a Jetson it comes with JetPack (sudo apt install nvidia-jetpack; a virtual environment needs "
     "--system-site-packages to see it), elsewhere: pip install tensorrt",
-    "tensorrt_rtx": "pip install tensorrt-rtx-cu13",
+    "tensorrt_rtx": "pip install tensorrt-rtx-cu13, or tensorrt-rtx-cu12 with a driver older than 580",
 }
 
 
@@ -69,10 +70,3 @@ def import_bindings(backend: str) -> Bindings:
             f"to 11 (JetPack 6.0 and up); {_INSTALL[backend]}"
         )
     return bindings
-
-
-def release_of(version: str) -> tuple[int, int]:
-    """Return major and minor of `10.13.2.6`; zeros for what is no number."""
-    numbers = [int(part) if part.isdecimal() else 0 for part in version.split(".")[:2]]
-    major, minor = (*numbers, 0, 0)[:2]
-    return major, minor

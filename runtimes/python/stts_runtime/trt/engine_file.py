@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from stts_runtime.errors import EngineError
 from stts_runtime.plain import from_plain, to_plain
+from stts_runtime.sizes import size_text
 from stts_runtime.trt.progress import Report
 from stts_runtime.trt.records import BuiltEngine, EngineRequest
 
@@ -48,7 +49,9 @@ def build_engine(
     output = Path(request.output)
     partial = output.with_name(f"{output.name}.partial")
     try:
-        built = _run(replace(request, output=str(partial)), progress or (lambda phase, share: None), note or print)
+        built = _run(
+            replace(request, output=str(partial)), progress or (lambda phase, share: None), note or (lambda text: None)
+        )
         partial.replace(output)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -143,11 +146,8 @@ def _death(request: EngineRequest, code: int, memory: int, said: IO[bytes]) -> s
     if code == -signal.SIGKILL:
         return (
             f"the process that built part {name!r} was killed (SIGKILL), most likely because memory ran out: it had "
-            f"taken {memory / 2**30:.1f} GiB. Close other programs, add swap, or build with fewer frames; engines that "
+            f"taken {size_text(memory)}. Close other programs, add swap, or build with fewer frames; engines that "
             "are finished are kept, so the same command goes on from here"
         )
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return (
-        f"the process that built part {name!r} {how}, having taken {memory / 2**30:.1f} GiB; it said: "
-        f"{tail or 'nothing'}"
-    )
+    return f"the process that built part {name!r} {how}, having taken {size_text(memory)}; it said: {tail or 'nothing'}"

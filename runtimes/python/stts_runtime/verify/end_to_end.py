@@ -42,7 +42,7 @@ def end_to_end_rung(session: Session, reference: Reference, tolerance: Tolerance
 def vision_lines(lines: list[Line], session: Session, reference: Reference, tolerance: Tolerance) -> Vision:
     """Add scores, keep set and features; return what the language model is to read.
 
-    Where the recorded scores are tied at the cut, another keep set is no fault: then the model's own is gone on with.
+    Groups whose recorded scores are tied with the cut may change sides; then the model's own features are gone on with.
     """
     answer, arrays = reference.info.answer, reference.arrays
     clip = session.read(arrays[FRAMES])
@@ -55,9 +55,9 @@ def vision_lines(lines: list[Line], session: Session, reference: Reference, tole
         scores, keep = arrays[SCORES], arrays[KEEP]
         magnitude = float(np.abs(scores).max())
         lines.append(compare_rows(SCORES, scores, vision.scores, magnitude, tolerance))
-        tied = answer.score_gap is not None and answer.score_gap <= tolerance.tie * magnitude
-        lines.append(keep_line(keep, vision.keep, tied))
-        if tied and not np.array_equal(keep, vision.keep):
+        line = keep_line(keep, vision.keep, scores, tolerance.tie * magnitude)
+        lines.append(line)
+        if line.ok and not np.array_equal(keep, vision.keep):
             lines.append(Line("features", ok=True, message="not compared: of other groups"))
             return Vision(stored_values(expected, dtype), keep, vision.scores, None)
     magnitude = float(np.abs(expected).max())
@@ -66,15 +66,29 @@ def vision_lines(lines: list[Line], session: Session, reference: Reference, tole
     return vision
 
 
-def keep_line(expected: NDArray[np.bool_], got: NDArray[np.bool_], tied: bool) -> Line:
-    """Return the line of the keep set; its overlap is the groups kept by both over those kept by either."""
+def keep_line(expected: NDArray[np.bool_], got: NDArray[np.bool_], scores: NDArray[np.float32], margin: float) -> Line:
+    """Return the line of the keep set; its overlap is the groups kept by both over those kept by either.
+
+    Args:
+        expected: bool [T, G], what the model keeps.
+        got: bool [T, G].
+        scores: float32 [T, G], the model's.
+        margin: a group whose score is no further than this from the cut may be on either side of it.
+    """
     overlap = float((expected & got).sum() / max(1, (expected | got).sum()))
-    if np.array_equal(expected, got):
+    different = expected != got
+    count = int(different.sum())
+    if count == 0:
         return Line("keep set", ok=True, overlap=overlap)
-    different = int((expected != got).sum())
-    if tied:
-        return Line("keep set", True, overlap=overlap, message=f"{different} groups differ, tied in the model's scores")
-    return Line("keep set", ok=False, overlap=overlap, message=f"{different} groups are kept by only one of the two")
+    later, kept = scores[1:], expected[1:]  # the first frame always stays, whatever its scores
+    cut = (float(later[kept].min(initial=np.inf)) + float(later[~kept].max(initial=-np.inf))) / 2
+    tied = np.abs(scores - cut) <= margin
+    tied[0] = False
+    wrong = int((different & ~tied).sum())
+    if wrong:
+        text = f"{count} groups are kept by only one of the two, {wrong} of them far from the cut"
+        return Line("keep set", ok=False, overlap=overlap, message=text)
+    return Line("keep set", ok=True, overlap=overlap, message=f"{count} groups differ, tied in the model's scores")
 
 
 def prompt_line(lines: list[Line], session: Session, reference: Reference, vision: Vision) -> NDArray[np.int64]:

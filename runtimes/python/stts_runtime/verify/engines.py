@@ -7,6 +7,7 @@ several of them is asked at the end, as an application asks it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from stts_runtime.bundle import Bundle
 from stts_runtime.device.probe import probe_device
-from stts_runtime.engine import Engine
+from stts_runtime.engine import Engine, open_engine
 from stts_runtime.errors import EngineError, SttsError
 from stts_runtime.session import Session
 from stts_runtime.spec import GraphSpec
@@ -95,8 +96,7 @@ def engine_rungs(bundle: Bundle, part: str, reference: Reference, tolerance: Tol
     inputs = [reference.inputs(case, graph.spec, bundle.manifest.grid) for case in cases]
     names = {tensor.name for tensor in graph.spec.outputs}
     try:
-        with Session(bundle) as session:
-            engine = session.engine(part)
+        with closing(open_engine(bundle, part)) as engine:
             for case, arrays in zip(cases, inputs, strict=True):
                 values = [value for value in case.values if value.binding in names]
                 run = partial(run_engine, engine, graph.spec, values)

@@ -9,6 +9,7 @@ from reference.small_graph import lines_of, model_of, named, value
 from stts_export.graph.passes.lower_opset import LowerOpset
 
 
+INT64 = ir.DataType.INT64
 X = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32) * 4
 
 
@@ -36,6 +37,22 @@ def reduction(operator):
     return model_of([x], [node], node.outputs, [axes])
 
 
+def size_of_a_dimension():
+    """Return a graph whose output is x, reshaped by its own second dimension."""
+    x = value("x", "S", 8)
+    shape = ir.node("Shape", [x], attributes={"start": 1, "end": 2})
+    shape.outputs[0].name, shape.outputs[0].type, shape.outputs[0].shape = "n", ir.TensorType(INT64), ir.Shape([1])
+    size = ir.node("Squeeze", [shape.outputs[0]])
+    size.outputs[0].name, size.outputs[0].type, size.outputs[0].shape = "size", ir.TensorType(INT64), ir.Shape([])
+    axes, one, rest = integers("axes", 0), integers("one", 1), integers("rest", -1)
+    again = ir.node("Unsqueeze", [size.outputs[0], axes])
+    again.outputs[0].name, again.outputs[0].type = "again", ir.TensorType(INT64)
+    target = ir.node("Concat", [one, again.outputs[0], rest], attributes={"axis": 0})
+    target.outputs[0].name, target.outputs[0].type = "target", ir.TensorType(INT64)
+    y = named(ir.node("Reshape", [x, target.outputs[0]]), "y", shape=(1, 8, "S"))
+    return model_of([x], [shape, size, again, target, y], y.outputs, [axes, one, rest])
+
+
 def split():
     x = value("x", "S", 8)
     node = ir.node("Split", [x], attributes={"axis": 1, "num_outputs": 2}, num_outputs=2)
@@ -44,7 +61,13 @@ def split():
 
 
 @pytest.mark.parametrize(
-    "make", [gelu, split, *(lambda op=op: reduction(op) for op in ("ReduceMean", "ReduceL2", "ReduceMax", "ReduceMin"))]
+    "make",
+    [
+        gelu,
+        split,
+        size_of_a_dimension,
+        *(lambda op=op: reduction(op) for op in ("ReduceMean", "ReduceL2", "ReduceMax", "ReduceMin")),
+    ],
 )
 def test_old_operators_give_the_same_numbers(make):
     expected = run(make())
@@ -70,6 +93,21 @@ def test_what_opset_17_does_not_have_is_refused_by_name():
     node = named(ir.node("Swish", [x]), "y", shape=("S", 8))
     with pytest.raises(ir.passes.PostconditionError, match="opset 17 has no operator Swish"):
         LowerOpset()(model_of([x], [node], node.outputs))
+
+
+def test_sizes_are_sliced_from_shapes_and_squeezed_by_named_axes():
+    model = LowerOpset()(size_of_a_dimension()).model
+    shape, part, size = list(model.graph)[:3]
+    assert (shape.op_type, dict(shape.attributes)) == ("Shape", {})
+    assert [value.const_value.numpy().tolist() for value in part.inputs[1:]] == [[1], [2]]
+    assert size.inputs[1].const_value.numpy().tolist() == [0]
+
+
+def test_a_loop_over_tokens_is_refused():
+    x, axis = value("x", "S", 8), integers("axis", 0)
+    node = named(ir.node("CumSum", [x, axis]), "y", shape=("S", 8))
+    with pytest.raises(ir.passes.PostconditionError, match=r"CumSum .* is a loop over tokens"):
+        LowerOpset()(model_of([x], [node], node.outputs, [axis]))
 
 
 def test_an_input_that_came_later_is_refused():
