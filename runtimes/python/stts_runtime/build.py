@@ -100,7 +100,7 @@ def build_engines(
         finished = staging.take_over(anew=force)
         missing = {part: size for part, size in sizes.items() if part not in finished}
         if missing:
-            _check_room(probe, replace(manifest.memory, engines=missing), tell)
+            check_room(probe, replace(manifest.memory, engines=missing), tell)
         for part in finished:
             report(part, REUSED, 1.0)
         for part in missing:
@@ -175,8 +175,17 @@ def _parameter_bytes(manifest: Manifest) -> dict[str, int]:
     return {part: sizes[part] for part in manifest.graphs}
 
 
-def _check_room(probe: Probe, needed: MemoryNeeded, tell: Note) -> None:
-    """Raise if there is too little memory or disk for the engines of `needed`; say so if there may be."""
+def check_room(probe: Probe, needed: MemoryNeeded, tell: Note) -> None:
+    """Find out whether a device has the memory and disk to build engines.
+
+    Args:
+        probe: the device.
+        needed: its `engines` are the parts to be built.
+        tell: told where it may not suffice.
+
+    Raises:
+        EngineError: it does not, with numbers.
+    """
     for found in (build_memory_finding(probe, needed), build_disk_finding(probe, needed)):
         if found.level == PROBLEM:
             raise EngineError(f"too little {found.topic}: {found.text}. Nothing was started: {found.advice}")

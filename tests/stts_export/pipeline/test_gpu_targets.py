@@ -13,6 +13,7 @@ from stts_export.pipeline.build import build_engines_of
 from stts_export.pipeline.request import resolve
 from stts_export.report.engine_inspection import inspect_engines
 from stts_runtime.bundle import open_bundle
+from stts_runtime.device.probe import probe_device
 from stts_runtime.engine_set import read_engine_sets
 from stts_runtime.errors import EngineError, UsageError
 from stts_runtime.session import load
@@ -151,6 +152,15 @@ def test_engines_can_be_left_for_later(tmp_path):
     request = BuildRequest(model="molmo2-4b", output=tmp_path / "x.stts", target="rtx", random_weights=0, prune=0)
     assert resolve(request, unheard).builds_engines
     assert not resolve(replace(request, engines=False), unheard).builds_engines
+
+
+def test_a_host_without_the_memory_to_build_engines_is_told_before_anything_is_read(tmp_path, monkeypatch):
+    small = replace(probe_device(), total_memory_bytes=8 << 30, free_memory_bytes=4 << 30, free_swap_bytes=0)
+    monkeypatch.setitem(build.__globals__, "probe_device", lambda disk: small)
+    request = BuildRequest(model="molmo2-4b", output=tmp_path / "x.stts", target="rtx", random_weights=0, prune=0)
+    with pytest.raises(EngineError, match=r"too little build memory: .*GiB(.|\n)*Nothing was started"):
+        build(request, unheard)
+    assert not list(tmp_path.iterdir())
 
 
 def test_engines_that_cannot_be_built_leave_the_bundle_and_say_how_to_go_on(tmp_path, monkeypatch):
