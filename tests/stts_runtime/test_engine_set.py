@@ -8,7 +8,8 @@ from reference.engine_bundle import seal, write_engine_bundle, write_engine_set
 
 from stts_runtime.bundle import open_bundle
 from stts_runtime.digest import sealed
-from stts_runtime.engine_set import ENGINES, INDEX, find_engine_set, manifest_digest, read_engine_sets
+from stts_runtime.engine_choice import find_engine_set
+from stts_runtime.engine_set import ENGINES, INDEX, manifest_digest, read_engine_sets
 from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.manifest import FileEntry
 

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from stts_runtime.engine import Engine
 from stts_runtime.errors import UsageError
 from stts_runtime.generation import Decoding, Generation, generation_from
+from stts_runtime.manifest import Manifest
 from stts_runtime.plan import is_clipped
 from stts_runtime.profile import Profile
 from stts_runtime.prompt import build_first_turn, build_next_turn
-from stts_runtime.tokenizer import TextStream
+from stts_runtime.tokenizer import TextStream, Tokenizer
 from stts_runtime.video import Clip
 from stts_runtime.vision import Vision
 
 
-if TYPE_CHECKING:
-    from stts_runtime.session import Session
+class Host(Protocol):
+    """What a conversation asks of the session that it belongs to."""
+
+    notes: tuple[str, ...]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+
+    def engine(self, part: str) -> Engine:
+        """Return the engine of a part."""
 
 
 class Conversation:
@@ -30,7 +45,7 @@ class Conversation:
         notes: what the user should know, one sentence each.
     """
 
-    def __init__(self, session: Session, clip: Clip, vision: Vision, prune_fraction: float, profile: Profile) -> None:
+    def __init__(self, session: Host, clip: Clip, vision: Vision, prune_fraction: float, profile: Profile) -> None:
         self.clip, self.vision, self.prune_fraction, self.profile = clip, vision, prune_fraction, profile
         self.notes = (*session.notes, *clip.notes, *pruning_notes(vision, prune_fraction))
         self._session = session

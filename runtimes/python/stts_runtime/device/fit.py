@@ -100,7 +100,8 @@ def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], 
     None at all is a warning, since building them is the next step; some of which none fits is a problem. Nothing is
     said where graphs are run as they are.
     """
-    from stts_runtime.engine_set import find_engine_set, read_engine_sets
+    from stts_runtime.engine_choice import find_engine_set
+    from stts_runtime.engine_set import read_engine_sets
 
     backend = bundle.manifest.engine.backend
     if backend == "onnxruntime":

@@ -22,7 +22,8 @@ from stts_runtime.engine import Arrays
 from stts_runtime.engine.cuda_graph import Replay, wanted_from_environment
 from stts_runtime.engine.device_memory import ALIGNMENT, DeviceArray, DeviceMemory, aligned, join_memory, leave_memory
 from stts_runtime.engine.memory import Array
-from stts_runtime.engine_set import ENGINES, find_engine_set
+from stts_runtime.engine_choice import find_engine_set
+from stts_runtime.engine_set import ENGINES
 from stts_runtime.errors import EngineError
 from stts_runtime.spec import GraphSpec, TensorSpec
 from stts_runtime.trt.bindings import Bindings, import_bindings
