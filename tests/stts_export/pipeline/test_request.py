@@ -152,8 +152,8 @@ def test_large_models_keep_their_weights_mapped(ask, monkeypatch):
     assert not ask().engine.prepack
 
 
-def test_the_size_of_the_weights_is_known_before_they_are_read(ask):
+def test_what_a_bundle_takes_on_disk_is_known_before_they_are_read(ask):
     resolved = ask(random_weights=1)
     total = sum(4 * tensor.read().numel() for tensor in resolved.checkpoint.tensors.values())
-    assert resolved.weight_bytes == total
-    assert replace(resolved, config=DENSE).weight_bytes < total
+    assert resolved.disk_bytes == total
+    assert replace(resolved, config=DENSE).disk_bytes < total
