@@ -49,3 +49,8 @@ def test_every_command_a_page_shows_exists_with_its_options(page, capsys):
         known = capsys.readouterr().out
         for option in re.findall(r"(?<=\s)--[a-z-]+", rest.split(" #")[0]):
             assert option in known, f"{program} {command} {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_place_is_left_to_be_filled(page):
+    assert not re.search(r"@[A-Z]+@|^\(table\)$|TODO|TBD", page.read_text(), re.M)
