@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
+from stts_export.graph.casts import cast_node, cast_value
 from stts_runtime.bundle import Bundle
 from stts_runtime.manifest import EngineSettings
 
@@ -80,18 +81,13 @@ class RoundInFloat32(ir.passes.InPlacePass):
 def raised_value(graph: ir.Graph, value: ir.Value, raised: dict[ir.Value, ir.Value]) -> ir.Value:
     """Return `value` in float32; `raised` holds those made before."""
     if value not in raised:
-        node, producer = cast(value, ir.DataType.FLOAT), value.producer()
-        if producer is None:
-            graph.insert_before(graph[0], node)
-        else:
-            graph.insert_after(producer, node)
-        raised[value] = node.outputs[0]
+        raised[value] = cast_value(graph, value, ir.DataType.FLOAT)
     return raised[value]
 
 
 def round_value(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     """Let `node` return float32 where it returned `value`, and `value` be that, rounded."""
-    rounding = cast(value, value.dtype)
+    rounding = cast_node(value, value.dtype)
     rounded, name = rounding.outputs[0], value.name
     graph.insert_after(node, rounding)
     for user, place in list(value.uses()):
@@ -102,14 +98,6 @@ def round_value(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
             graph.outputs[place] = rounded
     value.name, value.type = f"{name}.exact", ir.TensorType(ir.DataType.FLOAT)
     rounded.name = name
-
-
-def cast(value: ir.Value, dtype: ir.DataType | None) -> ir.Node:
-    """Return a Cast of `value`, not yet in a graph."""
-    assert dtype is not None
-    node = ir.node("Cast", [value], attributes={"to": dtype.value})
-    node.outputs[0].shape, node.outputs[0].type = value.shape, ir.TensorType(dtype)
-    return node
 
 
 def is_half(value: ir.Value) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from stts_export.verify.host_form import cast, is_half
+from stts_export.graph.casts import cast_node, cast_output
+from stts_export.verify.host_form import is_half
 from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.manifest import EngineSettings, GraphEntry
 
@@ -94,15 +95,11 @@ def widen_bindings(graph: ir.Graph) -> None:
     for place, value in enumerate(graph.inputs):
         if is_half(value):
             outer = ir.Value(name=value.name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
-            node = cast(outer, value.dtype)
+            node = cast_node(outer, value.dtype)
             ir.convenience.replace_all_uses_with(value, node.outputs[0])
             graph.inputs[place] = outer
             node.outputs[0].name = f"{value.name}.inner"
             graph.insert_before(graph[0], node)
     for place, value in enumerate(graph.outputs):
         if is_half(value):
-            node = cast(value, ir.DataType.FLOAT)
-            graph.append(node)
-            name = value.name
-            value.name, node.outputs[0].name = f"{name}.inner", name
-            graph.outputs[place] = node.outputs[0]
+            cast_output(graph, place, ir.DataType.FLOAT, inner=f"{value.name}.inner")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
+from stts_export.graph.casts import cast_output, cast_value
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
 
 
@@ -176,31 +177,14 @@ class Typed:
 
     def cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         """Return `value` cast to `dtype`, right behind where it is made."""
-        node = cast_node(value, dtype)
-        producer = value.producer()
-        if producer is None:
-            self.graph.insert_before(self.graph[0], node)
-        else:
-            self.graph.insert_after(producer, node)
-        node.outputs[0].name = f"{value.name}.{precision_of(dtype)}"
-        return node.outputs[0]
+        made = cast_value(self.graph, value, dtype)
+        made.name = f"{value.name}.{precision_of(dtype)}"
+        return made
 
     def bind_output(self, place: int, value: ir.Value, dtype: ir.DataType) -> None:
         """Let output number `place` be of `dtype`."""
-        if value.dtype == dtype:
-            return
-        node = cast_node(value, dtype)
-        name = value.name
-        self.graph.append(node)
-        self.graph.outputs[place] = node.outputs[0]
-        value.name, node.outputs[0].name = f"{name}.{precision_of(value.dtype)}", name
-
-
-def cast_node(value: ir.Value, dtype: ir.DataType) -> ir.Node:
-    """Return a Cast of `value`, not yet in a graph."""
-    node = ir.node("Cast", [value], attributes={"to": dtype.value})
-    node.outputs[0].shape, node.outputs[0].type = value.shape, ir.TensorType(dtype)
-    return node
+        if value.dtype != dtype:
+            cast_output(self.graph, place, dtype, inner=f"{value.name}.{precision_of(value.dtype)}")
 
 
 def is_float(value: ir.Value | None) -> bool:

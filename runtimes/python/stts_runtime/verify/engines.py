@@ -50,16 +50,15 @@ def verify_engines(bundle: Bundle, reference: Reference, progress: Progress | No
     report = progress or (lambda stage, share: None)
     rungs: list[Rung] = []
     steps = len(reference.info.cases) + 1
-    with Session(bundle) as session:
+    with Session(bundle) as session:  # which opens no engine before the end, and asks about the device once
         session.check_device()
-    engine = engine_name(bundle)
-    for part in dict.fromkeys(case.part for case in reference.info.cases):
-        report(part, len(rungs) / steps)
-        for rung in engine_rungs(bundle, part, reference, tolerance):
-            rungs.append(rung)
+        engine = engine_name(bundle)
+        for part in dict.fromkeys(case.part for case in reference.info.cases):
             report(part, len(rungs) / steps)
-    report("end to end", len(rungs) / steps)
-    with Session(bundle) as session:
+            for rung in engine_rungs(bundle, part, reference, tolerance):
+                rungs.append(rung)
+                report(part, len(rungs) / steps)
+        report("end to end", len(rungs) / steps)
         rungs.append(end_to_end_rung(session, reference, tolerance))
     report("end to end", 1.0)
     return Report(
