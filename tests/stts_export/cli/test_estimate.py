@@ -4,54 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from reference.released_config import RELEASED
 from safetensors.numpy import save_file
 
 from stts_export.cli import main
 
 
 ORIN = ["estimate", "--model", "molmo2-4b", "--target", "jetson-orin", "--frames", "16", "--prune", "0.5"]
-
-
-# what the released Molmo2-4B says about its sizes
-RELEASED_4B = {
-    "model_type": "molmo2",
-    "tie_word_embeddings": True,
-    "image_patch_id": 151938,
-    "frame_start_token_id": 151943,
-    "frame_end_token_id": 151944,
-    "vit_config": {
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "image_default_input_size": [378, 378],
-        "image_patch_size": 14,
-        "layer_norm_eps": 1e-6,
-    },
-    "adapter_config": {
-        "vit_layers": [-3, -9],
-        "hidden_size": 1152,
-        "num_attention_heads": 16,
-        "intermediate_size": 9728,
-        "text_hidden_size": 2560,
-    },
-    "text_config": {
-        "hidden_size": 2560,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": 151936,
-        "additional_vocab_size": 128,
-        "num_hidden_layers": 36,
-        "intermediate_size": 9728,
-        "layer_norm_eps": 1e-6,
-        "rope_theta": 5000000.0,
-        "use_qk_norm": True,
-        "qk_norm_type": "qwen3",
-        "norm_after": False,
-        "max_position_embeddings": 36864,
-    },
-}
 
 
 def test_tables_are_printed_and_labelled(capsys):
@@ -92,7 +51,7 @@ def test_frames_and_fraction_default_to_the_models_and_the_targets(capsys):
 
 
 def test_a_checkpoint_directory_is_a_model(capsys, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(RELEASED_4B))
+    (tmp_path / "config.json").write_text(json.dumps({**RELEASED, "tie_word_embeddings": True}))
     save_file({"model.transformer.ln_f.weight": np.ones(1, np.float32)}, tmp_path / "model.safetensors")
     checkpoint = ["estimate", "--model", str(tmp_path), "--target", "jetson-orin", "--frames", "16", "--json"]
     assert main([*checkpoint, "--prune", "0.5"]) == 0
