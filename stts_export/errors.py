@@ -23,3 +23,11 @@ class FitError(SttsError):
 
 class DiskError(SttsError):
     """The disk is full or cannot be written."""
+
+
+class DataError(SttsError):
+    """A dataset has missing clips, unknown fields or impossible answers, or could not be generated."""
+
+
+class TrainingError(SttsError):
+    """Training cannot start, go on or resume: settings differ, a loss is not finite, memory is exhausted."""

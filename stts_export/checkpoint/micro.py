@@ -1,4 +1,7 @@
-"""Puts the micro model together: a real small language model behind a seeded tower, once, in a cache directory."""
+"""Puts the micro model together, once, in a cache directory.
+
+A real small language model behind a seeded tower, and over both what was trained, where the recipe names it.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ from stts_export.checkpoint.layouts import layout_named
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.smollm2 import decoder_tensors, find_gguf, marked_tokenizer, open_gguf
 from stts_export.checkpoint.tokenizer import FILE as TOKENIZER_FILE
+from stts_export.checkpoint.trained import merge_trained, open_trained
 from stts_export.checkpoint.write import write_checkpoint
 from stts_export.errors import DiskError, RecipeError
 from stts_export.recipe.config import ModelConfig
-from stts_export.recipe.read import ModelRecipe
+from stts_export.recipe.find import find_weights
+from stts_export.recipe.read import Assembly, ModelRecipe
 
 
 CACHE_VARIABLE = "STTS_EXPORT_CACHE"
@@ -46,7 +51,7 @@ def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, progress:
 
     Raises:
         RecipeError: the recipe is of a model that is not assembled.
-        CheckpointError: the package with the decoder is not installed, or does not fit the recipe.
+        CheckpointError: the package with the decoder is not installed, or it or the trained weights do not fit.
         DiskError: the disk is full or cannot be written.
     """
     if recipe.assembly is None:
@@ -60,7 +65,7 @@ def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, progress:
         cache_dir.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=cache_dir))
         try:
-            _write(unfinished, recipe.config, source, recipe.assembly.seed, progress)
+            _write(unfinished, recipe.config, source, recipe.assembly, progress)
             unfinished.rename(target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -75,15 +80,23 @@ def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, progress:
 
 
 def _digest(recipe: ModelRecipe, source: Path) -> str:
+    assert recipe.assembly is not None
     content = hashlib.sha256(f"{_FORMAT} {recipe.config!r} {recipe.assembly!r}".encode())
-    with source.open("rb") as file:
-        content.update(hashlib.file_digest(file, "sha256").digest())
+    for file in (source, *_trained_files(recipe.assembly)):
+        with file.open("rb") as stream:
+            content.update(hashlib.file_digest(stream, "sha256").digest())
     return content.hexdigest()[:16]
 
 
-def _write(folder: Path, config: ModelConfig, source: Path, seed: int, progress: Progress | None) -> None:
+def _trained_files(assembly: Assembly) -> list[Path]:
+    return [] if assembly.trained is None else sorted(find_weights(assembly.trained).glob("*.safetensors"))
+
+
+def _write(folder: Path, config: ModelConfig, source: Path, assembly: Assembly, progress: Progress | None) -> None:
     reader = open_gguf(source)
-    seeded = random_checkpoint(config, seed).tensors
-    tensors = {**seeded, **decoder_tensors(reader, config, seed)}
+    seeded = random_checkpoint(config, assembly.seed).tensors
+    tensors = {**seeded, **decoder_tensors(reader, config, assembly.seed)}
+    if assembly.trained is not None:
+        tensors = merge_trained(tensors, open_trained(find_weights(assembly.trained)))
     marked_tokenizer(reader, config).save(str(folder / TOKENIZER_FILE))
     write_checkpoint(folder, tensors, config, layout_named("trainer"), progress=progress)

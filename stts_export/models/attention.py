@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stts_export.models.fused_attention import can_fuse, fused_frame_attention
+
 
 # Added to logits of padding keys. Finite, so that a row with no valid key stays free of NaN.
 _MASKED = -1e30
@@ -43,6 +45,8 @@ def frame_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, key_b
         heads: H.
         key_bias: [T, N], added to the logits along the keys for every head: the soft bias.
     """
+    if can_fuse(query):
+        return fused_frame_attention(query, key, value, heads, key_bias)
     bias = None if key_bias is None else key_bias.float()[:, None, None, :]
     return scaled_attention(query, key, value, heads, bias)
 

@@ -72,6 +72,6 @@ class RotaryTable(nn.Module):
         self.scale = 1.0 if yarn is None else yarn_attention_factor(yarn)
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (cosine, sine), each float32 [S, head_dim / 2], of `positions` int64 [S]."""
-        angles = positions[:, None].float() * self.frequencies.float()
+        """Return (cosine, sine), each float32 [..., head_dim / 2], of `positions` int64 [...]."""
+        angles = positions[..., None].float() * self.frequencies.float()
         return angles.cos() * self.scale, angles.sin() * self.scale

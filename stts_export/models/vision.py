@@ -16,11 +16,12 @@ from torch import Tensor
 
 from stts_export.models.attention import frame_attention, ragged_attention, segment_attention
 from stts_export.models.bias import soft_bias as soft_bias_of
+from stts_export.models.fused_attention import fused_ragged_attention
 from stts_export.models.model import VisionModel
 from stts_export.models.scorer import aux_loss
 from stts_export.models.tower import Attend
 from stts_runtime.errors import UsageError
-from stts_runtime.plan import FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
+from stts_runtime.plan import EMPTY, FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class VisionResult:
         scores: float32 [T, G], raw: first frames not overridden.
         keep: bool [T, G], the kept groups.
         soft_bias: float32 [T, N], added to the logits of the block after scoring.
-        plan: where the kept patches were packed.
+        plan: where the kept patches were packed; on a GPU in half precision always end to end, without empty slots.
         hidden: outputs [T, N, D] of the blocks asked for; after pruning zero where a patch is not kept.
         features: [K, d_model], raster order of frames and groups.
         aux_loss: scalar, with its coefficient.
@@ -80,7 +81,7 @@ def run_vision(
     hidden_at: dict[int, Tensor] = {}
 
     core = partial(frame_attention, heads=tower.heads)
-    attend = _in_turn(core)
+    attend = in_turn(core)
     hidden = tower.embed(patches)
     for index in range(scored + 1):
         hidden = tower.blocks[index](hidden, attend)
@@ -92,13 +93,13 @@ def run_vision(
     loss = aux_loss(scores, hidden, grid, aux_coefficient)
     gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
     bias = soft_bias_of(scores, gate, grid)
-    hidden = tower.blocks[scored + 1](hidden, _in_turn(core, key_bias=bias))
+    hidden = tower.blocks[scored + 1](hidden, in_turn(core, key_bias=bias))
     if scored + 1 in wanted:
         hidden_at[scored + 1] = hidden
 
     keep = select_groups(scores.detach().cpu().numpy(), prune_fraction, videos)
     plan, packed_attend = _packed(model, keep, packing, hidden.device)
-    gather = torch.from_numpy(plan.gather).to(hidden.device)
+    gather = torch.from_numpy(plan.gather).to(hidden.device, non_blocking=True)
     hidden = hidden.flatten(0, 1).index_select(0, gather.flatten()).unflatten(0, gather.shape)
     for index in range(scored + 2, len(tower.blocks)):
         hidden = tower.blocks[index](hidden, packed_attend)
@@ -122,7 +123,7 @@ def run_vision_dense(model: VisionModel, patches: Tensor) -> Tensor:
     """
     tower, grid = model.vision_tower, model.grid
     hidden = tower.embed(patches)
-    attend = _in_turn(partial(frame_attention, heads=tower.heads))
+    attend = in_turn(partial(frame_attention, heads=tower.heads))
     hidden_at = {}
     for index, block in enumerate(tower.blocks):
         hidden = block(hidden, attend)
@@ -132,7 +133,7 @@ def run_vision_dense(model: VisionModel, patches: Tensor) -> Tensor:
     return _connected(model, hidden_at, (frames + group_patches(grid)).reshape(-1, grid.pool**2))
 
 
-def _in_turn(core: Callable[..., Tensor], **rows: Tensor) -> Attend:
+def in_turn(core: Callable[..., Tensor], **rows: Tensor) -> Attend:
     """Return attention that runs `core` on one frame (or bin) after the other, each with its own row of `rows`.
 
     One frame's logits fit a processor's cache, a whole clip's are by far the largest tensor of the model. A GPU takes
@@ -161,16 +162,31 @@ def _packed(
 ) -> tuple[FfdPlan | RaggedPlan, Attend]:
     """Return the plan for the kept groups and the attention that runs on it."""
     heads = model.vision_tower.heads
-    if packing == "ffd":
+    fused = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    if packing == "ffd" and not fused:
         bins = pack_ffd(keep, model.grid)
         segments = torch.from_numpy(bins.segments).to(device)
-        return bins, _in_turn(partial(segment_attention, heads=heads), segments=segments)
-    if packing == "ragged":
-        rows = pack_ragged(keep, model.grid)
-        lengths = torch.from_numpy(rows.cumulative_lengths).to(device)
-        positions = torch.arange(rows.longest, device=device)
-        return rows, partial(ragged_attention, heads=heads, cumulative_lengths=lengths, positions=positions)
-    raise UsageError(f"packing is {packing!r}, wanted ffd or ragged")
+        return bins, in_turn(partial(segment_attention, heads=heads), segments=segments)
+    if packing not in ("ffd", "ragged"):
+        raise UsageError(f"packing is {packing!r}, wanted ffd or ragged")
+    rows = _end_to_end(pack_ffd(keep, model.grid)) if packing == "ffd" else pack_ragged(keep, model.grid)
+    lengths = torch.from_numpy(rows.cumulative_lengths).to(device)
+    if fused:
+        return rows, partial(
+            fused_ragged_attention, heads=heads, cumulative_lengths=lengths.int(), longest=rows.longest
+        )
+    positions = torch.arange(rows.longest, device=device)
+    return rows, partial(ragged_attention, heads=heads, cumulative_lengths=lengths, positions=positions)
+
+
+def _end_to_end(plan: FfdPlan) -> RaggedPlan:
+    """Return the frames of all bins end to end, refilled ones whole: the same attention without empty slots."""
+    segments = plan.segments.reshape(-1)
+    filled = segments != EMPTY
+    places = np.cumsum(filled) - 1
+    starts = np.flatnonzero(np.diff(segments[filled], prepend=EMPTY))
+    lengths = np.append(starts, np.count_nonzero(filled))
+    return RaggedPlan(plan.gather.reshape(-1)[filled], lengths, places[plan.readout])
 
 
 def _connected(model: VisionModel, hidden_at: dict[int, Tensor], readout: NDArray[np.int64]) -> Tensor:

@@ -13,7 +13,7 @@ _CHECKOUT = Path(__file__).parents[2] / "recipes"
 
 
 def recipe_names(kind: str) -> tuple[str, ...]:
-    """Return the names of the shipped recipes of a kind (`models`, `targets`), sorted."""
+    """Return the names of the shipped recipes of a kind (`models`, `targets`, `data`, `training`), sorted."""
     return tuple(sorted(file.stem for file in _folder(kind).glob("*.toml")))
 
 
@@ -22,7 +22,7 @@ def find_recipe(name_or_path: str | Path, kind: str) -> Path:
 
     Args:
         name_or_path: a shipped recipe's name such as `molmo2-4b`, or a path ending in .toml.
-        kind: the folder to look in, `models` or `targets`.
+        kind: the folder to look in: `models`, `targets`, `data` or `training`.
 
     Raises:
         RecipeError: no such name (the nearest is named) or file.
@@ -40,6 +40,18 @@ def find_recipe(name_or_path: str | Path, kind: str) -> Path:
     raise RecipeError(
         f"no recipe named {name!r} in {kind}.{meant} Known: {', '.join(known)}. The path of a .toml file works too."
     )
+
+
+def find_weights(name: str) -> Path:
+    """Return the shipped folder of trained weights of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    folder = _folder("weights") / name
+    if not folder.is_dir():
+        raise RecipeError(f"no trained weights named {name!r} in {folder.parent}")
+    return folder
 
 
 def _folder(kind: str) -> Path:

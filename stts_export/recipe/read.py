@@ -29,10 +29,12 @@ class Assembly:
     Attributes:
         package: installed Python package that carries the decoder's GGUF file.
         seed: of the tower, the connector and the marker embeddings.
+        trained: name of the shipped folder of trained weights that are laid over the others; None for seeded ones.
     """
 
     package: str
     seed: int
+    trained: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Video question answering with ground truth: clips generated from seeds, questions, and how both are read."""

@@ -1,0 +1,67 @@
+"""What a dataset is to the rest of the compiler: questions about clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+LETTERS = "ABCDEFGH"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one clip, a line of a split's .jsonl file.
+
+    Attributes:
+        clip: path of the clip relative to the dataset's folder.
+        question: the text, without the choices.
+        answer: one of `choices` where there are any, else a short text.
+        choices: what can be chosen from; empty for a question that is answered in words.
+        kind: what is asked for, such as `count`; accuracy is told by it. `caption` is trained on, never scored.
+        scenario: where the clip was taken; accuracy is told by it.
+        still: share of patches, 0 to 1, that do not change from frame to frame; None where it is not known.
+    """
+
+    clip: str
+    question: str
+    answer: str
+    choices: tuple[str, ...] = ()
+    kind: str = "other"
+    scenario: str = ""
+    still: float | None = None
+
+    @property
+    def prompt(self) -> str:
+        """What the model is asked: the question, and the choices by letter where there are any."""
+        if not self.choices:
+            return self.question
+        lettered = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, self.choices, strict=False)]
+        return "\n".join([self.question, *lettered])
+
+    @property
+    def target(self) -> str:
+        """What the model should say: the letter of the right choice, or the answer itself."""
+        return LETTERS[self.choices.index(self.answer)] if self.choices else self.answer
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """`dataset.json` of a generated dataset. A dataset made by hand does without it.
+
+    Attributes:
+        name: the recipe's.
+        seed: everything follows from it.
+        frames: frames of a clip.
+        fps: frames a second, as the timestamps say.
+        classes: names of the patch classes; index 0 is the background.
+        label_side: patches a side of the grid that patch classes are stored on (27).
+        splits: clips of each split.
+    """
+
+    name: str
+    seed: int
+    frames: int
+    fps: float
+    classes: tuple[str, ...]
+    label_side: int
+    splits: dict[str, int]

@@ -1,0 +1,1 @@
+"""Accuracy of a checkpoint or a bundle on questions with known answers."""

@@ -1,0 +1,1 @@
+"""Training: examples, loss, stages; produces a checkpoint, knows nothing of export."""

@@ -1,0 +1,55 @@
+"""What a model is trained on and measured with: a clip as it was sampled, and questions about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from stts_export.data.records import Question
+from stts_runtime.manifest import Grid
+
+
+@dataclass(frozen=True)
+class Example:
+    """A clip and questions about it.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB, at the size they are stored in.
+        timestamps: float64 [T], seconds.
+        questions: all are asked about the same frames, none sees another.
+        patch_classes: uint8 [T, N], what each patch shows, 0 being background; None where it is not known.
+    """
+
+    frames: Tensor
+    timestamps: NDArray[np.float64]
+    questions: tuple[Question, ...]
+    patch_classes: Tensor | None = None
+
+
+def patches_of(examples: Sequence[Example], grid: Grid, device: torch.device) -> Tensor:
+    """Return the patches of all clips in a row, float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
+
+    Squeezed to a square as `stts_runtime.frames.resize_frames` does it (bilinear, no antialiasing, whole bytes), on
+    the device and thus in its own order of summation: one byte in some hundred thousand differs by 1.
+    """
+    side, patch = grid.patches_per_side, grid.patch_size
+    squares = torch.cat(
+        [_square(example.frames.to(device, non_blocking=True), grid.image_size) for example in examples]
+    )
+    cells = squares.unflatten(2, (side, patch)).unflatten(4, (side, patch))
+    pixels = cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return (pixels - 127.5) / 127.5
+
+
+def _square(frames: Tensor, size: int) -> Tensor:
+    """Return uint8 [T, H, W, 3] as whole float32 bytes [T, 3, size, size]."""
+    planes = frames.permute(0, 3, 1, 2).float()
+    if planes.shape[-2:] == (size, size):
+        return planes
+    return F.interpolate(planes, (size, size), mode="bilinear", align_corners=False).round().clamp(0, 255)

@@ -1,0 +1,255 @@
+"""From clips and questions to losses: what one training step differentiates, and what evaluation counts.
+
+loss = language loss + coefficient * auxiliary loss; the soft bias carries the language loss to the scorer.
+Method: STTS (arXiv 2603.18004), training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stts_export.errors import DataError
+from stts_export.models.attention import frame_attention
+from stts_export.models.decoder import Decoder
+from stts_export.models.model import Model, VisionModel
+from stts_export.models.rope import RotaryTable
+from stts_export.models.vision import in_turn, run_vision, run_vision_dense
+from stts_export.train.example import Example, patches_of
+from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
+from stts_runtime.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How vision tokens are pruned in a forward pass.
+
+    Attributes:
+        fraction: share of groups to drop, in (0, 1).
+        packing: `ffd` (bins with refill, as the authors train) or `ragged`.
+        soft_bias: whether scores bias the block after scoring.
+        aux_coefficient: weight of the auxiliary loss.
+    """
+
+    fraction: float
+    packing: str = "ffd"
+    soft_bias: bool = True
+    aux_coefficient: float = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a forward pass yields.
+
+    Attributes:
+        language_loss: scalar, cross entropy of the answers' tokens and their ends, weighted by answer.
+        aux_loss: scalar, coefficient included; 0 where nothing is pruned.
+        correct: bool [Q], whether greedy decoding would give the wanted answer token for token, in the order of the
+            examples and their questions.
+        tokens: tokens the decoder read, padding left out.
+        kept: share of groups that were kept.
+    """
+
+    language_loss: Tensor
+    aux_loss: Tensor
+    correct: Tensor
+    tokens: int
+    kept: float
+
+
+class VideoQA(nn.Module):
+    """A model with its tokenizer, as one module whose forward pass can be distributed."""
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, row_tokens: int = 2048) -> None:
+        """Wrap a model.
+
+        Args:
+            model: with a scorer where clips are to be pruned.
+            tokenizer: the checkpoint's.
+            row_tokens: clips share a row of this many tokens where they fit.
+        """
+        super().__init__()
+        self.model = model
+        self.row_tokens = row_tokens
+        self.writer = RowWriter(tokenizer, model.config.prompt, model.config.tokens)
+
+    def forward(self, examples: Sequence[Example], pruning: Pruning | None) -> Outcome:
+        """Return losses and right answers of a batch.
+
+        Args:
+            examples: at least one, with at least one question between them.
+            pruning: how it is pruned; None runs dense.
+        """
+        model = self.model
+        seen = see(model, examples, pruning)
+        features, kept, lengths = seen.features, seen.kept, [len(example.frames) for example in examples]
+        first = np.cumsum([0, *lengths])
+        clips = [
+            ClipTokens(example.timestamps, kept[start:stop], example.questions)
+            for example, start, stop in zip(examples, first, first[1:], strict=False)
+        ]
+        rows = self.writer.rows(clips, self.row_tokens)
+        columns = {name: torch.from_numpy(array).to(features.device) for name, array in vars(rows).items()}
+        hidden = _decoded(model.decoder, features, columns)
+        learned = columns["targets"] != NO_TARGET
+        # only the places that predict something: all logits would be by far the largest tensor
+        logits = model.decoder.logits(hidden[learned])
+        targets, weights = columns["targets"][learned], columns["weights"][learned]
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        right = logits.argmax(dim=-1) == targets
+        wrong = torch.zeros(sum(len(example.questions) for example in examples), device=right.device)
+        wrong = wrong.index_add(0, columns["questions"][learned], (~right).float())
+        return Outcome(
+            language_loss=(losses * weights).sum() / weights.sum(),
+            aux_loss=seen.aux_loss,
+            correct=wrong == 0,
+            tokens=int((rows.clips >= 0).sum()),
+            kept=float(kept.mean() / model.grid.groups),
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the vision side hands on.
+
+    Attributes:
+        features: [K, d_model], raster order of frames and groups.
+        aux_loss: scalar, coefficient included; 0 where nothing is pruned.
+        kept: int64 [T], groups kept in each frame.
+    """
+
+    features: Tensor
+    aux_loss: Tensor
+    kept: NDArray[np.int64]
+
+
+def see(model: VisionModel, examples: Sequence[Example], pruning: Pruning | None) -> Seen:
+    """Return features of all examples' clips, which lie in one batch row as the authors train, with gradients.
+
+    Args:
+        model: with a scorer where clips are to be pruned.
+        examples: their frames are looked at, their questions are not.
+        pruning: how they are pruned; None runs dense.
+    """
+    patches = patches_of(examples, model.grid, model.vision_tower.position_embedding.device)
+    if pruning is None:
+        everything = np.full(len(patches), model.grid.groups)
+        return Seen(run_vision_dense(model, patches), patches.new_zeros(()), everything)
+    result = run_vision(
+        model,
+        patches,
+        [len(example.frames) for example in examples],
+        pruning.fraction,
+        pruning.packing,
+        pruning.soft_bias,
+        aux_coefficient=pruning.aux_coefficient,
+    )
+    return Seen(result.features, result.aux_loss, result.keep.numpy().sum(axis=1))
+
+
+@dataclass(frozen=True)
+class PatchOutcome:
+    """Loss of naming what each patch shows, and the share of foreground patches named right; scalars both."""
+
+    loss: Tensor
+    foreground_accuracy: Tensor
+
+
+class PatchClasses(nn.Module):
+    """The tower, dense, with a linear head that names what each patch shows: a start for towers without pretraining.
+
+    From scratch on answers alone a tower does not learn: its features collapse, and the auxiliary loss is content.
+    """
+
+    def __init__(self, model: VisionModel, classes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.head = nn.Linear(model.tower_config.width, classes)
+
+    def forward(self, examples: Sequence[Example]) -> PatchOutcome:
+        """Return the loss of a batch of examples with patch classes.
+
+        Background and foreground weigh alike, whatever their shares.
+
+        Raises:
+            DataError: an example has none, or on another grid than the model's.
+        """
+        tower = self.model.vision_tower
+        device = tower.position_embedding.device
+        classes = torch.cat([_patch_classes(example, self.model) for example in examples]).to(device).long()
+        hidden = tower.embed(patches_of(examples, self.model.grid, device))
+        attend = in_turn(partial(frame_attention, heads=tower.heads))
+        for block in tower.blocks:
+            hidden = block(hidden, attend)
+        logits = self.head(F.layer_norm(hidden.float(), hidden.shape[-1:])).flatten(0, 1)
+        targets = classes.flatten()
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        front = targets > 0
+        halves = [losses[part].sum() / part.sum().clamp(min=1) for part in (front, ~front)]
+        right = (logits.argmax(dim=-1) == targets) & front
+        return PatchOutcome(sum(halves, losses.new_zeros(())) / 2, right.sum() / front.sum().clamp(min=1))
+
+
+def _patch_classes(example: Example, model: VisionModel) -> Tensor:
+    if example.patch_classes is None or example.patch_classes.shape[1] != model.grid.patches:
+        got = "none" if example.patch_classes is None else f"{example.patch_classes.shape[1]} a frame"
+        raise DataError(
+            f"patch classes of clip {example.questions[0].clip if example.questions else '?'}: got {got}, the model "
+            f"has {model.grid.patches} patches a frame. Generate the dataset with label_side = "
+            f"{model.grid.patches_per_side}, or leave the patch_classes stage out."
+        )
+    return example.patch_classes
+
+
+def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Tensor:
+    """Return the last block's output [R, S, d_model] of all rows."""
+    ids = rows["token_ids"]
+    embedded = decoder.embedding(ids)
+    is_patch = ids == decoder.image_patch
+    added = F.embedding(rows["feature_rows"], features)
+    # the residual stream stays in the weights' float32, as for the runtime; autocast lowers the products alone
+    hidden = embedded + torch.where(is_patch[..., None], added, 0.0).to(embedded.dtype)
+    mask = _mask(rows)[:, None]
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        sharing = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(sharing, dim=1), value.repeat_interleave(sharing, dim=1)
+        return F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value, attn_mask=mask)
+
+    tables = [decoder.rotary, decoder.scaled_rotary] if decoder.yarn_layers else [decoder.rotary]
+    rotations = [_rotation(decoder, table, rows["positions"], hidden.dtype) for table in tables]
+    plain, scaled = rotations[0], rotations[-1]
+    kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
+    none = embedded.new_zeros(len(ids), decoder.config.kv_heads, 0, decoder.config.head_dim, dtype=kind)
+    for layer, block in enumerate(decoder.blocks):
+        hidden, _ = block(hidden, scaled if layer in decoder.yarn_layers else plain, (none, none), attend)
+    return hidden
+
+
+def _rotation(decoder: Decoder, table: RotaryTable, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines [R, 1, S, d / 2], alike for all heads."""
+    cosine, sine = decoder.rotation(table, positions, dtype)
+    return cosine[:, None], sine[:, None]
+
+
+def _mask(rows: dict[str, Tensor]) -> Tensor:
+    """Return which token each token may see, bool [R, S, S].
+
+    Within its clip the trunk and its own branch, up to itself, and as a vision token all vision tokens.
+    """
+    clips, branches, positions, vision = (rows[name] for name in ("clips", "branches", "positions", "vision_flags"))
+
+    def pairs(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, :, None], x[:, None, :]
+
+    (clip, key_clip), (branch, key_branch) = pairs(clips), pairs(branches)
+    (position, key_position), (flag, key_flag) = pairs(positions), pairs(vision)
+    near = (clip == key_clip) & ((key_branch == 0) | (branch == key_branch))
+    return near & ((key_position <= position) | (flag & key_flag))

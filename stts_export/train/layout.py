@@ -1,0 +1,150 @@
+"""Token rows for training: several clips a row, each with several questions that do not see each other.
+
+    row:  | clip 1: video | question + answer | question + answer | clip 2: video | question + answer | ... | padding |
+           `------ trunk '`---- branch 1 ----'`---- branch 2 ----'
+
+Every branch goes on where the trunk ends, as if it stood there alone, so the ids and positions of trunk and branch are
+those that the runtime sends for the same question. Packing of several clips a row is STTS's (arXiv 2603.18004), several
+questions a clip Molmo2's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_export.data.records import Question
+from stts_runtime.manifest import Prompt, Tokens
+from stts_runtime.prompt import build_first_turn, vision_flags
+from stts_runtime.tokenizer import Tokenizer
+
+
+NO_TARGET = -100
+PADDING = -1
+_ALIGNMENT = 64  # rows are padded to a multiple, so that few different lengths occur
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch as the decoder reads it: R rows of S tokens.
+
+    Attributes:
+        token_ids: int64 [R, S].
+        feature_rows: int64 [R, S], the row of the batch's features that an image patch is given; 0 elsewhere.
+        positions: int64 [R, S].
+        clips: int64 [R, S], the clip a token belongs to; -1 for padding.
+        branches: int64 [R, S], 0 in a trunk, else counted from 1 within the clip.
+        vision_flags: bool [R, S].
+        targets: int64 [R, S], the id to be predicted at a place; -100 where nothing is.
+        weights: float32 [R, S], of a target: an answer of n tokens weighs sqrt(n) in all, as Molmo2 is trained.
+        questions: int64 [R, S], the question in the batch's order whose answer the target is part of; -1 elsewhere.
+    """
+
+    token_ids: NDArray[np.int64]
+    feature_rows: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    clips: NDArray[np.int64]
+    branches: NDArray[np.int64]
+    vision_flags: NDArray[np.bool_]
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    questions: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClipTokens:
+    """What is known of one clip in a row: when its frames were, how many groups each keeps, what is asked."""
+
+    timestamps: NDArray[np.float64]
+    kept_per_frame: NDArray[np.int64]
+    questions: tuple[Question, ...]
+
+
+class RowWriter:
+    """Turns clips and questions into token rows; remembers the ids of questions it has seen."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens) -> None:
+        self.tokenizer, self.prompt, self.tokens = tokenizer, prompt, tokens
+        self.branch = lru_cache(maxsize=65536)(self._branch)
+
+    def rows(self, clips: Sequence[ClipTokens], row_tokens: int) -> Rows:
+        """Return the rows of a batch; a clip that is longer than `row_tokens` gets a longer row to itself."""
+        pieces, features, questions = [], 0, 0
+        for number, clip in enumerate(clips):
+            pieces.append(self._clip(number, clip, features, questions))
+            features += int(clip.kept_per_frame.sum())
+            questions += len(clip.questions)
+        groups = _first_fit([piece.token_ids.shape[1] for piece in pieces], row_tokens)
+        length = max(sum(pieces[index].token_ids.shape[1] for index in group) for group in groups)
+        return _stacked([[pieces[index] for index in group] for group in groups], -(-length // _ALIGNMENT) * _ALIGNMENT)
+
+    def _clip(self, number: int, clip: ClipTokens, first_feature: int, first_question: int) -> Rows:
+        """Return one clip's trunk and branches as a single row."""
+        trunk = self._trunk(clip)
+        branches = [self.branch(question.prompt, question.target) for question in clip.questions]
+        parts = [trunk, *(np.concatenate(branch) for branch in branches)]
+        lengths = [len(part) for part in parts]
+        ids = np.concatenate(parts)
+        is_patch = ids == self.tokens.image_patch
+        place = np.concatenate([np.arange(lengths[0]), *(lengths[0] + np.arange(length) for length in lengths[1:])])
+        targets = np.full(len(ids), NO_TARGET, np.int64)
+        weights = np.zeros(len(ids), np.float32)
+        asked = np.full(len(ids), PADDING, np.int64)
+        end = lengths[0]
+        for index, (prompt, answer) in enumerate(branches):
+            end += len(prompt) + len(answer)
+            # a place predicts the token behind it: from the prompt's last to the answer's last but one
+            answered = slice(end - len(answer) - 1, end - 1)
+            targets[answered], weights[answered] = answer, len(answer) ** -0.5
+            asked[answered] = first_question + index
+        return Rows(
+            token_ids=ids[None],
+            feature_rows=np.where(is_patch, first_feature + np.cumsum(is_patch) - 1, 0)[None],
+            positions=place[None],
+            clips=np.full((1, len(ids)), number),
+            branches=np.repeat(np.arange(len(parts)), lengths)[None],
+            vision_flags=vision_flags(ids, self.tokens)[None],
+            targets=targets[None],
+            weights=weights[None],
+            questions=asked[None],
+        )
+
+    def _trunk(self, clip: ClipTokens) -> NDArray[np.int64]:
+        """Return the ids up to the video's last marker; which question follows does not matter."""
+        turn = build_first_turn(self.tokenizer, self.prompt, self.tokens, clip.timestamps, clip.kept_per_frame, "?")
+        return turn.token_ids[: np.flatnonzero(turn.vision_flags)[-1] + 1]
+
+    def _branch(self, prompt: str, answer: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the ids from behind the video to the opening of the answer, and those of the answer with its end."""
+        turn = build_first_turn(self.tokenizer, self.prompt, self.tokens, [0.0], [1], prompt)
+        opening = turn.token_ids[np.flatnonzero(turn.vision_flags)[-1] + 1 :]
+        return opening, np.array([*self.tokenizer.encode(answer, specials=False), self.tokens.stop[0]], np.int64)
+
+
+def _first_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
+    """Return which clips share a row, longest first, each into the first row with room for it."""
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        row = next((row for row, free in enumerate(left) if free >= lengths[index]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            left.append(max(room, lengths[index]))
+        rows[row].append(index)
+        left[row] -= lengths[index]
+    return rows
+
+
+def _stacked(groups: Sequence[Sequence[Rows]], length: int) -> Rows:
+    empty = {"token_ids": 0, "feature_rows": 0, "positions": 0, "clips": PADDING, "branches": 0}
+    empty |= {"vision_flags": False, "targets": NO_TARGET, "weights": 0, "questions": PADDING}
+
+    def column(name: str, filler: int) -> NDArray:
+        rows = [np.concatenate([getattr(piece, name)[0] for piece in group]) for group in groups]
+        return np.stack([np.pad(row, (0, length - len(row)), constant_values=filler) for row in rows])
+
+    return Rows(**{name: column(name, filler) for name, filler in empty.items()})
