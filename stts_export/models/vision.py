@@ -89,7 +89,10 @@ def run_vision(
             hidden_at[index] = hidden
 
     previous = hidden.new_zeros(model.scorer.state_rows, model.scorer.state_width)
-    scores, _ = model.scorer(hidden, previous)
+    # In full precision whatever is around it: the soft bias spreads a row's scores over its whole range however close
+    # they lie, and with them the rounding of half precision.
+    with torch.autocast(hidden.device.type, enabled=False):
+        scores, _ = model.scorer(hidden.float(), previous.float())
     loss = aux_loss(scores, hidden, grid, aux_coefficient)
     gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
     bias = soft_bias_of(scores, gate, grid)

@@ -20,8 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from archive import DIGESTS, DamagedError, read_parts
 from report import markdown
+
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from archive import DIGESTS, DamagedError, read_parts
 
 
 CHILD = Path(__file__).with_name("child.py")

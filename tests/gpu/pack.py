@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from archive import write_parts
 
 

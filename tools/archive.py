@@ -21,13 +21,21 @@ class DamagedError(Exception):
     """A part is missing, or its bytes have changed."""
 
 
-def write_parts(files: dict[str, Path], folder: Path, part_bytes: int) -> int:
-    """Write `files` (name in the tree -> file) as parts into the empty `folder`; return how many there are."""
+def write_parts(files: dict[str, Path], folder: Path, part_bytes: int, compression: str = "") -> int:
+    """Write `files` (name in the tree -> file) as parts into the empty `folder`; return how many there are.
+
+    Args:
+        files: what goes in.
+        folder: where the parts go.
+        part_bytes: largest size of a part.
+        compression: of the tar file, `xz` or none.
+    """
     cutter = _Cutter(folder, part_bytes)
     first: dict[str, str] = {}
-    with tarfile.open(fileobj=cutter, mode="w|") as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=cutter, mode=f"w|{compression}") as tar:  # type: ignore[call-overload]
         for name, path in sorted(files.items(), key=lambda item: (-item[1].stat().st_size, item[0])):
             entry = tarfile.TarInfo(name)  # dated 1970, and nobody's: equal files give equal parts
+            entry.mode = 0o755 if os.access(path, os.X_OK) else 0o644
             digest = _digest(path)
             if digest in first:
                 entry.type, entry.linkname = tarfile.LNKTYPE, first[digest]
@@ -57,7 +65,7 @@ def read_parts(folder: Path, destination: Path) -> None:
     staging = destination.with_name(f".{destination.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    with tarfile.open(fileobj=_Joiner([folder / name for _, name in listed]), mode="r|") as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=_Joiner([folder / name for _, name in listed]), mode="r|*") as tar:  # type: ignore[call-overload]
         if hasattr(tarfile, "data_filter"):
             tar.extraction_filter = tarfile.data_filter  # no path out of the tree, no strange files
         tar.extractall(staging)

@@ -1,0 +1,84 @@
+"""`stts-export data`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from stts_export.cli.progress import progress_bars
+from stts_runtime.cli import add_command
+
+
+EXAMPLES = """examples:
+  stts-export data doom -o data/doom --workers 16
+  stts-export data shapes -o data/shapes --clips 200 --sheet sheet.png
+  stts-export data -o data/doom --sheet sheet.png
+  stts-export data --video data/doom/clips/hall/0000000.zip hall.mp4
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    summary = "Generate video questions with ground truth from a recipe, or look at a dataset."
+    parser = add_command(commands, "data", run, summary, EXAMPLES)
+    parser.add_argument("recipe", nargs="?", help="a dataset recipe's name (doom, shapes) or file; none: only look")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DATA", help="the dataset's folder; goes on if it is there"
+    )
+    parser.add_argument("--clips", type=int, metavar="N", help="about this many clips in all, instead of the recipe's")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a processor)")
+    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw sample clips with questions and answers")
+    parser.add_argument(
+        "--video", type=Path, nargs=2, metavar=("CLIP", "OUTPUT.mp4"), help="write a clip as a video file"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate, check or show a dataset."""
+    from stts_export.cli.console import table_console
+    from stts_export.data.clips import clip_to_video
+    from stts_export.data.generate import generate, read_leaks
+    from stts_export.data.read import open_questions, splits_of
+    from stts_export.data.recipe import read_data_recipe
+    from stts_export.data.sheet import draw_sheet
+    from stts_export.report.data import leak_rows, split_rows
+    from stts_export.report.tables import terminal_table
+    from stts_runtime.errors import UsageError
+    from stts_runtime.plain import to_plain
+
+    if arguments.video is not None:
+        clip_to_video(*arguments.video)
+        if not arguments.json:
+            print(f"wrote {arguments.video[1]}")
+        if arguments.recipe is None and arguments.output is None:
+            return 0
+    for name in ("clips", "workers"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise UsageError(f"--{name} is {getattr(arguments, name)}; wanted 1 or more")
+    if arguments.output is None:
+        raise UsageError("say where the dataset is, or shall be: -o DATA")
+    if arguments.recipe is not None:
+        recipe = read_data_recipe(arguments.recipe)
+        with progress_bars() as report:
+            generate(recipe, arguments.output, arguments.workers, report, arguments.clips)
+    questions = {split: open_questions(arguments.output, split) for split in splits_of(arguments.output)}
+    if not questions:
+        raise UsageError(
+            f"{arguments.output} holds no dataset; give a recipe to generate one: stts-export data doom -o ..."
+        )
+    leaks = read_leaks(arguments.output)
+    if arguments.sheet is not None:
+        draw_sheet(arguments.output, questions, arguments.sheet)
+    if arguments.json:
+        headers, rows = split_rows(questions)
+        splits = [dict(zip(headers, row, strict=True)) for row in rows]
+        print(json.dumps({"splits": splits, "leaks": to_plain(leaks)}, indent=2))
+        return 0
+    console = table_console()
+    console.print(terminal_table(*split_rows(questions)))
+    if leaks:
+        console.print(terminal_table(*leak_rows(leaks)))
+    if arguments.sheet is not None:
+        print(f"wrote {arguments.sheet}")
+    return 0

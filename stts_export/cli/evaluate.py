@@ -1,0 +1,148 @@
+"""`stts-export eval`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stts_export.cli.progress import progress_bars
+from stts_runtime.cli import add_command
+from stts_runtime.errors import UsageError
+
+
+if TYPE_CHECKING:
+    from stts_export.evaluate.records import Evaluation
+    from stts_runtime.text_table import Rows
+
+EXAMPLES = """examples:
+  stts-export eval RUN/answers --model micro --data doom                   # a training stage, over the micro model
+  stts-export eval RUN/answers --model micro --data doom --split test held_out --dense-twin RUN/dense -o results
+  stts-export eval ~/Molmo2-4B-Lite --model molmo2-4b --data doom --prune 0 0.5 --scorers learned cosine
+  stts-export eval RUN/answers --model micro --data doom --frames 8 16     # trained with 8, tried with 16 too
+  stts-export eval micro.stts --data doom --questions 200 --prune 0.5 -o on-bundle
+  stts-export eval results/eval.json --compare on-bundle/eval.json         # exit code 1 beyond 0.2 points
+
+Scorers: learned; learned-no-bias (scores only select); cosine, training-free (1 - cosine to the frame before);
+cosine-bias (whose scores bias attention too); random; random-bias.
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    summary = "Measure how many questions about clips a checkpoint or a bundle answers right, dense and pruned."
+    parser = add_command(commands, "eval", run, summary, EXAMPLES)
+    parser.add_argument(
+        "what", help="a bundle, checkpoint folder, training stage's folder, trained file, recipe, or earlier eval.json"
+    )
+    parser.add_argument("--data", type=Path, help="a dataset's folder")
+    parser.add_argument("--model", metavar="RECIPE", help="what a checkpoint is, or a trained file was trained on")
+    parser.add_argument("--checkpoint", type=Path, help="weights under a trained file (micro brings its own)")
+    parser.add_argument("--trained", type=Path, metavar="FILE", help="lay what training changed over the checkpoint")
+    parser.add_argument(
+        "--dense-twin", type=Path, metavar="PATH", help="the same training without pruning, to compare with"
+    )
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="NAME=PATH", help="one more training of the same model"
+    )
+    parser.add_argument("--split", nargs="+", default=["test"], help="splits of the dataset (default: test)")
+    parser.add_argument(
+        "--prune", type=float, nargs="+", metavar="P", help="shares of groups to drop (default: 0 0.3 0.5 0.7 0.8)"
+    )
+    parser.add_argument(
+        "--scorers", nargs="+", metavar="S", help="see below (default: learned learned-no-bias cosine random)"
+    )
+    parser.add_argument("--no-soft-bias", action="store_true", help="leave out rows whose scores bias attention")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="T",
+        help="frames a clip, those of training first; more show what more frames bring (default: the model's sampling)",
+    )
+    parser.add_argument("--questions", type=int, metavar="N", help="ask N, spread over the kinds (default: all)")
+    parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier evaluation that must agree")
+    parser.add_argument("-o", "--output", type=Path, help="folder for eval.json, eval.md and eval.png")
+    parser.add_argument("--device", default="auto", help="cuda or cpu (default: cuda where there is one)")
+    parser.add_argument("--precision", default="auto", help="float32 or bfloat16 (default: bfloat16 on a GPU)")
+    parser.add_argument("--batch", type=int, metavar="N", help="clips at once (default: 32 on a GPU, 4 elsewhere)")
+    parser.add_argument("--packing", choices=("ffd", "ragged"), default="ffd", help="of kept patches (default: ffd)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print the tables, write them where asked, and compare."""
+    from stts_export.cli.console import table_console
+    from stts_export.evaluate.compare import agreement_rows, compare
+    from stts_export.evaluate.table import tables
+    from stts_export.evaluate.write import evaluation_json, read_evaluation, write_evaluation
+    from stts_export.report.tables import markdown_table
+    from stts_runtime.plain import to_plain
+
+    other = None if arguments.compare is None else read_evaluation(arguments.compare)
+    is_earlier = Path(arguments.what).suffix == ".json"
+    evaluation = read_evaluation(Path(arguments.what)) if is_earlier else _evaluated(arguments)
+    shown = tables(evaluation)
+    agreements = None if other is None else compare(evaluation, other)
+    if agreements is not None and other is not None:
+        shown = (*shown, agreement_rows(evaluation, other, agreements))
+    if arguments.json:
+        found = {"agreement": to_plain(agreements)} if agreements is not None else {}
+        print(json.dumps({**evaluation_json(evaluation), **found}, indent=2))
+    else:
+        _print(shown, evaluation.notes)
+    if arguments.output is not None:
+        page = "\n".join(f"{table.title}\n\n{markdown_table(table.headers, table.rows)}" for table in shown)
+        page += "".join(f"\n{note}\n" for note in evaluation.notes)
+        for file in write_evaluation(evaluation, page, arguments.output):
+            table_console(stderr=True).print(f"wrote {file}", highlight=False)
+    return 0 if agreements is None or all(one.ok for one in agreements) else 1
+
+
+def _evaluated(arguments: argparse.Namespace) -> Evaluation:
+    from stts_export.evaluate.records import SCORERS
+    from stts_export.evaluate.run import EvaluationRequest, evaluate
+    from stts_export.evaluate.settings import DEFAULT_SCORERS
+    from stts_export.evaluate.torch_run import TorchOptions
+
+    if arguments.data is None:
+        raise UsageError("which dataset must be said: --data FOLDER (made by stts-export data)")
+    scorers = None if arguments.scorers is None else tuple(arguments.scorers)
+    if arguments.no_soft_bias:
+        scorers = tuple(word for word in scorers or DEFAULT_SCORERS if not SCORERS.get(word, ("", False))[1])
+    request = EvaluationRequest(
+        what=arguments.what,
+        data=arguments.data,
+        model=arguments.model,
+        checkpoint=arguments.checkpoint,
+        trained=arguments.trained,
+        twin=arguments.dense_twin,
+        also=tuple(_named(text) for text in arguments.also),
+        splits=tuple(arguments.split),
+        fractions=None if arguments.prune is None else tuple(arguments.prune),
+        scorers=scorers,
+        frames=tuple(arguments.frames),
+        questions=arguments.questions,
+        options=TorchOptions(arguments.device, arguments.precision, arguments.batch, arguments.packing),
+    )
+    with progress_bars() as report:
+        return evaluate(request, report)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, mark, path = text.partition("=")
+    if not (name and mark and path):
+        raise UsageError(f"--also {text}: wanted NAME=PATH, such as --also no-auxiliary-loss=RUN/no-auxiliary-loss")
+    return name, Path(path)
+
+
+def _print(shown: tuple[Rows, ...], notes: tuple[str, ...]) -> None:
+    from stts_export.cli.console import table_console
+    from stts_export.report.tables import terminal_table
+
+    console = table_console()
+    for table in shown:
+        console.print(terminal_table(table.headers, table.rows, title=table.title))
+    for note in notes:
+        console.print(f"note: {note}", highlight=False)

@@ -1,0 +1,203 @@
+"""Clips on the disk: a zip of JPEG frames with its truth beside them, or any video file.
+
+A generated clip is one zip without compression: `frame_000.jpg` and on, `clip.json` (rate, number of frames, truth)
+and `classes.npy` (uint8 [F, side * side], the class of each patch; 0 is the background). Frames can be read one by one,
+which is what training does: few of a clip's frames, many times.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stts_export.errors import DataError
+from stts_runtime.frame_sampling import sample_frames
+from stts_runtime.manifest import FrameSampling
+
+
+JPEG_QUALITY = 92
+SETTINGS = "clip.json"
+CLASSES = "classes.npy"
+# What reading a damaged zip, picture or table may raise.
+DAMAGE = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError)
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """The frames a model looks at.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB; of the clip's own size, or square where a video file was read.
+        timestamps: float64 [T], seconds.
+        indices: int64 [T], which frames of the clip these are.
+    """
+
+    frames: np.ndarray
+    timestamps: np.ndarray
+    indices: np.ndarray
+
+
+def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) -> SampledClip:
+    """Read the frames of a clip that a model looks at, chosen as the runtime chooses them.
+
+    Args:
+        path: a clip's zip, or a video file.
+        sampling: which frames.
+        frames: take exactly this many, evenly spread.
+
+    Raises:
+        DataError: a zip is missing or damaged.
+        VideoError: a video file is missing or damaged.
+        UsageError: `frames` cannot be had.
+    """
+    if path.suffix != ".zip":
+        from stts_runtime.video import read_video
+
+        video = read_video(path, sampling, frames)
+        return SampledClip(video.frames, video.timestamps, video.indices)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            settings = json.loads(archive.read(SETTINGS))
+            chosen = sample_frames(sampling, settings["frames"], settings["fps"], frames=frames)
+            pictures = [_picture(archive, index) for index in chosen.indices]
+        return SampledClip(np.stack(pictures), chosen.timestamps, chosen.indices)
+    except DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return `clip.json` of a clip's zip.
+
+    Raises:
+        DataError: the zip is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(json.loads(archive.read(SETTINGS)))
+    except DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def read_patch_classes(path: Path, indices: Sequence[int] | np.ndarray) -> np.ndarray | None:
+    """Return uint8 [T, N], the classes of the patches of those frames; None where the clip has none.
+
+    Raises:
+        DataError: a zip is missing or damaged.
+    """
+    if path.suffix != ".zip":
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if CLASSES not in archive.namelist():
+                return None
+            classes: np.ndarray = np.load(io.BytesIO(archive.read(CLASSES)))
+        return classes[np.asarray(indices)]
+    except (*DAMAGE, IndexError) as error:
+        raise _damaged(path, error) from error
+
+
+def write_clip(
+    path: Path, frames: np.ndarray, fps: float, classes: np.ndarray | None = None, truth: dict[str, Any] | None = None
+) -> None:
+    """Write a clip's zip; it appears whole or not at all, and the same clip gives the same bytes.
+
+    Args:
+        path: ends in .zip; its directory is made.
+        frames: uint8 [F, H, W, 3], RGB.
+        fps: frames a second.
+        classes: uint8 [F, N], the class of each patch of a square grid.
+        truth: what is known about the clip, for `clip.json`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"fps": fps, "frames": len(frames), **({"truth": truth} if truth is not None else {})}
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            for index, frame in enumerate(frames):
+                archive.writestr(_entry(_frame_name(index)), _jpeg(frame))
+            if classes is not None:
+                table = io.BytesIO()
+                np.save(table, classes.astype(np.uint8))
+                archive.writestr(_entry(CLASSES), table.getvalue())
+            archive.writestr(_entry(SETTINGS), json.dumps(settings))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether the clip's zip is there and can be opened; half-written ones never carry their last name."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return SETTINGS in archive.namelist()
+    except DAMAGE:
+        return False
+
+
+def clip_to_video(path: Path, output: Path) -> None:
+    """Write a clip's zip as a video file for people and for `stts-runtime run`; needs PyAV.
+
+    Raises:
+        DataError: the zip is missing or damaged, or PyAV is missing.
+    """
+    try:
+        import av
+    except ImportError:
+        raise DataError("writing a video file needs PyAV: pip install av") from None
+    fps = read_settings(path)["fps"]
+    every = FrameSampling(method="uniform", max_frames=10**6, max_fps=float(10**6))
+    frames = read_clip(path, every).frames
+    height, width = (side - side % 2 for side in frames.shape[1:3])  # H.264 wants even sides
+    partial = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix or '.mp4'}")
+    try:
+        with av.open(str(partial), "w") as container:
+            stream = container.add_stream("libx264", rate=round(fps))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.options = {"crf": "15"}
+            for frame in frames:
+                cropped = np.ascontiguousarray(frame[:height, :width])
+                for packet in stream.encode(av.VideoFrame.from_ndarray(cropped, format="rgb24")):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+        partial.replace(output)
+    except (OSError, ValueError) as error:  # PyAV's own errors are kinds of these
+        raise DataError(f"{output} cannot be written as a video: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _frame_name(index: int) -> str:
+    return f"frame_{index:03d}.jpg"
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name)  # a fixed date: the same clip gives the same bytes
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def _picture(archive: zipfile.ZipFile, index: int) -> np.ndarray:
+    with Image.open(io.BytesIO(archive.read(_frame_name(index)))) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} does not exist; generate the dataset again, which makes what is missing.")
+    return DataError(f"{path} cannot be read as a clip: {error}; delete it and generate the dataset again.")

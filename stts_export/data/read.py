@@ -1,0 +1,124 @@
+"""Reads datasets: questions checked line by line, so that a wrong one is told before an hour of training."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from stts_export.data.records import LETTERS, DatasetInfo, Question
+from stts_export.errors import DataError
+
+
+INFO = "dataset.json"
+SPLITS = ("train", "validation", "test", "held_out")
+SHOWN_PROBLEMS = 5
+
+
+def open_questions(data: Path, split: str) -> tuple[Question, ...]:
+    """Return the questions of a split, in the file's order.
+
+    Args:
+        data: the dataset's folder.
+        split: name of the split; its file is `<split>.jsonl`.
+
+    Raises:
+        DataError: the file is missing or empty, or lines are no questions; names file, line and what to do for the
+            first few of them.
+    """
+    path = data / f"{split}.jsonl"
+    if not path.is_file():
+        have = ", ".join(splits_of(data)) or "none"
+        raise DataError(f"{path} does not exist; {data} has these splits: {have}.")
+    questions: list[Question] = []
+    problems: list[str] = []
+    clips: dict[str, bool] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            question = _question(line)
+            if not clips.setdefault(question.clip, (data / question.clip).is_file()):
+                raise DataError(f"clip {question.clip} is not in {data}; paths are relative to the dataset's folder")
+            questions.append(question)
+        except DataError as error:
+            problems.append(f"{path}:{number}: {error}")
+    if problems:
+        shown = problems[:SHOWN_PROBLEMS]
+        more = len(problems) - len(shown)
+        raise DataError("\n".join([*shown, *([f"and {more} more lines like these"] if more else [])]))
+    if not questions:
+        raise DataError(f"{path} holds no question; a line is a JSON object such as {EXAMPLE}")
+    return tuple(questions)
+
+
+def open_info(data: Path) -> DatasetInfo | None:
+    """Return what `dataset.json` says; None where there is none, as in a dataset made by hand.
+
+    Raises:
+        DataError: the file is there and is not what a dataset's description looks like.
+    """
+    path = data / INFO
+    if not path.is_file():
+        return None
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(DatasetInfo)}
+        values = {key: value for key, value in table.items() if key in known}
+        return DatasetInfo(**{**values, "classes": tuple(values["classes"])})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path} does not describe a dataset: {error}; generate it again, or delete it if the dataset was made by"
+            " hand."
+        ) from error
+
+
+def splits_of(data: Path) -> tuple[str, ...]:
+    """Return the names of the splits that the folder has, the usual ones first."""
+    found = {path.stem for path in data.glob("*.jsonl")}
+    return (*(split for split in SPLITS if split in found), *sorted(found - set(SPLITS)))
+
+
+EXAMPLE = '{"clip": "clips/a.mp4", "question": "How many barrels are there?", "answer": "2", "choices": ["1", "2"]}'
+
+
+def _question(line: str) -> Question:
+    try:
+        table = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"is not JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise DataError(f"is no JSON object; wanted one such as {EXAMPLE}")
+    known = {field.name: field for field in fields(Question)}
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise DataError(f"unknown field {key!r}; did you mean {near!r}?")
+    for name, field in known.items():
+        if field.default is MISSING and name not in table:
+            raise DataError(f"field {name!r} is missing")
+    _check_types(table)
+    choices = tuple(table.get("choices", ()))
+    if len(choices) > len(LETTERS):
+        raise DataError(f"has {len(choices)} choices; at most {len(LETTERS)} can be lettered")
+    if len(set(choices)) < len(choices):
+        raise DataError(f"has a choice twice: {', '.join(choices)}")
+    if choices and table["answer"] not in choices:
+        raise DataError(f"answer {table['answer']!r} is not among its choices {', '.join(choices)}")
+    if not table["answer"]:
+        raise DataError("has an empty answer")
+    return Question(**{**table, "choices": choices})
+
+
+def _check_types(table: dict[str, Any]) -> None:
+    for name in ("clip", "question", "answer", "kind", "scenario"):
+        if name in table and not isinstance(table[name], str):
+            raise DataError(f"field {name!r} is {table[name]!r}; wanted a text")
+    choices = table.get("choices", [])
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise DataError(f"field 'choices' is {choices!r}; wanted a list of texts")
+    still = table.get("still")
+    if still is not None and (isinstance(still, bool) or not isinstance(still, int | float) or not 0 <= still <= 1):
+        raise DataError(f"field 'still' is {still!r}; wanted a number from 0 to 1, or null")

@@ -1,0 +1,94 @@
+"""Dataset recipes: TOML into a frozen dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stts_export.errors import RecipeError
+from stts_export.recipe.find import find_recipe
+from stts_export.recipe.read import read_toml, record_from_table
+
+
+DOMAINS = ("doom", "shapes")
+MAX_CLASSES = {"doom": 10, "shapes": 8}
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """Clips of each split."""
+
+    train: int
+    validation: int
+    test: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """A dataset to generate.
+
+    Attributes:
+        name: goes into `dataset.json`.
+        domain: where clips come from, one of DOMAINS.
+        seed: everything follows from it.
+        frames: frames of a clip.
+        fps: frames a second; Doom runs at 35 and shows every 35 / fps-th.
+        width: of a frame, pixels.
+        height: of a frame, pixels.
+        label_side: patches a side of the grid that patch classes are told on.
+        classes: how many classes of objects there are.
+        still_camera: share of clips whose camera does not move, 0 to 1.
+        questions: scored questions a clip has at most.
+        clips: of each split.
+    """
+
+    name: str
+    domain: str
+    seed: int
+    frames: int
+    fps: float
+    width: int
+    height: int
+    label_side: int
+    classes: int
+    still_camera: float
+    questions: int
+    clips: SplitSizes
+
+
+def read_data_recipe(name_or_path: str | Path) -> DataRecipe:
+    """Return the dataset recipe of that name or path.
+
+    Raises:
+        RecipeError: not found, not TOML, an unknown or missing key, or an impossible value.
+    """
+    path = find_recipe(name_or_path, "data")
+    recipe = record_from_table(DataRecipe, read_toml(path), str(path))
+    if recipe.domain not in DOMAINS:
+        raise RecipeError(f"{path}: domain is {recipe.domain!r}; wanted one of {', '.join(DOMAINS)}")
+    limits = {
+        "frames": (8, 64),
+        "fps": (1, 35),
+        "width": (48, 640),
+        "height": (48, 480),
+        "label_side": (2, 64),
+        "classes": (3, MAX_CLASSES[recipe.domain]),
+        "still_camera": (0, 1),
+        "questions": (1, 20),
+    }
+    for key, (low, high) in limits.items():
+        if not low <= getattr(recipe, key) <= high:
+            raise RecipeError(f"{path}: {key} is {getattr(recipe, key)}; wanted {low} to {high}")
+    for split, count in vars(recipe.clips).items():
+        if count < 0:
+            raise RecipeError(f"{path}: clips.{split} is {count}; wanted 0 or more")
+    return recipe
+
+
+def with_clips(recipe: DataRecipe, clips: int) -> DataRecipe:
+    """Return the recipe with that many clips in all, shared among its splits as they were, at least one in each."""
+    sizes = vars(recipe.clips)
+    total = sum(sizes.values())
+    smaller = {split: max(1, round(count * clips / total)) if count else 0 for split, count in sizes.items()}
+    return replace(recipe, clips=SplitSizes(**smaller))

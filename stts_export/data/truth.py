@@ -1,0 +1,134 @@
+"""What is known about a rendered clip: the same record in every domain, from which all questions are made."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+
+CAMERAS = ("still", "turn left", "turn right", "forward", "left", "right")
+# A patch has not changed when no colour of it moved by more than this, 0 to 255, on its average.
+STILL_DIFFERENCE = 2.0
+# The share of a patch that its class must cover.
+LABEL_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a clip.
+
+    Attributes:
+        name: its class.
+        area: share of the picture it covers, each frame; 0 where it is hidden or out of view.
+        x: centre of what is seen of it, 0 (left) to 1 (right), each frame; -1 where nothing is.
+        moves: first frame it has moved in and the last it moves in, in the world; None where it stays.
+        flash: whether it is a short event and not an object.
+    """
+
+    name: str
+    area: tuple[float, ...]
+    x: tuple[float, ...]
+    moves: tuple[int, int] | None = None
+    flash: bool = False
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What happens in a clip.
+
+    Attributes:
+        scenario: where it was taken.
+        camera: one of CAMERAS.
+        still: share of patches that do not change from frame to frame.
+        things: every object that is seen at some time.
+    """
+
+    scenario: str
+    camera: str
+    still: float
+    things: tuple[Thing, ...]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A clip in memory.
+
+    Attributes:
+        frames: uint8 [F, H, W, 3], RGB.
+        classes: uint8 [F, side * side], index of each patch's class; 0 is the background.
+        truth: what happens in it.
+    """
+
+    frames: np.ndarray
+    classes: np.ndarray
+    truth: Truth
+
+
+def truth_to_plain(truth: Truth) -> dict[str, Any]:
+    """Return the truth as JSON takes it."""
+    plain = asdict(truth)
+    for thing in plain["things"]:
+        thing["area"] = [round(value, 5) for value in thing["area"]]
+        thing["x"] = [round(value, 4) for value in thing["x"]]
+    return plain
+
+
+def truth_from_plain(plain: dict[str, Any]) -> Truth:
+    """Return the truth that `truth_to_plain` gave."""
+    things = tuple(
+        Thing(
+            name=thing["name"],
+            area=tuple(thing["area"]),
+            x=tuple(thing["x"]),
+            moves=None if thing["moves"] is None else (thing["moves"][0], thing["moves"][1]),
+            flash=thing["flash"],
+        )
+        for thing in plain["things"]
+    )
+    return Truth(plain["scenario"], plain["camera"], plain["still"], things)
+
+
+def still_share(frames: np.ndarray, side: int) -> float:
+    """Return the share of patches, of side x side a frame, that do not change from one frame to the next.
+
+    Args:
+        frames: uint8 [F, H, W, 3], before they are compressed.
+        side: patches a side.
+    """
+    patch = patch_of_pixels(frames.shape[1], frames.shape[2], side)
+    pixels = np.bincount(patch)
+    changed = 0
+    for before, after in pairwise(frames):
+        difference = np.maximum(before, after) - np.minimum(before, after)
+        difference = np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])
+        changed += int((np.bincount(patch, weights=difference.ravel()) > STILL_DIFFERENCE * pixels).sum())
+    return round(1.0 - changed / ((len(frames) - 1) * side * side), 4)
+
+
+def patch_classes(classes: np.ndarray, side: int) -> np.ndarray:
+    """Return uint8 [side * side], for each patch the class that covers most of it, or 0 where none covers enough.
+
+    Args:
+        classes: uint8 [H, W], the class of each pixel; 0 is the background.
+        side: patches a side.
+    """
+    patch = patch_of_pixels(*classes.shape, side)
+    most = int(classes.max()) + 1
+    counts = np.bincount(patch * most + classes.ravel(), minlength=side * side * most).reshape(-1, most)
+    enough = LABEL_SHARE * counts.sum(axis=1, keepdims=True)
+    counts[:, 0] = 0
+    best = counts.argmax(axis=1)
+    covers = np.take_along_axis(counts, best[:, None], axis=1) >= enough
+    return np.where(covers[:, 0], best, 0).astype(np.uint8)
+
+
+@functools.cache
+def patch_of_pixels(height: int, width: int, side: int) -> np.ndarray:
+    """Return int64 [H * W], the patch that each pixel's centre lies in, whether or not the sides divide."""
+    rows = (np.arange(height) * 2 + 1) * side // (2 * height)
+    columns = (np.arange(width) * 2 + 1) * side // (2 * width)
+    return (rows[:, None] * side + columns[None, :]).reshape(-1)

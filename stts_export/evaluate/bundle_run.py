@@ -1,0 +1,126 @@
+"""Evaluates a bundle with the runtime, as a device would: one question after the other, each clip looked at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stts_export.data.clips import SampledClip, read_clip
+from stts_export.errors import UsageError
+from stts_export.evaluate.questions import clips_of
+from stts_export.evaluate.records import DENSE, MAIN, SCORERS, Answers, Asked, Setting
+from stts_export.evaluate.settings import FRACTIONS
+from stts_runtime.conversation import Conversation
+from stts_runtime.frames import resize_frames
+from stts_runtime.manifest import Manifest
+from stts_runtime.profile import Profile
+from stts_runtime.session import Session
+from stts_runtime.video import Clip
+
+
+Progress = Callable[[float], None]
+
+
+def bundle_settings(
+    manifest: Manifest, fractions: Sequence[float] | None, frames: Sequence[int | None]
+) -> tuple[Setting, ...]:
+    """Return the rows of a bundle, whose scorer is built in.
+
+    Args:
+        manifest: the bundle's.
+        fractions: shares to prune; all usual ones where not given, or 0 alone for a dense bundle.
+        frames: numbers of frames, None for the model's own sampling.
+
+    Raises:
+        UsageError: a dense bundle is to be pruned.
+    """
+    pruning = manifest.pruning
+    is_dense = pruning.scorer == "none"
+    if fractions is None:
+        fractions = (0.0,) if is_dense else FRACTIONS
+    if is_dense and any(fractions):
+        raise UsageError("the bundle was built dense and has no scorer: evaluate it with --prune 0")
+    for fraction in fractions:
+        if not 0 <= fraction < 1:
+            raise UsageError(f"--prune is {fraction}, wanted fractions in [0, 1): 0.5 drops half of the groups")
+    word = next((word for word, own in SCORERS.items() if own == (pruning.scorer, pruning.soft_bias)), DENSE)
+    return tuple(
+        Setting(MAIN, word if fraction else DENSE, float(fraction), length)
+        for length in dict.fromkeys(frames)
+        for fraction in sorted(set(fractions))
+    )
+
+
+def evaluate_bundle(
+    session: Session, data: Path, asked: Sequence[Asked], settings: Sequence[Setting], progress: Progress
+) -> list[Answers]:
+    """Return how every setting of a bundle does, and how long a question takes.
+
+    Args:
+        session: of the bundle.
+        data: the dataset's folder.
+        asked: questions, those on one clip beside each other.
+        settings: from `bundle_settings`.
+        progress: told the share that is done.
+
+    Raises:
+        ProfileError: more frames or tokens than the bundle was built for.
+        DataError: a clip cannot be read.
+    """
+    said: dict[Setting, list[str]] = {setting: [] for setting in settings}
+    seconds = dict.fromkeys(settings, 0.0)
+    clips = clips_of(asked)
+    for done, questions in enumerate(clips):
+        for length in dict.fromkeys(setting.frames for setting in settings):
+            sampled = read_clip(data / questions[0].question.clip, session.manifest.frame_sampling, length)
+            for setting in settings:
+                if setting.frames == length:
+                    start = time.perf_counter()
+                    said[setting] += answers_on(session, sampled, questions, setting.prune)
+                    seconds[setting] += time.perf_counter() - start
+        progress((done + 1) / len(clips))
+    wanted = [one.question.target for one in asked]
+    return [
+        Answers(
+            setting,
+            "".join("1" if text == target else "0" for text, target in zip(texts, wanted, strict=True)),
+            seconds[setting] / len(asked),
+            tuple(texts),
+        )
+        for setting, texts in said.items()
+    ]
+
+
+def answers_on(session: Session, sampled: SampledClip, questions: Sequence[Asked], prune: float) -> list[str]:
+    """Return the answers to the questions on one clip; each is asked as the first, all share the clip's features.
+
+    An answer is cut one token behind the length of the right one: longer ones are wrong whatever follows.
+    """
+    clip = runtime_clip(sampled, session.manifest.grid.image_size)
+    look = session.look(clip, prune=prune)
+    said = []
+    for one in questions:
+        conversation = Conversation(session, clip, look.vision, look.prune_fraction, Profile())
+        most = len(session.tokenizer.encode(one.question.target, specials=False)) + 1
+        said.append(conversation.ask(one.question.prompt, max_tokens=most).strip())
+    return said
+
+
+def runtime_clip(sampled: SampledClip, size: int) -> Clip:
+    """Return sampled frames as the runtime takes them, with the same timestamps."""
+    frames = sampled.frames
+    last = float(sampled.timestamps[-1])
+    fps = float(sampled.indices[-1]) / last if last > 0 else 1.0
+    total = int(sampled.indices[-1]) + 1
+    return Clip(
+        frames=np.concatenate([resize_frames(frames[i : i + 1], size) for i in range(len(frames))]),
+        timestamps=sampled.timestamps,
+        indices=sampled.indices,
+        source_size=(frames.shape[2], frames.shape[1]),
+        source_fps=fps,
+        source_frames=total,
+        duration=total / fps,
+    )

@@ -1,0 +1,77 @@
+"""Which questions are asked."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from stts_export.data.read import open_questions, splits_of
+from stts_export.data.records import Question
+from stts_export.errors import DataError
+from stts_export.evaluate.records import Asked
+
+
+CAPTION = "caption"
+_SEED = 20260318
+
+
+def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None) -> tuple[Asked, ...]:
+    """Return the questions of these splits, those on one clip beside each other; captions are left out.
+
+    Args:
+        data: a dataset's folder.
+        splits: names of splits.
+        most: take this many, spread evenly over the kinds, the same ones every time; all where not given.
+
+    Raises:
+        DataError: a split is missing, damaged, or has nothing to score.
+    """
+    asked = [
+        Asked(split, question)
+        for split in splits
+        for question in open_questions(data, split)
+        if question.kind != CAPTION
+    ]
+    if not asked:
+        raise DataError(
+            f"{data}: no questions to score in {', '.join(splits)} (captions are trained on, never scored). Splits "
+            f"here: {', '.join(splits_of(data)) or 'none'}"
+        )
+    return by_clip(asked if most is None else spread(asked, most))
+
+
+def spread(asked: Sequence[Asked], most: int) -> list[Asked]:
+    """Return `most` of the questions: one of each kind in turn, drawn with a fixed seed, in their old order."""
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for place, one in enumerate(asked):
+        kinds[one.question.kind].append(place)
+    for kind, places in kinds.items():
+        random.Random(f"{_SEED} {kind}").shuffle(places)
+    in_turn = [place for row in zip_longest(*kinds.values()) for place in row if place is not None]
+    return [asked[place] for place in sorted(in_turn[:most])]
+
+
+def by_clip(asked: Iterable[Asked]) -> tuple[Asked, ...]:
+    """Return the questions with those on one clip beside each other, clips in the order of their first question."""
+    return tuple(one for group in clips_of(asked) for one in group)
+
+
+def clips_of(asked: Iterable[Asked]) -> list[tuple[Asked, ...]]:
+    """Return the questions of each clip, clips in the order of their first question."""
+    clips: dict[str, list[Asked]] = defaultdict(list)
+    for one in asked:
+        clips[one.question.clip].append(one)
+    return [tuple(group) for group in clips.values()]
+
+
+def has_training_answers(data: Path) -> bool:
+    """Tell whether there is a train split to take the most frequent answers from."""
+    return "train" in splits_of(data)
+
+
+def training_questions(data: Path) -> list[Question]:
+    """Return what was trained on, captions left out."""
+    return [question for question in open_questions(data, "train") if question.kind != CAPTION]

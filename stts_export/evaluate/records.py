@@ -1,0 +1,132 @@
+"""What an evaluation is: questions that were asked, settings they were asked in, and which were answered right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_export.data.records import Question
+
+
+FORMAT = 1
+"""Counted up when an older `eval.json` can no longer be read."""
+
+DENSE, BLIND = "dense", "blind"
+SCORERS = {
+    "learned": ("learned", True),
+    "learned-no-bias": ("learned", False),
+    "cosine": ("cosine", False),
+    "cosine-bias": ("cosine", True),
+    "random": ("random", False),
+    "random-bias": ("random", True),
+}
+"""Word on the command line -> kind of scorer, and whether its scores bias the block after scoring."""
+
+MAIN, TWIN, PRIOR = "model", "dense twin", "no picture"
+"""Names of the subjects that every evaluation may have."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question and the split it is from."""
+
+    split: str
+    question: Question
+
+    @property
+    def key(self) -> tuple[str, str, str, tuple[str, ...]]:
+        """What tells it from every other question of the dataset."""
+        return self.split, self.question.clip, self.question.question, self.question.choices
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table.
+
+    Attributes:
+        subject: which weights.
+        scorer: a word of `SCORERS`; `dense`: nothing is pruned; `blind`: nothing is looked at.
+        prune: share of groups dropped, 0 to 1.
+        frames: frames looked at; None for the model's own sampling.
+    """
+
+    subject: str
+    scorer: str
+    prune: float = 0.0
+    frames: int | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        frames = "" if self.frames is None else f", {self.frames} frames"
+        return f"{self.subject}, {self.scorer}{f' {self.prune:.0%}' if self.prune else ''}{frames}"
+
+    @property
+    def kind(self) -> str:
+        """Kind of scorer, `dense` or `blind`."""
+        return SCORERS[self.scorer][0] if self.scorer in SCORERS else self.scorer
+
+    @property
+    def soft_bias(self) -> bool:
+        """Whether scores bias the block after scoring."""
+        return self.scorer in SCORERS and SCORERS[self.scorer][1]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How one setting did.
+
+    Attributes:
+        setting: which.
+        right: one character a question, in the evaluation's order: 1 for right, 0 for wrong.
+        seconds: a question took, on average, all questions on a clip sharing its look; None where it was not timed.
+        said: what was answered, in the same order; empty where only right or wrong is known.
+    """
+
+    setting: Setting
+    right: str
+    seconds: float | None = None
+    said: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> NDArray[np.bool_]:
+        """`right` as bool [Q]."""
+        return np.frombuffer(self.right.encode("ascii"), np.uint8) == ord("1")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything an `eval.json` says, but what follows from it.
+
+    Attributes:
+        what: the checkpoint or bundle, as it was named.
+        engine: `torch` or `bundle`.
+        data: the dataset's name.
+        device: where it ran.
+        precision: of the computation.
+        packing: of the kept patches, `ffd` or `ragged`.
+        questions: what was asked.
+        answers: one a setting.
+        seconds: of it all.
+        notes: what a reader should know, one sentence each.
+        format: version of this file.
+    """
+
+    what: str
+    engine: str
+    data: str
+    device: str
+    precision: str
+    packing: str
+    questions: tuple[Asked, ...]
+    answers: tuple[Answers, ...]
+    seconds: float
+    notes: tuple[str, ...] = ()
+    format: int = FORMAT
+
+
+def right_text(flags: NDArray[np.bool_]) -> str:
+    """Return bool [Q] as `Answers.right`."""
+    return "".join("1" if flag else "0" for flag in flags)

@@ -1,0 +1,198 @@
+"""The flow of an evaluation: questions, subjects, settings, answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stts_export.data.read import open_info
+from stts_export.errors import UsageError
+from stts_export.evaluate.prior import blind_answers
+from stts_export.evaluate.questions import has_training_answers, questions_to_ask, training_questions
+from stts_export.evaluate.records import MAIN, SCORERS, TWIN, Answers, Asked, Evaluation, Setting
+from stts_export.evaluate.settings import DEFAULT_SCORERS, FRACTIONS, Wanted, settings_of
+from stts_export.evaluate.torch_run import TorchOptions
+
+
+Report = Callable[[str, float], None]
+"""Told a stage's name and the share of it that is done."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate, and on what.
+
+    Attributes:
+        what: a bundle, recipe, checkpoint folder, stage folder or trained file.
+        data: a dataset's folder.
+        model: recipe of a checkpoint or trained file.
+        checkpoint: weights that trained files lie over, where the recipe brings none.
+        trained: laid over `what`.
+        twin: the same training without pruning: what differences are told against.
+        also: more subjects by name, with the learned scorer where they have one, else the training-free ones.
+        splits: of the dataset.
+        fractions: shares of groups to drop; None for the usual ones.
+        scorers: words of `SCORERS`; None for the usual ones that the weights allow.
+        frames: numbers of frames, the one of training first; empty for the model's own sampling.
+        questions: at most this many, spread over kinds; None for all.
+        options: how torch runs.
+    """
+
+    what: str
+    data: Path
+    model: str | None = None
+    checkpoint: Path | None = None
+    trained: Path | None = None
+    twin: Path | None = None
+    also: tuple[tuple[str, Path], ...] = ()
+    splits: tuple[str, ...] = ("test",)
+    fractions: tuple[float, ...] | None = None
+    scorers: tuple[str, ...] | None = None
+    frames: tuple[int, ...] = ()
+    questions: int | None = None
+    options: TorchOptions = field(default_factory=TorchOptions)
+
+    @property
+    def lengths(self) -> tuple[int | None, ...]:
+        """Numbers of frames, None for the model's own sampling."""
+        return self.frames or (None,)
+
+
+def evaluate(request: EvaluationRequest, report: Report) -> Evaluation:
+    """Return how the bundle or the checkpoint answers the questions in every setting.
+
+    Raises:
+        UsageError: an option is impossible, or does not fit what is evaluated.
+        DataError: the dataset is missing or damaged.
+        CheckpointError: the weights are missing, damaged or of another model.
+        BundleError: the bundle is damaged.
+    """
+    from stts_export.evaluate.subjects import is_bundle
+
+    start = time.perf_counter()
+    _check(request)
+    asked = questions_to_ask(request.data, request.splits, request.questions)
+    run = evaluated_bundle if is_bundle(Path(request.what)) else evaluated_checkpoint
+    evaluation = run(request, asked, report)
+    if has_training_answers(request.data):
+        blind = blind_answers(training_questions(request.data), asked)
+        evaluation = replace(evaluation, answers=(blind, *evaluation.answers))
+    return replace(evaluation, seconds=round(time.perf_counter() - start, 3))
+
+
+def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], report: Report) -> Evaluation:
+    """Return the evaluation of torch models, one after the other, each freed before the next is opened."""
+    from stts_export.evaluate.subjects import load_weights, open_weights, source_of, with_trained
+    from stts_export.evaluate.torch_run import evaluate_torch
+
+    options = request.options.resolved()
+
+    def assembling(done: int, total: int) -> None:
+        report("assemble", done / max(1, total))
+
+    source = source_of(request.what, request.model, request.checkpoint, request.trained, assembling)
+    beside = (() if request.twin is None else ((TWIN, request.twin),)) + request.also
+    named = [(MAIN, source), *((name, with_trained(source, path, assembling)) for name, path in beside)]
+    # all are opened, and their rows decided, before minutes are spent on the first
+    opened = [(name, open_weights(one)) for name, one in named]
+    rows = {name: _settings(name, weights.has_scorer, request) for name, weights in opened}
+    answers: list[Answers] = []
+    notes: list[str] = []
+    for name, weights in opened:
+        model, tokenizer = load_weights(weights)
+        answers += evaluate_torch(
+            model,
+            tokenizer,
+            request.data,
+            asked,
+            rows[name],
+            options,
+            lambda share, name=name: report(name, share),  # type: ignore[misc]
+        )
+        notes += [f"{name}: {note}" for note in weights.checkpoint.notes]
+        del model
+    if options.packing == "ffd" and options.batch != 1:
+        notes.append(
+            f"{options.batch} clips share their bins: a bundle packs each clip on its own, which --batch 1 does too"
+        )
+    return Evaluation(
+        what=request.what,
+        engine="torch",
+        data=_data_name(request.data),
+        device=_device_name(options.device),
+        precision=options.precision,
+        packing=options.packing,
+        questions=asked,
+        answers=tuple(answers),
+        seconds=0.0,
+        notes=tuple(notes),
+    )
+
+
+def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], report: Report) -> Evaluation:
+    """Return the evaluation of a bundle, which has one scorer, by the runtime."""
+    from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
+    from stts_runtime import load
+
+    given = {
+        "--model": request.model,
+        "--checkpoint": request.checkpoint,
+        "--trained": request.trained,
+        "--dense-twin": request.twin,
+        "--also": request.also or None,
+        "--scorers": request.scorers,
+    }
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise UsageError(f"{request.what} is a bundle, whose weights and scorer are built in: leave out {unused[0]}")
+    with load(request.what) as session:
+        manifest = session.manifest
+        settings = bundle_settings(manifest, request.fractions, request.lengths)
+        answers = evaluate_bundle(session, request.data, asked, settings, lambda share: report("bundle", share))
+        notes = session.notes
+    return Evaluation(
+        what=Path(request.what).name,
+        engine="bundle",
+        data=_data_name(request.data),
+        device=f"{manifest.engine.backend}, {manifest.engine.device}",
+        precision=manifest.engine.precision,
+        packing=manifest.pruning.packing,
+        questions=asked,
+        answers=tuple(answers),
+        seconds=0.0,
+        notes=notes,
+    )
+
+
+def _settings(name: str, has_scorer: bool, request: EvaluationRequest) -> tuple[Setting, ...]:
+    """Return the rows of one subject: all for the model itself, fewer for those that stand beside it."""
+    fractions = FRACTIONS if request.fractions is None else request.fractions
+    if name == TWIN:
+        return settings_of(name, Wanted((0.0,), (), request.lengths), has_scorer)
+    scorers = request.scorers if name == MAIN else None
+    if scorers is None:
+        usual = DEFAULT_SCORERS if name == MAIN else ("learned",) if has_scorer else ("cosine", "random")
+        scorers = tuple(word for word in usual if has_scorer or SCORERS[word][0] != "learned")
+    return settings_of(name, Wanted(fractions, scorers, request.lengths), has_scorer)
+
+
+def _check(request: EvaluationRequest) -> None:
+    if request.questions is not None and request.questions < 1:
+        raise UsageError(f"--questions is {request.questions}, wanted at least 1")
+    names = [name for name, _ in request.also]
+    taken = [name for name in names if name in (MAIN, TWIN) or names.count(name) > 1]
+    if taken:
+        raise UsageError(f"--also {taken[0]}=...: that name is taken; give each subject a name of its own")
+
+
+def _data_name(data: Path) -> str:
+    info = open_info(data)
+    return data.name if info is None else info.name
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

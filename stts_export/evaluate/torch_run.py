@@ -1,0 +1,180 @@
+"""Evaluates torch models: each clip is decoded once, and every setting runs on it while it is on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stts_export.errors import UsageError
+from stts_export.evaluate.loader import batches_of, load_batches
+from stts_export.evaluate.questions import clips_of
+from stts_export.evaluate.records import DENSE, Answers, Asked, Setting, right_text
+from stts_export.evaluate.remembering import RememberingTokenizer
+from stts_export.models.model import Model
+from stts_export.models.scorer import CosineScorer, RandomScorer
+from stts_export.train.example import Example
+from stts_export.train.forward import Pruning, VideoQA
+from stts_runtime.tokenizer import Tokenizer
+
+
+Progress = Callable[[float], None]
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TorchOptions:
+    """How torch runs.
+
+    Attributes:
+        device: `cuda`, `cpu`, or `auto` for the first of them that is there.
+        precision: `auto` for bfloat16 autocast on a GPU and float32 elsewhere, or one of the two.
+        batch: clips of a forward pass; None for 32 on a GPU and 4 elsewhere.
+        packing: of the kept patches, `ffd` or `ragged`.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    batch: int | None = None
+    packing: str = "ffd"
+
+    def resolved(self) -> TorchOptions:
+        """Return the options with every `auto` decided.
+
+        Raises:
+            UsageError: the device is not there, or an option is impossible.
+        """
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"--precision {self.precision} is unknown (known: {', '.join(PRECISIONS)})")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"--batch is {self.batch}, wanted at least 1 clip")
+        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        on_gpu = device.startswith("cuda")
+        if on_gpu and not torch.cuda.is_available():
+            raise UsageError("--device cuda: torch finds no GPU here; use --device cpu")
+        precision = self.precision if self.precision != "auto" else "bfloat16" if on_gpu else "float32"
+        return replace(self, device=device, precision=precision, batch=self.batch or (32 if on_gpu else 4))
+
+
+class ClipwiseRandom(nn.Module):
+    """The random scorer begun anew at each clip of a batch, as if each were alone: as a bundle draws them.
+
+    Attributes:
+        lengths: frames of each clip of the batch to come.
+    """
+
+    def __init__(self, scorer: RandomScorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.state_rows, self.state_width = scorer.state_rows, scorer.state_width
+        self.lengths: list[int] = []
+
+    def forward(self, hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores [T, G] and a state nobody reads, as any scorer."""
+        scores, last = self.scorer(hidden[: max(self.lengths)], previous)
+        return torch.cat([scores[:length] for length in self.lengths]), last
+
+
+def evaluate_torch(
+    model: Model,
+    tokenizer: Tokenizer,
+    data: Path,
+    asked: Sequence[Asked],
+    settings: Sequence[Setting],
+    options: TorchOptions,
+    progress: Progress,
+) -> list[Answers]:
+    """Return how every setting of one model does.
+
+    Args:
+        model: float32, on any device; it is moved, put into evaluation mode, and keeps its own scorer in the end.
+        tokenizer: the model's.
+        data: the dataset's folder.
+        asked: questions, those on one clip beside each other.
+        settings: of this model.
+        options: resolved.
+        progress: told the share that is done.
+
+    Raises:
+        UsageError: a batch does not fit the device's memory, or a clip has too few frames.
+        DataError: a clip cannot be read.
+    """
+    # a row a clip: clips are about equally long, and attention's cost grows with the square of a row
+    video_qa = VideoQA(model.to(options.device).eval(), RememberingTokenizer(tokenizer), row_tokens=1)
+    scorers = _scorers(model)
+    right: dict[Setting, list[np.ndarray]] = {setting: [] for setting in settings}
+    batches = batches_of(clips_of(asked), options.batch or 1)
+    lengths = list(dict.fromkeys(setting.frames for setting in settings))
+    done, work = 0, len(batches) * len(settings)
+    with torch.inference_mode(), _autocast(options), _restored_scorer(model):
+        for frames in lengths:
+            at_length = [setting for setting in settings if setting.frames == frames]
+            on_gpu = options.device.startswith("cuda")
+            sampling = model.config.frame_sampling
+            for examples in load_batches(data, batches, sampling, frames, pinned=on_gpu):
+                moved = [_on_device(example, options.device) for example in examples]
+                found = [_judged(video_qa, scorers, moved, setting, options) for setting in at_length]
+                for setting, flags in zip(at_length, torch.stack(found).cpu().numpy(), strict=True):
+                    right[setting].append(flags)
+                done += len(at_length)
+                progress(done / work)
+    return [Answers(setting, right_text(np.concatenate(flags))) for setting, flags in right.items()]
+
+
+def _judged(
+    video_qa: VideoQA,
+    scorers: dict[str, nn.Module | None],
+    examples: list[Example],
+    setting: Setting,
+    options: TorchOptions,
+) -> Tensor:
+    """Return which questions of a batch are answered right, bool [Q]."""
+    pruning = None
+    if setting.scorer != DENSE:
+        scorer = scorers[setting.kind]
+        if isinstance(scorer, ClipwiseRandom):
+            scorer.lengths = [len(example.frames) for example in examples]
+        video_qa.model.scorer = scorer  # type: ignore[assignment]
+        pruning = Pruning(setting.prune, packing=options.packing, soft_bias=setting.soft_bias)
+    try:
+        return video_qa(examples, pruning).correct
+    except torch.OutOfMemoryError as error:
+        smaller = f"--batch {max(1, len(examples) // 2)}" if len(examples) > 1 else "fewer --frames"
+        raise UsageError(
+            f"{setting.label}: a batch of {len(examples)} clips does not fit the memory of {options.device}: use "
+            f"{smaller}"
+        ) from error
+
+
+def _scorers(model: Model) -> dict[str, nn.Module | None]:
+    device = model.vision_tower.position_embedding.device
+    tower = model.tower_config
+    return {
+        "learned": model.scorer if model.scorer_config.kind == "learned" else None,
+        "cosine": CosineScorer(tower, model.grid).to(device),
+        "random": ClipwiseRandom(RandomScorer(model.grid)).to(device),
+    }
+
+
+def _on_device(example: Example, device: str) -> Example:
+    return replace(example, frames=example.frames.to(device, non_blocking=True))
+
+
+def _autocast(options: TorchOptions) -> AbstractContextManager[object]:
+    if options.precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(options.device).type, torch.bfloat16)
+
+
+@contextmanager
+def _restored_scorer(model: Model) -> Iterator[None]:
+    own = model.scorer
+    try:
+        yield
+    finally:
+        model.scorer = own
