@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from stts_export.cli import bench, build, conformance, estimate, inspect, targets, verify
+from stts_export.cli import bench, build, conformance, data, estimate, evaluate, inspect, targets, train, verify
 from stts_runtime.cli import guarded
 
 
@@ -16,6 +16,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Turn a video vision-language model with STTS token pruning into a verified bundle for a device.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (build, verify, inspect, bench, conformance, targets, estimate):
+    for command in (build, verify, inspect, bench, conformance, targets, estimate, data, train, evaluate):
         command.add(commands)
     return guarded(parser, arguments)

@@ -211,11 +211,11 @@ def _patch_classes(example: Example, model: VisionModel) -> Tensor:
 def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Tensor:
     """Return the last block's output [R, S, d_model] of all rows."""
     ids = rows["token_ids"]
-    embedded = decoder.embedding(ids)
+    # the residual stream is float32, as for the runtime, also where frozen weights are held in half precision
+    embedded = decoder.embedding(ids).float()
     is_patch = ids == decoder.image_patch
     added = F.embedding(rows["feature_rows"], features)
-    # the residual stream stays in the weights' float32, as for the runtime; autocast lowers the products alone
-    hidden = embedded + torch.where(is_patch[..., None], added, 0.0).to(embedded.dtype)
+    hidden = embedded + torch.where(is_patch[..., None], added, 0.0)
     mask = _mask(rows)[:, None]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -223,10 +223,10 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Ten
         key, value = key.repeat_interleave(sharing, dim=1), value.repeat_interleave(sharing, dim=1)
         return F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value, attn_mask=mask)
 
-    tables = [decoder.rotary, decoder.scaled_rotary] if decoder.yarn_layers else [decoder.rotary]
-    rotations = [_rotation(decoder, table, rows["positions"], hidden.dtype) for table in tables]
-    plain, scaled = rotations[0], rotations[-1]
     kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
+    tables = [decoder.rotary, decoder.scaled_rotary] if decoder.yarn_layers else [decoder.rotary]
+    rotations = [_rotation(decoder, table, rows["positions"], kind) for table in tables]
+    plain, scaled = rotations[0], rotations[-1]
     none = embedded.new_zeros(len(ids), decoder.config.kv_heads, 0, decoder.config.head_dim, dtype=kind)
     for layer, block in enumerate(decoder.blocks):
         hidden, _ = block(hidden, scaled if layer in decoder.yarn_layers else plain, (none, none), attend)

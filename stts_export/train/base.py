@@ -1,0 +1,117 @@
+"""What a run starts from: a checkpoint under our names, its tokenizer, and a scorer drawn where it has none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stts_export.checkpoint.config_json import config_from_checkpoint
+from stts_export.checkpoint.open import open_checkpoint
+from stts_export.checkpoint.records import Checkpoint, LazyTensor
+from stts_export.checkpoint.seeded import random_checkpoint
+from stts_export.checkpoint.tokenizer import find_tokenizer
+from stts_export.recipe.config import ModelConfig, ScorerConfig
+from stts_export.recipe.read import ModelRecipe, read_model_recipe
+from stts_runtime.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model before training.
+
+    Attributes:
+        config: with the learned scorer and its soft bias, whatever the recipe builds with.
+        tensors: our name -> tensor of every weight, the scorer's among them.
+        tokenizer: its tokenizer.json.
+        has_scorer: whether the scorer comes from the checkpoint, and is not merely drawn.
+        identity: digest of configuration and weights' files, by which a resumed run knows its model.
+        folder: the checkpoint's directory; None for random weights.
+    """
+
+    config: ModelConfig
+    tensors: Mapping[str, LazyTensor]
+    tokenizer: Path
+    has_scorer: bool
+    identity: str
+    folder: Path | None
+
+
+def open_base(
+    model: str,
+    seed: int,
+    checkpoint: Path | None = None,
+    random_weights: int | None = None,
+    tokenizer: Path | None = None,
+) -> Base:
+    """Return the model that a run starts from; nothing but headers is read yet.
+
+    Args:
+        model: a model recipe's name or file, or a checkpoint directory with a config.json of its own.
+        seed: draws the scorer where the checkpoint has none.
+        checkpoint: directory of safetensors, where `model` is a recipe without weights.
+        random_weights: seed of generated weights instead.
+        tokenizer: a tokenizer.json, where it does not lie beside the weights.
+
+    Raises:
+        UsageError: the recipe brings no weights and none are given, or there is no tokenizer.
+        CheckpointError: the weights cannot be had, or are another model's.
+    """
+    if checkpoint is not None and random_weights is not None:
+        raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
+    recipe = _recipe(model)
+    config = replace(recipe.config, scorer=ScorerConfig("learned", soft_bias=True))
+    if random_weights is not None:
+        if tokenizer is None and recipe.source != "micro":
+            raise UsageError("random weights come without a tokenizer, and training reads text: add --tokenizer FILE")
+        file = tokenizer or find_tokenizer(_weights(model, recipe, None))
+        weights, folder = random_checkpoint(config, random_weights), None
+    else:
+        folder = _weights(model, recipe, checkpoint)
+        file, weights = tokenizer or find_tokenizer(folder), _open(folder, config)
+    drawn = random_checkpoint(config, seed).tensors
+    scorer = {name: tensor for name, tensor in drawn.items() if name.startswith("scorer.")}
+    return Base(
+        config=config,
+        tensors={**scorer, **weights.tensors},
+        tokenizer=file,
+        has_scorer=weights.has_scorer and folder is not None,
+        identity=_identity(config, folder, random_weights),
+        folder=folder,
+    )
+
+
+def _recipe(model: str) -> ModelRecipe:
+    if Path(model).is_dir():
+        config = config_from_checkpoint(Path(model))
+        return ModelRecipe(config, source="checkpoint", prune_fraction=0.0, license="see the checkpoint")
+    return read_model_recipe(model)
+
+
+def _weights(model: str, recipe: ModelRecipe, checkpoint: Path | None) -> Path:
+    if checkpoint is not None:
+        return checkpoint
+    if Path(model).is_dir():
+        return Path(model)
+    if recipe.source == "micro":
+        from stts_export.checkpoint.micro import assemble_micro  # reads GGUF, which nothing else here needs
+
+        assert recipe.assembly is not None
+        untrained = replace(recipe.assembly, trained=None)  # a run begins before what an earlier run trained
+        return assemble_micro(replace(recipe, assembly=untrained))
+    raise UsageError(
+        f"recipe {recipe.config.name} describes a model but brings no weights: add --checkpoint DIRECTORY, or "
+        "--random-weights to try things out"
+    )
+
+
+def _open(folder: Path, config: ModelConfig) -> Checkpoint:
+    dense = open_checkpoint(folder, replace(config, scorer=ScorerConfig("none", soft_bias=False)))
+    return open_checkpoint(folder, config) if dense.has_scorer else dense
+
+
+def _identity(config: ModelConfig, folder: Path | None, seed: int | None) -> str:
+    files = sorted(folder.glob("*.safetensors")) if folder is not None else []
+    sizes = [(file.name, file.stat().st_size) for file in files]
+    return hashlib.sha256(f"{config!r} {seed} {sizes}".encode()).hexdigest()[:16]

@@ -1,0 +1,195 @@
+"""Batches of clips: which ones follows from seed and step alone, worker processes read them ahead.
+
+Nothing here remembers where it is, so that a resumed run gets the batches an uninterrupted one would have got.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from stts_export.data.clips import read_clip, read_patch_classes
+from stts_export.data.records import Question
+from stts_export.errors import DataError
+from stts_export.train.example import Example
+from stts_runtime.errors import UsageError
+from stts_runtime.manifest import FrameSampling
+
+
+CAPTION = "caption"
+_AHEAD = 4  # batches a worker reads ahead
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """Return the seed of a stage's data order: stages of one run see the clips in different orders."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{stage}".encode()).digest()[:8], "little")
+
+
+def clips_of(questions: Iterable[Question]) -> tuple[tuple[Question, ...], ...]:
+    """Return the questions by clip, clips in the order of their first question."""
+    clips: dict[str, list[Question]] = {}
+    for question in questions:
+        clips.setdefault(question.clip, []).append(question)
+    return tuple(map(tuple, clips.values()))
+
+
+def positions_of(step: int, clips_per_step: int, rank: int = 0, processes: int = 1) -> list[int]:
+    """Return the places in the endless order of clips that one process reads in a step, counted from 0."""
+    return list(range(step * clips_per_step + rank, (step + 1) * clips_per_step, processes))
+
+
+class Clips(Dataset[Example]):
+    """The endless order of a split's clips as a map from place to example: epoch after epoch, each shuffled anew."""
+
+    def __init__(
+        self,
+        data: Path,
+        clips: Sequence[tuple[Question, ...]],
+        sampling: FrameSampling,
+        frames: int,
+        patch_classes: bool = False,
+        shuffled: tuple[int, int] | None = None,
+    ) -> None:
+        """Describe the order; nothing is read yet.
+
+        Args:
+            data: the dataset's folder.
+            clips: each clip's questions, at least one.
+            sampling: the model's, for clips with fewer frames than asked for.
+            frames: of a clip.
+            patch_classes: whether patch classes are wanted.
+            shuffled: a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs.
+        """
+        self.data = data
+        self.clips = clips
+        self.sampling = sampling
+        self.frames = frames
+        self.patch_classes = patch_classes
+        self.shuffled = shuffled
+
+    def questions(self, place: int) -> tuple[Question, ...]:
+        """Return the questions asked at a place; all are about one clip."""
+        epoch, index = divmod(place, len(self.clips))
+        if self.shuffled is None:
+            return self.clips[index]
+        seed, most = self.shuffled
+        index = int(_shuffled(seed, epoch, len(self.clips))[index])
+        questions = self.clips[index]
+        chosen = np.random.default_rng([seed, epoch, index]).permutation(len(questions))[:most]
+        return tuple(questions[number] for number in chosen)
+
+    def __getitem__(self, place: int) -> Example:
+        """Return the example at a place, however large.
+
+        Raises:
+            DataError: the clip is missing or damaged, or has no patch classes though they are wanted.
+        """
+        questions = self.questions(place)
+        path = self.data / questions[0].clip
+        try:
+            clip = read_clip(path, self.sampling, self.frames)
+        except UsageError:  # it has fewer frames
+            clip = read_clip(path, replace(self.sampling, max_frames=self.frames))
+        classes = read_patch_classes(path, clip.indices) if self.patch_classes else None
+        if self.patch_classes and classes is None:
+            raise DataError(
+                f"{path}: no patch classes, which the objective patch_classes learns from. Generate a dataset with "
+                "labels, or leave the stage out: a pretrained tower does without."
+            )
+        return Example(
+            torch.from_numpy(clip.frames),
+            clip.timestamps,
+            questions,
+            None if classes is None else torch.from_numpy(classes),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples whose pictures lie in one stretch of memory: one handle between processes, one copy to the device.
+
+    Attributes:
+        data: uint8, frames of all examples one after the other, then their patch classes.
+        shapes: of each example's frames.
+        classes: shape of each example's patch classes, or None.
+        timestamps: of each example.
+        questions: of each example.
+    """
+
+    data: Tensor
+    shapes: tuple[torch.Size, ...]
+    classes: tuple[torch.Size | None, ...]
+    timestamps: tuple[NDArray[np.float64], ...]
+    questions: tuple[tuple[Question, ...], ...]
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in memory that a GPU can read by itself; called by the data loader."""
+        return replace(self, data=self.data.pin_memory())
+
+    def examples(self, device: torch.device) -> list[Example]:
+        """Return the examples with their pictures on `device`."""
+        data = self.data.to(device, non_blocking=True)
+        sizes = [shape.numel() for shape in self.shapes] + [
+            shape.numel() for shape in self.classes if shape is not None
+        ]
+        pieces = iter(data.split(sizes))
+        frames = [next(pieces).view(shape) for shape in self.shapes]
+        classes = [None if shape is None else next(pieces).view(shape) for shape in self.classes]
+        return [Example(*values) for values in zip(frames, self.timestamps, self.questions, classes, strict=True)]
+
+
+def batch_of(examples: Sequence[Example]) -> Batch:
+    """Return the examples as one batch."""
+    classes = [example.patch_classes for example in examples]
+    pictures = [example.frames for example in examples] + [table for table in classes if table is not None]
+    return Batch(
+        data=torch.cat([picture.flatten() for picture in pictures]),
+        shapes=tuple(example.frames.shape for example in examples),
+        classes=tuple(None if table is None else table.shape for table in classes),
+        timestamps=tuple(example.timestamps for example in examples),
+        questions=tuple(example.questions for example in examples),
+    )
+
+
+def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned: bool) -> Iterator[Batch]:
+    """Return an iterator over batches of the examples at these places, read ahead by worker processes.
+
+    Args:
+        clips: what is at a place.
+        places: of each batch, in order.
+        workers: processes; 0 reads here, when a batch is asked for.
+        pinned: whether they go to a GPU.
+    """
+    loader = DataLoader(
+        clips,
+        batch_sampler=places,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=batch_of,
+        pin_memory=pinned,
+        prefetch_factor=_AHEAD if workers else None,
+        worker_init_fn=_worker,
+        generator=torch.Generator(),  # its own, so that reading leaves torch's global one alone
+    )
+    return iter(loader)
+
+
+def _worker(number: int) -> None:
+    # Ctrl-C, and often SIGTERM, reaches all processes of a group; the step under way still needs its data
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=4)
+def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(count)

@@ -1,0 +1,127 @@
+"""What stages hand on: the tensors that any of them trained so far, and how the next stage takes them up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stts_export.checkpoint.records import LazyTensor
+from stts_export.checkpoint.trained import FILE, Trained, merge_trained, open_trained
+from stts_export.errors import TrainingError
+from stts_export.models.model import Model
+from stts_export.train.adapters import add_adapters, is_adapter, our_name
+from stts_export.train.base import Base
+from stts_export.train.parameters import HEAD, part_of
+from stts_export.train.recipe import Lora, Stage
+
+
+NOTHING = Trained({}, {})
+
+
+def read_handover(stage: Path) -> Trained:
+    """Return what the stage in that folder left.
+
+    Raises:
+        TrainingError: it has not been finished.
+    """
+    if not (stage / FILE).is_file():
+        raise TrainingError(
+            f"{stage / FILE} is not there: stage {stage.name} has not been finished. Train it first, with "
+            f"--stage {stage.name} and the same -o, or with no --stage at all."
+        )
+    return open_trained(stage / FILE)
+
+
+def digest_of(stage: Path) -> str:
+    """Return a digest of what the stage in that folder left, by which a resumed run knows where it started."""
+    with (stage / FILE).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def write_handover(
+    folder: Path, before: Trained, own: Mapping[str, Tensor], stage: Stage, facts: Mapping[str, str]
+) -> None:
+    """Write all that was trained so far: what the stage started from, and over it what it trained itself.
+
+    Args:
+        folder: the stage's.
+        before: what it started from.
+        own: our name -> tensor; the patch classes' head is left out, it dies with its stage.
+        stage: says how adapters are scaled, and whether it took earlier ones into the weights it trained.
+        facts: for the file's metadata.
+    """
+    own = {name: tensor for name, tensor in own.items() if part_of(name) != HEAD}
+    took_in = "decoder" in stage.learning_rates.given and stage.lora is None
+    kept = {name: t.read() for name, t in before.tensors.items() if not (took_in and is_adapter(name))}
+    everything = {name: tensor.detach().float().cpu().contiguous() for name, tensor in {**kept, **own}.items()}
+    metadata = {**facts, "stage": stage.name}
+    if any(map(is_adapter, everything)):
+        scale = stage.lora.alpha / stage.lora.rank if stage.lora is not None else before.lora_scale
+        metadata["lora_scale"] = str(scale)
+    unfinished = folder / f".{FILE}"
+    save_file(dict(sorted(everything.items())), unfinished, metadata=metadata)
+    unfinished.replace(folder / FILE)
+
+
+def laid_over(base: Mapping[str, LazyTensor], trained: Trained, adapters: bool) -> dict[str, LazyTensor]:
+    """Return `base` with the weights that were trained in their places, and `adapters` merged into them or left out."""
+    merged = merge_trained(base, _part(trained, adapters=False))
+    return merge_trained(merged, _part(trained, adapters=True)) if adapters else merged
+
+
+def stage_model(base: Base, before: Trained, lora: Lora | None, device: torch.device) -> Model:
+    """Return the model that a stage trains: the base's, with what earlier stages changed, and its adapters.
+
+    Earlier adapters are trained on where the stage has adapters, and merged into the weights where it has none.
+
+    Args:
+        base: the checkpoint.
+        before: what the stage it starts from left.
+        lora: the stage's adapters; drawn from torch's global generator where there were none.
+        device: where the weights go, one tensor at a time.
+
+    Raises:
+        TrainingError: earlier adapters have another rank or scale.
+    """
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        model = Model(base.config)
+    tensors = laid_over(base.tensors, before, adapters=lora is None)
+    for name in model.state_dict():
+        owner, _, leaf = name.rpartition(".")
+        # copied: the file's own pages must not be trained
+        parameter = nn.Parameter(tensors[name].read(torch.float32).to(device, copy=True))
+        setattr(model.get_submodule(owner), leaf, parameter)
+    if lora is not None:
+        add_adapters(model.decoder, lora)
+        _take_up(model, _part(before, adapters=True), lora)
+    return model.to(device)
+
+
+def _take_up(model: Model, before: Trained, lora: Lora) -> None:
+    if not before.tensors:
+        return
+    scale = lora.alpha / lora.rank
+    own = {our_name(f"model.{name}"): parameter for name, parameter in model.named_parameters()}
+    own = {name: parameter for name, parameter in own.items() if is_adapter(name)}
+    shapes = {name: tuple(parameter.shape) for name, parameter in own.items()}
+    if before.lora_scale != scale or shapes != {name: tensor.shape for name, tensor in before.tensors.items()}:
+        rank = min(min(tensor.shape) for tensor in before.tensors.values())
+        raise TrainingError(
+            f"the stage before trained adapters of rank {rank} with scale {before.lora_scale:g}; this one wants rank "
+            f"{lora.rank} with scale {scale:g}. Give both the same lora table, or leave it out here to merge them."
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(before.tensors[name].read())
+
+
+def _part(trained: Trained, adapters: bool) -> Trained:
+    tensors = {name: tensor for name, tensor in trained.tensors.items() if is_adapter(name) == adapters}
+    return Trained(tensors, trained.metadata)

@@ -1,0 +1,77 @@
+"""Which parameters a stage trains, and how: frozen parts, learning rates, weight decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from stts_export.train.adapters import is_adapter, our_name
+from stts_export.train.recipe import Stage
+
+
+HEAD = "patch_head"
+_WITHOUT_DECAY = ("position_embedding", "embedding.weight")
+
+
+def trained_names(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what is trained of a `VideoQA` or `PatchClasses` by our names, the head's under `patch_head.`."""
+    return {our_name(name): parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def freeze_all_but(module: nn.Module, stage: Stage) -> None:
+    """Let gradients flow to the parts that have a learning rate, and to no other."""
+    rates = stage.learning_rates.given
+    for name, parameter in module.named_parameters():
+        part = part_of(our_name(name))
+        trained = part in rates or part == HEAD
+        if part == "decoder" and stage.lora is not None:
+            trained = trained and is_adapter(our_name(name))
+        parameter.requires_grad_(trained)
+
+
+def parameter_groups(module: nn.Module, stage: Stage) -> list[dict[str, Any]]:
+    """Return AdamW's groups, by part and by whether weights decay.
+
+    Each says its `part`, its highest rate as `top_rate`, and the `names` of its parameters.
+    """
+    rates = stage.learning_rates.given
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    for name, parameter in trained_names(module).items():
+        part, decays = part_of(name), _decays(name, parameter)
+        rate = rates["vision_tower" if part == HEAD else part]
+        group = groups.setdefault(
+            (part, decays),
+            {
+                "params": [],
+                "names": [],
+                "part": part,
+                "lr": rate,
+                "top_rate": rate,
+                "weight_decay": stage.weight_decay if decays else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def lower_frozen(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of frozen linear layers in `dtype`, that of the autocast they will run under.
+
+    The numbers stay the same: autocast would lower these weights in every forward pass anew, as it only remembers
+    those that are trained. A frozen decoder takes half the memory.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in layer.parameters()):
+            layer.to(dtype)
+
+
+def part_of(name: str) -> str:
+    """Return the part that our name belongs to: vision_tower, scorer, connector, decoder or patch_head."""
+    return name.split(".", 1)[0]
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and not name.endswith(_WITHOUT_DECAY)

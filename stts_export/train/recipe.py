@@ -1,0 +1,237 @@
+"""Training recipes: which stages a model goes through, as `recipes/training/*.toml` says it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from stts_export.errors import RecipeError
+from stts_export.recipe.find import find_recipe
+from stts_export.recipe.read import read_toml, record_from_table
+from stts_runtime.errors import UsageError
+
+
+ANSWERS, PATCH_CLASSES = "answers", "patch_classes"
+OBJECTIVES = (ANSWERS, PATCH_CLASSES)
+PACKINGS = ("ffd", "ragged")
+PRECISIONS = ("auto", "bfloat16", "float32")
+MODEL = "model"
+
+# stage, key, whether it holds, what it is, what was wanted
+Finding = tuple[str, bool, object, str]
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """The highest learning rate of each part; a part without one is frozen.
+
+    Attributes:
+        vision_tower: also of the patch classes' head, which lives as long as its stage.
+        connector: attention pooling and projector.
+        scorer: needs a stage that prunes.
+        decoder: of its adapters where the stage has `lora`, else of all its weights.
+    """
+
+    vision_tower: float | None = None
+    connector: float | None = None
+    scorer: float | None = None
+    decoder: float | None = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The trained parts' rates by part."""
+        rates = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {part: rate for part, rate in rates.items() if rate is not None}
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (arXiv 2106.09685) on all linear layers of the decoder's blocks, scaled by alpha / rank."""
+
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training, with its own objective, rates and schedule.
+
+    Attributes:
+        name: of its folder in the run.
+        steps: optimizer steps.
+        clips_per_step: over all processes and accumulated forwards.
+        learning_rates: at the top of the schedule.
+        objective: `answers`, or `patch_classes` (the tower alone, see `forward.PatchClasses`).
+        start: `model`, or the earlier stage that it goes on from; the stage before where not given.
+        frames: of a clip, evenly spread; all of a clip that has fewer.
+        questions_per_clip: most questions asked about a clip at once, drawn anew each epoch.
+        prune_fraction: share of groups to drop; 0 trains dense.
+        packing: `ffd` or `ragged`.
+        soft_bias: whether scores bias the block after scoring, the language loss's only way to the scorer.
+        aux_coefficient: weight of the auxiliary loss.
+        lora: adapters instead of the decoder's weights.
+        warmup_steps: of linear warm-up.
+        final_fraction: of the highest rates, where the cosine ends.
+        weight_decay: on matrices; biases, norms and embeddings have none.
+        betas: of AdamW.
+        epsilon: of AdamW.
+        clip_norm: largest norm of the gradient.
+        row_tokens: clips share a row of this many tokens.
+        micro_clips: clips of one forward pass; gradients of several passes add up to a step. All where not given.
+        precision: `auto` is bfloat16 autocast on a GPU and float32 on a CPU.
+        evaluate_every: steps between evaluations on the validation split; 0 evaluates at the end only.
+        evaluate_questions: how many of its questions, the first ones; 0 evaluates never.
+        checkpoint_every: steps between saved states.
+        log_every: steps between lines of the log.
+        compile: whether MLPs are compiled by torch.
+        activation_checkpoints: whether blocks are run again in the backward pass, to save memory.
+    """
+
+    name: str
+    steps: int
+    clips_per_step: int
+    learning_rates: LearningRates
+    objective: str = ANSWERS
+    start: str | None = None
+    frames: int = 8
+    questions_per_clip: int = 4
+    prune_fraction: float = 0.5
+    packing: str = "ffd"
+    soft_bias: bool = True
+    aux_coefficient: float = 0.5
+    lora: Lora | None = None
+    warmup_steps: int = 200
+    final_fraction: float = 0.1
+    weight_decay: float = 0.0
+    betas: tuple[float, ...] = (0.9, 0.95)
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0
+    row_tokens: int = 2048
+    micro_clips: int | None = None
+    precision: str = "auto"
+    evaluate_every: int = 0
+    evaluate_questions: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 10
+    compile: bool = False
+    activation_checkpoints: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """A training run.
+
+    Attributes:
+        name: of the recipe.
+        model: a model recipe's name or file, or a checkpoint directory.
+        data: the data recipe that it was made for; any dataset can be given.
+        seed: of adapters, heads, a scorer that is not there yet, and the order of the data.
+        stages: in their order; every `start` names an earlier one or `model`.
+    """
+
+    name: str
+    model: str
+    data: str
+    seed: int
+    stages: tuple[Stage, ...]
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage of that name.
+
+        Raises:
+            UsageError: there is none; the nearest is named.
+        """
+        known = [stage.name for stage in self.stages]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(f"recipe {self.name} has no stage {name!r}.{meant} Known: {', '.join(known)}")
+        return self.stages[known.index(name)]
+
+
+def read_training_recipe(name_or_path: str | Path) -> TrainingRecipe:
+    """Return the training recipe of that name or path; every stage's `start` is filled in.
+
+    Raises:
+        RecipeError: not found, not TOML, an unknown or missing key, a wrong type or an impossible value; the message
+            names the key, what it got and what was wanted.
+    """
+    path = find_recipe(name_or_path, "training")
+    recipe = record_from_table(TrainingRecipe, read_toml(path), str(path))
+    befores = [MODEL, *(stage.name for stage in recipe.stages)]
+    stages = tuple(replace(s, start=s.start or before) for s, before in zip(recipe.stages, befores, strict=False))
+    recipe = replace(recipe, stages=stages)
+    check_training(recipe, str(path))
+    return recipe
+
+
+def check_training(recipe: TrainingRecipe, where: str) -> None:
+    """Raise RecipeError for the first value that no run can have."""
+    for key, holds, got, wanted in _findings(recipe):
+        if not holds:
+            raise RecipeError(f"{where}: {key} is {got!r}; wanted {wanted}")
+
+
+def _findings(recipe: TrainingRecipe) -> Iterator[Finding]:
+    yield "stages", len(recipe.stages) > 0, [], "at least one [[stages]] table"
+    earlier = [MODEL]
+    for index, stage in enumerate(recipe.stages):
+        key = f"stages[{index}]"
+        plain = stage.name.replace("-", "").replace("_", "").isalnum() and stage.name != MODEL
+        yield f"{key}.name", plain, stage.name, f"letters, digits, - and _, and not {MODEL!r}: it names a folder"
+        yield f"{key}.name", stage.name not in earlier, stage.name, "a name that no other stage has"
+        yield f"{key}.start", stage.start in earlier, stage.start, f"one of {', '.join(earlier)}"
+        yield from ((f"{key}.{name}", holds, got, wanted) for name, holds, got, wanted in _stage(stage))
+        earlier.append(stage.name)
+
+
+def _stage(stage: Stage) -> Iterator[Finding]:
+    yield _choice("objective", stage.objective, OBJECTIVES)
+    yield _choice("packing", stage.packing, PACKINGS)
+    yield _choice("precision", stage.precision, PRECISIONS)
+    for name in ("steps", "clips_per_step", "frames", "questions_per_clip", "row_tokens", "checkpoint_every"):
+        yield name, getattr(stage, name) > 0, getattr(stage, name), "a number above 0"
+    for name in ("log_every", "clip_norm", "epsilon"):
+        yield name, getattr(stage, name) > 0, getattr(stage, name), "a number above 0"
+    for name in ("warmup_steps", "evaluate_every", "evaluate_questions", "weight_decay", "aux_coefficient"):
+        yield name, getattr(stage, name) >= 0, getattr(stage, name), "0 or more"
+    yield "micro_clips", stage.micro_clips is None or stage.micro_clips > 0, stage.micro_clips, "a number above 0"
+    yield "final_fraction", 0 <= stage.final_fraction <= 1, stage.final_fraction, "a number from 0 to 1"
+    yield (
+        "prune_fraction",
+        0 <= stage.prune_fraction < 1,
+        stage.prune_fraction,
+        "a number from 0 up to, not including, 1",
+    )
+    betas = stage.betas
+    yield "betas", len(betas) == 2 and all(0 <= beta < 1 for beta in betas), betas, "two numbers below 1"
+    rates = stage.learning_rates.given
+    yield "learning_rates", len(rates) > 0, rates, "a rate for at least one part: what has none is frozen"
+    for part, rate in rates.items():
+        yield f"learning_rates.{part}", rate > 0, rate, "a number above 0, or no such key to freeze the part"
+    if stage.objective == PATCH_CLASSES:
+        yield (
+            "learning_rates",
+            set(rates) == {"vision_tower"},
+            rates,
+            "vision_tower alone: patch classes train no other",
+        )
+    elif stage.prune_fraction == 0:
+        yield (
+            "learning_rates.scorer",
+            "scorer" not in rates,
+            rates.get("scorer"),
+            "none: nothing is scored at prune_fraction = 0",
+        )
+    if stage.lora is not None:
+        yield "lora.rank", stage.lora.rank > 0, stage.lora.rank, "a number above 0"
+        yield "lora.alpha", stage.lora.alpha > 0, stage.lora.alpha, "a number above 0"
+        yield "lora", "decoder" in rates, stage.lora, "with learning_rates.decoder, which is then the adapters'"
+
+
+def _choice(key: str, value: str, known: Sequence[str]) -> Finding:
+    near = difflib.get_close_matches(value, known, n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return key, value in known, value, f"one of {', '.join(known)}{meant}"

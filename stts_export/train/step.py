@@ -1,0 +1,126 @@
+"""One step: the clips' losses, their gradients, clipped; and what is known of it, without waiting for the GPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from stts_export.train.example import Example
+from stts_export.train.forward import PatchClasses, Pruning, VideoQA
+from stts_export.train.recipe import Stage
+from stts_export.train.sharded import whole
+
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+VALUES = ("loss", "language", "auxiliary", "accuracy", "gradient_norm")
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step yields, still on the device.
+
+    Attributes:
+        values: float32 [5], see `VALUES`.
+        tokens: the decoder read.
+    """
+
+    values: Tensor
+    tokens: int
+
+
+def pruning_of(stage: Stage) -> Pruning | None:
+    """Return how the stage prunes; None where it is dense."""
+    if stage.prune_fraction == 0:
+        return None
+    return Pruning(stage.prune_fraction, stage.packing, stage.soft_bias, stage.aux_coefficient)
+
+
+def gradients(
+    module: nn.Module,
+    plain: nn.Module,
+    examples: Sequence[Example],
+    stage: Stage,
+    accelerator: Accelerator,
+    trained: Sequence[nn.Parameter],
+) -> StepResult:
+    """Add the gradients of this process's clips up, `micro_clips` at a time, and clip them.
+
+    The sum is that of a single forward pass: the language loss is weighted by answer over all clips of the step.
+    The auxiliary loss and the packing of bins look at the clips of one pass, so these differ a little.
+
+    Args:
+        module: prepared by `accelerator`.
+        plain: the `VideoQA` or `PatchClasses` that it was made of.
+        examples: of this process.
+        stage: its settings.
+        accelerator: the run's.
+        trained: what has gradients.
+    """
+    size = stage.micro_clips or len(examples)
+    passes = [examples[start : start + size] for start in range(0, len(examples), size)]
+    weights = [_weight(plain, part) for part in passes]
+    total = _over_processes(sum(weights), accelerator)
+    pruning = pruning_of(stage)
+    known, tokens = torch.zeros(4, device=accelerator.device), 0
+    for index, (part, weight) in enumerate(zip(passes, weights, strict=True)):
+        share = len(part) / len(examples)
+        last = index == len(passes) - 1
+        with contextlib.nullcontext() if last else accelerator.no_sync(module):
+            if isinstance(plain, PatchClasses):
+                outcome = module(part)
+                language, auxiliary = outcome.loss * share, outcome.loss.new_zeros(())
+                accuracy = outcome.foreground_accuracy
+            else:
+                answered = module(part, pruning)
+                language, auxiliary = answered.language_loss * (weight / total), answered.aux_loss * share
+                accuracy = answered.correct.float().mean()
+                tokens += answered.tokens
+            loss = language + auxiliary
+            accelerator.backward(loss)
+        known += torch.stack([loss.detach(), language.detach(), auxiliary.detach(), accuracy.detach() * share]).float()
+    norm = accelerator.clip_grad_norm_(trained, stage.clip_norm)
+    if accelerator.num_processes > 1:
+        known = accelerator.reduce(known, reduction="mean")
+    return StepResult(torch.cat([known, whole(norm).float().reshape(1)]), tokens)
+
+
+class Late:
+    """A step's values on their way from the device, read one step later: nobody waits for them."""
+
+    def __init__(self, step: int, values: Tensor, questions: Sequence[str]) -> None:
+        self.step = step
+        self.clips = questions
+        self._values = values.to("cpu", non_blocking=True)
+        self._arrived = None
+        if values.is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def read(self) -> dict[str, float]:
+        """Return the values by name."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return dict(zip(VALUES, self._values.tolist(), strict=True))
+
+
+def _weight(module: nn.Module, examples: Sequence[Example]) -> float:
+    """Return what the language loss of these examples weighs: the root of each answer's length, see `Rows.weights`."""
+    if not isinstance(module, VideoQA):
+        return float(len(examples))
+    answers = (module.writer.branch(q.prompt, q.target)[1] for example in examples for q in example.questions)
+    return float(sum(len(answer) ** 0.5 for answer in answers))
+
+
+def _over_processes(weight: float, accelerator: Accelerator) -> float | Tensor:
+    """Return the mean over processes: gradients are averaged over them, too."""
+    if accelerator.num_processes == 1:
+        return weight
+    return accelerator.reduce(torch.tensor(weight, device=accelerator.device), reduction="mean")

@@ -1,0 +1,238 @@
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from reference.toy_bundle import toy_config
+from reference.toy_training import STAGES, ToyRun
+from stts_export.checkpoint.open import open_checkpoint
+from stts_export.errors import DataError, TrainingError
+from stts_export.models.model import Model
+from stts_export.train import loop as loop_module
+from stts_export.train.logs import read_log
+from stts_runtime.errors import UsageError
+
+
+TIMES = ("clips_per_second", "tokens_per_second", "step_seconds", "wait_seconds", "seconds", "evaluation")
+
+
+def trained(toy: ToyRun, stage: str, output: str = "run") -> dict[str, torch.Tensor]:
+    return load_file(toy.folder / output / stage / "trained.safetensors")
+
+
+def log(toy: ToyRun, stage: str, output: str = "run") -> list[dict]:
+    lines = read_log(toy.folder / output / stage / "log.jsonl")
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def interrupting(toy: ToyRun, at: str) -> None:
+    """Let Ctrl-C come when the run says so."""
+
+    class Listener(list):
+        def append(self, text: str) -> None:
+            super().append(text)
+            if at in text:
+                signal.raise_signal(signal.SIGINT)
+
+    toy.said = Listener()
+
+
+@pytest.mark.parametrize("stage", ["tower", "dense", "pruned"])
+def test_a_resumed_stage_ends_with_the_same_bytes_as_an_uninterrupted_one(tmp_path: Path, stage: str):
+    toy = ToyRun(tmp_path, stage)
+    toy.train("whole")
+    interrupting(toy, "step 1/4")
+    stopped = toy.train("parts")
+    assert (stopped.stopped_by, stopped.finished, stopped.stages[0].step) == (signal.SIGINT, False, 2)
+    assert (tmp_path / "parts" / stage / "state").is_dir()
+    toy.said = []
+    resumed = toy.train("parts", resume=True)
+    assert resumed.finished
+    assert f"{stage}: goes on from step 2" in toy.said
+    whole, parts = trained(toy, stage, "whole"), trained(toy, stage, "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert log(toy, stage, "whole") == log(toy, stage, "parts")
+    assert not (tmp_path / "parts" / stage / "state").exists()
+
+
+def test_stages_run_one_by_one_as_in_one_go(tmp_path: Path):
+    toy = ToyRun(tmp_path, "tower", "pruned")
+    toy.train("whole")
+    toy.train("parts", stages=("tower",))
+    toy.train("parts", stages=("pruned",), workers=1)
+    whole, parts = trained(toy, "pruned", "whole"), trained(toy, "pruned", "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_written_model_is_the_base_with_what_was_trained_and_merged_adapters(tmp_path: Path):
+    toy = ToyRun(tmp_path, "tower", "pruned")
+    result = toy.train()
+    folder = tmp_path / "run" / "pruned" / "model"
+    assert result.stages[-1].model == str(folder)
+    assert (folder / "tokenizer.json").is_file()
+    config = toy_config("qwen3", "learned")
+    written = open_checkpoint(folder, config).tensors
+    base = open_checkpoint(toy.checkpoint, config).tensors
+    changed = trained(toy, "pruned")
+    name = "decoder.blocks.1.mlp.up.weight"
+    wanted = base[name].read() + 2.0 * changed[f"{name}.lora_b"] @ changed[f"{name}.lora_a"]
+    torch.testing.assert_close(written[name].read(), wanted)
+    assert not torch.equal(wanted, base[name].read())
+    for name in ("vision_tower.blocks.0.mlp.up.weight", "scorer.mlp.first.weight", "connector.pool.query.bias"):
+        assert torch.equal(written[name].read(), changed[name])
+        assert not torch.equal(written[name].read(), base[name].read())
+    assert torch.equal(written["decoder.embedding.weight"].read(), base["decoder.embedding.weight"].read())
+
+
+def test_only_parts_with_a_learning_rate_change(tmp_path: Path):
+    stage = STAGES["pruned"].replace("vision_tower = 1e-3, connector = 1e-3, ", "").replace(", decoder = 1e-2", "")
+    toy = ToyRun(tmp_path, "\n".join(line for line in stage.splitlines() if not line.startswith("lora")))
+    toy.train()
+    assert {name.split(".")[0] for name in trained(toy, "pruned")} == {"scorer"}
+
+
+def test_adapters_are_trained_on_by_the_next_stage_and_merged_by_one_without(tmp_path: Path):
+    second = STAGES["pruned"].replace('"pruned"', '"second"')
+    full = STAGES["dense"].replace('"dense"', '"full"')
+    toy = ToyRun(tmp_path, "pruned", second, full)
+    toy.train()
+    name = "decoder.blocks.0.attention.query.weight"
+    first, then, merged = (trained(toy, stage) for stage in ("pruned", "second", "full"))
+    assert first.keys() == then.keys()
+    assert not torch.equal(first[f"{name}.lora_b"], then[f"{name}.lora_b"])
+    assert not any("lora" in key for key in merged)
+    base = open_checkpoint(toy.checkpoint, toy_config()).tensors[name].read()
+    # four steps at small rates stay near where they began
+    torch.testing.assert_close(
+        merged[name], base + 2.0 * then[f"{name}.lora_b"] @ then[f"{name}.lora_a"], atol=4e-3, rtol=0
+    )
+    with safe_open(tmp_path / "run" / "second" / "trained.safetensors", "pt") as file:
+        assert file.metadata()["lora_scale"] == "2.0"
+
+
+def test_adapters_of_another_rank_are_refused(tmp_path: Path):
+    second = STAGES["pruned"].replace('"pruned"', '"second"').replace("rank = 2", "rank = 4")
+    toy = ToyRun(tmp_path, "pruned", second)
+    with pytest.raises(TrainingError, match="adapters of rank 2 with scale 2; this one wants rank 4 with scale 1"):
+        toy.train()
+
+
+def test_resume_with_other_settings_names_those_that_differ(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    interrupting(toy, "step 1/4")
+    toy.train()
+    toy.write_recipe(STAGES["dense"].replace("connector = 1e-3", "connector = 2e-3"), seed=6)
+    with pytest.raises(TrainingError, match="other settings") as raised:
+        toy.train(resume=True)
+    assert "learning_rates: was" in str(raised.value)
+    assert "seed: was 5, now 6" in str(raised.value)
+    assert "clips_per_step" not in str(raised.value)
+
+
+def test_a_stage_may_be_resumed_with_fewer_clips_a_pass(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    interrupting(toy, "step 1/4")
+    toy.train()
+    assert toy.train(resume=True, overrides=(("micro_clips", 1),)).finished
+
+
+def test_a_run_that_was_begun_is_not_begun_over(tmp_path: Path):
+    toy = ToyRun(tmp_path, "tower")
+    toy.train()
+    with pytest.raises(UsageError, match="holds stage tower already: go on with --resume"):
+        toy.train()
+    assert toy.train(resume=True).finished
+
+
+def test_a_stage_whose_start_is_not_trained_says_what_to_train_first(tmp_path: Path):
+    toy = ToyRun(tmp_path, "tower", "dense")
+    with pytest.raises(TrainingError, match="stage tower has not been finished. Train it first"):
+        toy.train(stages=("dense",))
+
+
+def test_a_stage_that_the_recipe_lacks_is_named(tmp_path: Path):
+    toy = ToyRun(tmp_path, "tower", "dense")
+    with pytest.raises(UsageError, match="no stage 'tover'. Did you mean tower"):
+        toy.train(stages=("tover",))
+
+
+def test_minutes_that_are_over_stop_the_run_with_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    toy = ToyRun(tmp_path, "dense")
+    monkeypatch.setattr(loop_module, "_stopping", lambda stop, loop: loop.step == 3)
+    result = toy.train(minutes=60)
+    assert (result.finished, result.stopped_by, result.stages[0].step) == (False, None, 3)
+    assert json.loads((tmp_path / "run" / "dense" / "state" / "state.json").read_text())["step"] == 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_anything_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    toy = ToyRun(tmp_path, STAGES["dense"] + "checkpoint_every = 1\n")
+    clips: list[list[str]] = []
+
+    def spoilt(module, plain, examples, *others):
+        result = gradients(module, plain, examples, *others)
+        clips.append([example.questions[0].clip for example in examples])
+        if len(clips) == 3:
+            result.values[0] = float("nan")
+        return result
+
+    gradients = loop_module.gradients
+    monkeypatch.setattr(loop_module, "gradients", spoilt)
+    with pytest.raises(TrainingError, match="stage dense, step 3: loss nan") as raised:
+        toy.train()
+    assert ", ".join(clips[2]) in str(raised.value)
+    assert json.loads((tmp_path / "run" / "dense" / "state" / "state.json").read_text())["step"] == 2
+
+
+def test_exhausted_memory_names_the_next_smaller_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    toy = ToyRun(tmp_path, "dense")
+
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop_module, "gradients", exhausted)
+    with pytest.raises(TrainingError, match=r"step 1: out of memory. Set micro_clips = 1 in the stage \(now 2\)"):
+        toy.train()
+    with pytest.raises(TrainingError, match="micro_clips is 1 already: set activation_checkpoints = true"):
+        toy.train(resume=True, overrides=(("micro_clips", 1),))
+
+
+def test_patch_classes_that_are_not_there_are_told_before_training(tmp_path: Path):
+    from reference.toy_training import write_toy_data
+
+    toy = ToyRun(tmp_path, "tower")
+    toy.data = write_toy_data(tmp_path / "bare", labelled=False)
+    with pytest.raises(DataError, match="names no patch classes"):
+        toy.train()
+
+
+def test_random_weights_need_a_tokenizer(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    with pytest.raises(UsageError, match="add --tokenizer FILE"):
+        toy.train(checkpoint=None, random_weights=0)
+    tokenizer = toy.checkpoint / "tokenizer.json"
+    assert toy.train(checkpoint=None, random_weights=0, tokenizer=tokenizer, overrides=(("steps", 1),)).finished
+
+
+def test_a_killed_swap_of_states_is_finished_on_resume(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    interrupting(toy, "step 1/4")
+    toy.train()
+    folder = tmp_path / "run" / "dense"
+    (folder / "state").rename(folder / ".state-replaced")  # killed between the two renames
+    toy.said = []
+    assert toy.train(resume=True).finished
+    assert "dense: goes on from step 2" in toy.said
+
+
+def test_the_model_has_the_parameters_that_are_trained(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    toy.train()
+    names = {name for name, _ in Model(toy_config("qwen3", "learned")).named_parameters() if "scorer" not in name}
+    assert trained(toy, "dense").keys() == names
