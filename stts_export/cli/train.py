@@ -51,7 +51,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, and say what became of it: 0 also where the minutes ran out, 128 + signal where one stopped it."""
     from stts_export.bench.import_transformers import make_transformers_importable
-    from stts_export.train.run import TrainRequest, train
+    from stts_export.train.request import TrainRequest
+    from stts_export.train.run import train
     from stts_runtime.plain import to_plain
 
     make_transformers_importable()  # peft imports it

@@ -12,7 +12,8 @@ import torch
 from reference.toy_bundle import toy_config, write_toy_checkpoint, write_toy_recipe
 from stts_export.data.clips import write_clip
 from stts_export.data.records import DatasetInfo, Question
-from stts_export.train.run import RunResult, TrainRequest, train
+from stts_export.train.request import RunResult, TrainRequest
+from stts_export.train.run import train
 
 
 FRAMES, SIDE = 4, 126

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from reference.toy_training import FRAMES, write_toy_data
+
 from stts_export.data.read import open_questions
 from stts_export.errors import DataError
 from stts_export.train.data_loader import Clips, batches, clips_of, positions_of, stage_seed
@@ -36,7 +36,7 @@ def test_questions_are_drawn_anew_each_epoch_up_to_the_number_wanted(tmp_path: P
 
 def test_processes_share_a_step_without_overlap():
     shares = [positions_of(3, 8, rank, 4) for rank in range(4)]
-    assert sorted(sum(shares, [])) == positions_of(3, 8) == list(range(24, 32))
+    assert sorted(place for share in shares for place in share) == positions_of(3, 8) == list(range(24, 32))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from reference.processor import trained_tokenizer
 from reference.toy_bundle import toy_config, toy_model
 from reference.toy_training import STAGES, toy_recipe_text
+
 from stts_export.train.adapters import add_adapters, is_adapter
 from stts_export.train.forward import PatchClasses, VideoQA
 from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups, trained_names

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-
 from reference.toy_training import STAGES, toy_recipe_text
+
 from stts_export.errors import RecipeError
 from stts_export.recipe.find import recipe_names
 from stts_export.train.recipe import MODEL, read_training_recipe
@@ -36,7 +36,11 @@ def test_a_stage_starts_from_the_one_before_where_it_does_not_say(tmp_path: Path
         ("connector = 1e-3", "conector = 1e-3", "unknown key .*conector. Did you mean .*connector"),
         ("decoder = 1e-3", "scorer = 1e-3", "scorer is 0.001; wanted none: nothing is scored"),
         ("frames = 3", "frames = 3\nlora = {rank = 2, alpha = 0}", "lora.alpha is 0.0; wanted a number above 0"),
-        ("frames = 3", 'frames = 3\npacking = "fdd"', r"packing is 'fdd'; wanted one of ffd, ragged \(did you mean ffd"),
+        (
+            "frames = 3",
+            'frames = 3\npacking = "fdd"',
+            r"packing is 'fdd'; wanted one of ffd, ragged \(did you mean ffd",
+        ),
         ("frames = 3", 'frames = 3\nstart = "tower"', "start is 'tower'; wanted one of model"),
         ("frames = 3", "frames = 3\nbetas = [0.9]", "betas is .*; wanted two numbers"),
         ("prune_fraction = 0.0", "prune_fraction = 1.0", "prune_fraction is 1.0; wanted a number from 0 up to"),

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference.toy_bundle import toy_config
+from reference.toy_training import STAGES, ToyRun
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from reference.toy_bundle import toy_config
-from reference.toy_training import STAGES, ToyRun
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.errors import DataError, TrainingError
 from stts_export.models.model import Model
@@ -151,13 +151,13 @@ def test_a_run_that_was_begun_is_not_begun_over(tmp_path: Path):
 
 def test_a_stage_whose_start_is_not_trained_says_what_to_train_first(tmp_path: Path):
     toy = ToyRun(tmp_path, "tower", "dense")
-    with pytest.raises(TrainingError, match="stage tower has not been finished. Train it first"):
+    with pytest.raises(TrainingError, match=r"stage tower has not been finished. Train it first"):
         toy.train(stages=("dense",))
 
 
 def test_a_stage_that_the_recipe_lacks_is_named(tmp_path: Path):
     toy = ToyRun(tmp_path, "tower", "dense")
-    with pytest.raises(UsageError, match="no stage 'tover'. Did you mean tower"):
+    with pytest.raises(UsageError, match=r"no stage 'tover'. Did you mean tower"):
         toy.train(stages=("tover",))
 
 
@@ -236,3 +236,28 @@ def test_the_model_has_the_parameters_that_are_trained(tmp_path: Path):
     toy.train()
     names = {name for name, _ in Model(toy_config("qwen3", "learned")).named_parameters() if "scorer" not in name}
     assert trained(toy, "dense").keys() == names
+
+
+def test_blocks_that_are_run_again_in_the_backward_pass_change_nothing(tmp_path: Path):
+    toy = ToyRun(tmp_path, "pruned")
+    toy.train("plain")
+    toy.train("spared", overrides=(("activation_checkpoints", True),))
+    plain, spared = trained(toy, "pruned", "plain"), trained(toy, "pruned", "spared")
+    assert all(torch.equal(plain[name], spared[name]) for name in plain)
+
+
+def test_passes_of_fewer_clips_add_up_to_the_same_step(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    toy.train("whole")
+    toy.train("passes", overrides=(("micro_clips", 1),))
+    logs = [[line for line in log(toy, "dense", run) if "loss" in line] for run in ("whole", "passes")]
+    for one, other in zip(*logs, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
+
+
+def test_training_works_under_bfloat16_autocast_and_keeps_weights_in_float32(tmp_path: Path):
+    toy = ToyRun(tmp_path, "pruned")
+    toy.train(overrides=(("precision", "bfloat16"), ("steps", 2)))
+    assert all(tensor.dtype == torch.float32 for tensor in trained(toy, "pruned").values())
+    assert json.loads((tmp_path / "run" / "pruned" / "settings.json").read_text())["precision"] == "bfloat16"

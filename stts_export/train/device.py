@@ -1,0 +1,143 @@
+"""Where a stage runs: its device or devices, its precision, and its module and optimizer made ready for them."""
+
+from __future__ import annotations
+
+import os
+import random
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from stts_export.checkpoint.trained import Trained
+from stts_export.data.read import open_info
+from stts_export.errors import DataError, TrainingError
+from stts_export.models.decoder import Block
+from stts_export.models.tower import VisionBlock
+from stts_export.train.base import Base
+from stts_export.train.forward import PatchClasses, VideoQA
+from stts_export.train.handover import stage_model
+from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups
+from stts_export.train.recipe import PATCH_CLASSES, Stage
+from stts_export.train.sharded import is_sharded
+from stts_runtime.tokenizer import open_tokenizer
+
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def accelerator_for(stages: list[Stage], cpu: bool) -> Accelerator:
+    """Return the devices and processes: this one, or those that `accelerate launch` started.
+
+    Raises:
+        TrainingError: clips of a step do not divide among the processes, or sharding is FSDP's first version.
+    """
+    # blocks are what is sharded; `accelerate launch` hands its choices over in the environment
+    os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
+    os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", f"{VisionBlock.__name__},{Block.__name__}")
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=cpu)
+    if is_sharded(accelerator) and not accelerator.is_fsdp2:
+        raise TrainingError("sharding needs FSDP's second version: accelerate launch --use_fsdp --fsdp_version 2 ...")
+    for stage in stages:
+        if stage.clips_per_step % accelerator.num_processes:
+            raise TrainingError(
+                f"stage {stage.name}: {stage.clips_per_step} clips a step do not divide among "
+                f"{accelerator.num_processes} processes. Choose clips_per_step as a multiple of them."
+            )
+    return accelerator
+
+
+def precision_of(stage: Stage, device: torch.device) -> torch.dtype:
+    """Return the dtype of the stage's matrix products there."""
+    if stage.precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[stage.precision]
+
+
+def module_of(
+    base: Base, before: Trained, stage: Stage, data: Path, precision: torch.dtype, accelerator: Accelerator
+) -> nn.Module:
+    """Return the stage's module, with what it freezes frozen, and ready for its precision.
+
+    Args:
+        base: the run's model.
+        before: what the stage that this one starts from left.
+        stage: its settings.
+        data: the dataset's folder, which names patch classes.
+        precision: of matrix products.
+        accelerator: where to.
+
+    Raises:
+        TrainingError: earlier adapters have another rank or scale.
+        DataError: patch classes are wanted, and the dataset has none.
+    """
+    sharded = is_sharded(accelerator)  # then the device gets its shards only
+    device = torch.device("cpu") if sharded else accelerator.device
+    model = stage_model(base, before, stage.lora, device)
+    module: nn.Module
+    if stage.objective == PATCH_CLASSES:
+        module = PatchClasses(model, _classes(data)).to(device)
+    else:
+        module = VideoQA(model, open_tokenizer(base.tokenizer), stage.row_tokens)
+    freeze_all_but(module, stage)
+    if precision == torch.bfloat16:
+        if not sharded:
+            lower_frozen(module, precision)
+        module.forward = torch.autocast(accelerator.device.type, dtype=precision)(module.forward)  # type: ignore[method-assign]
+    _spare(module, stage)
+    return module
+
+
+def prepared(module: nn.Module, stage: Stage, accelerator: Accelerator) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Return the module over all processes, and its optimizer."""
+    optimizer = torch.optim.AdamW(
+        parameter_groups(module, stage),
+        betas=(stage.betas[0], stage.betas[1]),
+        eps=stage.epsilon,
+        fused=accelerator.device.type == "cuda" or None,
+    )
+    pair: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer)
+    return pair
+
+
+def _spare(module: nn.Module, stage: Stage) -> None:
+    """Compile what pays most, and spare memory, as the stage says."""
+    from torch.utils.checkpoint import checkpoint
+
+    for block in module.modules():
+        if not isinstance(block, VisionBlock | Block):
+            continue
+        if stage.compile:
+            block.mlp.compile(dynamic=True)
+            block.mlp_norm.compile(dynamic=True)
+            block.attention_norm.compile(dynamic=True)
+        if stage.activation_checkpoints:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def workers_for(accelerator: Accelerator) -> int:
+    """Return how many processes read clips for each of the run's: one a core but one."""
+    return max(1, min(16, len(os.sched_getaffinity(0)) // accelerator.num_processes - 1))
+
+
+def seed_all(seed: int) -> None:
+    """Seed all global generators."""
+    torch.manual_seed(seed % 2**63)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (the global one, for whoever uses it)
+    random.seed(seed)
+
+
+def _classes(data: Path) -> int:
+    info = open_info(data)
+    if info is None or len(info.classes) < 2:
+        raise DataError(
+            f"{data}: dataset.json names no patch classes, which the objective patch_classes learns from. Generate a "
+            "dataset with labels, or leave the stage out: a pretrained tower does without."
+        )
+    return len(info.classes)

@@ -1,0 +1,97 @@
+"""What a training run is asked for, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stts_export.train.recipe import Stage, TrainingRecipe, check_training, read_training_recipe
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A run as its caller words it.
+
+    Attributes:
+        recipe: a training recipe's name or file.
+        data: the dataset's folder.
+        output: the run's folder.
+        stages: only these, in the recipe's order; all where empty.
+        model: instead of the recipe's.
+        checkpoint: the weights, where the model is a recipe that does not bring its own.
+        random_weights: seed of generated weights instead.
+        tokenizer: where it does not lie beside the weights.
+        resume: go on from the states in `output`.
+        overrides: values of `Stage` for all chosen stages, for trying things out.
+        minutes: stop after so many, with a state.
+        workers: processes that read clips; None follows the machine.
+        save_model: write the last chosen stage's whole model, even where it is not the recipe's last.
+        cpu: leave a GPU alone.
+    """
+
+    recipe: str
+    data: Path
+    output: Path
+    stages: tuple[str, ...] = ()
+    model: str | None = None
+    checkpoint: Path | None = None
+    random_weights: int | None = None
+    tokenizer: Path | None = None
+    resume: bool = False
+    overrides: tuple[tuple[str, Any], ...] = ()
+    minutes: float | None = None
+    workers: int | None = None
+    save_model: bool = False
+    cpu: bool = False
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of a stage.
+
+    Attributes:
+        name: the stage's.
+        finished: whether all its steps are done.
+        step: steps done.
+        steps: in all.
+        last: the last line of its log with a loss; empty where none was written.
+        evaluation: the last one; empty where none was made.
+        model: the checkpoint that was written; None where none was.
+    """
+
+    name: str
+    finished: bool
+    step: int
+    steps: int
+    last: dict[str, Any]
+    evaluation: dict[str, Any]
+    model: str | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of a run: its stages so far, and the signal that stopped it, if one did."""
+
+    stages: tuple[StageResult, ...]
+    stopped_by: int | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all chosen stages are finished."""
+        return all(stage.finished for stage in self.stages)
+
+
+def recipe_of(request: TrainRequest) -> tuple[TrainingRecipe, list[Stage]]:
+    """Return the recipe with the request's values in it, and the stages that were chosen.
+
+    Raises:
+        RecipeError: the recipe cannot be read, or has impossible values, the request's among them.
+        UsageError: it has no stage of a name that was chosen.
+    """
+    recipe = read_training_recipe(request.recipe)
+    names = {recipe.stage(name).name for name in request.stages} or {stage.name for stage in recipe.stages}
+    stages = tuple(replace(s, **dict(request.overrides)) if s.name in names else s for s in recipe.stages)
+    recipe = replace(recipe, stages=stages)
+    check_training(recipe, f"{request.recipe} with the options given")
+    return recipe, [stage for stage in recipe.stages if stage.name in names]
