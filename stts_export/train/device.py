@@ -18,7 +18,7 @@ from stts_export.errors import DataError, TrainingError
 from stts_export.models.decoder import Block
 from stts_export.models.tower import VisionBlock
 from stts_export.train.base import Base
-from stts_export.train.forward import PatchClasses, VideoQA
+from stts_export.train.forward import PatchClasses, VideoQA, word_targets
 from stts_export.train.handover import stage_model
 from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups
 from stts_export.train.recipe import PATCH_CLASSES, Stage
@@ -82,7 +82,10 @@ def module_of(
     model = stage_model(base, before, stage.lora, device)
     module: nn.Module
     if stage.objective == PATCH_CLASSES:
-        module = PatchClasses(model, _classes(data)).to(device)
+        classes = _classes(data)
+        names_words = "connector" in stage.learning_rates.given
+        words = word_targets(model.decoder, open_tokenizer(base.tokenizer), classes) if names_words else None
+        module = PatchClasses(model, len(classes), words).to(device)
     else:
         module = VideoQA(model, open_tokenizer(base.tokenizer), stage.row_tokens)
     freeze_all_but(module, stage)
@@ -133,11 +136,11 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
-def _classes(data: Path) -> int:
+def _classes(data: Path) -> tuple[str, ...]:
     info = open_info(data)
     if info is None or len(info.classes) < 2:
         raise DataError(
             f"{data}: dataset.json names no patch classes, which the objective patch_classes learns from. Generate a "
             "dataset with labels, or leave the stage out: a pretrained tower does without."
         )
-    return len(info.classes)
+    return info.classes

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stts_export.errors import DataError
 from stts_export.models.attention import frame_attention
@@ -24,7 +25,12 @@ from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import in_turn, run_vision, run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
+from stts_runtime.plan import group_patches
 from stts_runtime.tokenizer import Tokenizer
+
+
+MASKED_KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Which of torch's attention kernels may run under the mask of packed rows."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +104,16 @@ class VideoQA(nn.Module):
         rows = self.writer.rows(clips, self.row_tokens)
         columns = {name: torch.from_numpy(array).to(features.device) for name, array in vars(rows).items()}
         hidden = _decoded(model.decoder, features, columns)
-        learned = columns["targets"] != NO_TARGET
-        # only the places that predict something: all logits would be by far the largest tensor
-        logits = model.decoder.logits(hidden[learned])
-        targets, weights = columns["targets"][learned], columns["weights"][learned]
+        # only the places that predict something, found on the host: all logits would be by far the largest tensor
+        learned = torch.from_numpy(np.flatnonzero(rows.targets != NO_TARGET)).to(hidden.device)
+        logits = model.decoder.logits(hidden.flatten(0, 1).index_select(0, learned))
+        targets, weights, questions = (
+            columns[name].flatten().index_select(0, learned) for name in ("targets", "weights", "questions")
+        )
         losses = F.cross_entropy(logits, targets, reduction="none")
         right = logits.argmax(dim=-1) == targets
         wrong = torch.zeros(sum(len(example.questions) for example in examples), device=right.device)
-        wrong = wrong.index_add(0, columns["questions"][learned], (~right).float())
+        wrong = wrong.index_add(0, questions, (~right).float())
         return Outcome(
             language_loss=(losses * weights).sum() / weights.sum(),
             aux_loss=seen.aux_loss,
@@ -156,45 +164,113 @@ def see(model: VisionModel, examples: Sequence[Example], pruning: Pruning | None
 
 @dataclass(frozen=True)
 class PatchOutcome:
-    """Loss of naming what each patch shows, and the share of foreground patches named right; scalars both."""
+    """What naming patches yields, scalars all.
 
-    loss: Tensor
+    Attributes:
+        class_loss: cross entropy of what each patch shows, background and foreground weighing alike.
+        word_loss: how far features are from the words for what they show, 1 for features of zero; 0 where the
+            connector is not trained.
+        foreground_accuracy: share of foreground patches named right.
+    """
+
+    class_loss: Tensor
+    word_loss: Tensor
     foreground_accuracy: Tensor
 
 
 class PatchClasses(nn.Module):
-    """The tower, dense, with a linear head that names what each patch shows: a start for towers without pretraining.
+    """The tower, dense, names what each patch shows: a start for models without pretraining.
+
+    A linear head behind the last block learns the classes; it is thrown away afterwards. Where words are given, the
+    connector learns to turn each group into the words for what it shows and where, as the decoder's own embedding has
+    them, and background into nothing: so the decoder can read features before it ever saw one.
 
     From scratch on answers alone a tower does not learn: its features collapse, and the auxiliary loss is content.
     """
 
-    def __init__(self, model: VisionModel, classes: int) -> None:
+    words: Tensor | None
+
+    def __init__(self, model: VisionModel, classes: int, words: Tensor | None = None) -> None:
+        """Put a head behind the tower.
+
+        Args:
+            model: tower and connector.
+            classes: C, background among them.
+            words: float32 [C + 3, d_model], what features should be for each class (zero for the background), and
+                what is added to them on the left, in the middle and on the right; None leaves the connector alone.
+        """
         super().__init__()
         self.model = model
         self.head = nn.Linear(model.tower_config.width, classes)
+        self.register_buffer("words", words, persistent=False)
 
     def forward(self, examples: Sequence[Example]) -> PatchOutcome:
-        """Return the loss of a batch of examples with patch classes.
-
-        Background and foreground weigh alike, whatever their shares.
+        """Return the losses of a batch of examples with patch classes.
 
         Raises:
             DataError: an example has none, or on another grid than the model's.
         """
-        tower = self.model.vision_tower
+        model, tower = self.model, self.model.vision_tower
         device = tower.position_embedding.device
-        classes = torch.cat([_patch_classes(example, self.model) for example in examples]).to(device).long()
-        hidden = tower.embed(patches_of(examples, self.model.grid, device))
+        classes = torch.cat([_patch_classes(example, model) for example in examples]).to(device).long()
+        hidden = tower.embed(patches_of(examples, model.grid, device))
         attend = in_turn(partial(frame_attention, heads=tower.heads))
+        hidden_at = []
         for block in tower.blocks:
             hidden = block(hidden, attend)
+            hidden_at.append(hidden)
         logits = self.head(F.layer_norm(hidden.float(), hidden.shape[-1:])).flatten(0, 1)
         targets = classes.flatten()
-        losses = F.cross_entropy(logits, targets, reduction="none")
         front = targets > 0
-        halves = [losses[part].sum() / part.sum().clamp(min=1) for part in (front, ~front)]
         right = (logits.argmax(dim=-1) == targets) & front
-        return PatchOutcome(sum(halves, losses.new_zeros(())) / 2, right.sum() / front.sum().clamp(min=1))
+        word_loss = logits.new_zeros(())
+        if self.words is not None:
+            # detached: features begin far larger than words, and pulled in by them the tower would shrink to nothing
+            taps = torch.cat([hidden_at[tap].detach().flatten(0, 1) for tap in model.tower_config.taps], dim=-1)
+            word_loss = self._word_loss(taps, classes, self.words)
+        return PatchOutcome(
+            class_loss=_balanced(F.cross_entropy(logits, targets, reduction="none"), front),
+            word_loss=word_loss,
+            foreground_accuracy=right.sum() / front.sum().clamp(min=1),
+        )
+
+    def _word_loss(self, taps: Tensor, classes: Tensor, words: Tensor) -> Tensor:
+        """Return the mean squared distance of features from words, over that of zero from words."""
+        grid, count = self.model.grid, len(words) - 3
+        readout = torch.from_numpy(group_patches(grid)).to(taps.device)
+        frames = torch.arange(len(classes), device=taps.device)[:, None, None] * grid.patches
+        features = self.model.connector(taps, (frames + readout).flatten(0, 1)).float()
+        shown = F.one_hot(classes[:, readout], count).sum(dim=2)
+        shown[..., 0] = 1  # the class that most patches of a group show; a single patch does not count
+        named = shown.argmax(dim=-1)
+        third = torch.arange(grid.groups, device=taps.device) % grid.groups_per_side * 3 // grid.groups_per_side
+        front = (named > 0).flatten()
+        wanted = (words[named] + words[count + third] * (named > 0)[..., None]).flatten(0, 1)
+        size = wanted[front].square().sum(dim=-1).mean()
+        return _balanced((features - wanted).square().sum(dim=-1), front) / size.clamp(min=1e-12)
+
+
+def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str]) -> Tensor:
+    """Return what `PatchClasses` wants features to be, float32 [C + 3, d_model]: mean embeddings of the words.
+
+    Args:
+        decoder: whose embedding it is.
+        tokenizer: the checkpoint's.
+        classes: names, the background first.
+    """
+
+    def embedded(text: str) -> Tensor:
+        ids = torch.tensor(tokenizer.encode(f" {text}", specials=False), device=decoder.embedding.weight.device)
+        return decoder.embedding.weight[ids].detach().float().mean(dim=0)
+
+    nothing = torch.zeros_like(decoder.embedding.weight[0], dtype=torch.float32)
+    return torch.stack([nothing, *map(embedded, classes[1:]), *map(embedded, ("left", "middle", "right"))])
+
+
+def _balanced(losses: Tensor, front: Tensor) -> Tensor:
+    """Return the mean over the foreground and that over the background, averaged."""
+    halves = [losses[part].sum() / part.sum().clamp(min=1) for part in (front, ~front)]
+    return (halves[0] + halves[1]) / 2
 
 
 def _patch_classes(example: Example, model: VisionModel) -> Tensor:
@@ -228,8 +304,9 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Ten
     rotations = [_rotation(decoder, table, rows["positions"], kind) for table in tables]
     plain, scaled = rotations[0], rotations[-1]
     none = embedded.new_zeros(len(ids), decoder.config.kv_heads, 0, decoder.config.head_dim, dtype=kind)
-    for layer, block in enumerate(decoder.blocks):
-        hidden, _ = block(hidden, scaled if layer in decoder.yarn_layers else plain, (none, none), attend)
+    with sdpa_kernel(MASKED_KERNELS):
+        for layer, block in enumerate(decoder.blocks):
+            hidden, _ = block(hidden, scaled if layer in decoder.yarn_layers else plain, (none, none), attend)
     return hidden
 
 

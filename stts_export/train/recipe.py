@@ -63,7 +63,8 @@ class Stage:
         steps: optimizer steps.
         clips_per_step: over all processes and accumulated forwards.
         learning_rates: at the top of the schedule.
-        objective: `answers`, or `patch_classes` (the tower alone, see `forward.PatchClasses`).
+        objective: `answers`, or `patch_classes` (the tower, and the connector if it has a rate, see
+            `forward.PatchClasses`).
         start: `model`, or the earlier stage that it goes on from; the stage before where not given.
         frames: of a clip, evenly spread; all of a clip that has fewer.
         questions_per_clip: most questions asked about a clip at once, drawn anew each epoch.
@@ -214,9 +215,9 @@ def _stage(stage: Stage) -> Iterator[Finding]:
     if stage.objective == PATCH_CLASSES:
         yield (
             "learning_rates",
-            set(rates) == {"vision_tower"},
+            {"vision_tower"} <= set(rates) <= {"vision_tower", "connector"},
             rates,
-            "vision_tower alone: patch classes train no other",
+            "vision_tower, and connector to learn the words for classes; patch classes train no other part",
         )
     elif stage.prune_fraction == 0:
         yield (

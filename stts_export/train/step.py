@@ -76,7 +76,7 @@ def gradients(
         with contextlib.nullcontext() if last else accelerator.no_sync(module):
             if isinstance(plain, PatchClasses):
                 outcome = module(part)
-                language, auxiliary = outcome.loss * share, outcome.loss.new_zeros(())
+                language, auxiliary = outcome.class_loss * share, outcome.word_loss * share
                 accuracy = outcome.foreground_accuracy
             else:
                 answered = module(part, pruning)
