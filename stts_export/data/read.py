@@ -30,12 +30,19 @@ def open_questions(data: Path, split: str) -> tuple[Question, ...]:
     """
     path = data / f"{split}.jsonl"
     if not path.is_file():
-        have = ", ".join(splits_of(data)) or "none"
+        have = ", ".join(splits_of(data))
+        if not have:
+            what = "holds no dataset" if data.is_dir() else "does not exist"
+            raise DataError(f"{data} {what}; make one with: stts-export data RECIPE -o {data}")
         raise DataError(f"{path} does not exist; {data} has these splits: {have}.")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
     questions: list[Question] = []
     problems: list[str] = []
     clips: dict[str, bool] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

@@ -79,6 +79,15 @@ def compare(first: Evaluation, second: Evaluation) -> tuple[Agreement, ...]:
     return tuple(found)
 
 
+def differing_conditions(first: Evaluation, second: Evaluation) -> tuple[str, ...]:
+    """Return what else differs between the two, besides the weights' engine, that may move single answers."""
+    return tuple(
+        f"{name} differs: {getattr(first, name)} beside {getattr(second, name)}"
+        for name in ("data", "packing", "precision")
+        if getattr(first, name) != getattr(second, name)
+    )
+
+
 def agreement_rows(first: Evaluation, second: Evaluation, found: tuple[Agreement, ...]) -> Rows:
     """Return the agreement as a table."""
     rows = tuple(

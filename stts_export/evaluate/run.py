@@ -113,7 +113,7 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], r
         )
         notes += [f"{name}: {note}" for note in weights.checkpoint.notes]
         del model
-    if options.packing == "ffd" and options.batch != 1:
+    if options.packing == "ffd" and options.batch != 1 and any(row.prune for named in rows.values() for row in named):
         notes.append(
             f"{options.batch} clips share their bins: a bundle packs each clip on its own, which --batch 1 does too"
         )

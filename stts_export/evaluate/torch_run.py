@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from stts_export.models.model import Model
 from stts_export.models.scorer import CosineScorer, RandomScorer
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
+from stts_export.train.memory import EXHAUSTED, is_exhausted
 from stts_runtime.tokenizer import Tokenizer
 
 
@@ -55,6 +57,8 @@ class TorchOptions:
             raise UsageError(f"--batch is {self.batch}, wanted at least 1 clip")
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         on_gpu = device.startswith("cuda")
+        if device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", device):
+            raise UsageError(f"--device {device} is unknown (known: auto, cpu, cuda, cuda:0 and on)")
         if on_gpu and not torch.cuda.is_available():
             raise UsageError("--device cuda: torch finds no GPU here; use --device cpu")
         precision = self.precision if self.precision != "auto" else "bfloat16" if on_gpu else "float32"
@@ -143,7 +147,9 @@ def _judged(
         pruning = Pruning(setting.prune, packing=options.packing, soft_bias=setting.soft_bias)
     try:
         return video_qa(examples, pruning).correct
-    except torch.OutOfMemoryError as error:
+    except EXHAUSTED as error:
+        if not is_exhausted(error):
+            raise
         smaller = f"--batch {max(1, len(examples) // 2)}" if len(examples) > 1 else "fewer --frames"
         raise UsageError(
             f"{setting.label}: a batch of {len(examples)} clips does not fit the memory of {options.device}: use "

@@ -116,12 +116,15 @@ class Attention(nn.Module):
             states = norm(states)
         return states.transpose(1, 2)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache, attend: Attend) -> tuple[Tensor, Cache]:
-        """Return what the new tokens gather [1, S, d_model], and their keys and values."""
+    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache | None, attend: Attend) -> tuple[Tensor, Cache]:
+        """Return what the new tokens gather [1, S, d_model], and their keys and values; no cache is an empty one."""
         query = rotate(self.split(self.query(hidden), self.query_norm), *rotation)
         key = rotate(self.split(self.key(hidden), self.key_norm), *rotation)
         value = self.value(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        gathered = attend(query, torch.cat((cache[0], key), dim=2), torch.cat((cache[1], value), dim=2))
+        if cache is None:
+            gathered = attend(query, key, value)
+        else:
+            gathered = attend(query, torch.cat((cache[0], key), dim=2), torch.cat((cache[1], value), dim=2))
         return self.output(gathered.transpose(1, 2).flatten(2)), (key, value)
 
 
@@ -136,7 +139,7 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(config.width, config.epsilon)
         self.mlp = GatedMlp(config.width, config.mlp_width, config.width)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache, attend: Attend) -> tuple[Tensor, Cache]:
+    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache | None, attend: Attend) -> tuple[Tensor, Cache]:
         """Return the block's output [1, S, d_model], and the new tokens' keys and values."""
         inputs = hidden if self.norms_outputs else self.attention_norm(hidden)
         branch, new = self.attention(inputs, rotation, cache, attend)

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def product_dtype(hidden: Tensor) -> torch.dtype:
+    """Return what a norm hands on: its input's dtype, or on a GPU under autocast what the products behind it take.
+
+    Cast here, and not by each of the three or more products that read it.
+    """
+    if hidden.is_cuda and torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return hidden.dtype
 
 
 class RMSNorm(nn.Module):
@@ -18,7 +29,10 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the normed `hidden` [..., width], in its own dtype."""
+        """Return the normed `hidden` [..., width], in its own dtype; see `product_dtype` for a GPU."""
+        if hidden.is_cuda:
+            normed = F.rms_norm(hidden.float(), self.weight.shape, self.weight.float(), self.epsilon)
+            return normed.to(product_dtype(hidden))
         exact = hidden.float()
         exact = exact / torch.sqrt(exact.square().mean(-1, keepdim=True) + self.epsilon)
         return self.weight * exact.to(hidden.dtype)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stts_export.models.norm import product_dtype
 from stts_export.recipe.config import TowerConfig
 from stts_runtime.manifest import Grid
 
@@ -24,9 +25,9 @@ class LayerNorm(nn.LayerNorm):
     """Layer norm computed in float32 whatever the dtype around it."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return `hidden` [..., D] normalised over D, in its own dtype."""
+        """Return `hidden` [..., D] normalised over D, in its own dtype; see `product_dtype` for a GPU."""
         normed = F.layer_norm(hidden.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
-        return normed.to(hidden.dtype)
+        return normed.to(product_dtype(hidden))
 
 
 class Attention(nn.Module):

@@ -55,11 +55,13 @@ def open_base(
         tokenizer: a tokenizer.json, where it does not lie beside the weights.
 
     Raises:
-        UsageError: the recipe brings no weights and none are given, or there is no tokenizer.
+        UsageError: the recipe brings no weights and none are given, or there is no tokenizer or not the given one.
         CheckpointError: the weights cannot be had, or are another model's.
     """
     if checkpoint is not None and random_weights is not None:
         raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
+    if tokenizer is not None and not tokenizer.is_file():
+        raise UsageError(f"--tokenizer {tokenizer}: there is no such file")
     recipe = _recipe(model)
     config = replace(recipe.config, scorer=ScorerConfig("learned", soft_bias=True))
     if random_weights is not None:

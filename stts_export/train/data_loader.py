@@ -22,7 +22,7 @@ from stts_export.data.clips import read_clip, read_patch_classes
 from stts_export.data.records import Question
 from stts_export.errors import DataError
 from stts_export.train.example import Example
-from stts_runtime.errors import UsageError
+from stts_runtime.errors import SttsError, UsageError
 from stts_runtime.manifest import FrameSampling
 
 
@@ -169,18 +169,45 @@ def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned:
         places: of each batch, in order.
         workers: processes; 0 reads here, when a batch is asked for.
         pinned: whether they go to a GPU.
+
+    Raises:
+        SttsError: when its batch is asked for: a clip cannot be read, see `Clips`.
     """
     loader = DataLoader(
-        clips,
+        _Careful(clips),
         batch_sampler=places,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=batch_of,
+        collate_fn=_batch_or_error,
         pin_memory=pinned,
         prefetch_factor=_AHEAD if workers else None,
         worker_init_fn=_worker,
         generator=torch.Generator(),  # its own, so that reading leaves torch's global one alone
     )
-    return iter(loader)
+    return map(_told, iter(loader))
+
+
+class _Careful(Dataset[Example | SttsError]):
+    """Examples, and errors as values: raised in a worker, an error would come with the worker's traceback as text."""
+
+    def __init__(self, clips: Clips) -> None:
+        self.clips = clips
+
+    def __getitem__(self, place: int) -> Example | SttsError:
+        try:
+            return self.clips[place]
+        except SttsError as error:
+            return error
+
+
+def _batch_or_error(examples: Sequence[Example | SttsError]) -> Batch | SttsError:
+    error = next((one for one in examples if isinstance(one, SttsError)), None)
+    return error or batch_of([one for one in examples if isinstance(one, Example)])
+
+
+def _told(batch: Batch | SttsError) -> Batch:
+    if isinstance(batch, SttsError):
+        raise batch
+    return batch
 
 
 def _worker(number: int) -> None:

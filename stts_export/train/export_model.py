@@ -11,12 +11,11 @@ from safetensors import SafetensorError
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.checkpoint.layouts import layout_named
 from stts_export.checkpoint.tokenizer import FILE as TOKENIZER_FILE
-from stts_export.checkpoint.trained import Trained
+from stts_export.checkpoint.trained import Trained, merge_trained
 from stts_export.checkpoint.write import write_checkpoint
 from stts_export.errors import DiskError
 from stts_export.recipe.config import ScorerConfig
 from stts_export.train.base import Base
-from stts_export.train.handover import laid_over
 
 
 _BESIDE = ("config.json", "generation_config.json", "tokenizer_config.json", "video_preprocessor_config.json")
@@ -33,7 +32,7 @@ def write_model(folder: Path, base: Base, trained: Trained) -> None:
     config = base.config
     if not (base.has_scorer or trained.has_scorer):
         config = replace(config, scorer=ScorerConfig("none", soft_bias=False))
-    tensors = laid_over(base.tensors, trained, adapters=True)
+    tensors = merge_trained(base.tensors, trained)
     tensors = {name: tensors[name] for name in expected_tensors(config)}
     unfinished = folder.with_name(f".{folder.name}-unfinished")
     try:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stts_export.errors import DataError
 from stts_export.models.attention import frame_attention
@@ -27,10 +26,6 @@ from stts_export.train.example import Example, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
 from stts_runtime.plan import group_patches
 from stts_runtime.tokenizer import Tokenizer
-
-
-MASKED_KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Which of torch's attention kernels may run under the mask of packed rows."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,8 @@ class PatchOutcome:
     """What naming patches yields, scalars all.
 
     Attributes:
-        class_loss: cross entropy of what each patch shows, background and foreground weighing alike.
+        class_loss: cross entropy of what each patch shows, background and foreground weighing alike; 0 where the head
+            is frozen.
         word_loss: how far features are from the words for what they show, 1 for features of zero; 0 where the
             connector is not trained.
         foreground_accuracy: share of foreground patches named right.
@@ -219,7 +215,8 @@ class PatchClasses(nn.Module):
         for block in tower.blocks:
             hidden = block(hidden, attend)
             hidden_at.append(hidden)
-        logits = self.head(F.layer_norm(hidden.float(), hidden.shape[-1:])).flatten(0, 1)
+        # no norm before the head, as none stands before the connector: nothing else keeps the tower's outputs small
+        logits = self.head(hidden.float()).flatten(0, 1)
         targets = classes.flatten()
         front = targets > 0
         right = (logits.argmax(dim=-1) == targets) & front
@@ -228,8 +225,11 @@ class PatchClasses(nn.Module):
             # detached: features begin far larger than words, and pulled in by them the tower would shrink to nothing
             taps = torch.cat([hidden_at[tap].detach().flatten(0, 1) for tap in model.tower_config.taps], dim=-1)
             word_loss = self._word_loss(taps, classes, self.words)
+        class_loss = logits.new_zeros(())
+        if self.head.weight.requires_grad:
+            class_loss = _balanced(F.cross_entropy(logits, targets, reduction="none"), front)
         return PatchOutcome(
-            class_loss=_balanced(F.cross_entropy(logits, targets, reduction="none"), front),
+            class_loss=class_loss,
             word_loss=word_loss,
             foreground_accuracy=right.sum() / front.sum().clamp(min=1),
         )
@@ -303,10 +303,8 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Ten
     tables = [decoder.rotary, decoder.scaled_rotary] if decoder.yarn_layers else [decoder.rotary]
     rotations = [_rotation(decoder, table, rows["positions"], kind) for table in tables]
     plain, scaled = rotations[0], rotations[-1]
-    none = embedded.new_zeros(len(ids), decoder.config.kv_heads, 0, decoder.config.head_dim, dtype=kind)
-    with sdpa_kernel(MASKED_KERNELS):
-        for layer, block in enumerate(decoder.blocks):
-            hidden, _ = block(hidden, scaled if layer in decoder.yarn_layers else plain, (none, none), attend)
+    for layer, block in enumerate(decoder.blocks):
+        hidden, _ = block(hidden, scaled if layer in decoder.yarn_layers else plain, None, attend)
     return hidden
 
 

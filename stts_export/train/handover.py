@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stts_export.checkpoint.records import LazyTensor
-from stts_export.checkpoint.trained import FILE, Trained, merge_trained, open_trained
-from stts_export.errors import TrainingError
+from stts_export.checkpoint.trained import FILE, SCALE, Trained, merge_trained, open_trained
+from stts_export.errors import DiskError, TrainingError
 from stts_export.models.model import Model
 from stts_export.train.adapters import add_adapters, is_adapter, our_name
 from stts_export.train.base import Base
 from stts_export.train.parameters import HEAD, part_of
 from stts_export.train.recipe import Lora, Stage
+from stts_runtime.swap import sync
 
 
 NOTHING = Trained({}, {})
@@ -54,6 +55,9 @@ def write_handover(
         own: our name -> tensor; the patch classes' head is left out, it dies with its stage.
         stage: says how adapters are scaled, and whether it took earlier ones into the weights it trained.
         facts: for the file's metadata.
+
+    Raises:
+        DiskError: the disk is full or cannot be written; the stage's state is still there.
     """
     own = {name: tensor for name, tensor in own.items() if part_of(name) != HEAD}
     took_in = "decoder" in stage.learning_rates.given and stage.lora is None
@@ -62,16 +66,17 @@ def write_handover(
     metadata = {**facts, "stage": stage.name}
     if any(map(is_adapter, everything)):
         scale = stage.lora.alpha / stage.lora.rank if stage.lora is not None else before.lora_scale
-        metadata["lora_scale"] = str(scale)
+        metadata[SCALE] = str(scale)
     unfinished = folder / f".{FILE}"
-    save_file(dict(sorted(everything.items())), unfinished, metadata=metadata)
-    unfinished.replace(folder / FILE)
-
-
-def laid_over(base: Mapping[str, LazyTensor], trained: Trained, adapters: bool) -> dict[str, LazyTensor]:
-    """Return `base` with the weights that were trained in their places, and `adapters` merged into them or left out."""
-    merged = merge_trained(base, _part(trained, adapters=False))
-    return merge_trained(merged, _part(trained, adapters=True)) if adapters else merged
+    try:
+        save_file(dict(sorted(everything.items())), unfinished, metadata=metadata)
+        sync(unfinished)  # the state is removed next
+        unfinished.replace(folder / FILE)
+    except (OSError, SafetensorError) as error:
+        raise DiskError(
+            f"{folder / FILE} could not be written: {error}. The state of the last step is safe; free some space and "
+            "run again with --resume."
+        ) from error
 
 
 def stage_model(base: Base, before: Trained, lora: Lora | None, device: torch.device) -> Model:
@@ -92,7 +97,7 @@ def stage_model(base: Base, before: Trained, lora: Lora | None, device: torch.de
 
     with init_empty_weights(include_buffers=False):
         model = Model(base.config)
-    tensors = laid_over(base.tensors, before, adapters=lora is None)
+    tensors = merge_trained(base.tensors, before if lora is None else _part(before, adapters=False))
     for name in model.state_dict():
         owner, _, leaf = name.rpartition(".")
         # copied: the file's own pages must not be trained

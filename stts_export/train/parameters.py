@@ -25,7 +25,7 @@ def freeze_all_but(module: nn.Module, stage: Stage) -> None:
     rates = stage.learning_rates.given
     for name, parameter in module.named_parameters():
         part = part_of(our_name(name))
-        trained = part in rates or part == HEAD
+        trained = part in rates or (part == HEAD and "vision_tower" in rates)
         if part == "decoder" and stage.lora is not None:
             trained = trained and is_adapter(our_name(name))
         parameter.requires_grad_(trained)

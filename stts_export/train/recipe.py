@@ -215,9 +215,9 @@ def _stage(stage: Stage) -> Iterator[Finding]:
     if stage.objective == PATCH_CLASSES:
         yield (
             "learning_rates",
-            {"vision_tower"} <= set(rates) <= {"vision_tower", "connector"},
+            set(rates) <= {"vision_tower", "connector"},
             rates,
-            "vision_tower, and connector to learn the words for classes; patch classes train no other part",
+            "vision_tower to learn the classes, connector to learn the words for them: they train no other part",
         )
     elif stage.prune_fraction == 0:
         yield (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stts_export.train.recipe import Stage, TrainingRecipe, check_training, read_training_recipe
+from stts_runtime.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,12 @@ def recipe_of(request: TrainRequest) -> tuple[TrainingRecipe, list[Stage]]:
 
     Raises:
         RecipeError: the recipe cannot be read, or has impossible values, the request's among them.
-        UsageError: it has no stage of a name that was chosen.
+        UsageError: it has no stage of a name that was chosen, or minutes or workers are impossible.
     """
+    if request.minutes is not None and not request.minutes > 0:
+        raise UsageError(f"--minutes is {request.minutes:g}; wanted more than 0")
+    if request.workers is not None and request.workers < 0:
+        raise UsageError(f"--workers is {request.workers}; wanted 0 (clips are read between steps) or more")
     recipe = read_training_recipe(request.recipe)
     names = {recipe.stage(name).name for name in request.stages} or {stage.name for stage in recipe.stages}
     stages = tuple(replace(s, **dict(request.overrides)) if s.name in names else s for s in recipe.stages)

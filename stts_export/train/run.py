@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from stts_export.checkpoint.trained import FILE as TRAINED_FILE, Trained
 from stts_export.data.read import open_questions
 from stts_export.data.records import Question
@@ -28,11 +26,18 @@ from stts_export.train.device import accelerator_for, module_of, precision_of, p
 from stts_export.train.export_model import write_model
 from stts_export.train.handover import NOTHING, digest_of, read_handover, write_handover
 from stts_export.train.logs import FILE as LOG_FILE, read_log
-from stts_export.train.loop import Loop, out_of_memory, run_loop
+from stts_export.train.loop import Loop, run_loop
+from stts_export.train.memory import weights_fit
 from stts_export.train.recipe import MODEL, PATCH_CLASSES, Stage, TrainingRecipe
 from stts_export.train.request import RunResult, StageResult, TrainRequest, recipe_of
 from stts_export.train.sharded import gathered_state, put_state
-from stts_export.train.state import FOLDER as STATE_FOLDER, check_settings, read_state, restore_generators
+from stts_export.train.state import (
+    FOLDER as STATE_FOLDER,
+    check_settings,
+    differing_settings,
+    read_state,
+    restore_generators,
+)
 from stts_export.train.stop import Stop, signals_stop
 from stts_export.train.validation import validation_clips
 from stts_runtime.errors import UsageError
@@ -95,7 +100,7 @@ def train(request: TrainRequest, report: Report, say: Say) -> RunResult:
     with signals_stop(stop):
         for stage in chosen:
             if (request.output / stage.name / TRAINED_FILE).is_file():
-                say(f"{stage.name}: finished before")
+                say(f"{stage.name}: finished before{_otherwise(run, stage)}")
                 written = _model_of(run, stage) if stage is chosen[-1] else None
                 results.append(_result(run, stage, finished=True, step=stage.steps, model=written))
                 continue
@@ -112,22 +117,21 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
     """Run one stage, or what is left of it."""
     request, accelerator = run.request, run.accelerator
     folder = request.output / stage.name
-    start = None if stage.start == MODEL else request.output / str(stage.start)
+    start = _start(run, stage)
     before = NOTHING if start is None else read_handover(start)
     precision = precision_of(stage, accelerator.device)
-    settings = _settings(run, stage, "" if start is None else digest_of(start), precision)
+    settings = _settings(run, stage)
     if accelerator.is_main_process:
         check_settings(folder / SETTINGS, settings)
     accelerator.wait_for_everyone()
     state = read_state(folder)
     seed_all(stage_seed(run.recipe.seed, stage.name))
-    try:
+    with weights_fit(stage):
         plain = module_of(run.base, before, stage, request.data, precision, accelerator)
         module, optimizer = prepared(plain, stage, accelerator)
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(stage, 0) from error
+        if state is not None:
+            put_state(module, optimizer, state)
     if state is not None:
-        put_state(module, optimizer, state)
         restore_generators(state.generators)
         run.say(f"{stage.name}: goes on from step {state.step}")
     loop = Loop(
@@ -194,14 +198,30 @@ def _digest(folder: Path, splits: dict[str, tuple[Question, ...]]) -> str:
     return content.hexdigest()[:16]
 
 
-def _settings(run: _Run, stage: Stage, start: str, precision: torch.dtype) -> dict[str, Any]:
+def _start(run: _Run, stage: Stage) -> Path | None:
+    return None if stage.start == MODEL else run.request.output / str(stage.start)
+
+
+def _otherwise(run: _Run, stage: Stage) -> str:
+    """Return with which other settings a finished stage was trained; it is not trained again for them."""
+    file, start = run.request.output / stage.name / SETTINGS, _start(run, stage)
+    if not file.is_file() or (start is not None and not (start / TRAINED_FILE).is_file()):
+        return ""
+    different = differing_settings(file, _settings(run, stage))
+    if not different:
+        return ""
+    return f", with other settings ({'; '.join(different)}). To train it with those of now, choose another -o RUN."
+
+
+def _settings(run: _Run, stage: Stage) -> dict[str, Any]:
+    start = _start(run, stage)
     values = {key: value for key, value in asdict(stage).items() if key not in _FREE}
-    values["precision"] = str(precision).removeprefix("torch.")
+    values["precision"] = str(precision_of(stage, run.accelerator.device)).removeprefix("torch.")
     return {
         **values,
         "seed": run.recipe.seed,
         "weights of the model": run.base.identity,
-        f"weights of stage {stage.start}": start,
+        f"weights of stage {stage.start}": "" if start is None else digest_of(start),
         "questions of the dataset": run.data_digest,
     }
 

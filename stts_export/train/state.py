@@ -67,7 +67,8 @@ def write_state(stage: Path, state: State) -> None:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staging / _TENSORS)
         facts = {"step": state.step, "seconds": state.seconds, "generators": plain}
         (staging / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-        sync(staging / _TENSORS)
+        for name in (_TENSORS, _FACTS):
+            sync(staging / name)
         put_in_place(staging, stage / FOLDER, stage / _REPLACED)
         shutil.rmtree(stage / _REPLACED, ignore_errors=True)
     except (OSError, SafetensorError) as error:
@@ -89,12 +90,12 @@ def read_state(stage: Path) -> State | None:
         return None
     try:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        step, seconds, generators = int(facts["step"]), float(facts["seconds"]), dict(facts["generators"])
         tensors = load_file(folder / _TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(f"{folder} cannot be read ({error}). Remove it to begin the stage anew.") from error
     weights: dict[str, Tensor] = {}
     moments: dict[str, dict[str, Tensor]] = {}
-    generators = dict(facts["generators"])
     for key, tensor in tensors.items():
         kind, name = key.split("/", 1)
         if kind == "weight":
@@ -103,7 +104,7 @@ def read_state(stage: Path) -> State | None:
             generators[name] = tensor
         else:
             moments.setdefault(name, {})[kind] = tensor
-    return State(facts["step"], weights, moments, generators, facts["seconds"])
+    return State(step, weights, moments, generators, seconds)
 
 
 def generator_states() -> dict[str, Any]:
@@ -134,21 +135,39 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
 
     Raises:
         TrainingError: some differ; names them all.
+        DiskError: the folder cannot be written.
     """
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        unfinished = file.with_name(f".{file.name}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            unfinished.replace(file)
+        except OSError as error:
+            raise DiskError(f"{file} could not be written: {error}. Choose a place with room for -o RUN.") from error
         return
-    before = json.loads(file.read_text(encoding="utf-8"))
-    settings = json.loads(json.dumps(settings))
-    different = [
-        f"  {key}: was {before.get(key)!r}, now {settings.get(key)!r}"
-        for key in sorted(before.keys() | settings.keys())
-        if before.get(key) != settings.get(key)
-    ]
+    different = differing_settings(file, settings)
     if different:
         raise TrainingError(
             f"{file.parent} was begun with other settings:\n"
-            + "\n".join(different)
+            + "\n".join(f"  {one}" for one in different)
             + "\nResume with the same ones, or begin anew with another -o RUN."
         )
+
+
+def differing_settings(file: Path, settings: dict[str, Any]) -> list[str]:
+    """Return in words which settings are others than those its folder was begun with.
+
+    Raises:
+        TrainingError: those cannot be read.
+    """
+    try:
+        before = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(f"{file} cannot be read ({error}). Begin anew with another -o RUN.") from error
+    settings = json.loads(json.dumps(settings))
+    return [
+        f"{key}: was {before.get(key)!r}, now {settings.get(key)!r}"
+        for key in sorted(before.keys() | settings.keys())
+        if before.get(key) != settings.get(key)
+    ]

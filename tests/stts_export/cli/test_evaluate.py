@@ -1,5 +1,6 @@
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,16 @@ def test_evaluations_on_disk_are_compared_and_differences_fail(
     first = toy_evaluation()
     write_evaluation(first, "", tmp_path / "torch")
     write_evaluation(with_engine(first, "bundle"), "", tmp_path / "bundle")
+    packed = replace(with_engine(first, "bundle"), packing="ragged", notes=("packed clip by clip",))
+    write_evaluation(packed, "", tmp_path / "packed")
     others = toy_evaluation(settings=dict.fromkeys((one.setting for one in first.answers), 0.1))
     write_evaluation(others, "", tmp_path / "others")
     assert run(tmp_path / "torch" / "eval.json", "--compare", tmp_path / "bundle") == 0
     assert "% bundle" in capsys.readouterr().out
+    assert run(tmp_path / "torch" / "eval.json", "--compare", tmp_path / "packed") == 0
+    told = capsys.readouterr().out
+    assert "note: packed clip by clip" in told
+    assert "note: packing differs: ffd beside ragged" in told
     assert run(tmp_path / "torch" / "eval.json", "--compare", tmp_path / "others", "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert found["agreement"][0]["second"] == pytest.approx(0.1, abs=0.05)

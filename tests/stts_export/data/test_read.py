@@ -69,6 +69,22 @@ def test_a_missing_split_names_those_that_are_there(tmp_path):
         open_questions(tmp_path, "mine")
 
 
+def test_a_folder_that_is_no_dataset_says_how_to_make_one(tmp_path):
+    with pytest.raises(DataError, match=r"holds no dataset; make one with: stts-export data RECIPE -o"):
+        open_questions(tmp_path, "train")
+    with pytest.raises(DataError, match=r"nowhere does not exist; make one with"):
+        open_questions(tmp_path / "nowhere", "train")
+
+
+def test_lines_end_where_json_says_and_nowhere_else(tmp_path):
+    odd = {**GOOD, "question": "How\u2028many?"}
+    write(tmp_path, json.dumps(odd, ensure_ascii=False))
+    assert open_questions(tmp_path, "train")[0].question == "How\u2028many?"
+    (tmp_path / "train.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="cannot be read as UTF-8"):
+        open_questions(tmp_path, "train")
+
+
 def test_a_damaged_description_is_told(tmp_path):
     (tmp_path / "dataset.json").write_text("[]")
     with pytest.raises(DataError, match="does not describe a dataset"):

@@ -4,7 +4,7 @@ import pytest
 from reference.toy_evaluation import toy_evaluation, with_engine
 
 from stts_export.errors import UsageError
-from stts_export.evaluate.compare import agreement_rows, compare
+from stts_export.evaluate.compare import agreement_rows, compare, differing_conditions
 from stts_export.evaluate.records import Answers, Evaluation, Setting
 
 
@@ -39,6 +39,14 @@ def test_flips_that_cancel_are_seen_in_the_share_alike() -> None:
     first = toy_evaluation()
     (found,) = compare(first, one_setting(first, flips=400))
     assert found.same == 0.0
+
+
+def test_conditions_that_may_move_answers_are_named() -> None:
+    first = toy_evaluation()
+    assert differing_conditions(first, one_setting(first)) == ()
+    other = "ragged" if first.packing == "ffd" else "ffd"
+    (told,) = differing_conditions(first, replace(one_setting(first), packing=other))
+    assert told == f"packing differs: {first.packing} beside {other}"
 
 
 def test_only_questions_of_both_are_compared() -> None:

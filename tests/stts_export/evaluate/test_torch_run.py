@@ -158,6 +158,7 @@ def test_a_damaged_clip_is_named(data: Path) -> None:
     [
         (TorchOptions("cpu", precision="float16"), "--precision float16 is unknown"),
         (TorchOptions("cpu", batch=0), "--batch is 0"),
+        (TorchOptions("gpu"), "--device gpu is unknown"),
     ],
 )
 def test_impossible_options_are_refused(options: TorchOptions, message: str) -> None:

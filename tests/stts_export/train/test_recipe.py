@@ -54,9 +54,9 @@ def test_impossible_values_are_named(tmp_path: Path, old: str, new: str, message
         recipe_of(tmp_path, text.replace(old, new, 1))
 
 
-def test_patch_classes_train_the_tower_alone(tmp_path: Path):
-    with pytest.raises(RecipeError, match="wanted vision_tower alone"):
-        recipe_of(tmp_path, toy_recipe_text("tower").replace("vision_tower =", "connector = 1e-3, vision_tower ="))
+def test_patch_classes_train_tower_and_connector_alone(tmp_path: Path):
+    with pytest.raises(RecipeError, match="wanted vision_tower to learn the classes, connector to learn the words"):
+        recipe_of(tmp_path, toy_recipe_text("tower").replace("vision_tower =", "scorer = 1e-3, vision_tower ="))
 
 
 def test_two_stages_of_one_name_are_refused(tmp_path: Path):

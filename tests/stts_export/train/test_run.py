@@ -1,19 +1,23 @@
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from reference.toy_bundle import toy_config
+from reference.toy_bundle import toy_config, write_toy_recipe
 from reference.toy_training import STAGES, ToyRun
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from stts_export.checkpoint.open import open_checkpoint
-from stts_export.errors import DataError, TrainingError
+from stts_export.errors import CheckpointError, DataError, TrainingError
 from stts_export.models.model import Model
 from stts_export.train import loop as loop_module
 from stts_export.train.logs import read_log
+from stts_export.train.memory import clips_fit
+from stts_export.train.recipe import read_training_recipe
+from stts_export.train.request import TrainRequest, recipe_of
 from stts_runtime.errors import UsageError
 
 
@@ -146,7 +150,20 @@ def test_a_run_that_was_begun_is_not_begun_over(tmp_path: Path):
     toy.train()
     with pytest.raises(UsageError, match="holds stage tower already: go on with --resume"):
         toy.train()
+    toy.said = []
     assert toy.train(resume=True).finished
+    assert "tower: finished before" in toy.said
+
+
+def test_a_finished_stage_tells_with_which_other_settings_it_was_trained(tmp_path: Path):
+    toy = ToyRun(tmp_path, "tower", "dense")
+    toy.train(overrides=(("steps", 1),))
+    toy.said = []
+    toy.train(resume=True, overrides=(("steps", 2),))
+    assert [text.partition(" (")[0] for text in toy.said] == [
+        f"{stage}: finished before, with other settings" for stage in ("tower", "dense")
+    ]
+    assert all("(steps: was 1, now 2)" in text for text in toy.said)
 
 
 def test_a_stage_whose_start_is_not_trained_says_what_to_train_first(tmp_path: Path):
@@ -203,6 +220,56 @@ def test_exhausted_memory_names_the_next_smaller_setting(tmp_path: Path, monkeyp
         toy.train(resume=True, overrides=(("micro_clips", 1),))
 
 
+def test_a_step_takes_no_more_clips_at_once_than_a_process_has():
+    stage = read_training_recipe("smoke").stages[0]
+    with pytest.raises(TrainingError, match=r"micro_clips = 2 in the stage \(now 4\)"), clips_fit(stage, 0, 2):
+        raise MemoryError
+    with pytest.raises(ValueError, match="other"), clips_fit(stage, 0, 1):
+        raise ValueError("other")
+
+
+def test_weights_that_do_not_fit_are_not_blamed_on_the_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    toy = ToyRun(tmp_path, "dense")
+
+    def exhausted(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", exhausted)
+    with pytest.raises(TrainingError, match="leave out a part's learning rate, give the decoder lora, or share"):
+        toy.train()
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    config = toy_config("qwen3", "learned")
+    other = replace(config, decoder=replace(config.decoder, mlp_width=2 * config.decoder.mlp_width))
+    with pytest.raises(CheckpointError, match="Does the recipe belong to this checkpoint"):
+        toy.train(model=str(write_toy_recipe(tmp_path / "other.toml", other)))
+
+
+def test_a_clip_damaged_after_the_start_is_named_by_the_worker_that_reads_it(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    for clip in (toy.data / "clips").iterdir():
+        clip.write_bytes(b"torn")
+    with pytest.raises(DataError, match=r"^\S+\.zip cannot be read as a clip"):
+        toy.train(workers=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"minutes": 0.0}, "--minutes is 0; wanted more than 0"),
+        ({"minutes": float("nan")}, "--minutes is nan"),
+        ({"workers": -1}, "--workers is -1; wanted 0"),
+        ({"overrides": (("steps", 0),)}, r"stages\[0\].steps is 0"),
+    ],
+)
+def test_impossible_options_are_refused(tmp_path: Path, values: dict, told: str):
+    request = TrainRequest("smoke", tmp_path, tmp_path / "run", **values)
+    with pytest.raises(UsageError, match=told):
+        recipe_of(request)
+
+
 def test_patch_classes_that_are_not_there_are_told_before_training(tmp_path: Path):
     from reference.toy_training import write_toy_data
 
@@ -214,6 +281,8 @@ def test_patch_classes_that_are_not_there_are_told_before_training(tmp_path: Pat
 
 def test_random_weights_need_a_tokenizer(tmp_path: Path):
     toy = ToyRun(tmp_path, "dense")
+    with pytest.raises(UsageError, match=r"nowhere.json: there is no such file"):
+        toy.train(checkpoint=None, random_weights=0, tokenizer=tmp_path / "nowhere.json")
     with pytest.raises(UsageError, match="add --tokenizer FILE"):
         toy.train(checkpoint=None, random_weights=0)
     tokenizer = toy.checkpoint / "tokenizer.json"
