@@ -19,6 +19,7 @@ TRAIN_PYTHON ?= python3
 TRAIN_PYTHON_VERSION ?= 3.12
 TRAIN_OPTIONS ?=
 TRAIN_CLIPS ?= 22750
+TRAIN_EVAL ?= --frames 8 16
 TRAIN_RUN := $(OUT)/train/run
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
@@ -97,7 +98,7 @@ train-micro: $(if $(wildcard $(OUT)/train/parts),$(OUT)/train/site)  ## there (o
 	for stage in patches words dense scorer pruned dense-twin no-auxiliary; do \
 		$(TRAIN) -m stts_export train micro --data $(OUT)/train/data -o $(TRAIN_RUN) --stage $$stage --minutes 9 --resume $(TRAIN_OPTIONS) \
 		&& test -f $(TRAIN_RUN)/$$stage/trained.safetensors || exit 1; done
-	$(TRAIN) -m stts_export eval $(TRAIN_RUN)/pruned --model micro --data $(OUT)/train/data --split test held_out --frames 8 16 \
+	$(TRAIN) -m stts_export eval $(TRAIN_RUN)/pruned --model micro --data $(OUT)/train/data --split test held_out $(TRAIN_EVAL) \
 		--dense-twin $(TRAIN_RUN)/dense-twin --also no-auxiliary=$(TRAIN_RUN)/no-auxiliary -o $(OUT)/train/eval
 	$(TRAIN) tools/ship_weights.py $(TRAIN_RUN)/pruned $(OUT)/train/weights --papers $(OUT)/train/eval/eval.json $(OUT)/train/eval/eval.md
 
