@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
 from stts_export.checkpoint import micro
@@ -101,6 +102,22 @@ def test_the_second_call_finds_what_the_first_wrote_and_another_seed_goes_elsewh
     assert assemble_micro(other, tmp_path) != path
     assert sorted(tmp_path.iterdir()) == sorted([path, assemble_micro(other, tmp_path)])
     assert open_checkpoint(path, small.config).layout == "trainer"
+
+
+def test_trained_weights_are_laid_over_the_seeded_ones_and_have_a_place_of_their_own(
+    tmp_path: Path, small: ModelRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    name = "vision_tower.blocks.0.mlp.up.bias"
+    save_file({name: torch.full((8,), 0.25).half()}, shipped / "trained-01-of-01.safetensors")
+    monkeypatch.setattr(micro, "find_weights", lambda folder: shipped)
+    assert small.assembly is not None
+    trained = replace(small, assembly=replace(small.assembly, trained="small"))
+    seeded, path = assemble_micro(small, tmp_path / "cache"), assemble_micro(trained, tmp_path / "cache")
+    assert seeded != path
+    assert open_checkpoint(path, small.config).tensors[name].read().tolist() == [0.25] * 8
+    assert open_checkpoint(seeded, small.config).tensors[name].read().tolist() != [0.25] * 8
 
 
 @pytest.mark.parametrize(

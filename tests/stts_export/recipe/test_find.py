@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stts_export.errors import RecipeError
-from stts_export.recipe.find import find_recipe, recipe_names
+from stts_export.recipe.find import find_recipe, find_weights, recipe_names
 
 
 def test_all_shipped_models_are_found_by_name() -> None:
@@ -27,3 +27,8 @@ def test_a_misspelt_name_gets_the_nearest_one() -> None:
 def test_a_path_without_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such recipe file"):
         find_recipe(tmp_path / "absent.toml", "models")
+
+
+def test_weights_that_are_not_shipped_are_refused() -> None:
+    with pytest.raises(RecipeError, match="no trained weights named 'nobody'"):
+        find_weights("nobody")
