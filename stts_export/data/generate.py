@@ -21,10 +21,10 @@ import numpy as np
 
 from stts_export.data.clips import is_whole, read_settings, write_clip
 from stts_export.data.leaks import Leak, measure_leaks
-from stts_export.data.questions import CAPTION, candidates, caption
+from stts_export.data.questions import CAPTION_PROMPT, candidates, caption
 from stts_export.data.read import INFO, SPLITS
 from stts_export.data.recipe import DataRecipe, with_clips
-from stts_export.data.records import DatasetInfo, Question
+from stts_export.data.records import CAPTION, DatasetInfo, Question
 from stts_export.data.select import Asked, asked, select
 from stts_export.data.truth import Rendered, Truth, truth_from_plain, truth_to_plain
 from stts_export.errors import DataError
@@ -216,7 +216,7 @@ def _ask(recipe: DataRecipe, domain: Domain, output: Path, split: str, members: 
     lines = [_question(members[item.clip], truths[item.clip], item, rng) for item in chosen]
     if split == "train":
         lines += [
-            Question(clip.path, CAPTION, caption(truth), (), "caption", clip.scenario, truth.still)
+            Question(clip.path, CAPTION_PROMPT, caption(truth), (), CAPTION, clip.scenario, truth.still)
             for clip, truth in zip(members, truths, strict=True)
         ]
     lines.sort(key=lambda question: question.clip)

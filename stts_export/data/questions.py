@@ -33,7 +33,7 @@ CAMERA_WORDS = {
     "left": "moves left",
     "right": "moves right",
 }
-CAPTION = "Describe the clip."
+CAPTION_PROMPT = "Describe the clip."
 MAX_COUNT = 3
 # Kinds that one frame can answer, by what they ask for; all others must not be answerable from one.
 ONE_FRAME_KINDS = ("count", "where")

@@ -114,7 +114,7 @@ def _question(line: str) -> Question:
         raise DataError(f"has a choice twice: {', '.join(choices)}")
     if choices and table["answer"] not in choices:
         raise DataError(f"answer {table['answer']!r} is not among its choices {', '.join(choices)}")
-    if not table["answer"]:
+    if not table["answer"].strip():
         raise DataError("has an empty answer")
     return Question(**{**table, "choices": choices})
 

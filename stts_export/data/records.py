@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 
 LETTERS = "ABCDEFGH"
+CAPTION = "caption"
+"""Kind of the questions that are trained on and never scored."""
 
 
 @dataclass(frozen=True)

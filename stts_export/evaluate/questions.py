@@ -9,12 +9,11 @@ from itertools import zip_longest
 from pathlib import Path
 
 from stts_export.data.read import open_questions, splits_of
-from stts_export.data.records import Question
+from stts_export.data.records import CAPTION, Question
 from stts_export.errors import DataError
 from stts_export.evaluate.records import Asked
 
 
-CAPTION = "caption"
 _SEED = 20260318
 
 

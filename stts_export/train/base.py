@@ -17,6 +17,9 @@ from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_runtime.errors import UsageError
 
 
+_SAMPLES, _SAMPLE_BYTES = 64, 1 << 16  # of each file of weights, to tell whose they are
+
+
 @dataclass(frozen=True)
 class Base:
     """A model before training.
@@ -78,7 +81,8 @@ def open_base(
         config=config,
         tensors={**scorer, **weights.tensors},
         tokenizer=file,
-        has_scorer=weights.has_scorer and folder is not None,
+        # an assembled model's scorer is seeded like the rest of it
+        has_scorer=weights.has_scorer and folder is not None and (checkpoint is not None or recipe.source != "micro"),
         identity=_identity(config, folder, random_weights),
         folder=folder,
     )
@@ -114,6 +118,14 @@ def _open(folder: Path, config: ModelConfig) -> Checkpoint:
 
 
 def _identity(config: ModelConfig, folder: Path | None, seed: int | None) -> str:
-    files = sorted(folder.glob("*.safetensors")) if folder is not None else []
-    sizes = [(file.name, file.stat().st_size) for file in files]
-    return hashlib.sha256(f"{config!r} {seed} {sizes}".encode()).hexdigest()[:16]
+    """Return a digest of the configuration and of bytes spread over all weights: reading all of them takes too long."""
+    content = hashlib.sha256(f"{config!r} {seed}".encode())
+    files = [] if folder is None else [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
+    for path in files:
+        size = path.stat().st_size
+        content.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for place in range(_SAMPLES):
+                file.seek(size * place // _SAMPLES)
+                content.update(file.read(_SAMPLE_BYTES))
+    return content.hexdigest()[:16]

@@ -26,7 +26,6 @@ from stts_runtime.errors import SttsError, UsageError
 from stts_runtime.manifest import FrameSampling
 
 
-CAPTION = "caption"
 _AHEAD = 4  # batches a worker reads ahead
 
 

@@ -26,6 +26,7 @@ from stts_export.train.logs import read_log
 from stts_runtime.manifest import Grid
 
 
+RECIPE = Path(__file__).with_name("smoke.toml")
 CLIPS = 240
 SECONDS = 240
 FALLS = {"patches": {"loss": 0.8}, "answers": {"language": 0.7, "auxiliary": 0.6}}
@@ -41,9 +42,9 @@ def main(folder: Path) -> int:
     write_model(folder)
     shared = ["--data", str(data), "--model", str(folder / "tiny.toml"), "--random-weights", "1", "--cpu"]
     shared += ["--tokenizer", str(folder / "tokenizer.json")]
-    command("train", "smoke", *shared, "-o", str(folder / "whole"))
+    command("train", str(RECIPE), *shared, "-o", str(folder / "whole"))
     shutil.copytree(folder / "whole" / "patches", folder / "parts" / "patches")
-    again = ["train", "smoke", *shared, "-o", str(folder / "parts"), "--stage", "answers"]
+    again = ["train", str(RECIPE), *shared, "-o", str(folder / "parts"), "--stage", "answers"]
     command(*again, "--minutes", "0.1")
     stopped = (folder / "parts" / "answers" / "state").is_dir()
     command(*again, "--resume")

@@ -21,6 +21,9 @@ from stts_export.train.request import TrainRequest, recipe_of
 from stts_runtime.errors import UsageError
 
 
+SMOKE = Path(__file__).parents[2] / "smoke" / "smoke.toml"
+
+
 TIMES = ("clips_per_second", "tokens_per_second", "step_seconds", "wait_seconds", "seconds", "evaluation")
 
 
@@ -221,7 +224,7 @@ def test_exhausted_memory_names_the_next_smaller_setting(tmp_path: Path, monkeyp
 
 
 def test_a_step_takes_no_more_clips_at_once_than_a_process_has():
-    stage = read_training_recipe("smoke").stages[0]
+    stage = read_training_recipe(SMOKE).stages[0]
     with pytest.raises(TrainingError, match=r"micro_clips = 2 in the stage \(now 4\)"), clips_fit(stage, 0, 2):
         raise MemoryError
     with pytest.raises(ValueError, match="other"), clips_fit(stage, 0, 1):
@@ -265,7 +268,7 @@ def test_a_clip_damaged_after_the_start_is_named_by_the_worker_that_reads_it(tmp
     ],
 )
 def test_impossible_options_are_refused(tmp_path: Path, values: dict, told: str):
-    request = TrainRequest("smoke", tmp_path, tmp_path / "run", **values)
+    request = TrainRequest(str(SMOKE), tmp_path, tmp_path / "run", **values)
     with pytest.raises(UsageError, match=told):
         recipe_of(request)
 
