@@ -8,6 +8,8 @@ import pytest
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Threads that wait should sleep: beside other work, spinning ones make small tensors slower by an order of magnitude.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from hypothesis import settings
