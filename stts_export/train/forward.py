@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from stts_export.errors import DataError
 from stts_export.models.attention import frame_attention
-from stts_export.models.decoder import Decoder
+from stts_export.models.decoder import Decoder, add_features
 from stts_export.models.model import Model, VisionModel
 from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import in_turn, run_vision, run_vision_dense
@@ -289,9 +289,7 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Ten
     ids = rows["token_ids"]
     # the residual stream is float32, as for the runtime, also where frozen weights are held in half precision
     embedded = decoder.embedding(ids).float()
-    is_patch = ids == decoder.image_patch
-    added = F.embedding(rows["feature_rows"], features)
-    hidden = embedded + torch.where(is_patch[..., None], added, 0.0)
+    hidden = add_features(embedded, ids == decoder.image_patch, features, rows["feature_rows"])
     mask = _mask(rows)[:, None]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
