@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from stts_export.bench.plot import plot_bench
@@ -11,6 +10,7 @@ from stts_export.bench.run import BenchResult
 from stts_export.bench.table import markdown_report
 from stts_export.errors import DiskError
 from stts_runtime.plain import to_plain
+from stts_runtime.swap import write_whole
 
 
 JSON, PAGE, PICTURE = "bench.json", "bench.md", "bench.png"
@@ -27,20 +27,9 @@ def write_bench(result: BenchResult, folder: Path) -> tuple[Path, Path, Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return (
-            _write_whole(folder / JSON, lambda path: path.write_text(data)),
-            _write_whole(folder / PAGE, lambda path: path.write_text(page)),
-            _write_whole(folder / PICTURE, lambda path: plot_bench(result, path)),
+            write_whole(folder / JSON, lambda path: path.write_text(data)),
+            write_whole(folder / PAGE, lambda path: path.write_text(page)),
+            write_whole(folder / PICTURE, lambda path: plot_bench(result, path)),
         )
     except OSError as error:
         raise DiskError(f"{folder}: the bench could not be written: {error.strerror or error}") from error
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Have `path` appear whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        write(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path

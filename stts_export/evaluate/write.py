@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from stts_export.errors import DataError, DiskError
 from stts_export.evaluate.records import FORMAT, Evaluation
 from stts_export.evaluate.summary import summarise
 from stts_runtime.plain import from_plain, to_plain
+from stts_runtime.swap import write_whole
 
 
 JSON, PAGE, PICTURE = "eval.json", "eval.md", "eval.png"
@@ -40,9 +40,9 @@ def write_evaluation(evaluation: Evaluation, page: str, folder: Path) -> tuple[P
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return (
-            _write_whole(folder / JSON, lambda path: path.write_text(data, encoding="utf-8")),
-            _write_whole(folder / PAGE, lambda path: path.write_text(page, encoding="utf-8")),
-            _write_whole(folder / PICTURE, lambda path: plot_evaluation(evaluation, path)),
+            write_whole(folder / JSON, lambda path: path.write_text(data, encoding="utf-8")),
+            write_whole(folder / PAGE, lambda path: path.write_text(page, encoding="utf-8")),
+            write_whole(folder / PICTURE, lambda path: plot_evaluation(evaluation, path)),
         )
     except OSError as error:
         raise DiskError(f"{folder}: the evaluation could not be written: {error.strerror or error}") from error
@@ -71,14 +71,3 @@ def read_evaluation(path: Path) -> Evaluation:
                 f"{path}: {one.setting.label} has {len(one.right)} answers to {len(evaluation.questions)} questions"
             )
     return evaluation
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Have `path` appear whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        write(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path

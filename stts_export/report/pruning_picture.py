@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stts_runtime.errors import UsageError
 from stts_runtime.manifest import Grid
+from stts_runtime.swap import write_whole
 
 
 SHOWN_FRAMES = 32
@@ -96,12 +97,7 @@ def write_picture(picture: Image.Image, path: Path) -> None:
         raise UsageError(
             f"{path}: a picture is written as .png or .html, not as {path.suffix or 'a name without suffix'}"
         )
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, lambda file: file.write_bytes(content))
 
 
 def _scale(scores: np.ndarray, keep: np.ndarray) -> _Scale:

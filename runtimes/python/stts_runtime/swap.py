@@ -1,4 +1,4 @@
-"""Put a new directory in the place of an old one, so that whoever looks finds one of them, whole.
+"""Put a new directory or file in the place of an old one, so that whoever looks finds one of them, whole.
 
 Bundles and engine sets are written this way: made beside their place under a lock, brought to the disk, renamed.
 """
@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -106,3 +107,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Have the file `path` appear whole or not at all, and return it.
+
+    Args:
+        path: in a folder that exists; what was there is replaced.
+        write: writes the file it is given, which lies beside `path`.
+
+    Raises:
+        OSError: from `write`, or the disk's; nothing is left behind.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
