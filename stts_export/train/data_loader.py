@@ -5,12 +5,14 @@ Nothing here remembers where it is, so that a resumed run gets the batches an un
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stts_export.data.clips import read_clip, read_patch_classes
 from stts_export.data.records import Question
-from stts_export.errors import DataError
+from stts_export.errors import DataError, TrainingError
 from stts_export.train.example import Example
 from stts_runtime.errors import SttsError, UsageError
 from stts_runtime.manifest import FrameSampling
@@ -160,8 +162,9 @@ def batch_of(examples: Sequence[Example]) -> Batch:
     )
 
 
-def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned: bool) -> Iterator[Batch]:
-    """Return an iterator over batches of the examples at these places, read ahead by worker processes.
+@contextlib.contextmanager
+def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned: bool) -> Iterator[Iterator[Batch]]:
+    """Give an iterator over batches of the examples at these places, read ahead by processes that end with the block.
 
     Args:
         clips: what is at a place.
@@ -171,6 +174,7 @@ def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned:
 
     Raises:
         SttsError: when its batch is asked for: a clip cannot be read, see `Clips`.
+        TrainingError: a process that reads ahead was killed.
     """
     loader = DataLoader(
         _Careful(clips),
@@ -182,7 +186,34 @@ def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned:
         worker_init_fn=_worker,
         generator=torch.Generator(),  # its own, so that reading leaves torch's global one alone
     )
-    return map(_told, iter(loader))
+    read: Any = iter(loader)
+    try:
+        try:
+            yield map(_told, read)
+        finally:
+            if workers:
+                _end(read)
+    except (RuntimeError, OSError, EOFError) as error:  # any of these, wherever we are, when a worker is no more
+        if not workers or not any(worker.exitcode for worker in read._workers):
+            raise
+        raise TrainingError(
+            f"a process that reads clips ended ({error}); was it killed, or memory exhausted? "
+            f"Start again, with --resume, and fewer --workers than {workers}: 0 reads in the training process itself"
+        ) from error
+
+
+def _end(read: Any) -> None:
+    """End the workers of a loader's iterator.
+
+    Left to the garbage collector they may outlive everything (an error's traceback holds the iterator), and Python, at
+    its own end, asks them by SIGTERM, which they ignore, and waits for ever.
+    """
+    try:
+        read._shutdown_workers()
+    finally:
+        for worker in read._workers:
+            if worker.is_alive():
+                worker.kill()
 
 
 class _Careful(Dataset[Example | SttsError]):

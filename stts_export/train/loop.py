@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from stts_export.train.data_loader import Clips, batches, positions_of
+from stts_export.train.data_loader import Batch, Clips, batches, positions_of
 from stts_export.train.logs import Log
 from stts_export.train.memory import clips_fit, weights_fit
 from stts_export.train.meter import Meter
@@ -77,48 +78,52 @@ def run_loop(loop: Loop, stop: Stop) -> bool:
     Raises:
         TrainingError: a loss or gradient is not finite, or memory is exhausted. The last saved state stays.
     """
-    stage, accelerator = loop.stage, loop.accelerator
-    log = Log(loop.folder, loop.step) if accelerator.is_main_process else None
-    processes = accelerator.num_processes
-    meter = Meter(log, stage, loop.folder, processes, loop.say, loop.seconds)
-    late: Late | None = None
-    trained = [parameter for group in loop.optimizer.param_groups for parameter in group["params"]]
-    loop.module.train()
-    read = _batches(loop)
+    log = Log(loop.folder, loop.step) if loop.accelerator.is_main_process else None
+    meter = Meter(log, loop.stage, loop.folder, loop.accelerator.num_processes, loop.say, loop.seconds)
     try:
-        while loop.step < stage.steps:
-            with meter.waiting():
-                batch = next(read)
-            rates = _set_rates(loop)
-            with clips_fit(stage, loop.step, processes), meter.blaming(late):
-                examples = batch.examples(accelerator.device)
-                result = gradients(loop.module, loop.plain, examples, stage, accelerator, trained)
-            meter.take(late)  # raises before this step's update where the last one was not finite
-            with weights_fit(stage):
-                loop.optimizer.step()
-            loop.optimizer.zero_grad(set_to_none=True)
-            loop.step += 1
-            late = Late(loop.step, result.values, [questions[0].clip for questions in batch.questions])
-            meter.count(len(examples), result.tokens, rates)
-            loop.progress(loop.step / stage.steps)
-            finished = loop.step == stage.steps
-            stopping = not finished and _stopping(stop, loop)
-            evaluating = finished or (stage.evaluate_every > 0 and loop.step % stage.evaluate_every == 0)
-            saving = finished or stopping or loop.step % stage.checkpoint_every == 0
-            if saving or (evaluating and loop.validation is not None):
-                meter.take(late)
-                late = None
-                with meter.paused():
-                    if saving:
-                        _save(loop, meter.seconds)
-                    if evaluating:
-                        with clips_fit(stage, loop.step, processes):
-                            _evaluate(loop, log)
-            if stopping:
-                return False
+        with _batches(loop) as read:
+            return _take_steps(loop, stop, read, meter, log)
     finally:
         if log is not None:
             log.close()
+
+
+def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, log: Log | None) -> bool:
+    stage, accelerator = loop.stage, loop.accelerator
+    processes = accelerator.num_processes
+    late: Late | None = None
+    trained = [parameter for group in loop.optimizer.param_groups for parameter in group["params"]]
+    loop.module.train()
+    while loop.step < stage.steps:
+        with meter.waiting():
+            batch = next(read)
+        rates = _set_rates(loop)
+        with clips_fit(stage, loop.step, processes), meter.blaming(late):
+            examples = batch.examples(accelerator.device)
+            result = gradients(loop.module, loop.plain, examples, stage, accelerator, trained)
+        meter.take(late)  # raises before this step's update where the last one was not finite
+        with weights_fit(stage):
+            loop.optimizer.step()
+        loop.optimizer.zero_grad(set_to_none=True)
+        loop.step += 1
+        late = Late(loop.step, result.values, [questions[0].clip for questions in batch.questions])
+        meter.count(len(examples), result.tokens, rates)
+        loop.progress(loop.step / stage.steps)
+        finished = loop.step == stage.steps
+        stopping = not finished and _stopping(stop, loop)
+        evaluating = finished or (stage.evaluate_every > 0 and loop.step % stage.evaluate_every == 0)
+        saving = finished or stopping or loop.step % stage.checkpoint_every == 0
+        if saving or (evaluating and loop.validation is not None):
+            meter.take(late)
+            late = None
+            with meter.paused():
+                if saving:
+                    _save(loop, meter.seconds)
+                if evaluating:
+                    with clips_fit(stage, loop.step, processes):
+                        _evaluate(loop, log)
+        if stopping:
+            return False
     return True
 
 
@@ -130,7 +135,7 @@ def _save(loop: Loop, seconds: float) -> None:
     loop.accelerator.wait_for_everyone()
 
 
-def _batches(loop: Loop) -> Iterator[Any]:
+def _batches(loop: Loop) -> AbstractContextManager[Iterator[Batch]]:
     rank, processes = loop.accelerator.process_index, loop.accelerator.num_processes
     steps = range(loop.step, loop.stage.steps)
     places = [positions_of(step, loop.stage.clips_per_step, rank, processes) for step in steps]

@@ -48,10 +48,10 @@ def evaluate(
     rounds = -(-len(places) // accelerator.num_processes)
     own = [accelerator.process_index + accelerator.num_processes * turn for turn in range(rounds)]
     device = accelerator.device
-    read = batches(clips, [places[number % len(places)] for number in own], workers, pinned=device.type == "cuda")
+    wanted = [places[number % len(places)] for number in own]
     results: list[tuple[str, float]] = []
     module.eval()
-    with torch.no_grad():
+    with torch.no_grad(), batches(clips, wanted, workers, pinned=device.type == "cuda") as read:
         for number, batch in zip(own, read, strict=True):
             examples = batch.examples(device)
             if clips.patch_classes:

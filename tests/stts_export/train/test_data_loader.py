@@ -1,4 +1,7 @@
+import os
+import signal
 import subprocess
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,7 @@ import torch
 from reference.toy_training import FRAMES, write_toy_data
 
 from stts_export.data.read import open_questions
-from stts_export.errors import DataError
+from stts_export.errors import DataError, TrainingError
 from stts_export.train.data_loader import Clips, batches, clips_of, positions_of, stage_seed
 from stts_runtime.manifest import FrameSampling
 
@@ -43,7 +46,8 @@ def test_processes_share_a_step_without_overlap():
 def test_batches_hold_what_single_examples_hold(tmp_path: Path, workers: int):
     clips = toy_clips(write_toy_data(tmp_path / "data"), patch_classes=True)
     before = torch.get_rng_state()
-    read = list(batches(clips, [[0, 5], [7, 11]], workers, pinned=False))
+    with batches(clips, [[0, 5], [7, 11]], workers, pinned=False) as reading:
+        read = list(reading)
     assert torch.equal(before, torch.get_rng_state())
     for batch, places in zip(read, [[0, 5], [7, 11]], strict=True):
         for example, wanted in zip(batch.examples(torch.device("cpu")), map(clips.__getitem__, places), strict=True):
@@ -52,6 +56,40 @@ def test_batches_hold_what_single_examples_hold(tmp_path: Path, workers: int):
             assert torch.equal(example.patch_classes, wanted.patch_classes)
             assert example.questions == wanted.questions
             assert (example.timestamps == wanted.timestamps).all()
+
+
+def test_workers_end_with_their_block_whoever_still_holds_the_batches(tmp_path: Path):
+    clips = toy_clips(write_toy_data(tmp_path / "data"))
+    held = []
+
+    def fail():
+        with batches(clips, [[0], [1], [2], [3]], 2, pinned=False) as read:
+            held.append((read, next(read)))
+            assert len(active_children()) == 2
+            raise ValueError("elsewhere")
+
+    with pytest.raises(ValueError, match="elsewhere"):
+        fail()
+    assert not active_children()  # one that lives on would keep Python from ending: it ignores the signal to end
+
+
+class Deadly(Clips):
+    def __getitem__(self, place: int):
+        if place:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory is exhausted
+        return super().__getitem__(place)
+
+
+def test_a_worker_that_was_killed_is_told(tmp_path: Path):
+    clips = Deadly(**vars(toy_clips(write_toy_data(tmp_path / "data"))))
+
+    def read_all():
+        with batches(clips, [[0], [0], [1], [0]], 2, pinned=False) as read:
+            list(read)
+
+    with pytest.raises(TrainingError, match=r"a process that reads clips ended .* fewer --workers than 2"):
+        read_all()
+    assert not active_children()
 
 
 def test_a_clip_with_fewer_frames_than_wanted_gives_all_it_has(tmp_path: Path):
