@@ -78,9 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def scenario_of(arguments: argparse.Namespace) -> Scenario:
     """Return what the options mean."""
+    from stts_export.checkpoint.locate import recipe_of
     from stts_export.estimate.card import with_card
     from stts_export.estimate.scenario import Scenario, check_choices, with_scorer
-    from stts_export.pipeline.request import recipe_of
     from stts_export.recipe.target import read_target
 
     for option in ("model", "target"):

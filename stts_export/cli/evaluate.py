@@ -67,7 +67,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("-o", "--output", type=Path, help="folder for eval.json, eval.md and eval.png")
     parser.add_argument("--device", default="auto", help="cuda or cpu (default: cuda where there is one)")
     parser.add_argument("--precision", default="auto", help="float32 or bfloat16 (default: bfloat16 on a GPU)")
-    parser.add_argument("--batch", type=int, metavar="N", help="clips at once (default: 32 on a GPU, 4 elsewhere)")
+    parser.add_argument("--batch", type=int, metavar="N", help="clips at once (default: 32 on a GPU, 1 elsewhere)")
     parser.add_argument("--packing", choices=("ffd", "ragged"), default="ffd", help="of kept patches (default: ffd)")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from PIL import Image
 from stts_export.errors import DataError
 from stts_runtime.frame_sampling import sample_frames
 from stts_runtime.manifest import FrameSampling
+from stts_runtime.swap import write_whole
 
 
 JPEG_QUALITY = 92
@@ -117,11 +117,10 @@ def write_clip(
         classes: uint8 [F, N], the class of each patch of a square grid.
         truth: what is known about the clip, for `clip.json`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"fps": fps, "frames": len(frames), **({"truth": truth} if truth is not None else {})}
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+
+    def write(file: Path) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for index, frame in enumerate(frames):
                 archive.writestr(_entry(_frame_name(index)), _jpeg(frame))
             if classes is not None:
@@ -129,9 +128,8 @@ def write_clip(
                 np.save(table, classes.astype(np.uint8))
                 archive.writestr(_entry(CLASSES), table.getvalue())
             archive.writestr(_entry(SETTINGS), json.dumps(settings))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+    write_whole(path, write)
 
 
 def is_whole(path: Path) -> bool:
@@ -157,9 +155,9 @@ def clip_to_video(path: Path, output: Path) -> None:
     every = FrameSampling(method="uniform", max_frames=10**6, max_fps=float(10**6))
     frames = read_clip(path, every).frames
     height, width = (side - side % 2 for side in frames.shape[1:3])  # H.264 wants even sides
-    partial = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix or '.mp4'}")
-    try:
-        with av.open(str(partial), "w") as container:
+
+    def write(file: Path) -> None:
+        with av.open(str(file), "w", format=None if file.suffix else "mp4") as container:
             stream = container.add_stream("libx264", rate=round(fps))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"crf": "15"}
@@ -169,11 +167,11 @@ def clip_to_video(path: Path, output: Path) -> None:
                     container.mux(packet)
             for packet in stream.encode():
                 container.mux(packet)
-        partial.replace(output)
+
+    try:
+        write_whole(output, write)
     except (OSError, ValueError) as error:  # PyAV's own errors are kinds of these
         raise DataError(f"{output} cannot be written as a video: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _frame_name(index: int) -> str:

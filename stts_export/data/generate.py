@@ -28,6 +28,7 @@ from stts_export.data.records import CAPTION, DatasetInfo, Question
 from stts_export.data.select import Asked, asked, select
 from stts_export.data.truth import Rendered, Truth, truth_from_plain, truth_to_plain
 from stts_export.errors import DataError
+from stts_runtime.swap import write_whole
 
 
 RECIPE = "recipe.json"
@@ -221,7 +222,7 @@ def _ask(recipe: DataRecipe, domain: Domain, output: Path, split: str, members: 
         ]
     lines.sort(key=lambda question: question.clip)
     text = "".join(json.dumps(asdict(question)) + "\n" for question in lines)
-    _write_text(output / f"{split}.jsonl", text)
+    write_whole(output / f"{split}.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
     return chosen
 
 
@@ -239,11 +240,5 @@ LETTERED_KINDS = ("order",)
 
 
 def _write_json(path: Path, value: object) -> None:
-    _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps(value, indent=2) + "\n"
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 
 LETTERS = "ABCDEFGH"
@@ -67,3 +69,22 @@ class DatasetInfo:
     classes: tuple[str, ...]
     label_side: int
     splits: dict[str, int]
+
+
+class OnClip(Protocol):
+    """Something about a clip."""
+
+    @property
+    def clip(self) -> str:
+        """Path of the clip relative to the dataset's folder."""
+
+
+Item = TypeVar("Item", bound=OnClip)
+
+
+def clips_of(items: Iterable[Item]) -> tuple[tuple[Item, ...], ...]:
+    """Return the items by clip, clips in the order of their first item."""
+    clips: dict[str, list[Item]] = {}
+    for item in items:
+        clips.setdefault(item.clip, []).append(item)
+    return tuple(map(tuple, clips.values()))

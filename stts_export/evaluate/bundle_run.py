@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from stts_export.data.clips import SampledClip, read_clip
+from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
-from stts_export.evaluate.questions import clips_of
 from stts_export.evaluate.records import DENSE, MAIN, SCORERS, Answers, Asked, Setting
 from stts_export.evaluate.settings import FRACTIONS
 from stts_runtime.conversation import Conversation
@@ -75,7 +75,7 @@ def evaluate_bundle(
     clips = clips_of(asked)
     for done, questions in enumerate(clips):
         for length in dict.fromkeys(setting.frames for setting in settings):
-            sampled = read_clip(data / questions[0].question.clip, session.manifest.frame_sampling, length)
+            sampled = read_clip(data / questions[0].clip, session.manifest.frame_sampling, length)
             for setting in settings:
                 if setting.frames == length:
                     start = time.perf_counter()

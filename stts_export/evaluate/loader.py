@@ -50,7 +50,7 @@ def load_batches(
     """
 
     def example(clip: Clip) -> Example:
-        sampled = read_clip(data / clip[0].question.clip, sampling, frames)
+        sampled = read_clip(data / clip[0].clip, sampling, frames)
         pixels = torch.from_numpy(np.ascontiguousarray(sampled.frames))
         return Example(
             pixels.pin_memory() if pinned else pixels, sampled.timestamps, tuple(one.question for one in clip)

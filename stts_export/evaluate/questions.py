@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from stts_export.data.read import open_questions, splits_of
-from stts_export.data.records import CAPTION, Question
+from stts_export.data.records import CAPTION, Question, clips_of
 from stts_export.errors import DataError
 from stts_export.evaluate.records import Asked
 
@@ -56,14 +56,6 @@ def spread(asked: Sequence[Asked], most: int) -> list[Asked]:
 def by_clip(asked: Iterable[Asked]) -> tuple[Asked, ...]:
     """Return the questions with those on one clip beside each other, clips in the order of their first question."""
     return tuple(one for group in clips_of(asked) for one in group)
-
-
-def clips_of(asked: Iterable[Asked]) -> list[tuple[Asked, ...]]:
-    """Return the questions of each clip, clips in the order of their first question."""
-    clips: dict[str, list[Asked]] = defaultdict(list)
-    for one in asked:
-        clips[one.question.clip].append(one)
-    return [tuple(group) for group in clips.values()]
 
 
 def has_training_answers(data: Path) -> bool:

@@ -36,6 +36,11 @@ class Asked:
     question: Question
 
     @property
+    def clip(self) -> str:
+        """Path of the clip that it is asked about."""
+        return self.question.clip
+
+    @property
     def key(self) -> tuple[str, str, str, tuple[str, ...]]:
         """What tells it from every other question of the dataset."""
         return self.split, self.question.clip, self.question.question, self.question.choices

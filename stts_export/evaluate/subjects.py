@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.checkpoint.load import load_into
-from stts_export.checkpoint.micro import assemble_micro
+from stts_export.checkpoint.locate import weights_of
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -198,14 +198,7 @@ def _over(recipe: ModelRecipe, checkpoint: Path | None, trained: Path, report: C
 
 
 def _base(recipe: ModelRecipe, checkpoint: Path | None, report: Callable[[int, int], None]) -> Path:
-    if checkpoint is not None:
-        return checkpoint
-    if recipe.source == "micro":
-        return assemble_micro(recipe, progress=report)
-    raise UsageError(
-        f"recipe {recipe.config.name} describes a model but brings no weights: add --checkpoint DIRECTORY, the weights "
-        "that were trained on"
-    )
+    return weights_of(recipe, checkpoint, otherwise=", the weights that were trained on", progress=report)
 
 
 def _wanted_trained(path: Path) -> Path:

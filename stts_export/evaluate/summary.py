@@ -104,7 +104,7 @@ def facets(asked: Sequence[Asked]) -> dict[str, dict[str, NDArray[np.bool_]]]:
 def clip_numbers(asked: Sequence[Asked]) -> NDArray[np.int64]:
     """Return the number of each question's clip, int64 [Q], from 0 on."""
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(one.question.clip, len(numbers)) for one in asked], np.int64)
+    return np.array([numbers.setdefault(one.clip, len(numbers)) for one in asked], np.int64)
 
 
 def _by(asked: Sequence[Asked], value_of: Callable[[Asked], str]) -> dict[str, NDArray[np.bool_]]:

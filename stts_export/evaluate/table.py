@@ -41,7 +41,7 @@ def overall_rows(evaluation: Evaluation, summary: Summary) -> Rows:
         (*head(row.setting), _interval(row.overall), *(cells[place] for cells in used.values()))
         for place, row in enumerate(summary.rows)
     )
-    clips = len({one.question.clip for one in evaluation.questions})
+    clips = len({one.clip for one in evaluation.questions})
     title = (
         f"{evaluation.what} on {evaluation.data}: {len(evaluation.questions)} questions on {clips} clips, "
         f"{evaluation.engine} {evaluation.precision} on {evaluation.device}; 95 % intervals, differences in points on "

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
 from stts_export.evaluate.loader import batches_of, load_batches
-from stts_export.evaluate.questions import clips_of
 from stts_export.evaluate.records import DENSE, Answers, Asked, Setting, right_text
 from stts_export.evaluate.remembering import RememberingTokenizer
 from stts_export.models.model import Model
@@ -36,7 +36,7 @@ class TorchOptions:
     Attributes:
         device: `cuda`, `cpu`, or `auto` for the first of them that is there.
         precision: `auto` for bfloat16 autocast on a GPU and float32 elsewhere, or one of the two.
-        batch: clips of a forward pass; None for 32 on a GPU and 4 elsewhere.
+        batch: clips of a forward pass; None for 32 on a GPU and 1 elsewhere.
         packing: of the kept patches, `ffd` or `ragged`.
     """
 
@@ -62,7 +62,7 @@ class TorchOptions:
         if on_gpu and not torch.cuda.is_available():
             raise UsageError("--device cuda: torch finds no GPU here; use --device cpu")
         precision = self.precision if self.precision != "auto" else "bfloat16" if on_gpu else "float32"
-        return replace(self, device=device, precision=precision, batch=self.batch or (32 if on_gpu else 4))
+        return replace(self, device=device, precision=precision, batch=self.batch or (32 if on_gpu else 1))
 
 
 class ClipwiseRandom(nn.Module):

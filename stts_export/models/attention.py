@@ -45,7 +45,7 @@ def frame_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, key_b
         heads: H.
         key_bias: [T, N], added to the logits along the keys for every head: the soft bias.
     """
-    if can_fuse(query):
+    if can_fuse(query.device, query.dtype):
         return fused_frame_attention(query, key, value, heads, key_bias)
     bias = None if key_bias is None else key_bias.float()[:, None, None, :]
     return scaled_attention(query, key, value, heads, bias)

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 _ALIGNMENT = 8  # the flash kernels want head widths of a multiple of this
 
 
-def can_fuse(query: Tensor) -> bool:
-    """Tell whether the fused kernels take `query`: on a GPU, in half precision."""
-    return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
+    """Tell whether the fused kernels take queries like these: on a GPU, in half precision."""
+    return device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
 
 
 def fused_frame_attention(

@@ -5,9 +5,10 @@ Method: STTS (arXiv 2603.18004): dense blocks, scores, soft bias, prune, packed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from stts_export.models.attention import frame_attention, ragged_attention, segment_attention
 from stts_export.models.bias import soft_bias as soft_bias_of
-from stts_export.models.fused_attention import fused_ragged_attention
+from stts_export.models.fused_attention import can_fuse, fused_ragged_attention
 from stts_export.models.model import VisionModel
+from stts_export.models.norm import product_dtype
 from stts_export.models.scorer import aux_loss
-from stts_export.models.tower import Attend
+from stts_export.models.tower import Attend, VisionTower
 from stts_runtime.errors import UsageError
+from stts_runtime.manifest import Grid
 from stts_runtime.plan import EMPTY, FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
 
 
@@ -80,11 +83,7 @@ def run_vision(
     wanted = {*model.tower_config.taps, *keep_hidden}
     hidden_at: dict[int, Tensor] = {}
 
-    core = partial(frame_attention, heads=tower.heads)
-    attend = in_turn(core)
-    hidden = tower.embed(patches)
-    for index in range(scored + 1):
-        hidden = tower.blocks[index](hidden, attend)
+    for index, hidden in enumerate(islice(dense_outputs(tower, patches), scored + 1)):
         if index in wanted:
             hidden_at[index] = hidden
 
@@ -96,12 +95,13 @@ def run_vision(
     loss = aux_loss(scores, hidden, grid, aux_coefficient)
     gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
     bias = soft_bias_of(scores, gate, grid)
-    hidden = tower.blocks[scored + 1](hidden, in_turn(core, key_bias=bias))
+    biased = in_turn(partial(frame_attention, heads=tower.heads), key_bias=bias)
+    hidden = tower.blocks[scored + 1](hidden, biased)
     if scored + 1 in wanted:
         hidden_at[scored + 1] = hidden
 
     keep = select_groups(scores.detach().cpu().numpy(), prune_fraction, videos)
-    plan, packed_attend = _packed(model, keep, packing, hidden.device)
+    plan, packed_attend = _packed(model, keep, packing, hidden)
     gather = torch.from_numpy(plan.gather).to(hidden.device, non_blocking=True)
     hidden = hidden.flatten(0, 1).index_select(0, gather.flatten()).unflatten(0, gather.shape)
     for index in range(scored + 2, len(tower.blocks)):
@@ -124,16 +124,29 @@ def run_vision_dense(model: VisionModel, patches: Tensor) -> Tensor:
         model: with or without a scorer.
         patches: float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
     """
-    tower, grid = model.vision_tower, model.grid
-    hidden = tower.embed(patches)
+    outputs = enumerate(dense_outputs(model.vision_tower, patches))
+    hidden_at = {index: hidden for index, hidden in outputs if index in model.tower_config.taps}
+    return _connected(model, hidden_at, all_groups(len(patches), model.grid))
+
+
+def dense_outputs(tower: VisionTower, patches: Tensor) -> Iterator[Tensor]:
+    """Yield each block's output [T, N, D], run as it is asked for, every frame by itself.
+
+    Args:
+        tower: its blocks, from the first.
+        patches: float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
+    """
     attend = in_turn(partial(frame_attention, heads=tower.heads))
-    hidden_at = {}
-    for index, block in enumerate(tower.blocks):
+    hidden = tower.embed(patches)
+    for block in tower.blocks:
         hidden = block(hidden, attend)
-        if index in model.tower_config.taps:
-            hidden_at[index] = hidden
-    frames = np.arange(len(patches))[:, None, None] * grid.patches
-    return _connected(model, hidden_at, (frames + group_patches(grid)).reshape(-1, grid.pool**2))
+        yield hidden
+
+
+def all_groups(frames: int, grid: Grid) -> NDArray[np.int64]:
+    """Return the patches of every group of a dense clip, int64 [T * G, pool * pool], counted through all frames."""
+    first = np.arange(frames)[:, None, None] * grid.patches
+    return (first + group_patches(grid)).reshape(-1, grid.pool**2)
 
 
 def in_turn(core: Callable[..., Tensor], **rows: Tensor) -> Attend:
@@ -161,11 +174,11 @@ def _after_first_frames(videos: Sequence[int], scores: Tensor) -> Tensor:
 
 
 def _packed(
-    model: VisionModel, keep: NDArray[np.bool_], packing: str, device: torch.device
+    model: VisionModel, keep: NDArray[np.bool_], packing: str, hidden: Tensor
 ) -> tuple[FfdPlan | RaggedPlan, Attend]:
     """Return the plan for the kept groups and the attention that runs on it."""
-    heads = model.vision_tower.heads
-    fused = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    heads, device = model.vision_tower.heads, hidden.device
+    fused = can_fuse(device, product_dtype(hidden))
     if packing == "ffd" and not fused:
         bins = pack_ffd(keep, model.grid)
         segments = torch.from_numpy(bins.segments).to(device)

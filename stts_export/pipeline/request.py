@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.checkpoint.config_json import config_from_checkpoint
-from stts_export.checkpoint.micro import assemble_micro
+from stts_export.checkpoint.locate import DEFAULT_PRUNE, folder_of, recipe_of, weights_of
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -18,7 +17,7 @@ from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES
 from stts_export.graph.form import FORMS
 from stts_export.recipe.config import ModelConfig, ScorerConfig
-from stts_export.recipe.read import ModelRecipe, read_model_recipe
+from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
@@ -29,7 +28,6 @@ from stts_runtime.trt.bindings import import_bindings
 
 SCORERS = ("learned", "cosine", "random")
 PACKINGS = ("ffd", "ragged")
-DEFAULT_PRUNE = 0.5
 MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
 
@@ -143,7 +141,12 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
     else:
-        path = weights_of(request, recipe, report)
+        path = weights_of(
+            recipe,
+            request.checkpoint or folder_of(request.model),
+            otherwise=", or --random-weights to measure its speed",
+            progress=lambda done, total: report("assemble", done / max(1, total)),
+        )
         checkpoint, tokenizer = open_checkpoint(path, config), find_tokenizer(path)
     return ResolvedBuild(
         request=request,
@@ -183,15 +186,6 @@ def check_options(request: BuildRequest) -> None:
         raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
     if request.output.suffix != ".stts":
         raise UsageError(f"the bundle's name must end in .stts, got {request.output}")
-
-
-def recipe_of(model: str) -> ModelRecipe:
-    """Return the model recipe: the one named, or one made of a checkpoint directory's own config.json."""
-    if Path(model).is_dir():
-        config = config_from_checkpoint(Path(model))
-        prune = 0.0 if config.scorer.kind == "none" else DEFAULT_PRUNE
-        return ModelRecipe(config, source="checkpoint", prune_fraction=prune, license="see the checkpoint")
-    return read_model_recipe(model)
 
 
 def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float, ModelConfig]:
@@ -260,17 +254,3 @@ def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Lim
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
     wanted = target.max_tokens or frames * (config.grid.groups + MARKER_TOKENS_A_FRAME) + TEXT_TOKENS
     return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames)
-
-
-def weights_of(request: BuildRequest, recipe: ModelRecipe, report: Progress) -> Path:
-    """Return where the weights lie, putting them together first where the recipe says how."""
-    if recipe.source == "micro" and request.checkpoint is None:
-        return assemble_micro(recipe, progress=lambda done, total: report("assemble", done / max(1, total)))
-    if Path(request.model).is_dir():
-        return request.checkpoint or Path(request.model)
-    if request.checkpoint is None:
-        raise UsageError(
-            f"recipe {recipe.config.name} describes a model but brings no weights: add --checkpoint DIRECTORY, or "
-            "--random-weights to measure its speed"
-        )
-    return request.checkpoint

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.checkpoint.config_json import config_from_checkpoint
+from stts_export.checkpoint.locate import folder_of, recipe_of, weights_of
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer
 from stts_export.recipe.config import ModelConfig, ScorerConfig
-from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_runtime.errors import UsageError
 
 
@@ -65,15 +64,18 @@ def open_base(
         raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
     if tokenizer is not None and not tokenizer.is_file():
         raise UsageError(f"--tokenizer {tokenizer}: there is no such file")
-    recipe = _recipe(model)
+    recipe = recipe_of(model)
+    if recipe.assembly is not None:  # a run begins before what an earlier run trained
+        recipe = replace(recipe, assembly=replace(recipe.assembly, trained=None))
     config = replace(recipe.config, scorer=ScorerConfig("learned", soft_bias=True))
     if random_weights is not None:
         if tokenizer is None and recipe.source != "micro":
             raise UsageError("random weights come without a tokenizer, and training reads text: add --tokenizer FILE")
-        file = tokenizer or find_tokenizer(_weights(model, recipe, None))
+        file = tokenizer or find_tokenizer(weights_of(recipe, folder_of(model)))
         weights, folder = random_checkpoint(config, random_weights), None
     else:
-        folder = _weights(model, recipe, checkpoint)
+        named = checkpoint or folder_of(model)
+        folder = weights_of(recipe, named, otherwise=", or --random-weights to try things out")
         file, weights = tokenizer or find_tokenizer(folder), _open(folder, config)
     drawn = random_checkpoint(config, seed).tensors
     scorer = {name: tensor for name, tensor in drawn.items() if name.startswith("scorer.")}
@@ -85,30 +87,6 @@ def open_base(
         has_scorer=weights.has_scorer and folder is not None and (checkpoint is not None or recipe.source != "micro"),
         identity=_identity(config, folder, random_weights),
         folder=folder,
-    )
-
-
-def _recipe(model: str) -> ModelRecipe:
-    if Path(model).is_dir():
-        config = config_from_checkpoint(Path(model))
-        return ModelRecipe(config, source="checkpoint", prune_fraction=0.0, license="see the checkpoint")
-    return read_model_recipe(model)
-
-
-def _weights(model: str, recipe: ModelRecipe, checkpoint: Path | None) -> Path:
-    if checkpoint is not None:
-        return checkpoint
-    if Path(model).is_dir():
-        return Path(model)
-    if recipe.source == "micro":
-        from stts_export.checkpoint.micro import assemble_micro  # reads GGUF, which nothing else here needs
-
-        assert recipe.assembly is not None
-        untrained = replace(recipe.assembly, trained=None)  # a run begins before what an earlier run trained
-        return assemble_micro(replace(recipe, assembly=untrained))
-    raise UsageError(
-        f"recipe {recipe.config.name} describes a model but brings no weights: add --checkpoint DIRECTORY, or "
-        "--random-weights to try things out"
     )
 
 

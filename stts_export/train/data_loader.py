@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,14 +34,6 @@ _AHEAD = 4  # batches a worker reads ahead
 def stage_seed(seed: int, stage: str) -> int:
     """Return the seed of a stage's data order: stages of one run see the clips in different orders."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{stage}".encode()).digest()[:8], "little")
-
-
-def clips_of(questions: Iterable[Question]) -> tuple[tuple[Question, ...], ...]:
-    """Return the questions by clip, clips in the order of their first question."""
-    clips: dict[str, list[Question]] = {}
-    for question in questions:
-        clips.setdefault(question.clip, []).append(question)
-    return tuple(map(tuple, clips.values()))
 
 
 def positions_of(step: int, clips_per_step: int, rank: int = 0, processes: int = 1) -> list[int]:

@@ -18,9 +18,10 @@ from stts_export.errors import DataError, TrainingError
 from stts_export.models.decoder import Block
 from stts_export.models.tower import VisionBlock
 from stts_export.train.base import Base
-from stts_export.train.forward import PatchClasses, VideoQA, word_targets
+from stts_export.train.forward import VideoQA
 from stts_export.train.handover import stage_model
 from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups
+from stts_export.train.patch_classes import PatchClasses, word_targets
 from stts_export.train.recipe import PATCH_CLASSES, Stage
 from stts_export.train.sharded import is_sharded
 from stts_runtime.tokenizer import open_tokenizer

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from stts_export.checkpoint.trained import FILE as TRAINED_FILE, Trained
 from stts_export.data.read import open_questions
-from stts_export.data.records import Question
+from stts_export.data.records import Question, clips_of
 from stts_export.train.base import Base, open_base
-from stts_export.train.data_loader import Clips, clips_of, stage_seed
+from stts_export.train.data_loader import Clips, stage_seed
 from stts_export.train.device import accelerator_for, module_of, precision_of, prepared, seed_all, workers_for
 from stts_export.train.export_model import write_model
 from stts_export.train.handover import NOTHING, digest_of, read_handover, write_handover

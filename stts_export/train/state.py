@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stts_export.errors import DiskError, TrainingError
-from stts_runtime.swap import finish_swap, put_in_place, sync
+from stts_runtime.swap import finish_swap, put_in_place, sync, write_whole
 
 
 FOLDER = "state"
@@ -138,11 +138,9 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
         DiskError: the folder cannot be written.
     """
     if not file.is_file():
-        unfinished = file.with_name(f".{file.name}")
+        text = json.dumps(settings, indent=2) + "\n"
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            unfinished.replace(file)
+            write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
         except OSError as error:
             raise DiskError(f"{file} could not be written: {error}. Choose a place with room for -o RUN.") from error
         return

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stts_export.train.example import Example
-from stts_export.train.forward import PatchClasses, Pruning, VideoQA
+from stts_export.train.forward import Pruning, VideoQA
+from stts_export.train.patch_classes import PatchClasses
 from stts_export.train.recipe import Stage
 from stts_export.train.sharded import whole
 

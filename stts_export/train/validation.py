@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from stts_export.data.records import CAPTION, Question
-from stts_export.train.data_loader import Clips, batches, clips_of
+from stts_export.data.records import CAPTION, Question, clips_of
+from stts_export.train.data_loader import Clips, batches
 from stts_export.train.forward import Pruning
 
 

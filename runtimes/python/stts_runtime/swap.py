@@ -113,13 +113,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Have the file `path` appear whole or not at all, and return it.
 
     Args:
-        path: in a folder that exists; what was there is replaced.
-        write: writes the file it is given, which lies beside `path`.
+        path: what was there is replaced, and its folder made where there is none. Processes may write it at once.
+        write: writes the file it is given, which lies beside `path` and has its suffix.
 
     Raises:
         OSError: from `write`, or the disk's; nothing is left behind.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(unfinished)
         unfinished.replace(path)

@@ -25,7 +25,7 @@ def test_a_checkpoint_is_evaluated_from_the_command_line(tmp_path: Path, capsys:
     recipe = write_toy_recipe(tmp_path / "toy.toml", toy_config())
     checkpoint = write_toy_checkpoint(tmp_path / "weights", toy_config())
     code = run(
-        *(checkpoint, "--model", recipe, "--data", data, "--prune", 0, 0.5, "--frames", 4, 8),
+        *(checkpoint, "--model", recipe, "--data", data, "--prune", 0, 0.5, "--frames", 4, 8, "--batch", 3),
         *("--dense-twin", checkpoint, "--also", f"again={checkpoint}", "-o", tmp_path / "out", "--device", "cpu"),
     )
     printed = capsys.readouterr()

@@ -6,6 +6,7 @@ import torch
 from reference.toy_bundle import toy_config, write_toy_checkpoint, write_toy_recipe
 from safetensors.torch import save_file
 
+from stts_export.checkpoint import micro
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.errors import CheckpointError, RecipeError, UsageError
 from stts_export.evaluate import subjects
@@ -155,7 +156,7 @@ def test_a_trained_file_lies_over_the_assembled_model_as_training_found_it(
         return path
 
     monkeypatch.setattr(subjects, "read_model_recipe", lambda name: recipe)
-    monkeypatch.setattr(subjects, "assemble_micro", assemble)
+    monkeypatch.setattr(micro, "assemble_micro", assemble)
     dense, pruned = stage(tmp_path / "dense", ("connector.",)), stage(tmp_path / "answers", ("scorer.",))
     main = source_of("toy", None, None, None, unheard)
     assert open_weights(main).has_scorer

@@ -168,6 +168,6 @@ def test_impossible_options_are_refused(options: TorchOptions, message: str) -> 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told() -> None:
-    assert TorchOptions().resolved() == TorchOptions("cpu", "float32", 4, "ffd")
+    assert TorchOptions().resolved() == TorchOptions("cpu", "float32", 1, "ffd")
     with pytest.raises(UsageError, match="torch finds no GPU here; use --device cpu"):
         TorchOptions("cuda").resolved()

@@ -9,8 +9,9 @@ import torch
 from reference.toy_training import FRAMES, write_toy_data
 
 from stts_export.data.read import open_questions
+from stts_export.data.records import clips_of
 from stts_export.errors import DataError, TrainingError
-from stts_export.train.data_loader import Clips, batches, clips_of, positions_of, stage_seed
+from stts_export.train.data_loader import Clips, batches, positions_of, stage_seed
 from stts_runtime.manifest import FrameSampling
 
 

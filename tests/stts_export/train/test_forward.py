@@ -7,11 +7,10 @@ from reference.toy_bundle import toy_checkpoint, toy_config
 
 from stts_export.checkpoint.load import load_into
 from stts_export.data.records import Question
-from stts_export.errors import DataError
 from stts_export.models.model import Model
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.train.example import Example, patches_of
-from stts_export.train.forward import PatchClasses, Pruning, VideoQA, word_targets
+from stts_export.train.forward import Pruning, VideoQA
 from stts_runtime.frames import patches_from_frames, resize_frames
 from stts_runtime.prompt import build_first_turn
 from stts_runtime.tokenizer import Tokenizer
@@ -106,57 +105,3 @@ def test_patches_are_those_of_the_runtime_but_for_rare_bytes() -> None:
     theirs = patches_from_frames(resize_frames(clip.frames.numpy(), grid.image_size), grid)
     assert np.abs(ours - theirs).max() < 1.01 / 127.5
     assert (np.abs(ours - theirs) > 1e-5).mean() < 1e-3
-
-
-def test_patch_classes_are_learned_by_the_tower() -> None:
-    torch.manual_seed(0)
-    qa = video_qa()
-    classes = torch.zeros(2, qa.model.grid.patches, dtype=torch.uint8)
-    classes[:, :20] = 1
-    frames = torch.zeros(2, 126, 126, 3, dtype=torch.uint8)
-    frames.view(2, 9, 14, 9, 14, 3)[:, :2] = 200
-    frames.view(2, 9, 14, 9, 14, 3)[:, 2, :, :2] = 200
-    clip = Example(frames, np.arange(2) / 2, (), classes)
-    named = PatchClasses(qa.model, 2)
-    optimizer = torch.optim.Adam(named.parameters(), lr=3e-3)
-    first = named([clip]).class_loss.item()
-    for _ in range(30):
-        optimizer.zero_grad()
-        outcome = named([clip])
-        outcome.class_loss.backward()
-        optimizer.step()
-    assert outcome.class_loss.item() < first / 2
-    assert outcome.foreground_accuracy.item() > 0.9
-
-
-def test_patch_classes_of_another_grid_are_refused() -> None:
-    clip = example(1, 2)
-    with pytest.raises(DataError, match="label_side = 9"):
-        PatchClasses(video_qa().model, 3)([clip])
-
-
-def test_features_become_the_words_for_what_groups_show_and_where() -> None:
-    torch.manual_seed(0)
-    qa = video_qa()
-    grid = qa.model.grid
-    words = word_targets(qa.model.decoder, qa.writer.tokenizer, ("background", "bike"))
-    assert words.shape == (5, qa.model.config.decoder.width)
-    classes = torch.zeros(2, grid.patches_per_side, grid.patches_per_side, dtype=torch.uint8)
-    classes[:, : grid.pool, -grid.pool :] = 1
-    frames = torch.zeros(2, grid.image_size, grid.image_size, 3, dtype=torch.uint8)
-    side = grid.pool * grid.patch_size
-    frames[:, :side, -side:] = 200
-    clip = Example(frames, np.arange(2) / 2, (), classes.flatten(1))
-    named = PatchClasses(qa.model, 2, words)
-    optimizer = torch.optim.Adam(named.parameters(), lr=1e-2)
-    for _ in range(400):
-        optimizer.zero_grad()
-        loss = named([clip]).word_loss
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.3
-    features = run_vision_dense(qa.model, patches_of([clip], grid, torch.device("cpu")))
-    wanted = words[1] + words[4]  # a bike, on the right
-    shown = features[grid.groups_per_side - 1]
-    assert torch.nn.functional.cosine_similarity(shown, wanted, dim=0) > 0.9
-    assert features[grid.groups_per_side : grid.groups].norm(dim=1).mean() < shown.norm()

@@ -7,8 +7,9 @@ from reference.toy_bundle import toy_config, toy_model
 from reference.toy_training import STAGES, toy_recipe_text
 
 from stts_export.train.adapters import add_adapters, is_adapter
-from stts_export.train.forward import PatchClasses, VideoQA
+from stts_export.train.forward import VideoQA
 from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups, trained_names
+from stts_export.train.patch_classes import PatchClasses
 from stts_export.train.recipe import Lora, read_training_recipe
 from stts_runtime.tokenizer import open_tokenizer
 

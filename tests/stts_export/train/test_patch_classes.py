@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import tokenizers
+import torch
+from reference.processor import trained_tokenizer
+from reference.toy_bundle import toy_checkpoint, toy_config
+from torch.nn import functional as F
+
+from stts_export.checkpoint.load import load_into
+from stts_export.errors import DataError
+from stts_export.models.model import Model
+from stts_export.models.vision import run_vision_dense
+from stts_export.train.example import Example, patches_of
+from stts_export.train.patch_classes import PatchClasses, word_targets
+from stts_runtime.tokenizer import Tokenizer
+
+
+TOKENIZER = Tokenizer(tokenizers.Tokenizer.from_str(trained_tokenizer()))
+
+
+def toy_model() -> Model:
+    config = toy_config("qwen3")
+    model = Model(config)
+    load_into(model, toy_checkpoint(config))
+    return model
+
+
+def test_patch_classes_are_learned_by_the_tower() -> None:
+    torch.manual_seed(0)
+    model = toy_model()
+    classes = torch.zeros(2, model.grid.patches, dtype=torch.uint8)
+    classes[:, :20] = 1
+    frames = torch.zeros(2, 126, 126, 3, dtype=torch.uint8)
+    frames.view(2, 9, 14, 9, 14, 3)[:, :2] = 200
+    frames.view(2, 9, 14, 9, 14, 3)[:, 2, :, :2] = 200
+    clip = Example(frames, np.arange(2) / 2, (), classes)
+    named = PatchClasses(model, 2)
+    optimizer = torch.optim.Adam(named.parameters(), lr=3e-3)
+    first = named([clip]).class_loss.item()
+    for _ in range(30):
+        optimizer.zero_grad()
+        outcome = named([clip])
+        outcome.class_loss.backward()
+        optimizer.step()
+    assert outcome.class_loss.item() < first / 2
+    assert outcome.foreground_accuracy.item() > 0.9
+
+
+def test_patch_classes_of_another_grid_are_refused() -> None:
+    clip = Example(torch.zeros(2, 126, 126, 3, dtype=torch.uint8), np.arange(2) / 2, ())
+    with pytest.raises(DataError, match="label_side = 9"):
+        PatchClasses(toy_model(), 3)([clip])
+
+
+def test_features_become_the_words_for_what_groups_show_and_where() -> None:
+    torch.manual_seed(0)
+    model = toy_model()
+    grid = model.grid
+    words = word_targets(model.decoder, TOKENIZER, ("background", "bike"))
+    assert words.shape == (5, model.config.decoder.width)
+    classes = torch.zeros(2, grid.patches_per_side, grid.patches_per_side, dtype=torch.uint8)
+    classes[:, : grid.pool, -grid.pool :] = 1
+    frames = torch.zeros(2, grid.image_size, grid.image_size, 3, dtype=torch.uint8)
+    side = grid.pool * grid.patch_size
+    frames[:, :side, -side:] = 200
+    clip = Example(frames, np.arange(2) / 2, (), classes.flatten(1))
+    named = PatchClasses(model, 2, words)
+    optimizer = torch.optim.Adam(named.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = named([clip]).word_loss
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.3
+    features = run_vision_dense(model, patches_of([clip], grid, torch.device("cpu")))
+    wanted = words[1] + words[4]  # a bike, on the right
+    shown = features[grid.groups_per_side - 1]
+    assert F.cosine_similarity(shown, wanted, dim=0) > 0.9
+    assert features[grid.groups_per_side : grid.groups].norm(dim=1).mean() < shown.norm()
