@@ -16,7 +16,6 @@ from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
 from stts_export.evaluate.loader import batches_of, load_batches
 from stts_export.evaluate.records import DENSE, Answers, Asked, Setting, right_text
-from stts_export.evaluate.remembering import RememberingTokenizer
 from stts_export.models.model import Model
 from stts_export.models.scorer import CosineScorer, RandomScorer
 from stts_export.train.example import Example
@@ -109,7 +108,7 @@ def evaluate_torch(
         DataError: a clip cannot be read.
     """
     # a row a clip: clips are about equally long, and attention's cost grows with the square of a row
-    video_qa = VideoQA(model.to(options.device).eval(), RememberingTokenizer(tokenizer), row_tokens=1)
+    video_qa = VideoQA(model.to(options.device).eval(), tokenizer, row_tokens=1)
     scorers = _scorers(model)
     right: dict[Setting, list[np.ndarray]] = {setting: [] for setting in settings}
     batches = batches_of(clips_of(asked), options.batch or 1)

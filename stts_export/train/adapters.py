@@ -33,6 +33,7 @@ def add_adapters(decoder: nn.Module, lora: Lora) -> None:
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError as error:
         raise TrainingError(
             f"adapters need peft, which cannot be imported ({error}): pip install 'stts-export[train]'"
@@ -40,6 +41,10 @@ def add_adapters(decoder: nn.Module, lora: Lora) -> None:
     alpha: Any = lora.alpha  # peft's type says int, and it only divides by the rank
     config = LoraConfig(r=lora.rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=_LAYERS)
     inject_adapter_in_model(config, decoder)
+    for module in decoder.modules():
+        if isinstance(module, BaseTunerLayer):
+            # peft would turn half-precision inputs into float32, which autocast turns back: twice over all tokens
+            module.cast_input_dtype_enabled = False
 
 
 def our_name(name: str) -> str:

@@ -21,6 +21,7 @@ from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
+from stts_export.train.remembering import RememberingTokenizer
 from stts_runtime.tokenizer import Tokenizer
 
 
@@ -75,7 +76,7 @@ class VideoQA(nn.Module):
         super().__init__()
         self.model = model
         self.row_tokens = row_tokens
-        self.writer = RowWriter(tokenizer, model.config.prompt, model.config.tokens)
+        self.writer = RowWriter(RememberingTokenizer(tokenizer), model.config.prompt, model.config.tokens)
 
     def forward(self, examples: Sequence[Example], pruning: Pruning | None) -> Outcome:
         """Return losses and right answers of a batch.
@@ -159,14 +160,16 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Ten
     # the residual stream is float32, as for the runtime, also where frozen weights are held in half precision
     embedded = decoder.embedding(ids).float()
     hidden = add_features(embedded, ids == decoder.image_patch, features, rows["feature_rows"])
-    mask = _mask(rows)[:, None]
+    kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
+    # numbers to add: torch would make them of truths anew in every block
+    mask = torch.zeros((), dtype=kind, device=ids.device).masked_fill(~_mask(rows)[:, None], float("-inf"))
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         sharing = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(sharing, dim=1), value.repeat_interleave(sharing, dim=1)
-        return F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value, attn_mask=mask)
+        kind = value.dtype
+        return F.scaled_dot_product_attention(query.to(kind), key.to(kind), value, attn_mask=mask.to(kind))
 
-    kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
     tables = [decoder.rotary, decoder.scaled_rotary] if decoder.yarn_layers else [decoder.rotary]
     rotations = [_rotation(decoder, table, rows["positions"], kind) for table in tables]
     plain, scaled = rotations[0], rotations[-1]

@@ -28,9 +28,10 @@ class PatchOutcome:
     Attributes:
         class_loss: cross entropy of what each patch shows, background and foreground weighing alike; 0 where the head
             is frozen.
-        word_loss: how far features are from the words for what they show, 1 for features of zero; 0 where the
+        word_loss: squared distance of features from the words for what they show, 0.5 for features of zero; 0 where the
             connector is not trained.
-        foreground_accuracy: share of foreground patches named right.
+        foreground_accuracy: share of foreground patches named right; where the head is frozen, of foreground groups
+            whose feature is nearest to the right words.
     """
 
     class_loss: Tensor
@@ -72,39 +73,44 @@ class PatchClasses(nn.Module):
         device = tower.position_embedding.device
         classes = torch.cat([_patch_classes(example, model) for example in examples]).to(device).long()
         hidden_at = list(dense_outputs(tower, patches_of(examples, model.grid, device)))
-        # no norm before the head, as none stands before the connector: nothing else keeps the tower's outputs small
-        logits = self.head(hidden_at[-1].float()).flatten(0, 1)
-        targets = classes.flatten()
-        front = targets > 0
-        right = (logits.argmax(dim=-1) == targets) & front
-        word_loss = logits.new_zeros(())
+        nothing = hidden_at[-1].new_zeros((), dtype=torch.float32)
+        class_loss = word_loss = accuracy = nothing
         if self.words is not None:
             # detached: features begin far larger than words, and pulled in by them the tower would shrink to nothing
             taps = torch.cat([hidden_at[tap].detach().flatten(0, 1) for tap in model.tower_config.taps], dim=-1)
-            word_loss = self._word_loss(taps, classes, self.words)
-        class_loss = logits.new_zeros(())
+            word_loss, accuracy = self._words(taps, classes, self.words)
         if self.head.weight.requires_grad:
-            class_loss = _balanced(F.cross_entropy(logits, targets, reduction="none"), front)
-        return PatchOutcome(
-            class_loss=class_loss,
-            word_loss=word_loss,
-            foreground_accuracy=right.sum() / front.sum().clamp(min=1),
-        )
+            class_loss, accuracy = self._classes(hidden_at[-1], classes)
+        return PatchOutcome(class_loss, word_loss, accuracy)
 
-    def _word_loss(self, taps: Tensor, classes: Tensor, words: Tensor) -> Tensor:
-        """Return the mean squared distance of features from words, over that of zero from words."""
+    def _classes(self, hidden: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cross entropy of the classes, and the share of foreground patches named right."""
+        # no norm before the head, as none stands before the connector: nothing else keeps the tower's outputs small
+        logits = self.head(hidden.float()).flatten(0, 1)
+        targets = classes.flatten()
+        front = targets > 0
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return _balanced(losses, front), _share(logits.argmax(dim=-1) == targets, front)
+
+    def _words(self, taps: Tensor, classes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how far features are from their words, over how far zero is, and the share that has none nearer."""
         grid, count = self.model.grid, len(words) - 3
         readout = torch.from_numpy(group_patches(grid)).to(taps.device)
         everything = torch.from_numpy(all_groups(len(classes), grid)).to(taps.device)
-        features = self.model.connector(taps, everything).float()
+        features = self.model.connector(taps, everything).float().unflatten(0, (len(classes), grid.groups))
         shown = F.one_hot(classes[:, readout], count).sum(dim=2)
         shown[..., 0] = 1  # the class that most patches of a group show; a single patch does not count
         named = shown.argmax(dim=-1)
+        front = named > 0
         third = torch.arange(grid.groups, device=taps.device) % grid.groups_per_side * 3 // grid.groups_per_side
-        front = (named > 0).flatten()
-        wanted = (words[named] + words[count + third] * (named > 0)[..., None]).flatten(0, 1)
+        candidates = words[:count, None] + words[count + third]  # [C, G, d_model]
+        candidates[0] = 0
+        wanted = candidates[named, torch.arange(grid.groups, device=taps.device)]
+        # nearest is who has the largest product, less half of its own square
+        products = torch.einsum("tgd,cgd->tgc", features, candidates) - candidates.square().sum(dim=-1).T / 2
         size = wanted[front].square().sum(dim=-1).mean()
-        return _balanced((features - wanted).square().sum(dim=-1), front) / size.clamp(min=1e-12)
+        losses = (features - wanted).square().sum(dim=-1) / size.clamp(min=1e-12)
+        return _balanced(losses, front), _share(products.argmax(dim=-1) == named, front)
 
 
 def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str]) -> Tensor:
@@ -126,8 +132,12 @@ def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str])
 
 def _balanced(losses: Tensor, front: Tensor) -> Tensor:
     """Return the mean over the foreground and that over the background, averaged."""
-    halves = [losses[part].sum() / part.sum().clamp(min=1) for part in (front, ~front)]
-    return (halves[0] + halves[1]) / 2
+    return (_share(losses, front) + _share(losses, ~front)) / 2
+
+
+def _share(values: Tensor, among: Tensor) -> Tensor:
+    """Return the mean of `values` over the places that `among` marks; 0 where it marks none."""
+    return (values * among).sum() / among.sum().clamp(min=1)
 
 
 def _patch_classes(example: Example, model: VisionModel) -> Tensor:

@@ -72,6 +72,8 @@ def test_features_become_the_words_for_what_groups_show_and_where() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.3
+    named.head.requires_grad_(False)
+    assert named([clip]).foreground_accuracy == 1  # of groups, by their words, where no patch is named
     features = run_vision_dense(model, patches_of([clip], grid, torch.device("cpu")))
     wanted = words[1] + words[4]  # a bike, on the right
     shown = features[grid.groups_per_side - 1]

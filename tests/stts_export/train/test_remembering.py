@@ -2,7 +2,7 @@ import tokenizers
 from hypothesis import given, strategies
 from reference.processor import trained_tokenizer
 
-from stts_export.evaluate.remembering import RememberingTokenizer
+from stts_export.train.remembering import RememberingTokenizer
 from stts_runtime.tokenizer import Tokenizer
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer that remembers texts: an evaluation writes the same timestamps and questions once a setting."""
+"""A tokenizer that remembers texts: clips share their timestamps, and settings of an evaluation their questions."""
 
 from __future__ import annotations
 
