@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from stts_export.data.records import CAPTION
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
 from stts_export.train.patch_classes import PatchClasses
@@ -29,7 +30,7 @@ class StepResult:
     """What a step yields, still on the device.
 
     Attributes:
-        values: float32 [5], see `VALUES`.
+        values: float32 [5], see `VALUES`; accuracy is that of questions, or of foreground patches.
         tokens: the decoder read.
     """
 
@@ -82,7 +83,7 @@ def gradients(
             else:
                 answered = module(part, pruning)
                 language, auxiliary = answered.language_loss * (weight / total), answered.aux_loss * share
-                accuracy = answered.correct.float().mean()
+                accuracy = scored_accuracy(answered.correct, part)
                 tokens += answered.tokens
             loss = language + auxiliary
             accelerator.backward(loss)
@@ -118,6 +119,12 @@ def _weight(module: nn.Module, examples: Sequence[Example]) -> float:
         return float(len(examples))
     answers = (module.writer.branch(q.prompt, q.target)[1] for example in examples for q in example.questions)
     return float(sum(len(answer) ** 0.5 for answer in answers))
+
+
+def scored_accuracy(correct: Tensor, examples: Sequence[Example]) -> Tensor:
+    """Return the share of right answers, captions left out: no model says them word for word. 0 of captions alone."""
+    scored = [question.kind != CAPTION for example in examples for question in example.questions]
+    return (correct & torch.tensor(scored, device=correct.device)).sum() / max(1, sum(scored))
 
 
 def _over_processes(weight: float, accelerator: Accelerator) -> float | Tensor:
