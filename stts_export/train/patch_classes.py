@@ -26,12 +26,12 @@ class PatchOutcome:
     """What naming patches yields, scalars all.
 
     Attributes:
-        class_loss: cross entropy of what each patch shows, background and foreground weighing alike; 0 where the head
-            is frozen.
+        class_loss: cross entropy of what each patch shows, background and foreground weighing alike, and the mean of
+            those of its row and column; 0 where the head is frozen.
         word_loss: squared distance of features from the words for what they show, 0.5 for features of zero; 0 where the
             connector is not trained.
-        foreground_accuracy: share of foreground patches named right; where the head is frozen, of foreground groups
-            whose feature is nearest to the right words.
+        foreground_accuracy: share of foreground patches whose class, row and column are right; where the head is
+            frozen, of foreground groups whose feature is nearest to the right words.
     """
 
     class_loss: Tensor
@@ -40,11 +40,14 @@ class PatchOutcome:
 
 
 class PatchClasses(nn.Module):
-    """The tower, dense, names what each patch shows: a start for models without pretraining.
+    """The tower, dense, names what each patch shows and where it is: a start for models without pretraining.
 
-    A linear head behind the last block learns the classes; it is thrown away afterwards. Where words are given, the
-    connector learns to turn each group into the words for what it shows and where, as the decoder's own embedding has
-    them, and background into nothing: so the decoder can read features before it ever saw one.
+    A linear head behind the last block learns class, row and column; it is thrown away afterwards. Taught classes
+    alone, a tower forgets places: a linear probe then finds the third of the picture that a patch lies in hardly better
+    than chance, and no question that needs a place is ever learned.
+
+    Where words are given, the connector learns to turn each group into the words for what it shows and where, as the
+    decoder's own embedding has them, and background into nothing: so the decoder can read features from the start.
     """
 
     words: Tensor | None
@@ -60,7 +63,8 @@ class PatchClasses(nn.Module):
         """
         super().__init__()
         self.model = model
-        self.head = nn.Linear(model.tower_config.width, classes)
+        self.classes = classes
+        self.head = nn.Linear(model.tower_config.width, classes + 2 * model.grid.patches_per_side)
         self.register_buffer("words", words, persistent=False)
 
     def forward(self, examples: Sequence[Example]) -> PatchOutcome:
@@ -84,13 +88,17 @@ class PatchClasses(nn.Module):
         return PatchOutcome(class_loss, word_loss, accuracy)
 
     def _classes(self, hidden: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cross entropy of the classes, and the share of foreground patches named right."""
+        """Return the cross entropy of what and where patches are, and the share of the foreground with all right."""
+        side = self.model.grid.patches_per_side
+        place = torch.arange(side**2, device=classes.device).expand(len(classes), -1).flatten()
         # no norm before the head, as none stands before the connector: nothing else keeps the tower's outputs small
-        logits = self.head(hidden.float()).flatten(0, 1)
-        targets = classes.flatten()
-        front = targets > 0
-        losses = F.cross_entropy(logits, targets, reduction="none")
-        return _balanced(losses, front), _share(logits.argmax(dim=-1) == targets, front)
+        what, row, column = self.head(hidden.float()).flatten(0, 1).split([self.classes, side, side], dim=-1)
+        targets = (classes.flatten(), place // side, place % side)
+        losses = [F.cross_entropy(*pair, reduction="none") for pair in zip((what, row, column), targets, strict=True)]
+        right = [logits.argmax(dim=-1) == target for logits, target in zip((what, row, column), targets, strict=True)]
+        front = targets[0] > 0
+        class_loss = _balanced(losses[0], front) + (losses[1] + losses[2]).mean() / 2
+        return class_loss, _share(right[0] & right[1] & right[2], front)
 
     def _words(self, taps: Tensor, classes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Return how far features are from their words, over how far zero is, and the share that has none nearer."""
