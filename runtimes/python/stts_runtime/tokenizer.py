@@ -37,7 +37,7 @@ class Tokenizer:
         """Token ids of `text`; literal special tokens in it become their ids only with `specials`."""
         if not specials:
             return self.library.encode(text, add_special_tokens=False).ids
-        return [number for piece in self.pieces(text) for number in self._ids(piece)]
+        return self.encode_pieces(self.pieces(text))
 
     def pieces(self, text: str) -> list[str | int]:
         """Cut a template at its special tokens: plain texts and special ids in their order, empty texts left out."""
@@ -58,19 +58,15 @@ class Tokenizer:
             if isinstance(piece, str):
                 text += piece
                 continue
-            ids += self._ids(text)
+            if text:  # rarely: a frame is one text and many ready ids
+                ids += self.encode(text, specials=False)
+                text = ""
             ids.append(piece)
-            text = ""
-        return ids + self._ids(text)
+        return ids + self.encode(text, specials=False) if text else ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids` without special tokens; bytes that form no character become U+FFFD."""
         return self.library.decode(list(ids), skip_special_tokens=True)
-
-    def _ids(self, piece: str | int) -> list[int]:
-        if isinstance(piece, int):
-            return [piece]
-        return self.encode(piece, specials=False) if piece else []
 
 
 class TextStream:
