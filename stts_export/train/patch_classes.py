@@ -44,7 +44,7 @@ class PatchClasses(nn.Module):
 
     A linear head behind the last block learns class, row and column; it is thrown away afterwards. Taught classes
     alone, a tower forgets places: a linear probe then finds the third of the picture that a patch lies in hardly better
-    than chance, and no question that needs a place is ever learned.
+    than chance, and the decoder is left to count features for whatever needs a place.
 
     Where words are given, the connector learns to turn each group into the words for what it shows and where, as the
     decoder's own embedding has them, and background into nothing: so the decoder can read features from the start.
