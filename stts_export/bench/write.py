@@ -25,7 +25,6 @@ def write_bench(result: BenchResult, folder: Path) -> tuple[Path, Path, Path]:
     data = json.dumps(to_plain(result), indent=2) + "\n"
     page = markdown_report(result)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         return (
             write_whole(folder / JSON, lambda path: path.write_text(data)),
             write_whole(folder / PAGE, lambda path: path.write_text(page)),

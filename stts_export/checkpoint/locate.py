@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
@@ -32,6 +33,13 @@ def recipe_of(model: str) -> ModelRecipe:
     config = config_from_checkpoint(folder)
     prune = 0.0 if config.scorer.kind == "none" else DEFAULT_PRUNE
     return ModelRecipe(config, source="checkpoint", prune_fraction=prune, license="see the checkpoint")
+
+
+def untrained(recipe: ModelRecipe) -> ModelRecipe:
+    """Return the recipe as a training run finds it: an assembled model without what an earlier run trained."""
+    if recipe.assembly is None:
+        return recipe
+    return replace(recipe, assembly=replace(recipe.assembly, trained=None))
 
 
 def weights_of(

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.checkpoint.load import load_into
-from stts_export.checkpoint.locate import weights_of
+from stts_export.checkpoint.locate import untrained, weights_of
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -193,8 +193,7 @@ def _over(recipe: ModelRecipe, checkpoint: Path | None, trained: Path, report: C
     """Return a trained file over what it was trained from: an assembled model without what was trained before."""
     if checkpoint is not None or recipe.assembly is None:
         return Source(recipe.config, _base(recipe, checkpoint, report), trained)
-    bare = replace(recipe, assembly=replace(recipe.assembly, trained=None))
-    return Source(recipe.config, _base(bare, None, report), trained, recipe, is_start=True)
+    return Source(recipe.config, _base(untrained(recipe), None, report), trained, recipe, is_start=True)
 
 
 def _base(recipe: ModelRecipe, checkpoint: Path | None, report: Callable[[int, int], None]) -> Path:

@@ -38,7 +38,6 @@ def write_evaluation(evaluation: Evaluation, page: str, folder: Path) -> tuple[P
 
     data = json.dumps(evaluation_json(evaluation), indent=1) + "\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         return (
             write_whole(folder / JSON, lambda path: path.write_text(data, encoding="utf-8")),
             write_whole(folder / PAGE, lambda path: path.write_text(page, encoding="utf-8")),

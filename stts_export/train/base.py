@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.checkpoint.locate import folder_of, recipe_of, weights_of
+from stts_export.checkpoint.locate import folder_of, recipe_of, untrained, weights_of
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -64,14 +64,12 @@ def open_base(
         raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
     if tokenizer is not None and not tokenizer.is_file():
         raise UsageError(f"--tokenizer {tokenizer}: there is no such file")
-    recipe = recipe_of(model)
-    if recipe.assembly is not None:  # a run begins before what an earlier run trained
-        recipe = replace(recipe, assembly=replace(recipe.assembly, trained=None))
+    recipe = untrained(recipe_of(model))
     config = replace(recipe.config, scorer=ScorerConfig("learned", soft_bias=True))
     if random_weights is not None:
         if tokenizer is None and recipe.source != "micro":
             raise UsageError("random weights come without a tokenizer, and training reads text: add --tokenizer FILE")
-        file = tokenizer or find_tokenizer(weights_of(recipe, folder_of(model)))
+        file = tokenizer or find_tokenizer(weights_of(recipe, None))
         weights, folder = random_checkpoint(config, random_weights), None
     else:
         named = checkpoint or folder_of(model)

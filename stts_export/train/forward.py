@@ -167,8 +167,7 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Ten
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         sharing = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(sharing, dim=1), value.repeat_interleave(sharing, dim=1)
-        kind = value.dtype
-        return F.scaled_dot_product_attention(query.to(kind), key.to(kind), value, attn_mask=mask.to(kind))
+        return F.scaled_dot_product_attention(query.to(kind), key.to(kind), value, attn_mask=mask)
 
     tables = [decoder.rotary, decoder.scaled_rotary] if decoder.yarn_layers else [decoder.rotary]
     rotations = [_rotation(decoder, table, rows["positions"], kind) for table in tables]

@@ -17,6 +17,7 @@ from stts_export.models.decoder import Decoder
 from stts_export.models.model import VisionModel
 from stts_export.models.vision import all_groups, dense_outputs
 from stts_export.train.example import Example, patches_of
+from stts_runtime.manifest import Grid
 from stts_runtime.plan import group_patches
 from stts_runtime.tokenizer import Tokenizer
 
@@ -65,7 +66,8 @@ class PatchClasses(nn.Module):
         self.model = model
         self.classes = classes
         self.head = nn.Linear(model.tower_config.width, classes + 2 * model.grid.patches_per_side)
-        self.register_buffer("words", words, persistent=False)
+        placed = None if words is None else _placed(words, model.grid)
+        self.register_buffer("words", placed, persistent=False)
 
     def forward(self, examples: Sequence[Example]) -> PatchOutcome:
         """Return the losses of a batch of examples with patch classes.
@@ -94,28 +96,25 @@ class PatchClasses(nn.Module):
         # no norm before the head, as none stands before the connector: nothing else keeps the tower's outputs small
         what, row, column = self.head(hidden.float()).flatten(0, 1).split([self.classes, side, side], dim=-1)
         targets = (classes.flatten(), place // side, place % side)
-        losses = [F.cross_entropy(*pair, reduction="none") for pair in zip((what, row, column), targets, strict=True)]
-        right = [logits.argmax(dim=-1) == target for logits, target in zip((what, row, column), targets, strict=True)]
+        named = list(zip((what, row, column), targets, strict=True))
+        of_class, of_row, of_column = (F.cross_entropy(*pair, reduction="none") for pair in named)
+        right = torch.stack([logits.argmax(dim=-1) == target for logits, target in named]).all(dim=0)
         front = targets[0] > 0
-        class_loss = _balanced(losses[0], front) + (losses[1] + losses[2]).mean() / 2
-        return class_loss, _share(right[0] & right[1] & right[2], front)
+        return _balanced(of_class, front) + (of_row + of_column).mean() / 2, _share(right, front)
 
     def _words(self, taps: Tensor, classes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Return how far features are from their words, over how far zero is, and the share that has none nearer."""
-        grid, count = self.model.grid, len(words) - 3
+        grid = self.model.grid
         readout = torch.from_numpy(group_patches(grid)).to(taps.device)
         everything = torch.from_numpy(all_groups(len(classes), grid)).to(taps.device)
         features = self.model.connector(taps, everything).float().unflatten(0, (len(classes), grid.groups))
-        shown = F.one_hot(classes[:, readout], count).sum(dim=2)
+        shown = F.one_hot(classes[:, readout], self.classes).sum(dim=2)
         shown[..., 0] = 1  # the class that most patches of a group show; a single patch does not count
         named = shown.argmax(dim=-1)
         front = named > 0
-        third = torch.arange(grid.groups, device=taps.device) % grid.groups_per_side * 3 // grid.groups_per_side
-        candidates = words[:count, None] + words[count + third]  # [C, G, d_model]
-        candidates[0] = 0
-        wanted = candidates[named, torch.arange(grid.groups, device=taps.device)]
+        wanted = words[named, torch.arange(grid.groups, device=taps.device)]
         # nearest is who has the largest product, less half of its own square
-        products = torch.einsum("tgd,cgd->tgc", features, candidates) - candidates.square().sum(dim=-1).T / 2
+        products = torch.einsum("tgd,cgd->tgc", features, words) - words.square().sum(dim=-1).T / 2
         size = wanted[front].square().sum(dim=-1).mean()
         losses = (features - wanted).square().sum(dim=-1) / size.clamp(min=1e-12)
         return _balanced(losses, front), _share(products.argmax(dim=-1) == named, front)
@@ -136,6 +135,15 @@ def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str])
 
     nothing = torch.zeros_like(decoder.embedding.weight[0], dtype=torch.float32)
     return torch.stack([nothing, *map(embedded, classes[1:]), *map(embedded, ("left", "middle", "right"))])
+
+
+def _placed(words: Tensor, grid: Grid) -> Tensor:
+    """Return what the feature of each group should be for each class it may show, [C, G, d_model]."""
+    count = len(words) - 3
+    third = torch.arange(grid.groups, device=words.device) % grid.groups_per_side * 3 // grid.groups_per_side
+    placed = words[:count, None] + words[count + third]
+    placed[0] = 0  # the background has no place
+    return placed
 
 
 def _balanced(losses: Tensor, front: Tensor) -> Tensor:

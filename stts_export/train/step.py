@@ -124,7 +124,8 @@ def _weight(module: nn.Module, examples: Sequence[Example]) -> float:
 def scored_accuracy(correct: Tensor, examples: Sequence[Example]) -> Tensor:
     """Return the share of right answers, captions left out: no model says them word for word. 0 of captions alone."""
     scored = [question.kind != CAPTION for example in examples for question in example.questions]
-    return (correct & torch.tensor(scored, device=correct.device)).sum() / max(1, sum(scored))
+    counts = torch.tensor(scored).to(correct.device, non_blocking=True)  # a plain copy would wait for the forward pass
+    return (correct & counts).sum() / max(1, sum(scored))
 
 
 def _over_processes(weight: float, accelerator: Accelerator) -> float | Tensor:

@@ -3,10 +3,9 @@ import pytest
 import tokenizers
 import torch
 from reference.processor import trained_tokenizer
-from reference.toy_bundle import toy_checkpoint, toy_config
+from reference.toy_bundle import toy_config, toy_model
 from torch.nn import functional as F
 
-from stts_export.checkpoint.load import load_into
 from stts_export.errors import DataError
 from stts_export.models.model import Model
 from stts_export.models.vision import run_vision_dense
@@ -18,16 +17,13 @@ from stts_runtime.tokenizer import Tokenizer
 TOKENIZER = Tokenizer(tokenizers.Tokenizer.from_str(trained_tokenizer()))
 
 
-def toy_model() -> Model:
-    config = toy_config("qwen3")
-    model = Model(config)
-    load_into(model, toy_checkpoint(config))
-    return model
+def untrained_model() -> Model:
+    return toy_model(toy_config("qwen3")).requires_grad_(True)
 
 
 def test_what_patches_show_and_where_they_are_is_learned_by_the_tower() -> None:
     torch.manual_seed(0)
-    model = toy_model()
+    model = untrained_model()
     classes = torch.zeros(2, model.grid.patches, dtype=torch.uint8)
     classes[:, :20] = 1
     frames = torch.zeros(2, 126, 126, 3, dtype=torch.uint8)
@@ -49,12 +45,12 @@ def test_what_patches_show_and_where_they_are_is_learned_by_the_tower() -> None:
 def test_patch_classes_of_another_grid_are_refused() -> None:
     clip = Example(torch.zeros(2, 126, 126, 3, dtype=torch.uint8), np.arange(2) / 2, ())
     with pytest.raises(DataError, match="label_side = 9"):
-        PatchClasses(toy_model(), 3)([clip])
+        PatchClasses(untrained_model(), 3)([clip])
 
 
 def test_features_become_the_words_for_what_groups_show_and_where() -> None:
     torch.manual_seed(0)
-    model = toy_model()
+    model = untrained_model()
     grid = model.grid
     words = word_targets(model.decoder, TOKENIZER, ("background", "bike"))
     assert words.shape == (5, model.config.decoder.width)
