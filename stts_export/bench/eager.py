@@ -18,7 +18,7 @@ from stts_export.models.decoder import Cache, Decoder, feature_rows
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bench.compare import Subject
-from stts_runtime.kv_cache import EMPTY_POSITION, ROOM_STEP
+from stts_runtime.language.kv_cache import EMPTY_POSITION, ROOM_STEP
 
 
 ENGINE = "eager torch"

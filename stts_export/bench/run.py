@@ -24,9 +24,9 @@ from stts_runtime.bench.compare import BUNDLE, Progress, Subject, measure, opene
 from stts_runtime.bench.fresh import ScoreMemory, Startup, startup, vision_score_memory
 from stts_runtime.bench.measurement import Bench, Measurement
 from stts_runtime.bench.trial import read_clip
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.plain import from_plain
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Manifest
-from stts_runtime.plain import from_plain
 from stts_runtime.session import Session
 
 

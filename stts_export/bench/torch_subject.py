@@ -15,12 +15,12 @@ from torch import Tensor
 from stts_runtime.bench.compare import Subject
 from stts_runtime.bench.fresh import PassMemory
 from stts_runtime.bench.peak_memory import PeakProfile, can_reset_peak
-from stts_runtime.frames import patches_from_frames
-from stts_runtime.manifest import Manifest
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.clip.frames import patches_from_frames
+from stts_runtime.clip.video import Clip
+from stts_runtime.language.prompt import made_up_turn
 from stts_runtime.profile import Profile
-from stts_runtime.prompt import made_up_turn
 from stts_runtime.sizes import MIB
-from stts_runtime.video import Clip
 
 
 class Reader(Protocol):

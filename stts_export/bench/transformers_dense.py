@@ -22,7 +22,7 @@ from stts_export.checkpoint.layouts import layout_named, pieces_of
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bench.compare import Subject
-from stts_runtime.plan import group_patches
+from stts_runtime.vision.plan import group_patches
 
 
 ENGINE = "transformers"

@@ -9,8 +9,8 @@ from stts_export.bench.plot import plot_bench
 from stts_export.bench.run import BenchResult
 from stts_export.bench.table import markdown_report
 from stts_export.errors import DiskError
-from stts_runtime.plain import to_plain
-from stts_runtime.swap import write_whole
+from stts_runtime.bundle.plain import to_plain
+from stts_runtime.bundle.swap import write_whole
 
 
 JSON, PAGE, PICTURE = "bench.json", "bench.md", "bench.png"

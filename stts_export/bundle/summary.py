@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stts_runtime.bundle import open_bundle
-from stts_runtime.engine_set import read_engine_sets
-from stts_runtime.kv_cache import NEW, PAST
-from stts_runtime.manifest import Manifest
+from stts_runtime.bundle.engine_set import read_engine_sets
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.open import open_bundle
+from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.language.kv_cache import NEW, PAST
 from stts_runtime.sizes import MIB, size_text
-from stts_runtime.spec import GraphSpec
 
 
 def bundle_summary(path: Path) -> dict[str, object]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from stts_export.errors import DiskError
-from stts_runtime.bundle import (
+from stts_runtime.bundle.manifest import FileEntry, Manifest
+from stts_runtime.bundle.open import (
     BUILD_LOCK,
     MANIFEST,
     Progress,
@@ -24,10 +25,9 @@ from stts_runtime.bundle import (
     sha256_of_file,
     staging_path,
 )
+from stts_runtime.bundle.swap import DISK_ERRORS, claim, finish_swap, is_held, put_in_place, remove, sync
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import FileEntry, Manifest
 from stts_runtime.sizes import size_text
-from stts_runtime.swap import DISK_ERRORS, claim, finish_swap, is_held, put_in_place, remove, sync
 from stts_runtime.termination import termination_as_exit
 
 

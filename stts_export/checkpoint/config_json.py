@@ -13,7 +13,7 @@ from stts_export.checkpoint.tokenizer import FILE as TOKENIZER_FILE
 from stts_export.errors import CheckpointError, RecipeError
 from stts_export.recipe.check import check_model
 from stts_export.recipe.config import DecoderConfig, ModelConfig, ScorerConfig, TowerConfig, Yarn
-from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
 
 
 _REQUIRED = object()

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.bench.table import terminal_report
     from stts_export.bench.write import write_bench
     from stts_export.checkpoint.open import open_checkpoint
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
 
     path = arguments.checkpoint
     request = BenchRequest(

@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.data.sheet import draw_sheet
     from stts_export.report.data import leak_rows, split_rows
     from stts_export.report.tables import terminal_table
+    from stts_runtime.bundle.plain import to_plain
     from stts_runtime.errors import UsageError
-    from stts_runtime.plain import to_plain
 
     if arguments.video is not None:
         clip_to_video(*arguments.video)

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.estimate.estimate import check_fit, estimate
     from stts_export.estimate.plot import plot_latency
     from stts_export.estimate.tables import estimate_tables
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
 
     if arguments.published:
         return _published(arguments)
@@ -127,7 +127,7 @@ def _published(arguments: argparse.Namespace) -> int:
     from stts_export.cli.console import table_console
     from stts_export.estimate.comparison import compare
     from stts_export.estimate.tables import error_table, median_error, published_table
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
 
     found = compare()
     if arguments.json:

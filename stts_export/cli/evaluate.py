@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.evaluate.table import tables
     from stts_export.evaluate.write import evaluation_json, read_evaluation, write_evaluation
     from stts_export.report.tables import markdown_table
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
 
     other = None if arguments.compare is None else read_evaluation(arguments.compare)
     is_earlier = Path(arguments.what).suffix == ".json"

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.report.engine_inspection import HEADERS, inspect_engines, inspection_rows
     from stts_export.report.inspection import draw_pruning
     from stts_export.report.tables import terminal_table
-    from stts_runtime.bundle import open_bundle
+    from stts_runtime.bundle.open import open_bundle
 
     if arguments.check:
         with progress_bars() as report:

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.recipe.target import all_targets, read_target
     from stts_export.report.tables import terminal_table
     from stts_export.report.targets import software_rows, target_facts, targets_rows
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
 
     if arguments.name is None:
         targets = all_targets()

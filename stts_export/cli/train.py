@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.bench.import_transformers import make_transformers_importable
     from stts_export.train.request import TrainRequest
     from stts_export.train.run import train
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
 
     make_transformers_importable()  # peft imports it
     request = TrainRequest(

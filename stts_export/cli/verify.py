@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.checkpoint.open import open_checkpoint
     from stts_export.verify.ladder import reference_of_checkpoint, verify
     from stts_export.verify.report import render_report
-    from stts_runtime.bundle import open_bundle
+    from stts_runtime.bundle.open import open_bundle
     from stts_runtime.verify.reference import reference_of
     from stts_runtime.verify.report import report_json
 

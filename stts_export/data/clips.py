@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from stts_export.errors import DataError
-from stts_runtime.frame_sampling import sample_frames
-from stts_runtime.manifest import FrameSampling
-from stts_runtime.swap import write_whole
+from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.swap import write_whole
+from stts_runtime.clip.frame_sampling import sample_frames
 
 
 JPEG_QUALITY = 92
@@ -60,7 +60,7 @@ def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) ->
         UsageError: `frames` cannot be had.
     """
     if path.suffix != ".zip":
-        from stts_runtime.video import read_video
+        from stts_runtime.clip.video import read_video
 
         video = read_video(path, sampling, frames)
         return SampledClip(video.frames, video.timestamps, video.indices)

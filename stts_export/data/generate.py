@@ -28,7 +28,7 @@ from stts_export.data.records import CAPTION, DatasetInfo, Question
 from stts_export.data.select import Asked, asked, select
 from stts_export.data.truth import Rendered, Truth, truth_from_plain, truth_to_plain
 from stts_export.errors import DataError
-from stts_runtime.swap import write_whole
+from stts_runtime.bundle.swap import write_whole
 
 
 RECIPE = "recipe.json"

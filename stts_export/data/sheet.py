@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stts_export.data.clips import read_clip
 from stts_export.data.records import Question
 from stts_export.errors import DataError
-from stts_runtime.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling
 
 
 CLIPS = 8

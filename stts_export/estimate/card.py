@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
-from stts_runtime.target import Target
 
 
 WHERE = {

@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 
 from stts_export.estimate.count import Packed
-from stts_runtime.manifest import Grid
-from stts_runtime.plan import FfdPlan, RaggedPlan, budget, pack_ffd, pack_ragged, select_groups
-from stts_runtime.prompt import TIMESTAMP_TOKENS
+from stts_runtime.bundle.manifest import Grid
+from stts_runtime.language.prompt import TIMESTAMP_TOKENS
+from stts_runtime.vision.plan import FfdPlan, RaggedPlan, budget, pack_ffd, pack_ragged, select_groups
 
 
 MARKERS_A_FRAME = 2  # its start and its end, which are vision tokens like its patches

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stts_export.estimate.roofline import Speed
 from stts_export.recipe.read import read_toml, record_from_table
+from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
-from stts_runtime.target import Target
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from stts_export.estimate.latency import StageEstimate, stages_of
 from stts_export.estimate.memory import available_bytes, memory_of
 from stts_export.estimate.scenario import Scenario, as_dense, check_scenario, scenario_of_build
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.manifest import Limits, Pruning
-from stts_runtime.memory_needed import MemoryNeeded
-from stts_runtime.target import Target
+from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_runtime.bundle.memory_needed import MemoryNeeded
+from stts_runtime.bundle.target import Target
 
 
 PREDICTED = "PREDICTED"

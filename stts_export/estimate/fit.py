@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from stts_export.estimate.memory import available_bytes, memory_of
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario, with_scorer
 from stts_export.recipe.target import all_targets
-from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
+from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
+from stts_runtime.bundle.target import Target
 from stts_runtime.sizes import GIB, size_text
-from stts_runtime.target import Target
 
 
 PRUNE_STEPS = (0.3, 0.5, 0.7)

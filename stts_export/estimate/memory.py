@@ -9,9 +9,9 @@ from stts_export.estimate.count import Packed, dense_frames
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
-from stts_runtime.memory_needed import MemoryNeeded
+from stts_runtime.bundle.memory_needed import MemoryNeeded
+from stts_runtime.bundle.target import Target
 from stts_runtime.sizes import GIB
-from stts_runtime.target import Target
 
 
 PREPACK_BELOW_BYTES = 4 * GIB  # beyond this size a second copy of all weights hurts more than it helps

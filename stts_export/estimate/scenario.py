@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
+from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Limits, Pruning
-from stts_runtime.target import Target
 
 
 CACHE_STEP = 256  # the cache's room grows in such steps

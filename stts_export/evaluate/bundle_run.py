@@ -13,12 +13,12 @@ from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
 from stts_export.evaluate.records import DENSE, MAIN, SCORERS, Answers, Asked, Setting
 from stts_export.evaluate.settings import FRACTIONS
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.clip.frames import resize_frames
+from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation
-from stts_runtime.frames import resize_frames
-from stts_runtime.manifest import Manifest
 from stts_runtime.profile import Profile
 from stts_runtime.session import Session
-from stts_runtime.video import Clip
 
 
 Progress = Callable[[float], None]

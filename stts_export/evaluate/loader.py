@@ -15,7 +15,7 @@ import torch
 from stts_export.data.clips import read_clip
 from stts_export.evaluate.records import Asked
 from stts_export.train.example import Example
-from stts_runtime.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling
 
 
 Clip = tuple[Asked, ...]

@@ -20,7 +20,7 @@ from stts_export.errors import CheckpointError, UsageError
 from stts_export.models.model import Model
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
-from stts_runtime.tokenizer import Tokenizer, open_tokenizer
+from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
 
 
 OUR_NAMES = ("vision_tower.", "scorer.", "connector.", "decoder.")

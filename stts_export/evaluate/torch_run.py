@@ -21,7 +21,7 @@ from stts_export.models.scorer import CosineScorer, RandomScorer
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
 from stts_export.train.memory import EXHAUSTED, is_exhausted
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 Progress = Callable[[float], None]

@@ -9,8 +9,8 @@ from typing import Any
 from stts_export.errors import DataError, DiskError
 from stts_export.evaluate.records import FORMAT, Evaluation
 from stts_export.evaluate.summary import summarise
-from stts_runtime.plain import from_plain, to_plain
-from stts_runtime.swap import write_whole
+from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.bundle.swap import write_whole
 
 
 JSON, PAGE, PICTURE = "eval.json", "eval.md", "eval.png"

@@ -17,7 +17,7 @@ from stts_export.errors import ExportError
 from stts_export.models.model import Model
 from stts_export.parts import Part
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.spec import GraphSpec
+from stts_runtime.bundle.spec import GraphSpec
 
 
 OPSET = 20  # Gelu with tanh is one operator from here on, and every engine we target reads it

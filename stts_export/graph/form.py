@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stts_runtime.spec import GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import GraphSpec, TensorSpec
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from stts_export.graph.passes.name_taps import NameTaps
 from stts_export.graph.passes.set_precision import SetPrecision
 from stts_export.graph.passes.store_transposed import StoreTransposed
 from stts_export.graph.passes.strip_trace import StripTrace
-from stts_runtime.spec import GraphSpec
+from stts_runtime.bundle.spec import GraphSpec
 
 
 def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:

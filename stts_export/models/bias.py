@@ -10,7 +10,7 @@ import math
 
 from torch import Tensor
 
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 FLOOR = math.exp(-2)

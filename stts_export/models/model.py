@@ -13,7 +13,7 @@ from stts_export.models.decoder import Decoder
 from stts_export.models.scorer import scorer_from_config
 from stts_export.models.tower import VisionTower
 from stts_export.recipe.config import ModelConfig, ScorerConfig, TowerConfig
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 class VisionModel(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stts_export.models.attention import scaled_attention
 from stts_export.models.tower import Attention
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 class GroupPool(Attention):

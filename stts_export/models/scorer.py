@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from stts_export.errors import RecipeError
 from stts_export.models.pool import GroupPool, grouped
 from stts_export.recipe.config import ScorerConfig, TowerConfig
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 class ScorerMLP(nn.Module):

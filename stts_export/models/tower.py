@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stts_export.models.norm import product_dtype
 from stts_export.recipe.config import TowerConfig
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -22,9 +22,9 @@ from stts_export.models.model import VisionModel
 from stts_export.models.norm import product_dtype
 from stts_export.models.scorer import aux_loss
 from stts_export.models.tower import Attend, VisionTower
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Grid
-from stts_runtime.plan import EMPTY, FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
+from stts_runtime.vision.plan import EMPTY, FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
 
 
 @dataclass(frozen=True)

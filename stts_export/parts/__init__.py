@@ -9,7 +9,7 @@ from stts_export.parts.vision_dense import vision_dense_part
 from stts_export.parts.vision_encode import vision_encode_ffd_part, vision_encode_ragged_part
 from stts_export.parts.vision_score import vision_score_part
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.manifest import Limits
+from stts_runtime.bundle.manifest import Limits
 
 
 __all__ = ["Part", "parts_of"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from stts_runtime.spec import GraphSpec
+from stts_runtime.bundle.spec import GraphSpec
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from stts_export.models.attention import frame_attention
 from stts_export.models.model import Model
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.manifest import Limits
-from stts_runtime.plan import group_patches
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.manifest import Limits
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.vision.plan import group_patches
 
 
 class VisionDense(nn.Module):

@@ -35,8 +35,8 @@ from stts_export.ops.ragged_attention import ragged_attention
 from stts_export.ops.segment_attention import segment_attention
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.manifest import Limits
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.manifest import Limits
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 
 
 class VisionEncode(nn.Module):

@@ -23,8 +23,8 @@ from stts_export.models.bias import soft_bias
 from stts_export.models.model import Model
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.manifest import Limits
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.manifest import Limits
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 
 
 class VisionScore(nn.Module):

@@ -23,10 +23,10 @@ from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report, write_report
 from stts_runtime.build import build_engines, check_room
+from stts_runtime.bundle.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
+from stts_runtime.bundle.plain import to_plain
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import EngineError, SttsError
-from stts_runtime.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
-from stts_runtime.plain import to_plain
 from stts_runtime.verify.reference import write_reference
 
 

@@ -19,10 +19,10 @@ from stts_export.graph.form import FORMS
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
+from stts_runtime.bundle.manifest import EngineSettings, Limits, Pruning
+from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import EngineSettings, Limits, Pruning
-from stts_runtime.target import Target
 from stts_runtime.trt.bindings import import_bindings
 
 

@@ -8,9 +8,9 @@ from dataclasses import fields
 
 from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
+from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
-from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
-from stts_runtime.target import Target
 
 
 SCORERS = ("learned", "cosine", "random", "none")

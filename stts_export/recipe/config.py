@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
 
 
 @dataclass(frozen=True)

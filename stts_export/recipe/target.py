@@ -7,7 +7,7 @@ from pathlib import Path
 from stts_export.recipe.check import check_target
 from stts_export.recipe.find import find_recipe, recipe_names
 from stts_export.recipe.read import read_toml, record_from_table
-from stts_runtime.target import Target
+from stts_runtime.bundle.target import Target
 
 
 def read_target(name_or_path: str | Path) -> Target:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import UsageError
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.profiles import profiles_of

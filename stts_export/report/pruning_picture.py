@@ -14,9 +14,9 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.swap import write_whole
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Grid
-from stts_runtime.swap import write_whole
 
 
 SHOWN_FRAMES = 32

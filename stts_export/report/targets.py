@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
-from stts_runtime.target import Target
 
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]

@@ -24,8 +24,8 @@ from stts_export.data.clips import read_clip, read_patch_classes
 from stts_export.data.records import Question
 from stts_export.errors import DataError, TrainingError
 from stts_export.train.example import Example
+from stts_runtime.bundle.manifest import FrameSampling
 from stts_runtime.errors import SttsError, UsageError
-from stts_runtime.manifest import FrameSampling
 
 
 _AHEAD = 4  # batches a worker reads ahead

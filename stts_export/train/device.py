@@ -24,7 +24,7 @@ from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter
 from stts_export.train.patch_classes import PatchClasses, word_targets
 from stts_export.train.recipe import PATCH_CLASSES, Stage
 from stts_export.train.sharded import is_sharded
-from stts_runtime.tokenizer import open_tokenizer
+from stts_runtime.language.tokenizer import open_tokenizer
 
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stts_export.data.records import Question
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Example:
 def patches_of(examples: Sequence[Example], grid: Grid, device: torch.device) -> Tensor:
     """Return the patches of all clips in a row, float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
 
-    Squeezed to a square as `stts_runtime.frames.resize_frames` does it (bilinear, no antialiasing, whole bytes), on
-    the device and thus in its own order of summation: one byte in some hundred thousand differs by 1.
+    Squeezed to a square as `stts_runtime.clip.frames.resize_frames` does it (bilinear, no antialiasing, whole bytes),
+    on the device and thus in its own order of summation: one byte in some hundred thousand differs by 1.
     """
     side, patch = grid.patches_per_side, grid.patch_size
     squares = torch.cat(

@@ -22,7 +22,7 @@ from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
 from stts_export.train.remembering import RememberingTokenizer
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from stts_export.train.adapters import add_adapters, is_adapter, our_name
 from stts_export.train.base import Base
 from stts_export.train.parameters import HEAD, part_of
 from stts_export.train.recipe import Lora, Stage
-from stts_runtime.swap import sync
+from stts_runtime.bundle.swap import sync
 
 
 NOTHING = Trained({}, {})

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_export.data.records import Question
-from stts_runtime.manifest import Prompt, Tokens
-from stts_runtime.prompt import build_first_turn, vision_flags
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.bundle.manifest import Prompt, Tokens
+from stts_runtime.language.prompt import build_first_turn, vision_flags
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 NO_TARGET = -100

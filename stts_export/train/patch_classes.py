@@ -17,9 +17,9 @@ from stts_export.models.decoder import Decoder
 from stts_export.models.model import VisionModel
 from stts_export.models.vision import all_groups, dense_outputs
 from stts_export.train.example import Example, patches_of
-from stts_runtime.manifest import Grid
-from stts_runtime.plan import group_patches
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.bundle.manifest import Grid
+from stts_runtime.language.tokenizer import Tokenizer
+from stts_runtime.vision.plan import group_patches
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 class RememberingTokenizer(Tokenizer):

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stts_export.errors import DiskError, TrainingError
-from stts_runtime.swap import finish_swap, put_in_place, sync, write_whole
+from stts_runtime.bundle.swap import finish_swap, put_in_place, sync, write_whole
 
 
 FOLDER = "state"

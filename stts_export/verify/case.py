@@ -25,8 +25,8 @@ from stts_export.checkpoint.layouts import vision_names
 from stts_export.errors import RecipeError
 from stts_export.models.model import VisionModel
 from stts_export.recipe.config import ScorerConfig, TowerConfig
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.errors import UsageError, VerificationError
-from stts_runtime.manifest import Grid
 
 
 FILES = ("config.json", "frames.npz", "weights.safetensors", "expected.safetensors")

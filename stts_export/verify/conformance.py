@@ -18,10 +18,10 @@ from torch import Tensor
 from stts_export.models.vision import VisionResult, run_vision
 from stts_export.verify.case import Case, case_folders, model_from_case, read_case
 from stts_export.verify.tolerances import GRADIENT_TOLERANCE, VALUE_TOLERANCE
+from stts_runtime.bundle.manifest import Grid
+from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.errors import SttsError, VerificationError
-from stts_runtime.frames import patches_from_frames
-from stts_runtime.manifest import Grid
-from stts_runtime.plan import EMPTY, FfdPlan, keep_patches
+from stts_runtime.vision.plan import EMPTY, FfdPlan, keep_patches
 
 
 HIDDEN_STRIDE = 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.plan import budget
+from stts_runtime.vision.plan import budget
 
 
 _REACH = 0.1

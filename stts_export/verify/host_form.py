@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import onnx_ir as ir
 
 from stts_export.graph.casts import cast_node, cast_value
-from stts_runtime.bundle import Bundle
-from stts_runtime.manifest import EngineSettings
+from stts_runtime.bundle.manifest import EngineSettings
+from stts_runtime.bundle.open import Bundle
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
 from stts_export.verify.host_form import host_form
 from stts_export.verify.tapped import tapped_graph
-from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.bundle.plain import from_plain
 from stts_runtime.errors import SttsError
-from stts_runtime.plain import from_plain
 from stts_runtime.session import Session
 from stts_runtime.verify.cases import Progress, case_lines, check_cases, reference_notes
 from stts_runtime.verify.compare import failed_line

@@ -20,14 +20,14 @@ from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
 from stts_export.verify.recorder import Recorder
 from stts_export.verify.torch_part import run_part, weights_of
+from stts_runtime.bundle.manifest import Grid, Limits, Pruning
+from stts_runtime.clip.frames import patches_from_frames
+from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.engine import HostMemory
-from stts_runtime.frames import patches_from_frames
-from stts_runtime.generation import feature_rows
-from stts_runtime.kv_cache import KvCache
-from stts_runtime.manifest import Grid, Limits, Pruning
-from stts_runtime.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
-from stts_runtime.prompt import build_first_turn, made_up_turn, vision_flags
-from stts_runtime.tokenizer import open_tokenizer
+from stts_runtime.language.generation import feature_rows
+from stts_runtime.language.kv_cache import KvCache
+from stts_runtime.language.prompt import build_first_turn, made_up_turn, vision_flags
+from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.verify.reference import (
     FRAMES,
     KEEP,
@@ -37,8 +37,8 @@ from stts_runtime.verify.reference import (
     Reference,
     ReferenceInfo,
 )
-from stts_runtime.video import clip_from_frames
-from stts_runtime.vision import encode_inputs
+from stts_runtime.vision.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
+from stts_runtime.vision.run import encode_inputs
 
 
 QUESTION = "What moves in this video, and which way does it go?"

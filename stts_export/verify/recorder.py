@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stts_export.parts import Part
 from stts_export.verify.torch_part import record_part
-from stts_runtime.spec import GraphSpec
+from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.verify.reference import Case, kept_rows, row_count, rows_key
 
 

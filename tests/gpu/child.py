@@ -52,7 +52,7 @@ def times(bundle: str, lengths: list[int], repeats: int, tokens: int) -> dict[st
     from stts_runtime.bench.compare import Subject, fractions_to_compare, take_turns
     from stts_runtime.bench.measurement import comparisons
     from stts_runtime.bench.trial import answer_once, check_room
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
     from stts_runtime.profile import Profile
 
     with load(bundle) as session:

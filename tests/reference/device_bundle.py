@@ -11,13 +11,13 @@ from stts_export.estimate.memory import memory_of
 from stts_export.estimate.scenario import scenario_of_build, with_scorer
 from stts_export.recipe import read_model_recipe
 from stts_export.recipe.target import read_target
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.manifest import DecoderShape, EngineSettings, GraphEntry, Limits
+from stts_runtime.bundle.memory_needed import MemoryNeeded
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import Probe, probe_from_readings
 from stts_runtime.device.readings import Readings, read_recording
-from stts_runtime.manifest import DecoderShape, EngineSettings, GraphEntry, Limits
-from stts_runtime.memory_needed import MemoryNeeded
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
-from stts_runtime.target import Target
 
 
 PROBES = Path(__file__).parent.parent / "data" / "probes"

@@ -8,9 +8,7 @@ from typing import Any
 
 from reference.onnx_graphs import write_block, write_decoder
 from reference.toy_manifest import TOY_MANIFEST, TOY_MEMORY, TOY_TARGET
-from stts_runtime.bundle import MANIFEST, files_below, manifest_bytes, sha256_of_file
-from stts_runtime.device.probe import Probe
-from stts_runtime.engine_set import (
+from stts_runtime.bundle.engine_set import (
     ENGINE_SET_SCHEMA,
     ENGINES,
     INDEX,
@@ -19,7 +17,9 @@ from stts_runtime.engine_set import (
     index_bytes,
     manifest_digest as digest_of_manifest,
 )
-from stts_runtime.manifest import EngineSettings, FileEntry, GraphEntry, Manifest
+from stts_runtime.bundle.manifest import EngineSettings, FileEntry, GraphEntry, Manifest
+from stts_runtime.bundle.open import MANIFEST, files_below, manifest_bytes, sha256_of_file
+from stts_runtime.device.probe import Probe
 
 
 PARTS = ("decoder", "vision_toy")

@@ -15,8 +15,7 @@ import pytest
 
 from reference.fake_cuda import FakeCuda
 from reference.fake_trt_runtime import VERSIONS, engine_bytes, fake_tensorrt, profiles_of_spec
-from stts_runtime.bundle import Bundle
-from stts_runtime.engine_set import (
+from stts_runtime.bundle.engine_set import (
     ENGINE_SET_SCHEMA,
     ENGINES,
     INDEX,
@@ -25,7 +24,8 @@ from stts_runtime.engine_set import (
     index_bytes,
     manifest_digest,
 )
-from stts_runtime.manifest import EngineSettings, GraphEntry, Manifest
+from stts_runtime.bundle.manifest import EngineSettings, GraphEntry, Manifest
+from stts_runtime.bundle.open import Bundle
 
 
 @dataclass

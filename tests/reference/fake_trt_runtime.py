@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from reference.fake_cuda import FakeCuda
-from stts_runtime.spec import GraphSpec, storage_dtype
+from stts_runtime.bundle.spec import GraphSpec, storage_dtype
 
 
 Ranges = Mapping[str, tuple[int, int]]

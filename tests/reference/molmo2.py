@@ -27,7 +27,7 @@ from transformers.models.molmo2.modeling_molmo2 import (
 )
 
 from stts_export.recipe.config import DecoderConfig, ModelConfig, ScorerConfig, TowerConfig, Yarn
-from stts_runtime.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
 
 
 KINDS = ("qwen3", "olmo3", "llama")

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 
 
 DTYPES = {

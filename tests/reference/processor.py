@@ -12,7 +12,7 @@ from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProces
 from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 from transformers.models.molmo2.video_processing_molmo2 import Molmo2VideoProcessor
 
-from stts_runtime.manifest import Prompt, Tokens
+from stts_runtime.bundle.manifest import Prompt, Tokens
 
 
 QWEN_SPLIT = (

@@ -25,7 +25,7 @@ from stts_export.checkpoint.write import write_checkpoint
 from stts_export.models.model import Model
 from stts_export.pipeline import BuildRequest, build
 from stts_export.recipe.config import ModelConfig, ScorerConfig, TowerConfig
-from stts_runtime.manifest import FrameSampling, Limits
+from stts_runtime.bundle.manifest import FrameSampling, Limits
 
 
 TOWER = TowerConfig(width=32, heads=4, mlp_width=48, blocks=4, taps=(3, 2), score_after=0)

@@ -10,7 +10,7 @@ import torch
 
 from reference.toy_bundle import KINDS, LIMITS, toy_config, toy_model
 from stts_export.parts import Part, parts_of
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.engine import Engine, open_engine
 
 

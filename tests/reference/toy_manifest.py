@@ -1,6 +1,6 @@
 """A manifest of a bundle with one graph and no files yet."""
 
-from stts_runtime.manifest import (
+from stts_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     DecoderShape,
     EngineSettings,
@@ -13,9 +13,9 @@ from stts_runtime.manifest import (
     Pruning,
     Tokens,
 )
-from stts_runtime.memory_needed import MemoryNeeded
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
-from stts_runtime.target import PeakTflops, Target
+from stts_runtime.bundle.memory_needed import MemoryNeeded
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.target import PeakTflops, Target
 
 
 TOY_TARGET = Target(

@@ -16,7 +16,7 @@ from stts_export.data.clips import read_clip, write_clip
 from stts_export.data.records import Question
 from stts_export.evaluate.bundle_run import runtime_clip
 from stts_runtime import load
-from stts_runtime.bundle import manifest_bytes, read_manifest
+from stts_runtime.bundle.open import manifest_bytes, read_manifest
 
 
 KINDS = ("count", "order", "where", "caption")

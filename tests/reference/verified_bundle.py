@@ -6,7 +6,7 @@ from pathlib import Path
 from reference.toy_bundle import KINDS, LIMITS, toy_checkpoint, toy_config
 from stts_export.bundle.write import write_manifest
 from stts_export.verify.record import record_reference
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.verify.reference import write_reference
 
 

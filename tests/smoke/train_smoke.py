@@ -23,7 +23,7 @@ from reference.toy_bundle import toy_config, write_toy_recipe
 from safetensors.torch import load_file
 from stts_export.recipe.config import TowerConfig
 from stts_export.train.logs import read_log
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 RECIPE = Path(__file__).with_name("smoke.toml")

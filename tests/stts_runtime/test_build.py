@@ -15,11 +15,11 @@ from reference.fake_tensorrt import fake_tensorrt, install_fake_tensorrt
 
 from stts_runtime import build as build_module
 from stts_runtime.build import DONE, REUSED, build_engines
-from stts_runtime.bundle import open_bundle
-from stts_runtime.engine_choice import find_engine_set
-from stts_runtime.engine_set import ENGINES, INDEX, read_engine_sets
+from stts_runtime.bundle.engine_choice import find_engine_set
+from stts_runtime.bundle.engine_set import ENGINES, INDEX, read_engine_sets
+from stts_runtime.bundle.manifest import EngineSettings
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.errors import BundleError, EngineError, UsageError
-from stts_runtime.manifest import EngineSettings
 from stts_runtime.trt.engine_file import EngineRequest
 
 

@@ -9,12 +9,12 @@ import pytest
 from reference.small_graph import model_of, named, value
 from reference.toy_manifest import TOY_MANIFEST
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.manifest import EngineSettings, GraphEntry
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.engine import HostMemory, open_engine
 from stts_runtime.engine.ort import PROVIDERS, OnnxruntimeEngine
 from stts_runtime.errors import EngineError
-from stts_runtime.manifest import EngineSettings, GraphEntry
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
 
 
 SPEC = GraphSpec(

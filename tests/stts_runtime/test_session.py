@@ -9,11 +9,11 @@ import pytest
 from reference.toy_bundle import KINDS, LIMITS, toy_frames
 
 from stts_runtime import BundleError, EngineError, Generation, ProfileError, Session, UsageError, load
-from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.device.finding import Finding
 from stts_runtime.engine import open_engine
-from stts_runtime.generation import Decoding
-from stts_runtime.prompt import build_first_turn, build_next_turn
+from stts_runtime.language.generation import Decoding
+from stts_runtime.language.prompt import build_first_turn, build_next_turn
 
 
 QUESTION, FOLLOW_UP = "What happens in the video?", "How many bikes pass by?"
@@ -31,10 +31,10 @@ def session(request, toy_bundle):
         yield session
 
 
-def changed(path, **changes):
+def changed(path, opener=open_engine, **changes):
     """A session over the bundle at `path` whose manifest says something else."""
     bundle = open_bundle(path)
-    return Session(Bundle(bundle.path, replace(bundle.manifest, **changes)))
+    return Session(Bundle(bundle.path, replace(bundle.manifest, **changes)), opener)
 
 
 class Counting:
@@ -52,15 +52,14 @@ class Counting:
 
 
 @pytest.fixture
-def counted(toy_bundle, monkeypatch):
+def counted(toy_bundle):
     """A session over the pruned bundle, and its engines by part once they are open."""
     engines = {}
 
-    def counting(bundle, part):
-        return engines.setdefault(part, Counting(open_engine(bundle, part)))
+    def counting(bundle, part, shared):
+        return engines.setdefault(part, Counting(open_engine(bundle, part, shared)))
 
-    monkeypatch.setattr("stts_runtime.session.open_engine", counting)
-    with load(toy_bundle("ffd")) as session:
+    with Session(open_bundle(toy_bundle("ffd")), counting) as session:
         yield session, engines
 
 
@@ -140,7 +139,7 @@ def read_in_pieces(session, pieces):
 @pytest.mark.parametrize("pieces", [(256, 44), (254, 1, 1, 1, 1, 42), (30, 20, 250)], ids=str)
 def test_logits_depend_neither_on_the_turns_nor_on_the_room_in_the_cache(session, pieces, monkeypatch):
     roomy = read_in_pieces(session, pieces)
-    monkeypatch.setattr("stts_runtime.kv_cache.ROOM_STEP", 1)
+    monkeypatch.setattr("stts_runtime.language.kv_cache.ROOM_STEP", 1)
     exact, whole = read_in_pieces(session, pieces), read_in_pieces(session, (300,))
     tolerance = 2e-5 * np.abs(whole).max()
     np.testing.assert_allclose(roomy, exact, rtol=0, atol=tolerance)
@@ -339,18 +338,21 @@ def test_a_gpu_is_checked_once_before_the_first_engine_opens_and_without_one_not
     doctor = ModuleType("stts_runtime.device.doctor")
     doctor.check_device = check_device
     monkeypatch.setitem(sys.modules, "stts_runtime.device.doctor", doctor)
-    monkeypatch.setattr("stts_runtime.session.open_engine", lambda bundle, part: asked.append(part))
+
+    def opener(bundle, part, shared):
+        asked.append(part)
+
     engine = open_bundle(toy_bundle("ffd")).manifest.engine
     with pytest.raises(EngineError, match="too old"):
-        changed(toy_bundle("ffd"), engine=replace(engine, device="cuda")).open()
+        changed(toy_bundle("ffd"), opener, engine=replace(engine, device="cuda")).open()
     with pytest.raises(EngineError, match="too old"):
-        changed(toy_bundle("ffd"), engine=replace(engine, device="cuda")).engine("decoder")
+        changed(toy_bundle("ffd"), opener, engine=replace(engine, device="cuda")).engine("decoder")
     assert asked == [toy_bundle("ffd")] * 2
-    changed(toy_bundle("ffd")).engine("decoder")
+    changed(toy_bundle("ffd"), opener).engine("decoder")
     assert asked[2:] == ["decoder"]
     warning = Finding("warning", "memory", "may not fit", "close other programs")
     doctor.check_device = lambda bundle: asked.append("checked") or (warning,)
-    session = changed(toy_bundle("ffd"), engine=replace(engine, device="cuda"))
+    session = changed(toy_bundle("ffd"), opener, engine=replace(engine, device="cuda"))
     session.engine("decoder")
     session.open()
     assert sorted(asked[3:]) == ["checked", "decoder", "vision_encode", "vision_score"]

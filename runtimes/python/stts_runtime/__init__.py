@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
+    from stts_runtime.clip.video import Clip
     from stts_runtime.conversation import Conversation
     from stts_runtime.errors import BundleError, EngineError, ProfileError, SttsError, UsageError, VideoError
-    from stts_runtime.generation import Generation
+    from stts_runtime.language.generation import Generation
     from stts_runtime.session import Session, load
-    from stts_runtime.video import Clip
 
 __all__ = [
     "BundleError",
@@ -37,8 +37,8 @@ _MODULES = {
     "Conversation": "conversation",
     "Session": "session",
     "load": "session",
-    "Generation": "generation",
-    "Clip": "video",
+    "Generation": "language.generation",
+    "Clip": "clip.video",
 }
 
 

@@ -6,11 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stts_runtime.bundle import Bundle, open_bundle
-from stts_runtime.device.finding import PROBLEM, WARNING
-from stts_runtime.device.fit import build_disk_finding, build_memory_finding
-from stts_runtime.device.probe import Probe, probe_device
-from stts_runtime.engine_set import (
+from stts_runtime.bundle.engine_set import (
     ENGINE_SET_SCHEMA,
     EngineFile,
     EngineSet,
@@ -18,10 +14,14 @@ from stts_runtime.engine_set import (
     manifest_digest,
     sm_text,
 )
-from stts_runtime.engine_staging import Staging, engine_staging
+from stts_runtime.bundle.engine_staging import Staging, engine_staging
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.memory_needed import MemoryNeeded
+from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.device.finding import PROBLEM, WARNING
+from stts_runtime.device.fit import build_disk_finding, build_memory_finding
+from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.errors import BundleError, EngineError, UsageError
-from stts_runtime.manifest import Manifest
-from stts_runtime.memory_needed import MemoryNeeded
 from stts_runtime.termination import termination_as_exit
 from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.dialect import check_precision, rtx_compute_capabilities

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.clip.video import Clip
 from stts_runtime.engine import Engine
 from stts_runtime.errors import UsageError
-from stts_runtime.generation import Decoding, Generation, generation_from
-from stts_runtime.manifest import Manifest
-from stts_runtime.plan import is_clipped
+from stts_runtime.language.generation import Decoding, Generation, generation_from
+from stts_runtime.language.prompt import build_first_turn, build_next_turn
+from stts_runtime.language.tokenizer import TextStream, Tokenizer
 from stts_runtime.profile import Profile
-from stts_runtime.prompt import build_first_turn, build_next_turn
-from stts_runtime.tokenizer import TextStream, Tokenizer
-from stts_runtime.video import Clip
-from stts_runtime.vision import Vision
+from stts_runtime.vision.plan import is_clipped
+from stts_runtime.vision.run import Vision
 
 
 class Host(Protocol):

@@ -14,17 +14,17 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.clip.video import Clip, clip_from_frames, read_video
 from stts_runtime.conversation import Conversation
-from stts_runtime.engine import Engine, open_engine
+from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
 from stts_runtime.errors import BundleError, ProfileError, UsageError
-from stts_runtime.generation import generation_from
-from stts_runtime.manifest import Manifest
-from stts_runtime.plan import budget
+from stts_runtime.language.generation import generation_from
+from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
 from stts_runtime.profile import Profile
-from stts_runtime.tokenizer import Tokenizer, open_tokenizer
-from stts_runtime.video import Clip, clip_from_frames, read_video
-from stts_runtime.vision import Progress, Vision, dense_vision, encode_plan, plan_groups, score_frames, unheard
+from stts_runtime.vision.plan import budget
+from stts_runtime.vision.run import Progress, Vision, dense_vision, encode_plan, plan_groups, score_frames, unheard
 
 
 MARKERS_A_FRAME = 2  # its start and its end
@@ -56,9 +56,16 @@ class Session:
         notes: what may go wrong on this device and need not, one sentence each.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, opener: Opener = open_engine) -> None:
+        """Hold a bundle; nothing is opened yet.
+
+        Args:
+            bundle: from `open_bundle`.
+            opener: what makes an engine of a part; another one lets something else than the bundle's engines answer.
+        """
+        self._bundle, self._opener = bundle, opener
         self._engines: dict[str, Engine] = {}
+        self._memory = SharedMemory()
         self._tokenizer: Tokenizer | None = None
         self._device_is_checked = False
         self.notes: tuple[str, ...] = ()
@@ -98,7 +105,7 @@ class Session:
             )
         if part not in self._engines:
             self.check_device()
-            self._engines[part] = open_engine(self._bundle, part)
+            self._engines[part] = self._opener(self._bundle, part, self._memory)
         return self._engines[part]
 
     def check_device(self) -> None:

@@ -11,10 +11,10 @@ from stts_export.bench.eager import eager_subjects
 from stts_export.bench.torch_subject import Task, torch_threads
 from stts_export.bench.transformers_config import is_llama
 from stts_export.bench.transformers_dense import transformers_subject
+from stts_runtime.bundle.manifest import DecoderShape, Pruning
+from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import DecoderShape, Pruning
 from stts_runtime.profile import Profile
-from stts_runtime.video import clip_from_frames
 
 
 def task_of(config, answer_tokens, memory=False):

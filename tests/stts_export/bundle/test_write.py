@@ -12,7 +12,7 @@ from reference.toy_manifest import TOY_MANIFEST
 
 from stts_export.bundle.write import write_manifest, writing_bundle
 from stts_export.errors import DiskError
-from stts_runtime.bundle import BUILD_LOCK, MANIFEST, open_bundle, staging_path
+from stts_runtime.bundle.open import BUILD_LOCK, MANIFEST, open_bundle, staging_path
 from stts_runtime.errors import BundleError, UsageError
 
 

@@ -12,9 +12,9 @@ from stts_export.data.clips import (
     write_clip,
 )
 from stts_export.errors import DataError
+from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.clip.frame_sampling import sample_frames
 from stts_runtime.errors import VideoError
-from stts_runtime.frame_sampling import sample_frames
-from stts_runtime.manifest import FrameSampling
 
 
 SAMPLING = FrameSampling(method="uniform_last_frame", max_frames=128, max_fps=2.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from stts_export.estimate.clip import clip_of
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 GRID = Grid(image_size=378, patch_size=14, pool=3)

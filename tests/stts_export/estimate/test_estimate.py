@@ -8,9 +8,9 @@ from reference.scenario import scenario
 from stts_export.estimate.estimate import Estimate, estimate, estimate_build
 from stts_export.estimate.plot import FRACTIONS, latency_curves, plot_latency
 from stts_export.estimate.tables import estimate_tables
+from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Limits, Pruning
-from stts_runtime.plain import from_plain, to_plain
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_what_runs_on_a_device_of_unknown_speed_has_work_but_no_time():
 def test_a_peak_that_a_recipe_lacks_is_asked_for():
     from dataclasses import replace
 
-    from stts_runtime.target import PeakTflops
+    from stts_runtime.bundle.target import PeakTflops
 
     asked = scenario()
     bare = replace(asked, target=replace(asked.target, peak_tflops=PeakTflops(bfloat16=40.0)))

@@ -5,7 +5,7 @@ from reference.scenario import scenario
 
 from stts_export.estimate.count import Packed
 from stts_export.estimate.memory import available_bytes, block_activations, cache_bytes, is_prepacked, memory_of
-from stts_runtime.memory_needed import BUILD_BASE_BYTES
+from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES
 
 
 @pytest.mark.parametrize(("bins", "megabytes"), [(16, 252), (64, 1007)])

@@ -7,8 +7,8 @@ import pytest
 from reference.scenario import scenario
 
 from stts_export.estimate.scenario import check_scenario, most_frames, scenario_of_build, with_scorer
+from stts_runtime.bundle.manifest import Limits, Pruning
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Limits, Pruning
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from stts_export.evaluate.records import Setting
 from stts_export.evaluate.run import EvaluationRequest, evaluate
 from stts_export.evaluate.torch_run import TorchOptions
 from stts_runtime import load
-from stts_runtime.bundle import read_manifest
-from stts_runtime.manifest import Pruning
+from stts_runtime.bundle.manifest import Pruning
+from stts_runtime.bundle.open import read_manifest
 
 
 @pytest.fixture(scope="module")

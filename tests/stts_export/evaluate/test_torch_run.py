@@ -17,7 +17,7 @@ from stts_export.models.model import Model
 from stts_export.models.scorer import CosineScorer, LearnedScorer, RandomScorer
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 OPTIONS = TorchOptions("cpu", batch=3).resolved()

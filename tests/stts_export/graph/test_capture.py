@@ -7,7 +7,7 @@ from torch import nn
 from stts_export.errors import ExportError
 from stts_export.graph.capture import capture, check_bindings
 from stts_export.parts import Part
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 
 
 def spec(inputs, outputs, *dims, taps=()):

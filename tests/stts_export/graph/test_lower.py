@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 from reference.toy_bundle import KINDS
 
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.open import open_bundle
 
 
 FORBIDDEN = {"If", "Loop", "Scan", "NonZero", "Compress", "Unique", "TopK", "SequenceConstruct"}

@@ -8,7 +8,7 @@ from reference.toy_bundle import KINDS, toy_checkpoint, toy_config
 from stts_export.bundle.weights import WeightSlot
 from stts_export.graph.passes.store_transposed import StoreTransposed
 from stts_export.graph.write import write_graph
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.open import open_bundle
 
 
 def small_model():

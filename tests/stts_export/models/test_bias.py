@@ -3,7 +3,7 @@ import math
 import torch
 
 from stts_export.models.bias import soft_bias
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 GRID = Grid(image_size=378, patch_size=14, pool=3)

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from stts_export.models.prefix_attention import prefix_attention, prefix_mask
-from stts_runtime.kv_cache import EMPTY_POSITION
+from stts_runtime.language.kv_cache import EMPTY_POSITION
 
 
 def slow_attention(query: Tensor, key: Tensor, value: Tensor, cached: int, vision: list[bool]) -> Tensor:

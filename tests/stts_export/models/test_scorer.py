@@ -12,8 +12,8 @@ from stts_export.models.scorer import (
     scorer_from_config,
 )
 from stts_export.recipe.config import ScorerConfig, TowerConfig
-from stts_runtime.manifest import Grid
-from stts_runtime.plan import group_patches
+from stts_runtime.bundle.manifest import Grid
+from stts_runtime.vision.plan import group_patches
 
 
 TOWER = TowerConfig(width=24, heads=3, mlp_width=40, blocks=8, taps=(7,))

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from stts_export.models.attention import frame_attention
 from stts_export.models.tower import LayerNorm, VisionBlock, VisionTower
 from stts_export.recipe.config import TowerConfig
-from stts_runtime.manifest import Grid
+from stts_runtime.bundle.manifest import Grid
 
 
 CONFIG = TowerConfig(width=24, heads=3, mlp_width=40, blocks=2, taps=(1,), score_after=0)

@@ -8,9 +8,9 @@ from stts_export.errors import RecipeError
 from stts_export.models.model import VisionModel
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.recipe.config import ScorerConfig, TowerConfig
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Grid
-from stts_runtime.plan import budget, keep_patches
+from stts_runtime.vision.plan import budget, keep_patches
 
 
 GRID = Grid(image_size=126, patch_size=14, pool=3)  # 9 x 9 patches, 3 x 3 groups

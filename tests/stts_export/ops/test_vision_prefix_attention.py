@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from reference.run_op import FORMS, run_op
 
 from stts_export.models.prefix_attention import prefix_attention
-from stts_runtime.kv_cache import EMPTY_POSITION
+from stts_runtime.language.kv_cache import EMPTY_POSITION
 
 
 @pytest.fixture(params=FORMS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from reference.toy_engine import part_pair
 
-from stts_runtime.kv_cache import EMPTY_POSITION
+from stts_runtime.language.kv_cache import EMPTY_POSITION
 
 
 @pytest.fixture(params=["ffd", "ragged"], ids=["qwen3, tied", "olmo3"], scope="module")

@@ -6,8 +6,8 @@ from reference.molmo2 import GRID
 from reference.toy_bundle import TOWER
 from reference.toy_engine import part_pair
 
-from stts_runtime.plan import pack_ffd, pack_ragged
-from stts_runtime.vision import encode_inputs
+from stts_runtime.vision.plan import pack_ffd, pack_ragged
+from stts_runtime.vision.run import encode_inputs
 
 
 PACK = {"ffd": pack_ffd, "ragged": pack_ragged}

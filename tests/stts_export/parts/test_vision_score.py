@@ -12,8 +12,8 @@ from reference.toy_engine import part_pair
 from stts_export.graph import Form, capture, lower
 from stts_export.models.scorer import RandomScorer
 from stts_export.parts import Part
-from stts_runtime.frames import patches_from_frames
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.clip.frames import patches_from_frames
 
 
 FRAMES = 7

@@ -16,7 +16,7 @@ from reference.toy_bundle import KINDS, LIMITS, toy_config, toy_frames, toy_requ
 from stts_export.errors import DiskError, ExportError
 from stts_export.pipeline import BuildRequest, build
 from stts_runtime import UsageError, load
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.open import open_bundle
 
 
 TESTS = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from stts_export.pipeline import BuildRequest, build
 from stts_export.pipeline.build import build_engines_of
 from stts_export.pipeline.request import resolve
 from stts_export.report.engine_inspection import inspect_engines
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.engine_set import read_engine_sets
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.device.probe import probe_device
-from stts_runtime.engine_set import read_engine_sets
 from stts_runtime.errors import EngineError, UsageError
 from stts_runtime.session import load
 from stts_runtime.trt.onnx_file import read_onnx_file

@@ -7,8 +7,8 @@ from reference.toy_bundle import toy_config, write_toy_checkpoint, write_toy_rec
 
 from stts_export.errors import CheckpointError, RecipeError
 from stts_export.pipeline.request import BuildRequest, resolve
+from stts_runtime.bundle.manifest import Limits, Pruning
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Limits, Pruning
 
 
 DENSE, LEARNED = toy_config("qwen3", "none"), toy_config("qwen3", "learned")

@@ -7,9 +7,9 @@ import pytest
 from stts_export.errors import RecipeError
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.target import all_targets, read_target
+from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
-from stts_runtime.plain import from_plain, to_plain
-from stts_runtime.target import Target
 
 
 NAMES = recipe_names("targets")

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from stts_export.report.pruning_picture import SHOWN_FRAMES, pruning_picture, write_picture
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.errors import UsageError
-from stts_runtime.manifest import Grid
 
 
 GRID = Grid(image_size=378, patch_size=14, pool=3)

@@ -12,7 +12,7 @@ from stts_export.data.read import open_questions
 from stts_export.data.records import clips_of
 from stts_export.errors import DataError, TrainingError
 from stts_export.train.data_loader import Clips, batches, positions_of, stage_seed
-from stts_runtime.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling
 
 
 SAMPLING = FrameSampling("uniform", max_frames=8, max_fps=2.0)

@@ -11,9 +11,9 @@ from stts_export.models.model import Model
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.forward import Pruning, VideoQA
-from stts_runtime.frames import patches_from_frames, resize_frames
-from stts_runtime.prompt import build_first_turn
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.clip.frames import patches_from_frames, resize_frames
+from stts_runtime.language.prompt import build_first_turn
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 QUESTIONS = (

@@ -11,7 +11,7 @@ from stts_export.train.forward import VideoQA
 from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups, trained_names
 from stts_export.train.patch_classes import PatchClasses
 from stts_export.train.recipe import Lora, read_training_recipe
-from stts_runtime.tokenizer import open_tokenizer
+from stts_runtime.language.tokenizer import open_tokenizer
 
 
 def stage_of(folder: Path, name: str):

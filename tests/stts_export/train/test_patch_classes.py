@@ -11,7 +11,7 @@ from stts_export.models.model import Model
 from stts_export.models.vision import run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.patch_classes import PatchClasses, word_targets
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 TOKENIZER = Tokenizer(tokenizers.Tokenizer.from_str(trained_tokenizer()))

@@ -3,7 +3,7 @@ from hypothesis import given, strategies
 from reference.processor import trained_tokenizer
 
 from stts_export.train.remembering import RememberingTokenizer
-from stts_runtime.tokenizer import Tokenizer
+from stts_runtime.language.tokenizer import Tokenizer
 
 
 PLAIN = Tokenizer(tokenizers.Tokenizer.from_str(trained_tokenizer()))

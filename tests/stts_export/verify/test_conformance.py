@@ -18,9 +18,9 @@ from stts_export.verify.conformance import (
     run_case,
     run_cases,
 )
+from stts_runtime.bundle.manifest import Grid
+from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.errors import SttsError, UsageError
-from stts_runtime.frames import patches_from_frames
-from stts_runtime.manifest import Grid
 
 
 RECORDED = Path(__file__).parents[2] / "data" / "conformance"

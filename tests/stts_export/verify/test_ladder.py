@@ -20,9 +20,9 @@ from stts_export.recipe.config import ScorerConfig
 from stts_export.verify.ladder import reference_of_checkpoint, verify, verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report
-from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.bundle.manifest import DecoderShape, GraphEntry, Limits, Pruning
+from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.errors import UsageError, VerificationError
-from stts_runtime.manifest import DecoderShape, GraphEntry, Limits, Pruning
 from stts_runtime.verify.reference import KEEP, Reference, write_reference
 
 

@@ -14,11 +14,11 @@ from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
 from stts_export.verify.record import clip_chunks, clip_frames, record_reference
 from stts_export.verify.torch_part import weights_of
+from stts_runtime.bundle.manifest import Limits, Pruning
 from stts_runtime.errors import VerificationError
-from stts_runtime.kv_cache import EMPTY_POSITION
-from stts_runtime.manifest import Limits, Pruning
-from stts_runtime.plan import budget, select_groups
+from stts_runtime.language.kv_cache import EMPTY_POSITION
 from stts_runtime.verify.reference import FRAMES, KEEP, MAX_ROWS, REFERENCE, SCORES, kept_rows, write_reference
+from stts_runtime.vision.plan import budget, select_groups
 
 
 LIMITS = Limits(max_frames=8, max_tokens=512, chunk_frames=4)

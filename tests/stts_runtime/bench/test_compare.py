@@ -7,8 +7,8 @@ import pytest
 
 from stts_runtime.bench import compare as bench_module
 from stts_runtime.bench.compare import Subject, bench, clip_notes, take_turns
+from stts_runtime.bundle.plain import to_plain
 from stts_runtime.errors import ProfileError, UsageError
-from stts_runtime.plain import to_plain
 from stts_runtime.session import load
 
 

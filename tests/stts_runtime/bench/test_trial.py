@@ -4,7 +4,7 @@ from reference.toy_manifest import TOY_MANIFEST
 
 from stts_runtime.bench.trial import check_room
 from stts_runtime.errors import ProfileError
-from stts_runtime.prompt import QUESTION_TOKENS, TIMESTAMP_TOKENS, made_up_turn
+from stts_runtime.language.prompt import QUESTION_TOKENS, TIMESTAMP_TOKENS, made_up_turn
 
 
 TOKENS = TOY_MANIFEST.tokens

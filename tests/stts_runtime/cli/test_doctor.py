@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from reference.device_bundle import PROBES, bundle_for
 
-from stts_runtime.bundle import manifest_bytes
+from stts_runtime.bundle.manifest import FileEntry
+from stts_runtime.bundle.open import manifest_bytes
 from stts_runtime.cli import doctor
 from stts_runtime.cli.command import guarded
 from stts_runtime.device.finding import Finding
 from stts_runtime.device.readings import read_recording
-from stts_runtime.manifest import FileEntry
 
 
 ORIN = PROBES / "agx_orin_jp62.json"

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from reference.device_bundle import DEVICES, bundle_for, probe_of
 
+from stts_runtime.bundle.engine_set import INDEX, EngineFile, EngineSet, index_bytes, manifest_digest
 from stts_runtime.device.doctor import check, check_device
 from stts_runtime.device.software import RTX_COMPUTE_CAPABILITIES
-from stts_runtime.engine_set import INDEX, EngineFile, EngineSet, index_bytes, manifest_digest
 from stts_runtime.errors import EngineError
 from stts_runtime.trt.bindings import import_bindings
 from stts_runtime.trt.dialect import rtx_compute_capabilities

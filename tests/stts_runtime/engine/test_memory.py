@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from stts_runtime.bundle.spec import TensorSpec, storage_dtype
 from stts_runtime.engine.memory import HostMemory, new_array
-from stts_runtime.spec import TensorSpec, storage_dtype
 
 
 @pytest.fixture

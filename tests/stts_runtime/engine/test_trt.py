@@ -10,10 +10,10 @@ from reference.fake_gpu import fake_gpu
 from reference.fake_trt_runtime import FUNCTIONS, VERSIONS
 from reference.toy_manifest import TOY_MANIFEST
 
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.engine import open_engine
 from stts_runtime.engine.device_memory import ALIGNMENT
 from stts_runtime.errors import EngineError, ProfileError, UsageError
-from stts_runtime.spec import Dim, GraphSpec, TensorSpec
 
 
 SPEC = GraphSpec(
@@ -409,10 +409,10 @@ def test_a_fault_on_the_gpu_is_named_and_closing_still_works(one, tmp_path):
         run_and_check(engine, 5, 8)
 
 
-def test_arrays_of_another_bundle_are_refused(one, tmp_path):
+def test_arrays_of_another_session_are_refused(one, tmp_path):
     engines = [opened(one, tmp_path / name) for name in ("a", "b") if not (tmp_path / name).mkdir()]
     inputs, outputs = arrays_for(5, 8)
-    with pytest.raises(EngineError, match="'copy': an array of another bundle"):
+    with pytest.raises(EngineError, match="'copy': an array of another session"):
         engines[0].run(inputs, {**outputs, "copy": engines[1].memory.empty((8, 4), "bfloat16")})
     for engine in engines:
         engine.close()

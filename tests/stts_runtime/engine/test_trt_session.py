@@ -10,8 +10,8 @@ from reference.fake_trt_runtime import VERSIONS
 from reference.toy_bundle import LIMITS, toy_frames
 
 from stts_runtime import Session, load
-from stts_runtime.bundle import open_bundle
-from stts_runtime.kv_cache import ROOM_STEP
+from stts_runtime.bundle.open import open_bundle
+from stts_runtime.language.kv_cache import ROOM_STEP
 
 
 QUESTION, FOLLOW_UP = "What happens in the video?", "How many bikes pass by?"

@@ -5,10 +5,10 @@ import sys
 import pytest
 from reference.fake_tensorrt import fake_tensorrt
 
+from stts_runtime.bundle.versions import release_of
 from stts_runtime.errors import EngineError
 from stts_runtime.trt.bindings import import_bindings
 from stts_runtime.trt.dialect import rtx_compute_capabilities
-from stts_runtime.versions import release_of
 
 
 def test_the_real_rtx_bindings_know_their_version_and_their_sms():

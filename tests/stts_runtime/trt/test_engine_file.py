@@ -14,10 +14,10 @@ import pytest
 from reference.fake_tensorrt import install_fake_tensorrt
 from reference.onnx_graphs import block_spec, write_block, write_decoder, write_nonzero
 
-from stts_runtime.digest import sha256_of_file
+from stts_runtime.bundle.digest import sha256_of_file
+from stts_runtime.bundle.plain import to_plain
+from stts_runtime.bundle.spec import TensorSpec
 from stts_runtime.errors import EngineError
-from stts_runtime.plain import to_plain
-from stts_runtime.spec import TensorSpec
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.inspection import check_engine, inspection_of
 from stts_runtime.trt.profiles import profiles_of
@@ -169,7 +169,7 @@ def test_without_its_parent_a_build_ends(fake, tmp_path, monkeypatch):
     log = tmp_path.with_name("log")
     request = fake("10.3.0", SECONDS=60, LOG=log)
     code = (
-        "import json, sys; from stts_runtime.plain import from_plain; "
+        "import json, sys; from stts_runtime.bundle.plain import from_plain; "
         "from stts_runtime.trt.engine_file import EngineRequest, build_engine; "
         "build_engine(from_plain(EngineRequest, json.loads(sys.argv[1]), 'request'))"
     )

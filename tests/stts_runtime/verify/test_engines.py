@@ -8,7 +8,7 @@ from reference.fake_gpu import fake_gpu
 from reference.fake_trt_runtime import VERSIONS
 from reference.verified_bundle import verified_bundle
 
-from stts_runtime.bundle import Bundle, open_bundle
+from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.errors import EngineError, VerificationError
 from stts_runtime.verify import engines
 from stts_runtime.verify.engines import verify_engines

@@ -7,7 +7,7 @@ from reference.engine_bundle import seal
 from reference.small_reference import small_reference
 from reference.toy_manifest import TOY_MANIFEST
 
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.errors import VerificationError
 from stts_runtime.verify.reference import REFERENCE, Reference, read_reference, reference_of, write_reference
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from stts_runtime.bench.fresh import PassMemory, pass_memory
 from stts_runtime.bench.measurement import Bench, Measurement, comparisons, summarise, variant
 from stts_runtime.bench.trial import answer_once, check_room, read_clip
+from stts_runtime.clip.video import Clip
 from stts_runtime.errors import UsageError
 from stts_runtime.profile import Profile
 from stts_runtime.session import Session, load
-from stts_runtime.video import Clip
 
 
 BUNDLE = "bundle"

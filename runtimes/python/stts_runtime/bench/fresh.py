@@ -18,12 +18,12 @@ import numpy as np
 
 from stts_runtime.bench.peak_memory import PeakProfile, can_reset_peak
 from stts_runtime.bench.trial import answer_once, read_clip
-from stts_runtime.bundle import open_bundle
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.errors import EngineError, ProfileError, UsageError
 from stts_runtime.profile import Profile
 from stts_runtime.session import load
 from stts_runtime.sizes import MIB
-from stts_runtime.vision import score_frames
+from stts_runtime.vision.run import score_frames
 
 
 _CALL = (

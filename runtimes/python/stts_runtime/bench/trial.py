@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.clip.video import Clip
 from stts_runtime.errors import ProfileError
-from stts_runtime.generation import Decoding
-from stts_runtime.manifest import Manifest
+from stts_runtime.language.generation import Decoding
+from stts_runtime.language.prompt import made_up_turn
 from stts_runtime.profile import Profile
-from stts_runtime.prompt import made_up_turn
 from stts_runtime.session import Session
-from stts_runtime.video import Clip
 
 
 def check_room(manifest: Manifest, frames: int, answer_tokens: int) -> None:

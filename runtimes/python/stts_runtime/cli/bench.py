@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Time the bundle and print its tables."""
     from stts_runtime.bench import bench as run_bench
     from stts_runtime.bench.table import text_report
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.plain import to_plain
 
     found = run_bench(
         arguments.bundle,

@@ -41,8 +41,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Build the engines and say what they are."""
     from stts_runtime.build import DONE, REUSED, build_engines
-    from stts_runtime.engine_set import sm_text
-    from stts_runtime.plain import to_plain
+    from stts_runtime.bundle.engine_set import sm_text
+    from stts_runtime.bundle.plain import to_plain
 
     reused: list[str] = []
     shown: set[str] = set()

@@ -41,12 +41,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings."""
-    from stts_runtime.bundle import open_bundle
+    from stts_runtime.bundle.open import open_bundle
+    from stts_runtime.bundle.plain import to_plain
     from stts_runtime.device.doctor import check
     from stts_runtime.device.finding import PROBLEM
     from stts_runtime.device.probe import probe_from_readings
     from stts_runtime.device.readings import read_device, read_recording, write_recording
-    from stts_runtime.plain import to_plain
 
     bundle = None if arguments.bundle is None else open_bundle(arguments.bundle)
     if arguments.probe is None:

@@ -49,7 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the questions and print the answers as they are made."""
-    from stts_runtime.generation import Generation
+    from stts_runtime.language.generation import Generation
     from stts_runtime.session import load
 
     settings = Generation(arguments.max_tokens, arguments.temperature, arguments.top_p, arguments.seed)

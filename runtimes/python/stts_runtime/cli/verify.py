@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run every engine and print the report."""
-    from stts_runtime.bundle import open_bundle
+    from stts_runtime.bundle.open import open_bundle
     from stts_runtime.verify.engines import verify_engines
     from stts_runtime.verify.reference import reference_of
     from stts_runtime.verify.report import report_json

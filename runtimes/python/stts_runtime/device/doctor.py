@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.open import Bundle
 from stts_runtime.device import fit, hardware
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.known_targets import KnownTarget, targets_for

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.versions import numbers
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.jetpack import jetpack_of_l4t, nearest_jetpack
 from stts_runtime.device.known_targets import targets_for
 from stts_runtime.device.probe import Probe
 from stts_runtime.errors import SttsError
-from stts_runtime.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.sizes import GIB, size_text
-from stts_runtime.versions import numbers
 
 
 if TYPE_CHECKING:
-    from stts_runtime.engine_set import EngineSet
+    from stts_runtime.bundle.engine_set import EngineSet
 
 
 def is_for_another_gpu(probe: Probe, bundle: Bundle, ready: bool) -> bool:
@@ -100,8 +100,8 @@ def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], 
     None at all is a warning, since building them is the next step; some of which none fits is a problem. Nothing is
     said where graphs are run as they are.
     """
-    from stts_runtime.engine_choice import find_engine_set
-    from stts_runtime.engine_set import read_engine_sets
+    from stts_runtime.bundle.engine_choice import find_engine_set
+    from stts_runtime.bundle.engine_set import read_engine_sets
 
     backend = bundle.manifest.engine.backend
     if backend == "onnxruntime":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stts_runtime.versions import numbers
+from stts_runtime.bundle.versions import numbers
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.device import jetson, memory, nvidia, packages
 from stts_runtime.device.libcuda import CudaReading, read_libcuda
 from stts_runtime.errors import UsageError
-from stts_runtime.plain import from_plain, to_plain
 
 
 SCHEMA_VERSION = 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from stts_runtime.bundle.versions import numbers
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.jetpack import JetPack, jetpack_of_l4t, nearest_jetpack
 from stts_runtime.device.probe import Probe
 from stts_runtime.engine.cuda import install_command
 from stts_runtime.trt.bindings import OLDEST
-from stts_runtime.versions import numbers
 
 
 RTX_COMPUTE_CAPABILITIES = (75, 80, 86, 89, 120, 121)

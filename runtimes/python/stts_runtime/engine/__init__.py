@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.engine.device_memory import SharedMemory
 from stts_runtime.engine.memory import Array, HostMemory, Memory
 from stts_runtime.errors import EngineError
 
 
-__all__ = ["Array", "Arrays", "Engine", "HostMemory", "Memory", "open_engine"]
+__all__ = ["Array", "Arrays", "Engine", "HostMemory", "Memory", "Opener", "SharedMemory", "open_engine"]
 
 Arrays = Mapping[str, Array]
 
@@ -25,7 +26,7 @@ class Engine(Protocol):
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """Run the graph once.
 
-        Arrays are numpy's, or of the memory of any engine of the bundle, mixed as the caller likes. Numpy outputs hold
+        Arrays are numpy's, or of the memory of any engine that shares it, mixed as the caller likes. Numpy outputs hold
         their values when this returns.
 
         Args:
@@ -41,8 +42,17 @@ class Engine(Protocol):
         """Release the engine's memory; a second call does nothing."""
 
 
-def open_engine(bundle: Bundle, part: str) -> Engine:
+Opener = Callable[[Bundle, str, SharedMemory], Engine]
+"""Called with a bundle, a part's name and the memory that engines share; see `open_engine`."""
+
+
+def open_engine(bundle: Bundle, part: str, shared: SharedMemory | None = None) -> Engine:
     """Return the engine that the bundle names, with the graph of `part` loaded.
+
+    Args:
+        bundle: the bundle.
+        part: which of its graphs.
+        shared: the GPU memory of engines that pass arrays to each other; without it the engine has its own.
 
     Raises:
         EngineError: the backend is not one of ours, is not installed, or refuses the graph.
@@ -55,7 +65,7 @@ def open_engine(bundle: Bundle, part: str) -> Engine:
     if backend in ("tensorrt", "tensorrt_rtx"):
         from stts_runtime.engine.trt import open_trt_engine
 
-        return open_trt_engine(bundle, part)
+        return open_trt_engine(bundle, part, shared or SharedMemory())
     raise EngineError(
         f"the bundle wants engine {backend!r}, which this runtime does not have (it has: onnxruntime, tensorrt, "
         "tensorrt_rtx); upgrade stts-runtime, or build the bundle again with --target cpu"

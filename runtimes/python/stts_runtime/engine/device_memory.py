@@ -1,6 +1,6 @@
 """A GPU's memory behind the `Memory` Protocol: arrays there, copies between them, and the way from and to numpy.
 
-All of it is put on one stream, which the engines of a bundle share: what is asked for first is done first, and nothing
+All of it is put on one stream, which the engines of a session share: what is asked for first is done first, and nothing
 waits but a copy to the host. Memory is given back in the same order, so it is safe to drop an array that is in use.
 """
 
@@ -17,10 +17,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stts_runtime.bundle.spec import storage_dtype
 from stts_runtime.engine.cuda import Cuda, open_cuda
 from stts_runtime.engine.memory import Array
 from stts_runtime.errors import EngineError
-from stts_runtime.spec import storage_dtype
 
 
 ALIGNMENT = 256
@@ -240,29 +240,31 @@ def on_device(array: Array) -> DeviceArray:
     return cast(DeviceArray, array)
 
 
-_shared: dict[int, tuple[object, DeviceMemory, int]] = {}
-_shared_lock = threading.Lock()
+class SharedMemory:
+    """The memory that the engines of one session pass arrays in: made for the first, closed with the last."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._memory: DeviceMemory | None = None
+        self._engines = 0
 
-def join_memory(owner: object) -> DeviceMemory:
-    """Return the memory of `owner`, an opened bundle, made when its first engine asks: its engines pass arrays on.
+    def join(self) -> DeviceMemory:
+        """Return the memory for one engine more, which is to `leave` it.
 
-    Raises:
-        EngineError: see `open_cuda`.
-    """
-    with _shared_lock:
-        # by identity: two sessions with the same bundle must not wait for each other's work. Holding the owner keeps
-        # its id from being given to another.
-        _, memory, users = _shared.get(id(owner)) or (owner, DeviceMemory(open_cuda()), 0)
-        _shared[id(owner)] = (owner, memory, users + 1)
-        return memory
+        Raises:
+            EngineError: see `open_cuda`.
+        """
+        with self._lock:
+            self._memory = self._memory or DeviceMemory(open_cuda())
+            self._engines += 1
+            return self._memory
 
-
-def leave_memory(owner: object) -> None:
-    """Say that one engine of `owner` needs the memory no more; the last one closes it."""
-    with _shared_lock:
-        _, memory, users = _shared.pop(id(owner))
-        if users > 1:
-            _shared[id(owner)] = (owner, memory, users - 1)
-            return
-    memory.close()
+    def leave(self) -> None:
+        """Say that one engine needs the memory no more; the last one closes it."""
+        with self._lock:
+            self._engines -= 1
+            memory = self._memory if self._engines == 0 else None
+            if memory is not None:
+                self._memory = None
+        if memory is not None:
+            memory.close()

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.spec import TensorSpec, storage_dtype
+from stts_runtime.bundle.spec import TensorSpec, storage_dtype
 
 
 class Array(Protocol):

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.spec import GraphSpec, TensorSpec, check_arrays
 from stts_runtime.engine import Arrays
 from stts_runtime.engine.memory import Array, HostMemory
 from stts_runtime.errors import EngineError, UsageError
-from stts_runtime.spec import GraphSpec, TensorSpec, storage_dtype
 
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -81,11 +81,17 @@ class OnnxruntimeEngine:
         if self._session is None:
             raise EngineError(f"graph {self._spec.name!r} was closed: its session has ended, load the bundle again")
         binding = self._session.io_binding()
+        arrays = {
+            tensor.name: host_array(given.get(tensor.name), tensor, self._spec.name)
+            for tensors, given in ((self._spec.inputs, inputs), (self._spec.outputs, outputs))
+            for tensor in tensors
+        }
+        check_arrays(self._spec, arrays)
         for tensor in self._spec.inputs:
-            array = checked(inputs[tensor.name], tensor, self._spec.name)
+            array = arrays[tensor.name]
             binding.bind_input(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
         for tensor in self._spec.outputs:
-            array = checked(outputs[tensor.name], tensor, self._spec.name)
+            array = arrays[tensor.name]
             if not array.flags.writeable:
                 raise EngineError(f"graph {self._spec.name!r}, {tensor.name!r}: the output array is read-only")
             binding.bind_output(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
@@ -152,20 +158,18 @@ def element_type(tensor: TensorSpec) -> np.dtype | int:
     return _BFLOAT16 if tensor.dtype == "bfloat16" else np.dtype(tensor.dtype)
 
 
-def checked(array: Array, tensor: TensorSpec, graph: str) -> np.ndarray:
-    """Return `array` if it can be bound to `tensor`; a wrong one would be read past its end.
+def host_array(array: Array | None, tensor: TensorSpec, graph: str) -> np.ndarray:
+    """Return `array` if onnxruntime can be given its address.
 
     Raises:
-        EngineError: it is not on the host, or dtype, rank, a fixed size or the memory layout is not the spec's.
+        EngineError: it is missing, no array of numpy's, or does not lie in memory row by row.
     """
-    if not isinstance(array, np.ndarray):
-        raise EngineError(f"graph {graph!r}, {tensor.name!r}: wanted a numpy array, got {type(array).__name__}")
-    fits = len(array.shape) == len(tensor.shape) and all(
-        isinstance(want, str) or got == want for got, want in zip(array.shape, tensor.shape, strict=False)
+    if isinstance(array, np.ndarray) and array.flags.c_contiguous:
+        return array
+    got = "none" if array is None else type(array).__name__
+    if isinstance(array, np.ndarray):
+        got = f"{array.dtype} {list(array.shape)} with strides {list(array.strides)}"
+    raise EngineError(
+        f"graph {graph!r}, {tensor.name!r}: wanted {tensor.dtype} {list(tensor.shape)}, C-contiguous, in numpy's array; "
+        f"got {got}"
     )
-    if not fits or array.dtype != storage_dtype(tensor.dtype) or not array.flags.c_contiguous:
-        raise EngineError(
-            f"graph {graph!r}, {tensor.name!r}: wanted {tensor.dtype} {list(tensor.shape)}, C-contiguous; "
-            f"got {array.dtype} {list(array.shape)}"
-        )
-    return array

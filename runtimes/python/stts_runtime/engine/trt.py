@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.engine_choice import find_engine_set
+from stts_runtime.bundle.engine_set import ENGINES
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.spec import GraphSpec, TensorSpec, check_arrays
 from stts_runtime.engine import Arrays
 from stts_runtime.engine.cuda_graph import Replay, wanted_from_environment
-from stts_runtime.engine.device_memory import ALIGNMENT, DeviceArray, DeviceMemory, aligned, join_memory, leave_memory
+from stts_runtime.engine.device_memory import ALIGNMENT, DeviceArray, DeviceMemory, SharedMemory, aligned
 from stts_runtime.engine.memory import Array
-from stts_runtime.engine_choice import find_engine_set
-from stts_runtime.engine_set import ENGINES
 from stts_runtime.errors import EngineError
-from stts_runtime.spec import GraphSpec, TensorSpec
 from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.dialect import can_be_captured, context_memory_size, create_context, set_context_memory
-from stts_runtime.trt.layout import EngineProfile, profile_for, read_layout, sizes_of
+from stts_runtime.trt.layout import EngineProfile, profile_for, read_layout
 from stts_runtime.trt.messages import Messages, collecting_logger
 from stts_runtime.trt.profiles import DECODE_MOST_NEW
 
@@ -36,7 +36,7 @@ from stts_runtime.trt.profiles import DECODE_MOST_NEW
 _MOST_MESSAGES = 4096
 
 
-def open_trt_engine(bundle: Bundle, part: str) -> TrtEngine:
+def open_trt_engine(bundle: Bundle, part: str, shared: SharedMemory) -> TrtEngine:
     """Return the engine of a part, see `open_engine`.
 
     Raises:
@@ -44,13 +44,13 @@ def open_trt_engine(bundle: Bundle, part: str) -> TrtEngine:
     """
     bindings = import_bindings(bundle.manifest.engine.backend)
     wanted_from_environment()  # a wrong setting is refused before gigabytes are read
-    memory = join_memory(bundle)
+    memory = shared.join()
     try:
         engines = find_engine_set(bundle, bindings.version, memory.cuda.compute_capability)
         path = bundle.path / ENGINES / engines.folder / engines.file_of(part).file
-        return TrtEngine(bindings, path, bundle.manifest.graphs[part].spec, memory, bundle)
+        return TrtEngine(bindings, path, bundle.manifest.graphs[part].spec, memory, shared.leave)
     except BaseException:
-        leave_memory(bundle)
+        shared.leave()
         raise
 
 
@@ -84,21 +84,23 @@ class Context:
 class TrtEngine:
     """A deserialized engine with a context for each of its profiles."""
 
-    def __init__(self, bindings: Bindings, file: Path, spec: GraphSpec, memory: DeviceMemory, owner: object) -> None:
+    def __init__(
+        self, bindings: Bindings, file: Path, spec: GraphSpec, memory: DeviceMemory, leave: Callable[[], None]
+    ) -> None:
         """Load the engine.
 
         Args:
             bindings: the TensorRT that built it.
             file: the engine.
             spec: the graph's contract.
-            memory: that of `owner`, joined for this engine, which leaves it when it is closed.
-            owner: the bundle.
+            memory: joined for this engine.
+            leave: called once the engine is closed, and needs the memory no more.
 
         Raises:
             EngineError: TensorRT refuses the file, it is not this graph's, or there is no memory for it.
         """
         self.memory = memory
-        self._bindings, self._spec, self._owner = bindings, spec, owner
+        self._bindings, self._spec, self._leave = bindings, spec, leave
         self._buffers: dict[str, DeviceArray] = {}
         self._contexts: list[Context] = []
         self._signature: Signature = ()
@@ -128,7 +130,7 @@ class TrtEngine:
         arrays = self._checked(inputs, outputs)
         signature = tuple((array.shape, array.dtype) for array in arrays.values())
         if signature != self._signature:
-            sizes = sizes_of(self._spec, arrays)
+            sizes = check_arrays(self._spec, arrays)
             self._current = profile_for(self._layout, sizes).index
             self._is_step = sizes.get("S") == 1
             self._signature = signature
@@ -156,7 +158,7 @@ class TrtEngine:
         try:
             self._release()
         finally:
-            leave_memory(self._owner)
+            self._leave()
 
     def _release(self) -> None:
         """Give back what TensorRT holds, contexts before the engine and the engine before the runtime."""
@@ -202,17 +204,17 @@ class TrtEngine:
         """Return all arrays of a run by name; extra ones are left out.
 
         Raises:
-            EngineError: one is missing, lies in the memory of another bundle's engines, or is read-only.
+            EngineError: one is missing, lies in the memory of another session's engines, or is read-only.
         """
         arrays: dict[str, Array] = {}
         for tensors, given in ((self._spec.inputs, inputs), (self._spec.outputs, outputs)):
             for tensor in tensors:
                 if tensor.name not in given:
-                    raise EngineError(f"graph {self._spec.name!r}: {tensor.name!r} is missing (got {sorted(given)})")
+                    continue  # which is refused with what does not fit the spec
                 array = given[tensor.name]
                 if isinstance(array, DeviceArray):
                     if array.memory is not self.memory:
-                        raise EngineError(f"graph {self._spec.name!r}, {tensor.name!r}: an array of another bundle")
+                        raise EngineError(f"graph {self._spec.name!r}, {tensor.name!r}: an array of another session")
                 elif not isinstance(array, np.ndarray):
                     raise EngineError(f"graph {self._spec.name!r}, {tensor.name!r}: got {type(array).__name__}")
                 elif given is outputs and not array.flags.writeable:

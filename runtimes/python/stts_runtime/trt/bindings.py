@@ -6,8 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from stts_runtime.bundle.versions import release_of
 from stts_runtime.errors import EngineError
-from stts_runtime.versions import release_of
 
 
 OLDEST = (8, 6)

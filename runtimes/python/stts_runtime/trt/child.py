@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import EngineError, SttsError
-from stts_runtime.plain import from_plain, to_plain
 from stts_runtime.trt import dialect
 from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.inspection import Inspection, check_engine, inspection_of

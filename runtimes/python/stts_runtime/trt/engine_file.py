@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import EngineError
-from stts_runtime.plain import from_plain, to_plain
 from stts_runtime.sizes import size_text
 from stts_runtime.trt.progress import Report
 from stts_runtime.trt.records import BuiltEngine, EngineRequest

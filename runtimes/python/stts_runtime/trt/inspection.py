@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.errors import EngineError
-from stts_runtime.spec import GraphSpec
 from stts_runtime.trt.profiles import Profile, Range
 
 

@@ -13,9 +13,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from stts_runtime.engine.memory import Array
+from stts_runtime.bundle.spec import GraphSpec, TensorSpec, storage_dtype
 from stts_runtime.errors import EngineError, ProfileError
-from stts_runtime.spec import GraphSpec, TensorSpec, storage_dtype
 from stts_runtime.trt.bindings import Bindings
 from stts_runtime.trt.dialect import NETWORK_DTYPES, network_dtype
 
@@ -85,27 +84,6 @@ def read_layout(bindings: Bindings, engine: Any, spec: GraphSpec) -> Layout:
         if ranges and (min(low for low, _ in ranges) > dim.minimum or max(high for _, high in ranges) < dim.maximum):
             _refuse(spec, f"serves {dim.name} in {ranges}, the bundle wants {dim.minimum} to {dim.maximum}")
     return layout
-
-
-def sizes_of(spec: GraphSpec, arrays: Mapping[str, Array]) -> dict[str, int]:
-    """Return the value of every symbol in the shapes of `arrays`, the inputs and outputs of a run by name.
-
-    Raises:
-        EngineError: dtype or shape of an array is not the spec's, or two disagree about a symbol.
-    """
-    sizes: dict[str, int] = {}
-    for tensor in (*spec.inputs, *spec.outputs):
-        array = arrays[tensor.name]
-        fits = array.dtype == storage_dtype(tensor.dtype) and len(array.shape) == len(tensor.shape)
-        for want, got in zip(tensor.shape, array.shape, strict=False):
-            fits = fits and got == (want if isinstance(want, int) else sizes.setdefault(want, got))
-        if not fits:
-            known = {name: sizes[name] for name in tensor.shape if isinstance(name, str) and name in sizes}
-            raise EngineError(
-                f"graph {spec.name!r}, {tensor.name!r}: wanted {tensor.dtype} {list(tensor.shape)}, other tensors have "
-                f"{known}; got {array.dtype} {list(array.shape)}"
-            )
-    return sizes
 
 
 def profile_for(layout: Layout, sizes: Mapping[str, int]) -> EngineProfile:

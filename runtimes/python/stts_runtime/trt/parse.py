@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stts_runtime.bundle.spec import GraphSpec, TensorSpec
 from stts_runtime.errors import EngineError
-from stts_runtime.spec import GraphSpec, TensorSpec
 from stts_runtime.trt.bindings import Bindings
 from stts_runtime.trt.dialect import NETWORK_DTYPES, network_dtype, newest_opset, parser_error_node
 from stts_runtime.trt.messages import Messages

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.errors import EngineError
-from stts_runtime.spec import GraphSpec
 
 
 PREFILL = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stts_runtime.spec import GraphSpec
+from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.trt.inspection import Inspection
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import SttsError, VerificationError
 from stts_runtime.verify.compare import compare_rows, failed_line
 from stts_runtime.verify.reference import RECORD_ANEW, Case, Reference, Value, row_count

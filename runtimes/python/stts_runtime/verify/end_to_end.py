@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.errors import SttsError
-from stts_runtime.generation import Decoding
-from stts_runtime.prompt import build_first_turn, made_up_turn, vision_flags
+from stts_runtime.language.generation import Decoding
+from stts_runtime.language.prompt import build_first_turn, made_up_turn, vision_flags
 from stts_runtime.session import Session
 from stts_runtime.verify.compare import compare_rows, failed_line
 from stts_runtime.verify.reference import FRAMES, KEEP, SCORES, Reference
 from stts_runtime.verify.report import Line, Rung
 from stts_runtime.verify.stored import float32_values, stored_values
 from stts_runtime.verify.tolerances import Tolerance
-from stts_runtime.vision import Vision
+from stts_runtime.vision.run import Vision
 
 
 END_TO_END = "end_to_end"

@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle import Bundle
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.device.probe import probe_device
 from stts_runtime.engine import Engine, open_engine
 from stts_runtime.errors import EngineError, SttsError
 from stts_runtime.session import Session
-from stts_runtime.spec import GraphSpec
 from stts_runtime.trt.bindings import import_bindings
 from stts_runtime.verify.cases import Progress, case_lines, check_cases, reference_notes
 from stts_runtime.verify.compare import failed_line

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle import Bundle
-from stts_runtime.digest import sha256_of_file
+from stts_runtime.bundle.digest import sha256_of_file
+from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.errors import VerificationError
-from stts_runtime.frames import patches_from_frames
-from stts_runtime.manifest import Grid
-from stts_runtime.plain import from_plain, to_plain
-from stts_runtime.spec import GraphSpec
 
 
 REFERENCE = "verify/reference.npz"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import VerificationError
-from stts_runtime.plain import from_plain, to_plain
 
 
 REPORT = "verify/report.json"

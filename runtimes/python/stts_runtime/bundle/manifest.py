@@ -1,0 +1,188 @@
+"""What `manifest.json` says, as plain data. Reading and checking it is `bundle`'s work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stts_runtime.bundle.memory_needed import MemoryNeeded
+from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.bundle.target import Target
+
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle: path relative to the bundle with forward slashes, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """A graph file and its contract."""
+
+    file: str
+    spec: GraphSpec
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a frame becomes patches and groups.
+
+    Attributes:
+        image_size: pixels a side after resizing (378).
+        patch_size: pixels a patch side (14).
+        pool: patches a group side (3).
+    """
+
+    image_size: int
+    patch_size: int
+    pool: int
+
+    @property
+    def patches_per_side(self) -> int:
+        """27 for Molmo2."""
+        return self.image_size // self.patch_size
+
+    @property
+    def patches(self) -> int:
+        """N: patches a frame, 729 for Molmo2."""
+        return self.patches_per_side**2
+
+    @property
+    def groups_per_side(self) -> int:
+        """9 for Molmo2."""
+        return self.patches_per_side // self.pool
+
+    @property
+    def groups(self) -> int:
+        """G: groups a frame, 81 for Molmo2."""
+        return self.groups_per_side**2
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How tokens are pruned.
+
+    Attributes:
+        fraction: default share of groups to drop, in [0, 1); 0 in a dense bundle.
+        scorer: `learned`, `cosine` (training-free), `random`, or `none` (a dense bundle).
+        soft_bias: whether scores bias the attention of the block after scoring.
+        packing: `ffd`, `ragged`, or `none`.
+    """
+
+    fraction: float
+    scorer: str
+    soft_bias: bool
+    packing: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids with a meaning. `stop` ends an answer; `bos` starts the prompt."""
+
+    bos: int
+    stop: tuple[int, ...]
+    image_patch: int
+    frame_start: int
+    frame_end: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text around a question, with literal special tokens, as the model was trained on it.
+
+    Attributes:
+        system: put once before the first turn; may be empty. The video goes where it says `{video}`.
+        user: one turn, with `{content}` where the question goes, after the video if `system` has no place for it.
+        assistant: opens the answer.
+        turn_end: closes the answer before the next turn.
+    """
+
+    system: str
+    user: str
+    assistant: str
+    turn_end: str
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """Which frames of a video are looked at.
+
+    Attributes:
+        method: `uniform` (transformers' processor) or `uniform_last_frame` (the authors).
+        max_frames: most frames taken.
+        max_fps: most frames a second taken.
+    """
+
+    method: str
+    max_frames: int
+    max_fps: float
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """What the runtime must know of the decoder to hold its cache and sample its logits."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The profile: most frames (T) and most cached tokens (C) the bundle was built for, and frames a vision chunk."""
+
+    max_frames: int
+    max_tokens: int
+    chunk_frames: int
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the graphs are run.
+
+    Attributes:
+        backend: `onnxruntime`, `tensorrt` or `tensorrt_rtx`; the last two run engines built from the graphs.
+        device: `cpu` or `cuda`.
+        precision: what weights are stored and products computed in: `float32`, `float16` or `bfloat16`. Norms, softmax,
+            scorer and logits are in float32 in each.
+        prepack: onnxruntime on the CPU repacks weights at load time. It doubles the weights in memory and buys faster
+            matrix products; large models switch it off so that their weights stay memory-mapped.
+    """
+
+    backend: str
+    device: str
+    precision: str
+    prepack: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything the runtime knows of a bundle before it opens a graph."""
+
+    schema_version: int
+    name: str
+    created_by: str
+    target: Target
+    grid: Grid
+    pruning: Pruning
+    tokens: Tokens
+    prompt: Prompt
+    frame_sampling: FrameSampling
+    decoder: DecoderShape
+    limits: Limits
+    engine: EngineSettings
+    graphs: dict[str, GraphEntry]
+    tokenizer: str | None
+    model: dict[str, object]
+    memory: MemoryNeeded
+    estimate: dict[str, object]
+    notes: tuple[str, ...]
+    files: tuple[FileEntry, ...]

@@ -1,0 +1,225 @@
+"""Open a bundle: read its manifest, and find out that it is damaged, unsafe or too new before a graph is loaded.
+
+The manifest is stored in one canonical form with a digest of itself, and lists size and SHA-256 of every other file, so
+that a change of any byte of the bundle can be found. `stts_export.bundle` writes with the functions of this module.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stts_runtime.bundle.digest import sealed, sha256_of_file, unsealed
+from stts_runtime.bundle.engine_set import ENGINES, check_engine_files, engine_folders, read_engine_set
+from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.errors import BundleError
+
+
+MANIFEST = "manifest.json"
+BUILD_LOCK = ".building.lock"
+"""Lies in a bundle's directory while it is written, and holds the writer's process id."""
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all."""
+
+_NAMED_FILES = 5
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its directory and what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """Return where the listed file `name` lies."""
+        return self.path / name
+
+
+def open_bundle(path: str | Path, check: bool = False, progress: Progress | None = None) -> Bundle:
+    """Return the bundle in the directory `path` after checking that all its files are there, whole and inside it.
+
+    Without `check`, sizes are compared and no file but the manifest is read (milliseconds). With `check`, every byte is
+    read and compared with its digest, and files that the manifest does not list are refused. Engines that were built
+    since (`stts_runtime.bundle.engine_set`) are not the manifest's; each set is compared with its own index.
+
+    Args:
+        path: the directory `NAME.stts`.
+        check: whether to read every file.
+        progress: called while files are read.
+
+    Raises:
+        BundleError: no bundle there, half-written, damaged, unsafe, or written for a newer runtime.
+    """
+    root = Path(path)
+    _check_is_bundle(root)
+    _check_inside(root, MANIFEST)
+    manifest = read_manifest(root / MANIFEST)
+    _check_references(root, manifest)
+    _check_sizes(root, manifest.files)
+    if check:
+        _check_contents(root, manifest.files, progress)
+        _check_nothing_else(root, manifest.files)
+        for folder in engine_folders(root):
+            check_engine_files(folder, read_engine_set(folder))
+    return Bundle(root, manifest)
+
+
+def staging_path(destination: Path) -> Path:
+    """Return the directory, next to `destination`, in which a bundle is written before it is whole."""
+    return destination.with_name(f".{destination.name}.building")
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return what `manifest.json` holds: JSON in canonical form, with the digest of all the rest as one more entry."""
+    return sealed(to_plain(manifest))
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Return the manifest in `file`.
+
+    Raises:
+        BundleError: unreadable, a byte of it has changed, a newer schema, or entries that do not fit the schema.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
+    damaged = f"{file}: damaged: its bytes do not match its digest. Copy or build the bundle again."
+    try:
+        data, unchanged = unsealed(content)
+    except ValueError as error:
+        raise BundleError(damaged) from error
+    _check_schema(file, data.get("schema_version"), unchanged)
+    if not unchanged:
+        raise BundleError(damaged)
+    return from_plain(Manifest, data, str(file))
+
+
+def files_below(root: Path) -> list[str]:
+    """Return the files under `root` in sorted order, relative and with forward slashes; links are named, not followed.
+
+    The manifest at the root, a writer's lock and built engines are left out: no manifest lists itself, and engines have
+    an index of their own.
+    """
+    found = []
+    for folder, folders, names in os.walk(root):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        found += [(Path(folder) / name).relative_to(root).as_posix() for name in [*names, *links]]
+    return sorted(name for name in set(found) - {MANIFEST, BUILD_LOCK} if not _is_of_engines(root, name))
+
+
+def _check_schema(file: Path, version: object, unchanged: bool) -> None:
+    """Raise if `version` is not ours, before any entry is interpreted: a newer schema may mean anything by them."""
+    if type(version) is int and version > SCHEMA_VERSION:
+        doubt = "" if unchanged else " (or damaged: the file does not match its digest)"
+        raise BundleError(
+            f"{file}: written by a newer stts-export (schema {version}; this runtime reads {SCHEMA_VERSION})"
+            f"{doubt}: upgrade stts-runtime"
+        )
+    if unchanged and (type(version) is not int or version < SCHEMA_VERSION):
+        raise BundleError(
+            f"{file}: written by an older stts-export (schema {version!r}; this runtime reads {SCHEMA_VERSION}): build "
+            "the bundle again"
+        )
+
+
+def _check_is_bundle(root: Path) -> None:
+    if not root.is_dir():
+        if root.exists():
+            raise BundleError(f"{root} is a file; a bundle is a directory, NAME.stts: pass that")
+        building = staging_path(root.absolute())
+        if building.exists():
+            raise BundleError(f"no bundle at {root}: a build of it is running or was killed; wait, or build again")
+        raise BundleError(f"no bundle at {root}: nothing is there. `stts-export build -o {root}` writes one")
+    if not os.path.lexists(root / MANIFEST):
+        if (root / BUILD_LOCK).exists():
+            raise BundleError(f"{root} is half-written: its build is running or was killed; wait, or build again")
+        raise BundleError(f"{root} is not a bundle: it has no {MANIFEST}. Pass the NAME.stts directory itself")
+
+
+def _check_references(root: Path, manifest: Manifest) -> None:
+    """Raise unless all paths stay inside the bundle, none is listed twice, and all files that are used are listed."""
+    listed = [entry.path for entry in manifest.files]
+    for name in listed:
+        _check_inside(root, name)
+    if len(set(listed)) < len(listed) or {MANIFEST, BUILD_LOCK} & set(listed):
+        raise BundleError(f"{root / MANIFEST}: files: a path is listed twice, or one that cannot be")
+    used = {f"graphs.{name}.file": graph.file for name, graph in manifest.graphs.items()}
+    if manifest.tokenizer is not None:
+        used["tokenizer"] = manifest.tokenizer
+    for key, name in used.items():
+        if name not in listed:
+            raise BundleError(f"{root / MANIFEST}: {key}: {name!r} is not among the bundle's files")
+
+
+def _check_inside(root: Path, name: str) -> None:
+    """Raise if `name` does not lie in the bundle: absolute, climbing, of another system's kind, or through a link."""
+    plain = name and not re.search(r"[\\:\x00]", name) and all(part not in ("", ".", "..") for part in name.split("/"))
+    real_root = os.path.realpath(root)
+    if not plain or not os.path.realpath(root / name).startswith(real_root.rstrip(os.sep) + os.sep):
+        raise BundleError(
+            f"{root}: unsafe: its file {name!r} lies outside the bundle. Nothing was loaded; get the bundle from a "
+            "source you trust"
+        )
+
+
+def _check_sizes(root: Path, files: tuple[FileEntry, ...]) -> None:
+    wrong = []
+    for entry in files:
+        try:
+            status = (root / entry.path).stat()
+        except OSError as error:
+            wrong.append(f"{entry.path} ({error.strerror})")
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            wrong.append(f"{entry.path} (not a file)")
+        elif status.st_size != entry.size:
+            wrong.append(f"{entry.path} (wanted {entry.size} bytes, got {status.st_size})")
+    _refuse_files(root, "incomplete", wrong, "Copy or build the bundle again.")
+
+
+def _check_contents(root: Path, files: tuple[FileEntry, ...], progress: Progress | None) -> None:
+    total = sum(entry.size for entry in files)
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    wrong = []
+    for entry in files:
+        try:
+            if sha256_of_file(root / entry.path, count) != entry.sha256:
+                wrong.append(entry.path)
+        except OSError as error:
+            wrong.append(f"{entry.path} ({error.strerror})")
+    _refuse_files(root, "damaged", wrong, "Copy or build the bundle again.")
+
+
+def _check_nothing_else(root: Path, files: tuple[FileEntry, ...]) -> None:
+    listed = {entry.path for entry in files}
+    wrong = [name for name in files_below(root) if name not in listed]
+    _refuse_files(root, "not listed in its manifest", wrong, "Remove them, or copy or build the bundle again.")
+
+
+def _is_of_engines(root: Path, name: str) -> bool:
+    """Tell whether a file belongs to a set of engines, or to a build of one that runs or was interrupted."""
+    first, _, rest = name.partition("/")
+    folder, inside, _ = rest.partition("/")
+    return first == ENGINES and not (root / ENGINES).is_symlink() and (bool(inside) or folder.startswith("."))
+
+
+def _refuse_files(root: Path, what: str, names: list[str], advice: str) -> None:
+    if names:
+        more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
+        shown = ", ".join(names[:_NAMED_FILES]) + more
+        raise BundleError(f"{root}: {len(names)} file{'s' * (len(names) > 1)} {what}: {shown}. {advice}")

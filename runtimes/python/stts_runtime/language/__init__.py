@@ -1,0 +1,1 @@
+"""From a question and features to text: prompt, tokens, cache, and the decoder's loop."""

@@ -1,0 +1,175 @@
+"""Tokens to an answer: prefill, then one token a step, over one decoder engine and its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.engine import Array, Engine
+from stts_runtime.engine.memory import new_array
+from stts_runtime.errors import ProfileError, UsageError
+from stts_runtime.language.kv_cache import KvCache
+from stts_runtime.language.sampling import check_sampling, sample_token
+from stts_runtime.profile import Profile
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How an answer is drawn.
+
+    Attributes:
+        max_tokens: most tokens of an answer.
+        temperature: 0 takes the likeliest token (greedy); higher is more random.
+        top_p: only the likeliest tokens that together reach this probability are drawn from.
+        seed: of the random draw; the same seed gives the same answer.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise UsageError for a setting that cannot work."""
+        if self.max_tokens < 1:
+            raise UsageError(f"max_tokens is {self.max_tokens}, wanted at least 1")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}, wanted 0 or more")
+        check_sampling(self.temperature, self.top_p)
+
+
+def generation_from(settings: dict[str, object]) -> Generation:
+    """Return the settings of an answer.
+
+    Raises:
+        UsageError: a setting is unknown or cannot work.
+    """
+    known = Generation.__dataclass_fields__
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise UsageError(f"unknown setting {unknown[0]!r}; an answer takes {', '.join(known)}")
+    generation = Generation(**settings)  # type: ignore[arg-type]
+    generation.check()
+    return generation
+
+
+class Decoding:
+    """A decoder engine and what it has read so far."""
+
+    def __init__(self, engine: Engine, manifest: Manifest) -> None:
+        self._engine, self._manifest = engine, manifest
+        spec = manifest.graphs["decoder"].spec
+        self._cache = KvCache(engine.memory, spec, manifest.limits.max_tokens)
+        self._unread: list[int] = []
+        self._no_features = new_array(engine.memory, spec.tensor("features"), 1)
+        engine.memory.zero(self._no_features)
+
+    @property
+    def length(self) -> int:
+        """Tokens so far, the last of an answer included, which is read together with what follows it."""
+        return self._cache.length + len(self._unread)
+
+    def room(self, new: int, answer: int) -> int:
+        """Return how many tokens an answer of at most `answer` may have after `new` more tokens are read.
+
+        Raises:
+            ProfileError: the new tokens alone do not fit the bundle's profile.
+        """
+        limit = self._manifest.limits.max_tokens
+        if self.length + new >= limit:
+            raise ProfileError(
+                f"the conversation has {self.length + new} tokens, the bundle was built for {limit}: use fewer frames "
+                "or prune more, start a new conversation, or build again with a larger --max-tokens"
+            )
+        return min(answer, limit - self.length - new)
+
+    def read(
+        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: Array | None = None
+    ) -> NDArray[np.float32]:
+        """Read new tokens and return the logits of the next one, float32 [vocabulary].
+
+        Args:
+            token_ids: int64 [S].
+            vision_flags: bool [S].
+            features: [K, d_model] for the image patch tokens among them, in order; from a vision engine. Without it,
+                image patch tokens are read as they are: a model may well say one.
+
+        Raises:
+            EngineError: the engine failed; what was read before is still known, the new tokens are not.
+            ProfileError: more tokens than the bundle was built for.
+            UsageError: there are not as many image patch tokens as features.
+        """
+        rows = np.zeros(len(self._unread) + len(token_ids), np.int64)
+        if features is not None:
+            rows[len(self._unread) :] = feature_rows(token_ids, self._manifest.tokens.image_patch, len(features))
+        if features is None or len(features) == 0:
+            features = self._no_features
+        token_ids = np.concatenate((np.array(self._unread, np.int64), token_ids))
+        vision_flags = np.concatenate((np.zeros(len(self._unread), bool), vision_flags))
+        start, count = self._cache.length, len(token_ids)
+        logits = np.empty((1, self._manifest.decoder.vocabulary), np.float32)
+        new = self._cache.outputs(count)
+        self._engine.run(
+            {
+                "token_ids": token_ids[None],
+                "features": features,
+                "feature_rows": rows,
+                "positions": np.arange(start, start + count, dtype=np.int64),
+                "vision_flags": vision_flags,
+                **self._cache.past(),
+            },
+            {"logits": logits, **new},
+        )
+        self._cache.append(vision_flags, new)
+        self._unread = []
+        return logits[0]
+
+    def answer(self, logits: NDArray[np.float32], settings: Generation, most: int, profile: Profile) -> Iterator[int]:
+        """Yield the answer's tokens; a stop token ends it and is not yielded.
+
+        Whoever stops listening early leaves a conversation that can go on: the last token yielded is read with what
+        comes next.
+
+        Args:
+            logits: float32 [vocabulary], of the first token.
+            settings: how tokens are drawn.
+            most: tokens at most.
+            profile: gets the decode time.
+        """
+        random = np.random.default_rng(settings.seed)
+        profile.tokens["answer_tokens"] = 0
+        for place in range(most):
+            if place > 0:
+                with profile.stage("decoding"):
+                    logits = self.read(np.zeros(0, np.int64), np.zeros(0, bool))
+            token = sample_token(logits, settings.temperature, settings.top_p, random)
+            if token in self._manifest.tokens.stop:
+                return
+            profile.tokens["answer_tokens"] += 1
+            self._unread = [token]
+            yield token
+
+
+def feature_rows(token_ids: NDArray[np.int64], image_patch: int, count: int) -> NDArray[np.int64]:
+    """Return the row of features that each token is given, int64 [S]: row k to the k-th image patch, row 0 to others.
+
+    Args:
+        token_ids: int64 [S].
+        image_patch: id of the tokens that are given one.
+        count: K, how many features there are.
+
+    Raises:
+        UsageError: there are not as many image patch tokens.
+    """
+    is_patch = token_ids == image_patch
+    patches = int(is_patch.sum())
+    if patches != count:
+        raise UsageError(
+            f"the prompt has {patches} image patch tokens and there are {count} features: each needs the other; build "
+            "the prompt with as many as groups were kept"
+        )
+    return np.where(is_patch, np.cumsum(is_patch, dtype=np.int64) - 1, 0)

@@ -1,0 +1,161 @@
+"""A question about a video as token ids: timestamps, frame markers, one placeholder per kept group, the question.
+
+What a frame looks like to the language model, and that placeholders of pruned groups are left out while timestamps
+and markers of all frames stay: STTS (arXiv 2603.18004) on top of Molmo2's prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_runtime.bundle.manifest import Prompt, Tokens
+from stts_runtime.errors import UsageError
+from stts_runtime.language.tokenizer import Tokenizer
+
+
+Times = Sequence[float] | NDArray[np.float64]
+Counts = Sequence[int] | NDArray[np.int64]
+VIDEO = "{video}"
+CONTENT = "{content}"
+TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
+QUESTION_TOKENS = 48  # system text, roles and a short question
+
+
+@dataclass(frozen=True)
+class TokenizedTurn:
+    """What the decoder is given for one turn.
+
+    Attributes:
+        token_ids: int64 [S].
+        vision_flags: bool [S], true for placeholders and frame markers, which see each other in both directions.
+    """
+
+    token_ids: np.ndarray
+    vision_flags: np.ndarray
+
+
+def video_text(timestamps: Times, kept_per_frame: Counts) -> str:
+    """The video as text with literal special tokens, for people and for comparison; the ids are made without it.
+
+    Args:
+        timestamps: [T] seconds.
+        kept_per_frame: [T] groups kept in each frame.
+    """
+    frames = zip(timestamps, kept_per_frame, strict=True)
+    return " ".join(f"{time:.1f} <frame_start>{'<im_patch>' * int(kept)}<frame_end>" for time, kept in frames)
+
+
+def build_first_turn(
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    tokens: Tokens,
+    timestamps: Times,
+    kept_per_frame: Counts,
+    question: str,
+) -> TokenizedTurn:
+    """Token ids of the first turn: BOS, the system text, the video, the question, the opening of the answer.
+
+    The video stands where the system text says `{video}` (Molmo2 puts it before the first role header), else right
+    before the question. BOS is not doubled where the template itself starts with it.
+
+    Args:
+        tokenizer: the bundle's.
+        prompt: the texts around video and question.
+        tokens: ids with a meaning.
+        timestamps: [T] seconds.
+        kept_per_frame: [T] groups kept in each frame; their sum is the number of placeholders.
+        question: the user's text, in which literal special tokens have no power.
+
+    Raises:
+        UsageError: the question is empty, or holds a literal marker that the tokenizer cannot encode as text.
+    """
+    video = _video_pieces(tokens, timestamps, kept_per_frame)
+    before, mark, after = prompt.system.partition(VIDEO)
+    opening = [*tokenizer.pieces(before), *(video if mark else []), *tokenizer.pieces(after)]
+    turn = _turn_pieces(tokenizer, prompt, tokens, question, [] if mark else video)
+    ids = tokenizer.encode_pieces([*opening, *turn])
+    return _tokenized(ids if ids[:1] == [tokens.bos] else [tokens.bos, *ids], tokens)
+
+
+def build_next_turn(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, question: str) -> TokenizedTurn:
+    """Token ids of a follow-up: the end of the answer before it, the question, the opening of the next answer.
+
+    The cache must hold the answer's tokens up to its stop token, without it.
+
+    Raises:
+        UsageError: as for the first turn.
+    """
+    turn = _turn_pieces(tokenizer, prompt, tokens, question, [])
+    return _tokenized(tokenizer.encode_pieces([*tokenizer.pieces(prompt.turn_end), *turn]), tokens)
+
+
+def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
+    """Return a first turn for a bundle without a tokenizer: laid out as a real one, its text ids are arbitrary.
+
+    Args:
+        tokens: ids with a meaning.
+        vocabulary: text ids lie below.
+        kept_per_frame: [T] groups kept in each frame.
+    """
+    markers = (tokens.image_patch, tokens.frame_start, tokens.frame_end)
+    text = np.setdiff1d(np.arange(vocabulary), (tokens.bos, *tokens.stop, *markers))
+
+    def words(count: int, start: int) -> list[int]:
+        return text[(7 * np.arange(start, start + count)) % len(text)].tolist()
+
+    ids = [tokens.bos]
+    for kept in kept_per_frame:
+        ids += [*words(TIMESTAMP_TOKENS, len(ids)), tokens.frame_start, *[tokens.image_patch] * int(kept)]
+        ids.append(tokens.frame_end)
+    token_ids = np.array(ids + words(QUESTION_TOKENS, len(ids)), np.int64)
+    return TokenizedTurn(token_ids, vision_flags(token_ids, tokens))
+
+
+def vision_flags(token_ids: NDArray[np.int64], tokens: Tokens) -> NDArray[np.bool_]:
+    """Return which tokens see each other in both directions, bool [S]: placeholders and frame markers."""
+    return np.isin(token_ids, (tokens.image_patch, tokens.frame_start, tokens.frame_end))
+
+
+def _video_pieces(tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> list[str | int]:
+    pieces: list[str | int] = []
+    for frame, (time, kept) in enumerate(zip(timestamps, kept_per_frame, strict=True)):
+        pieces.append(f"{' ' if frame else ''}{time:.1f} ")
+        pieces += [tokens.frame_start, *[tokens.image_patch] * int(kept), tokens.frame_end]
+    return pieces
+
+
+def _turn_pieces(
+    tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, question: str, video: list[str | int]
+) -> list[str | int]:
+    _check_question(tokenizer, tokens, question)
+    before, _, after = prompt.user.partition(CONTENT)
+    return [
+        *tokenizer.pieces(before),
+        *video,
+        question,
+        *tokenizer.pieces(after),
+        *tokenizer.pieces(prompt.assistant),
+    ]
+
+
+def _check_question(tokenizer: Tokenizer, tokens: Tokens, question: str) -> None:
+    if not question.strip():
+        raise UsageError("the question is empty; ask something about the video, for instance 'What happens?'.")
+    # Tokens that the tokenizer file calls ordinary are found in any text; a marker among them would shift the features.
+    forged = {tokens.image_patch, tokens.frame_start, tokens.frame_end}.intersection(
+        tokenizer.encode(question, specials=False)
+    )
+    if forged:
+        raise UsageError(
+            f"the question contains the text of a video marker (token ids {sorted(forged)}), which this bundle's"
+            " tokenizer does not mark as special and cannot encode as text; remove it from the question."
+        )
+
+
+def _tokenized(ids: list[int], tokens: Tokens) -> TokenizedTurn:
+    token_ids = np.asarray(ids, np.int64)
+    return TokenizedTurn(token_ids, vision_flags(token_ids, tokens))

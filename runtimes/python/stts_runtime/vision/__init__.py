@@ -1,0 +1,1 @@
+"""From frames to features: which groups stay, how their patches are packed, and the engines that see them."""

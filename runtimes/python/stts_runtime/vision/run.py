@@ -1,0 +1,142 @@
+"""Frames to features: the vision engines, driven chunk by chunk so that working memory does not grow with the clip.
+
+frames -> vision_score -> plan -> vision_encode -> features      (pruned)
+frames -> vision_dense -> features                               (dense)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.clip.frames import patches_from_frames
+from stts_runtime.engine import Array, Engine
+from stts_runtime.engine.memory import new_array
+from stts_runtime.profile import Profile
+from stts_runtime.vision.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
+
+
+Plan = FfdPlan | RaggedPlan
+
+Progress = Callable[[str, float], None]
+"""Called with a stage's name and the share of it that is done, 0 to 1."""
+
+
+def unheard(stage: str, share: float) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Vision:
+    """What the vision side says about a clip.
+
+    Attributes:
+        features: [K, d_model], one row a kept group in raster order; in the engine's memory and precision.
+        keep: bool [T, G].
+        scores: float32 [T, G], or None where nothing was scored (a dense run).
+        plan: how the kept patches were packed, or None in a dense run.
+    """
+
+    features: Array
+    keep: NDArray[np.bool_]
+    scores: NDArray[np.float32] | None
+    plan: Plan | None
+
+
+def dense_vision(
+    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile, progress: Progress = unheard
+) -> Vision:
+    """Return the features of every group of `frames` uint8 [T, size, size, 3]."""
+    grid, chunk = manifest.grid, manifest.limits.chunk_frames
+    tensor = manifest.graphs["vision_dense"].spec.tensor("features")
+    features = new_array(engine.memory, tensor, len(frames) * grid.groups)
+    for first in range(0, len(frames), chunk):
+        with profile.stage("preprocessing"):
+            patches = patches_from_frames(frames[first : first + chunk], grid)
+        with profile.stage("vision_encode"):
+            rows = slice(first * grid.groups, (first + len(patches)) * grid.groups)
+            engine.run({"patches": patches}, {"features": features[rows]})
+        progress("vision", min(1.0, (first + chunk) / len(frames)))
+    profile.tokens["packed_patches"] = len(frames) * grid.patches
+    return Vision(features, np.ones((len(frames), grid.groups), bool), None, None)
+
+
+def score_frames(
+    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile, progress: Progress = unheard
+) -> tuple[Array, NDArray[np.float32]]:
+    """Return hidden [T, N, D] and scores float32 [T, G] of `frames` uint8 [T, size, size, 3].
+
+    The scorer's state is carried from chunk to chunk, so the result is that of one call over all frames.
+    """
+    grid, chunk = manifest.grid, manifest.limits.chunk_frames
+    spec, memory = manifest.graphs["vision_score"].spec, engine.memory
+    hidden = new_array(memory, spec.tensor("hidden"), len(frames))
+    scores = np.empty((len(frames), grid.groups), np.float32)
+    state, last = (new_array(memory, spec.tensor(name)) for name in ("previous", "last"))
+    memory.zero(state)
+    gate = np.ones(len(frames), np.float32)
+    gate[0] = 0  # the first frame has no predecessor: its scores must not bias anything
+    for first in range(0, len(frames), chunk):
+        part = slice(first, first + chunk)
+        with profile.stage("preprocessing"):
+            patches = patches_from_frames(frames[part], grid)
+        with profile.stage("vision_score"):
+            inputs = {"patches": patches, "previous": state, "gate": gate[part]}
+            engine.run(inputs, {"hidden": hidden[part], "scores": scores[part], "last": last})
+            state, last = last, state
+        progress("scoring", min(1.0, (first + chunk) / len(frames)))
+    return hidden, scores
+
+
+def plan_groups(
+    scores: NDArray[np.float32], prune_fraction: float, manifest: Manifest, profile: Profile
+) -> tuple[NDArray[np.bool_], Plan]:
+    """Return which groups are kept, bool [T, G], and how their patches are packed."""
+    with profile.stage("plan"):
+        keep = select_groups(scores, prune_fraction)
+        plan = pack_ffd(keep, manifest.grid) if manifest.pruning.packing == "ffd" else pack_ragged(keep, manifest.grid)
+    return keep, plan
+
+
+def encode_plan(
+    engine: Engine,
+    hidden: Array,
+    plan: Plan,
+    manifest: Manifest,
+    profile: Profile,
+    progress: Progress = unheard,
+) -> Array:
+    """Return features [K, d_model] of the packed patches, rows in raster order."""
+    tensor, memory = manifest.graphs["vision_encode"].spec.tensor("features"), engine.memory
+    features = new_array(memory, tensor, len(plan.readout))
+    pieces = len(plan.gather) if isinstance(plan, FfdPlan) else len(plan.cumulative_lengths) - 1
+    chunk = manifest.limits.chunk_frames
+    for first in range(0, pieces, chunk):
+        with profile.stage("plan"):
+            part, rows = plan.chunk(first, min(first + chunk, pieces))
+            inputs = encode_inputs(part)
+        if len(rows) == 0:
+            continue
+        with profile.stage("vision_encode"):
+            encoded = new_array(memory, tensor, len(rows))
+            engine.run({"hidden": hidden, **inputs}, {"features": encoded})
+            memory.copy_rows(features, rows, encoded)
+        progress("encoding", min(1.0, (first + chunk) / pieces))
+    profile.tokens["packed_patches"] = plan.gather.size
+    return features
+
+
+def encode_inputs(plan: Plan) -> dict[str, np.ndarray]:
+    """Return the inputs of vision_encode that say how patches are packed."""
+    if isinstance(plan, FfdPlan):
+        return {"gather": plan.gather, "segments": plan.segments, "readout": plan.readout}
+    return {
+        "gather": plan.gather,
+        "cumulative_lengths": plan.cumulative_lengths,
+        "positions": np.arange(plan.longest, dtype=np.int64),
+        "readout": plan.readout,
+    }

@@ -1,0 +1,286 @@
+import dataclasses
+import hashlib
+import json
+import os
+import time
+
+import pytest
+from reference.toy_manifest import TOY_MANIFEST, TOY_SPEC
+
+from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
+from stts_runtime.bundle.open import (
+    BUILD_LOCK,
+    MANIFEST,
+    manifest_bytes,
+    open_bundle,
+    read_manifest,
+    sha256_of_file,
+    staging_path,
+)
+from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.errors import BundleError, UsageError
+
+
+FILES = {"decoder.onnx": b"graph", "weights/decoder.bin": bytes(range(256)) * 40, "tokenizer.json": b"{}", "empty": b""}
+
+
+def store(root, manifest):
+    (root / MANIFEST).write_bytes(manifest_bytes(manifest))
+
+
+def store_data(root, data):
+    """Write any data as a manifest whose digest is right."""
+
+    def canonical(data):
+        return (json.dumps(data, sort_keys=True, indent=2) + "\n").encode()
+
+    (root / MANIFEST).write_bytes(canonical({**data, "digest": hashlib.sha256(canonical(data)).hexdigest()}))
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "toy.stts"
+    for name, content in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    entries = tuple(FileEntry(name, len(content), sha256_of_file(root / name)) for name, content in FILES.items())
+    store(root, dataclasses.replace(TOY_MANIFEST, files=entries))
+    return root
+
+
+def with_file(root, name, size=5):
+    manifest = read_manifest(root / MANIFEST)
+    store(root, dataclasses.replace(manifest, files=(*manifest.files, FileEntry(name, size, "0" * 64))))
+
+
+def test_a_whole_bundle_opens_and_checks(root):
+    seen = []
+    bundle = open_bundle(root, check=True, progress=lambda done, total: seen.append((done, total)))
+    assert bundle.manifest.graphs["decoder"].spec == TOY_SPEC
+    assert bundle.file("weights/decoder.bin").read_bytes() == FILES["weights/decoder.bin"]
+    assert seen[-1] == (sum(map(len, FILES.values())),) * 2
+
+
+def test_a_bundle_opens_in_milliseconds(root):
+    open_bundle(root)
+    durations = []
+    for _ in range(5):
+        start = time.perf_counter()
+        open_bundle(root)
+        durations.append(time.perf_counter() - start)
+    assert min(durations) < 0.02
+
+
+def test_the_same_manifest_gives_the_same_bytes_and_survives_the_round_trip(root):
+    content = (root / MANIFEST).read_bytes()
+    manifest = read_manifest(root / MANIFEST)
+    assert manifest_bytes(manifest) == content
+    assert manifest == dataclasses.replace(TOY_MANIFEST, files=manifest.files)
+
+
+def test_every_flipped_byte_of_the_manifest_is_found_on_open(root):
+    whole = (root / MANIFEST).read_bytes()
+    digest_at = whole.index(b'"digest": "') + 11
+    whitespace = [position for position, byte in enumerate(whole) if byte in b" \n"]
+    positions = {*range(0, len(whole), 7), *whitespace[::5], *range(digest_at - 3, digest_at + 66), len(whole) - 1}
+    for position in sorted(positions):
+        for bits in (0x01, 0x20, 0x80):
+            flipped = bytearray(whole)
+            flipped[position] ^= bits
+            (root / MANIFEST).write_bytes(flipped)
+            with pytest.raises(BundleError):
+                open_bundle(root)
+
+
+@pytest.mark.parametrize("added", [b"\n", b" ", b"\x00"])
+def test_bytes_added_to_the_manifest_are_found(root, added):
+    with (root / MANIFEST).open("ab") as file:
+        file.write(added)
+    with pytest.raises(BundleError, match="damaged"):
+        open_bundle(root)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"3", b'"digest"', b"null", b"{}", b"[" * 100_000, b'{"a": NaN}', b"\xff\xfe", b'[["digest", 1]]'],
+)
+def test_a_manifest_that_is_something_else_is_damaged(root, content):
+    (root / MANIFEST).write_bytes(content)
+    with pytest.raises(BundleError, match="damaged"):
+        open_bundle(root)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "empty"])
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_a_flipped_byte_of_any_file_is_found_by_the_check(root, name, place):
+    content = bytearray(FILES[name])
+    content[round(place * (len(content) - 1))] ^= 1
+    (root / name).write_bytes(content)
+    open_bundle(root)
+    with pytest.raises(BundleError, match=f"damaged: {name}.*Copy or build"):
+        open_bundle(root, check=True)
+
+
+def test_a_wrong_size_or_a_missing_file_is_found_on_open(root):
+    (root / "decoder.onnx").write_bytes(b"grap")
+    (root / "tokenizer.json").unlink()
+    with pytest.raises(
+        BundleError, match=r"2 files incomplete: decoder.onnx \(wanted 5 bytes, got 4\), tokenizer.json"
+    ):
+        open_bundle(root)
+
+
+def test_a_file_that_the_manifest_does_not_list_is_found_by_the_check(root):
+    (root / "weights" / "more.bin").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"not listed in its manifest: weights/more.bin"):
+        open_bundle(root, check=True)
+
+
+def test_a_newer_schema_is_refused_before_its_entries_are_read(root):
+    store_data(root, {"schema_version": SCHEMA_VERSION + 4, "something": "new"})
+    with pytest.raises(BundleError, match=r"newer stts-export \(schema 6; .* reads 2\): upgrade stts-runtime"):
+        open_bundle(root)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", 1.0, True, None])
+def test_a_schema_that_never_was_is_refused(root, version):
+    store_data(root, {"schema_version": version})
+    with pytest.raises(BundleError, match="older stts-export"):
+        open_bundle(root)
+
+
+def test_an_ill_typed_entry_is_named_with_its_whole_path(root):
+    data = json.loads((root / MANIFEST).read_bytes())
+    del data["digest"]
+    data["graphs"]["decoder"]["spec"]["dims"][1]["minimum"] = "3"
+    store_data(root, data)
+    where = r"manifest.json: graphs.decoder.spec.dims\[1\].minimum: wanted a whole number, got '3'"
+    with pytest.raises(BundleError, match=where):
+        open_bundle(root)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "weights/../../outside", "a\\b", "C:/a", "", ".", "./empty", "a//b", "a\0b"]
+)
+def test_a_path_that_leaves_the_bundle_is_refused(root, name):
+    (root.parent / "outside").write_bytes(b"12345")
+    with_file(root, name)
+    with pytest.raises(BundleError, match="unsafe"):
+        open_bundle(root)
+
+
+def test_a_link_that_leaves_the_bundle_is_refused(root):
+    (root.parent / "outside").mkdir()
+    (root.parent / "outside" / "secret").write_bytes(b"12345")
+    (root / "link").symlink_to(root.parent / "outside" / "secret")
+    (root / "folder").symlink_to(root.parent / "outside")
+    for name in ("link", "folder/secret"):
+        with_file(root, name)
+        with pytest.raises(BundleError, match="unsafe"):
+            open_bundle(root)
+
+
+def test_a_manifest_that_is_a_link_out_of_the_bundle_is_refused(root):
+    (root / MANIFEST).rename(root.parent / MANIFEST)
+    (root / MANIFEST).symlink_to(root.parent / MANIFEST)
+    with pytest.raises(BundleError, match="unsafe"):
+        open_bundle(root)
+
+
+def test_a_bundle_may_itself_be_reached_through_a_link(root):
+    (root.parent / "latest.stts").symlink_to(root)
+    open_bundle(root.parent / "latest.stts", check=True)
+
+
+def test_a_listed_directory_or_pipe_is_not_a_file(root):
+    os.mkfifo(root / "pipe")
+    with_file(root, "pipe", size=0)
+    with pytest.raises(BundleError, match=r"pipe \(not a file\)"):
+        open_bundle(root, check=True)
+
+
+def test_files_that_are_used_must_be_listed_and_listed_once(root):
+    manifest = read_manifest(root / MANIFEST)
+    store(root, dataclasses.replace(manifest, tokenizer="other.json"))
+    with pytest.raises(BundleError, match=r"tokenizer: 'other\.json' is not among"):
+        open_bundle(root)
+    store(root, dataclasses.replace(manifest, tokenizer=None))
+    open_bundle(root)
+    store(root, dataclasses.replace(manifest, files=manifest.files * 2))
+    with pytest.raises(BundleError, match="listed twice"):
+        open_bundle(root)
+
+
+def test_what_is_no_bundle_is_told_apart(root, tmp_path):
+    with pytest.raises(BundleError, match="nothing is there"):
+        open_bundle(tmp_path / "missing.stts")
+    with pytest.raises(BundleError, match="is a file"):
+        open_bundle(root / MANIFEST)
+    with pytest.raises(BundleError, match=r"has no manifest.json"):
+        open_bundle(tmp_path)
+    building = staging_path(tmp_path / "other.stts")
+    building.mkdir()
+    (building / BUILD_LOCK).write_text("1\n")
+    with pytest.raises(BundleError, match="half-written"):
+        open_bundle(building)
+    with pytest.raises(BundleError, match="running or was killed"):
+        open_bundle(tmp_path / "other.stts")
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    share: float
+    sides: tuple[int, int] = (1, 2)
+    name: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    leaves: dict[str, Leaf]
+    best: Leaf | None
+    sizes: tuple[int | str, ...]
+    free: object = None
+
+
+def test_plain_data_becomes_a_dataclass_and_back():
+    tree = Tree({"a": Leaf(0.5, (3, 4), "x")}, None, (1, "T"), {"k": [1]})
+    assert from_plain(Tree, to_plain(tree), "here") == tree
+
+
+def test_defaults_may_be_left_out_and_whole_numbers_serve_as_numbers():
+    leaf = from_plain(Leaf, {"share": 1}, "here")
+    assert leaf == Leaf(1.0)
+    assert type(leaf.share) is float
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"shar": 1.0}, "here: shar: unknown key; did you mean 'share'"),
+        ({"share": 1.0, "zzz": 0}, "here: zzz: unknown key; known: share, sides, name"),
+        ({}, "here: share: missing; wanted a number"),
+        ({"share": True}, "here: share: wanted a number, got True"),
+        ({"share": 1.0, "sides": [1, 2, 3]}, "here: sides: wanted a list of 2, got 3"),
+        ({"share": 1.0, "sides": [1, 2.0]}, r"here: sides\[1\]: wanted a whole number, got 2.0"),
+        ({"share": 1.0, "sides": {"a": 1}}, "here: sides: wanted a list, got keys and values"),
+        ({"share": 1.0, "name": 3}, r"here: name: wanted text or nothing \(null\), got 3"),
+        ([1], r"here: wanted keys and values \(Leaf\), got a list"),
+    ],
+)
+def test_what_does_not_fit_is_named(data, message):
+    with pytest.raises(UsageError, match=message):
+        from_plain(Leaf, data, "here", UsageError)
+
+
+def test_nested_places_are_named_through_dictionaries_and_options():
+    with pytest.raises(BundleError, match=r"here: leaves\.a\.share: missing"):
+        from_plain(Tree, {"leaves": {"a": {}}, "best": None, "sizes": []}, "here")
+    with pytest.raises(BundleError, match=r"here: best\.share: missing"):
+        from_plain(Tree, {"leaves": {}, "best": {}, "sizes": []}, "here")
+    with pytest.raises(BundleError, match=r"here: sizes\[0\]: wanted a whole number or text, got 0.5"):
+        from_plain(Tree, {"leaves": {}, "best": None, "sizes": [0.5]}, "here")
+
+
+def test_a_value_without_a_plain_form_is_a_bug_and_says_so():
+    with pytest.raises(TypeError, match="no plain form"):
+        to_plain({"a": object()})

@@ -1,0 +1,59 @@
+"""A directory in the place of another: whoever looks finds one of them, whole."""
+
+import os
+
+import pytest
+
+from stts_runtime.bundle.swap import claim, finish_swap, is_held, put_in_place
+from stts_runtime.errors import UsageError
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Where the new one is made, where it belongs, and where the old one waits."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder in (new, old):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    return new, old, tmp_path / "replaced"
+
+
+def test_the_new_one_takes_the_place_and_the_old_one_waits(places):
+    new, old, replaced = places
+    put_in_place(new, old, replaced)
+    assert ((old / "name").read_text(), (replaced / "name").read_text()) == ("new", "old")
+    finish_swap(old, replaced)
+    assert not replaced.exists()
+
+
+def test_where_the_new_one_cannot_be_moved_the_old_one_comes_back(places):
+    new, old, replaced = places
+    with pytest.raises(FileNotFoundError):
+        put_in_place(new / "nothing", old, replaced)
+    assert (old / "name").read_text() == "old"
+    assert not replaced.exists()
+
+
+def test_a_swap_that_was_killed_half_way_is_taken_back(places):
+    _, old, replaced = places
+    old.rename(replaced)
+    finish_swap(old, replaced)
+    assert (old / "name").read_text() == "old"
+
+
+def test_a_lock_is_one_processs_at_a_time_and_says_whose(tmp_path):
+    file = tmp_path / "folder" / "lock"
+    with claim(file) as lock:
+        assert is_held(lock, file)
+        with pytest.raises(UsageError, match=rf"at work .* \(process {os.getpid()}\)"):
+            claim(file)
+    claim(file).close()
+
+
+def test_a_lock_whose_file_was_taken_away_is_not_held(tmp_path):
+    file = tmp_path / "lock"
+    with claim(file) as lock:
+        file.unlink()
+        assert not is_held(lock, file)
+        with claim(file) as other:
+            assert is_held(other, file)
