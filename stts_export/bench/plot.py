@@ -21,6 +21,7 @@ COLOURS = {
     "vision_score": "#8ecae6",
     "plan": "#d62828",
     "vision_encode": "#2a6f97",
+    "vision_dense": "#2a6f97",
     "vision": "#5fa8d3",
     "prefill": "#f4a261",
 }

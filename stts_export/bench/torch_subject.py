@@ -14,13 +14,13 @@ from torch import Tensor
 
 from stts_runtime.bench.compare import Subject
 from stts_runtime.bench.fresh import PassMemory
-from stts_runtime.bench.peak_memory import PeakProfile, can_reset_peak
+from stts_runtime.bench.peak_memory import PeakTimings, can_reset_peak
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.clip.video import Clip
 from stts_runtime.language.prompt import made_up_turn
-from stts_runtime.profile import Profile
 from stts_runtime.sizes import MIB
+from stts_runtime.timings import Timings
 
 
 class Reader(Protocol):
@@ -60,15 +60,15 @@ def torch_subject(engine: str, prune: float, look: Look, reader: Callable[[], Re
         task: what is to be done.
     """
 
-    def answer(clip: Clip, profile: Profile) -> tuple[int, ...]:
+    def answer(clip: Clip, timings: Timings) -> tuple[int, ...]:
         with torch.inference_mode():
-            return _answer(clip, profile, look, reader(), task)
+            return _answer(clip, timings, look, reader(), task)
 
     def warm_up(clip: Clip) -> PassMemory | None:
         if not task.memory or not can_reset_peak():
-            answer(clip, Profile())
+            answer(clip, Timings())
             return None
-        memory = PeakProfile()
+        memory = PeakTimings()
         answer(clip, memory)
         stages = {stage: size / MIB for stage, size in memory.working_bytes.items()}
         return PassMemory(memory.peak_bytes / MIB, stages)
@@ -87,21 +87,21 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _answer(clip: Clip, profile: Profile, look: Look, reader: Reader, task: Task) -> tuple[int, ...]:
+def _answer(clip: Clip, timings: Timings, look: Look, reader: Reader, task: Task) -> tuple[int, ...]:
     manifest = task.manifest
-    with profile.stage("preprocessing"):
+    with timings.stage("preprocessing"):
         patches = torch.from_numpy(patches_from_frames(clip.frames, manifest.grid))
-    with profile.stage("vision"):
+    with timings.stage("vision"):
         features, keep = look(patches)
     turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, keep.sum(axis=1).tolist())
-    with profile.stage("prefill"):
+    with timings.stage("prefill"):
         logits = reader.read(torch.from_numpy(turn.token_ids), torch.from_numpy(turn.vision_flags), features)
     tokens = [int(logits.argmax())]
     for _ in range(task.answer_tokens):
-        with profile.stage("decoding"):
+        with timings.stage("decode"):
             logits = reader.read(torch.tensor(tokens[-1:]), torch.zeros(1, dtype=torch.bool), None)
         tokens.append(int(logits.argmax()))
-    profile.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=task.answer_tokens)
+    timings.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=task.answer_tokens)
     return tuple(tokens)
 
 

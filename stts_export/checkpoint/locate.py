@@ -42,7 +42,7 @@ def untrained(recipe: ModelRecipe) -> ModelRecipe:
     return replace(recipe, assembly=replace(recipe.assembly, trained=None))
 
 
-def weights_of(
+def weights_folder(
     recipe: ModelRecipe,
     named: Path | None,
     otherwise: str = "",

@@ -17,8 +17,8 @@ from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.clip.frames import resize_frames
 from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation
-from stts_runtime.profile import Profile
 from stts_runtime.session import Session
+from stts_runtime.timings import Timings
 
 
 Progress = Callable[[float], None]
@@ -67,7 +67,7 @@ def evaluate_bundle(
         progress: told the share that is done.
 
     Raises:
-        ProfileError: more frames or tokens than the bundle was built for.
+        LimitError: more frames or tokens than the bundle was built for.
         DataError: a clip cannot be read.
     """
     said: dict[Setting, list[str]] = {setting: [] for setting in settings}
@@ -103,7 +103,7 @@ def answers_on(session: Session, sampled: SampledClip, questions: Sequence[Asked
     look = session.look(clip, prune=prune)
     said = []
     for one in questions:
-        conversation = Conversation(session, clip, look.vision, look.prune_fraction, Profile())
+        conversation = Conversation(session, clip, look.vision, look.prune_fraction, Timings())
         most = len(session.tokenizer.encode(one.question.target, specials=False)) + 1
         said.append(conversation.ask(one.question.prompt, max_tokens=most).strip())
     return said

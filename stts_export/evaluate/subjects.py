@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.checkpoint.load import load_into
-from stts_export.checkpoint.locate import untrained, weights_of
+from stts_export.checkpoint.locate import untrained, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -197,7 +197,7 @@ def _over(recipe: ModelRecipe, checkpoint: Path | None, trained: Path, report: C
 
 
 def _base(recipe: ModelRecipe, checkpoint: Path | None, report: Callable[[int, int], None]) -> Path:
-    return weights_of(recipe, checkpoint, otherwise=", the weights that were trained on", progress=report)
+    return weights_folder(recipe, checkpoint, otherwise=", the weights that were trained on", progress=report)
 
 
 def _wanted_trained(path: Path) -> Path:

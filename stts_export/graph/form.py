@@ -13,21 +13,21 @@ class Form:
 
     Attributes:
         precision: `float32`, `float16` or `bfloat16`, see `SetPrecision`.
-        old_opset: whether opset 17 is spoken, which every TensorRT from 8.6 on reads, and not 20.
-        fusable: whether attention is written as TensorRT recognises it and runs it in one kernel, rather than as costs
-            least without such a kernel.
+        opset: of the standard operators: 17, which every TensorRT from 8.6 on reads, or 20.
+        fused_attention: whether attention is written as TensorRT recognises it and runs it in one kernel, rather than
+            as costs least without such a kernel.
     """
 
     precision: str = "float32"
-    old_opset: bool = False
-    fusable: bool = False
+    opset: int = 20
+    fused_attention: bool = False
 
 
 # RTX would read opset 20 too. It gets what TensorRT gets, so that engines built without a GPU prove a Jetson's graphs.
 FORMS = {
     "onnxruntime": Form(),
-    "tensorrt": Form(old_opset=True, fusable=True),
-    "tensorrt_rtx": Form(old_opset=True, fusable=True),
+    "tensorrt": Form(opset=17, fused_attention=True),
+    "tensorrt_rtx": Form(opset=17, fused_attention=True),
 }
 
 HALF = ("hidden", "features", "past_key_", "past_value_", "new_key_", "new_value_")
@@ -36,7 +36,7 @@ HALF = ("hidden", "features", "past_key_", "past_value_", "new_key_", "new_value
 What the host reads or makes stays in float32: patches, the scorer's state and scores, the gate, logits.
 """
 
-EXACT = ("previous", "gate", "scores", "last")
+FLOAT32_BINDINGS = ("previous", "gate", "scores", "last")
 """Inputs and outputs on whose way through the graph float32 is kept, see `SetPrecision`."""
 
 

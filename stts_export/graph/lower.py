@@ -16,7 +16,7 @@ from onnx_ir.passes.common import (
 from onnxscript import optimizer
 
 from stts_export.errors import ExportError
-from stts_export.graph.form import EXACT, Form, spec_in_form
+from stts_export.graph.form import FLOAT32_BINDINGS, Form, spec_in_form
 from stts_export.graph.passes.expand_ops import ExpandOps
 from stts_export.graph.passes.lower_opset import LowerOpset
 from stts_export.graph.passes.name_taps import NameTaps
@@ -39,13 +39,13 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
     """
     passes = ir.passes.Sequential(
         NameTaps(),
-        ExpandOps(fusable=form.fusable),
+        ExpandOps(fused_attention=form.fused_attention),
         FoldConstants(),
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),  # the mask is the same in every block: compute it once
         StoreTransposed(),
-        *([LowerOpset()] if form.old_opset else []),
+        *([LowerOpset()] if form.opset == LowerOpset.opset else []),
         *([set_precision(spec, form)] if form.precision != "float32" else []),
         RemoveUnusedNodesPass(),
         RemoveUnusedFunctionsPass(),
@@ -68,7 +68,7 @@ def set_precision(spec: GraphSpec, form: Form) -> SetPrecision:
     """Return the pass that gives the graph of `spec` its precision."""
     lowered = spec_in_form(spec, form)
     bindings = {tensor.name: tensor.dtype for tensor in (*lowered.inputs, *lowered.outputs)}
-    return SetPrecision(bindings, form.precision, EXACT, spec.taps)
+    return SetPrecision(bindings, form.precision, FLOAT32_BINDINGS, spec.taps)
 
 
 class FoldConstants(ir.passes.InPlacePass):

@@ -23,7 +23,7 @@ from stts_export.recipe.config import DecoderConfig
 
 
 Cache = tuple[Tensor, Tensor]
-"""Keys and values of one block, each [1, Hkv, tokens, d], keys already turned by their positions."""
+"""Keys and values of one block, each [1, Hkv, tokens, d], keys after RoPE."""
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """query, key, value -> output, of one block: a `Core` that was told who may see whom."""

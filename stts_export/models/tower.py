@@ -70,7 +70,7 @@ class VisionBlock(nn.Module):
         self.mlp = MLP(config.width, config.mlp_width)
 
     def forward(self, hidden: Tensor, attend: Attend) -> Tensor:
-        """Return the block's output, same shape as `hidden` [..., D]; `attend` decides who sees whom."""
+        """Return the block's output, same shape as `hidden` [..., D]; `attend` applies the attention mask."""
         normed = self.attention_norm(hidden)
         hidden = hidden + self.attention(normed, normed, attend)
         return hidden + self.mlp(self.mlp_norm(hidden))

@@ -13,7 +13,7 @@ from stts_export.ops.ragged_attention import function as ragged_attention
 from stts_export.ops.segment_attention import function as segment_attention
 from stts_export.ops.vision_prefix_attention import (
     function as vision_prefix_attention,
-    fusable as fusable_prefix_attention,
+    fused_attention as fused_prefix_attention,
 )
 
 
@@ -21,13 +21,13 @@ DOMAIN = "stts"
 VERSION = 1
 
 
-def function_bodies(*, fusable: bool = False) -> tuple[ir.Function, ...]:
+def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]:
     """Return the ONNX function body of every operator of the domain.
 
     Args:
-        fusable: bodies that TensorRT recognises as attention, where an operator has one of its own for that.
+        fused_attention: bodies that TensorRT recognises as attention, where an operator has one of its own for that.
     """
-    prefix_attention = fusable_prefix_attention if fusable else vision_prefix_attention
+    prefix_attention = fused_prefix_attention if fused_attention else vision_prefix_attention
     scripts = (
         segment_attention.SegmentAttention,
         ragged_attention.RaggedAttention,

@@ -22,7 +22,7 @@ from stts_export.pipeline.request import BuildRequest, Progress, ResolvedBuild, 
 from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report, write_report
-from stts_runtime.build import build_engines, check_room
+from stts_runtime.build import build_engines, check_build_resources
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.device.probe import probe_device
@@ -57,7 +57,7 @@ def build(request: BuildRequest, report: Progress, note: Note = unheard) -> Path
         note(text)
     if resolved.builds_engines:
         place = next(folder for folder in request.output.resolve().parents if folder.is_dir())
-        check_room(probe_device(disk=place), resolved.estimate.memory, note)
+        check_build_resources(probe_device(disk=place), resolved.estimate.memory, note)
     with writing_bundle(request.output, resolved.disk_bytes + OTHER_BYTES, request.overwrite) as staging:
         graphs = write_graphs(resolved, staging, report)
         if resolved.tokenizer is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.checkpoint.locate import DEFAULT_PRUNE, folder_of, recipe_of, weights_of
+from stts_export.checkpoint.locate import DEFAULT_PRUNE, folder_of, recipe_of, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -141,7 +141,7 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
     else:
-        path = weights_of(
+        path = weights_folder(
             recipe,
             request.checkpoint or folder_of(request.model),
             otherwise=", or --random-weights to measure its speed",

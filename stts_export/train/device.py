@@ -17,13 +17,13 @@ from stts_export.data.read import open_info
 from stts_export.errors import DataError, TrainingError
 from stts_export.models.decoder import Block
 from stts_export.models.tower import VisionBlock
-from stts_export.train.base import Base
 from stts_export.train.forward import VideoQA
-from stts_export.train.handover import stage_model
 from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups
 from stts_export.train.patch_classes import PatchClasses, word_targets
 from stts_export.train.recipe import PATCH_CLASSES, Stage
 from stts_export.train.sharded import is_sharded
+from stts_export.train.stage_output import stage_model
+from stts_export.train.starting_model import StartingModel
 from stts_runtime.language.tokenizer import open_tokenizer
 
 
@@ -62,7 +62,7 @@ def precision_of(stage: Stage, device: torch.device) -> torch.dtype:
 
 
 def module_of(
-    base: Base, before: Trained, stage: Stage, data: Path, precision: torch.dtype, accelerator: Accelerator
+    base: StartingModel, before: Trained, stage: Stage, data: Path, precision: torch.dtype, accelerator: Accelerator
 ) -> nn.Module:
     """Return the stage's module, with what it freezes frozen, and ready for its precision.
 

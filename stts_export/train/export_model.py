@@ -15,13 +15,13 @@ from stts_export.checkpoint.trained import Trained, merge_trained
 from stts_export.checkpoint.write import write_checkpoint
 from stts_export.errors import DiskError
 from stts_export.recipe.config import ScorerConfig
-from stts_export.train.base import Base
+from stts_export.train.starting_model import StartingModel
 
 
 _BESIDE = ("config.json", "generation_config.json", "tokenizer_config.json", "video_preprocessor_config.json")
 
 
-def write_model(folder: Path, base: Base, trained: Trained) -> None:
+def write_model(folder: Path, base: StartingModel, trained: Trained) -> None:
     """Write weights (adapters merged), tokenizer and what else lay beside the base's weights. It appears whole.
 
     A scorer that was neither trained nor in the base's files is left out: such a model is dense.

@@ -19,9 +19,9 @@ from stts_export.models.decoder import Decoder, add_features
 from stts_export.models.model import Model, VisionModel
 from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import run_vision, run_vision_dense
+from stts_export.train.caching_tokenizer import CachingTokenizer
 from stts_export.train.example import Example, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
-from stts_export.train.remembering import RememberingTokenizer
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -76,7 +76,7 @@ class VideoQA(nn.Module):
         super().__init__()
         self.model = model
         self.row_tokens = row_tokens
-        self.writer = RowWriter(RememberingTokenizer(tokenizer), model.config.prompt, model.config.tokens)
+        self.writer = RowWriter(CachingTokenizer(tokenizer), model.config.prompt, model.config.tokens)
 
     def forward(self, examples: Sequence[Example], pruning: Pruning | None) -> Outcome:
         """Return losses and right answers of a batch.

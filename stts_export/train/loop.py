@@ -26,7 +26,7 @@ from stts_export.train.recipe import Stage
 from stts_export.train.schedule import rate_factor
 from stts_export.train.sharded import gathered_state
 from stts_export.train.state import write_state
-from stts_export.train.step import Late, gradients, pruning_of
+from stts_export.train.step import PendingMetrics, gradients, pruning_of
 from stts_export.train.stop import Stop
 from stts_export.train.validation import evaluate
 
@@ -91,7 +91,7 @@ def run_loop(loop: Loop, stop: Stop) -> bool:
 def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, log: Log | None) -> bool:
     stage, accelerator = loop.stage, loop.accelerator
     processes = accelerator.num_processes
-    late: Late | None = None
+    late: PendingMetrics | None = None
     trained = [parameter for group in loop.optimizer.param_groups for parameter in group["params"]]
     loop.module.train()
     while loop.step < stage.steps:
@@ -106,7 +106,7 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, log
             loop.optimizer.step()
         loop.optimizer.zero_grad(set_to_none=True)
         loop.step += 1
-        late = Late(loop.step, result.values, [questions[0].clip for questions in batch.questions])
+        late = PendingMetrics(loop.step, result.values, [questions[0].clip for questions in batch.questions])
         meter.count(len(examples), result.tokens, rates)
         loop.progress(loop.step / stage.steps)
         finished = loop.step == stage.steps

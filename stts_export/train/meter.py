@@ -16,7 +16,7 @@ from stts_export.errors import TrainingError
 from stts_export.train.logs import Log
 from stts_export.train.recipe import Stage
 from stts_export.train.state import FOLDER as STATE_FOLDER
-from stts_export.train.step import Late
+from stts_export.train.step import PendingMetrics
 
 
 class Meter:
@@ -65,7 +65,7 @@ class Meter:
         self._pause += time.monotonic() - begun
 
     @contextlib.contextmanager
-    def blaming(self, late: Late | None) -> Iterator[None]:
+    def blaming(self, late: PendingMetrics | None) -> Iterator[None]:
         """Where a step breaks, look first whether the one before gave numbers that nothing can go on from."""
         try:
             yield
@@ -79,7 +79,7 @@ class Meter:
         self._tokens += tokens * self.processes
         self._rates = rates
 
-    def take(self, late: Late | None) -> None:
+    def take(self, late: PendingMetrics | None) -> None:
         """Take a step's values up, and write a line where one is due.
 
         Raises:
@@ -118,7 +118,7 @@ class Meter:
         self._begin()
 
 
-def _check_finite(late: Late, values: dict[str, float], stage: Stage, folder: Path) -> None:
+def _check_finite(late: PendingMetrics, values: dict[str, float], stage: Stage, folder: Path) -> None:
     wrong = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         state = folder / STATE_FOLDER

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 from stts_export.checkpoint.trained import FILE as TRAINED_FILE, Trained
 from stts_export.data.read import open_questions
 from stts_export.data.records import Question, clips_of
-from stts_export.train.base import Base, open_base
 from stts_export.train.data_loader import Clips, stage_seed
 from stts_export.train.device import accelerator_for, module_of, precision_of, prepared, seed_all, workers_for
 from stts_export.train.export_model import write_model
-from stts_export.train.handover import NOTHING, digest_of, read_handover, write_handover
 from stts_export.train.logs import FILE as LOG_FILE, read_log
 from stts_export.train.loop import Loop, run_loop
 from stts_export.train.memory import weights_fit
 from stts_export.train.recipe import MODEL, PATCH_CLASSES, Stage, TrainingRecipe
 from stts_export.train.request import RunResult, StageResult, TrainRequest, recipe_of
 from stts_export.train.sharded import gathered_state, put_state
+from stts_export.train.stage_output import NOTHING, digest_of, read_stage_output, write_stage_output
+from stts_export.train.starting_model import StartingModel, open_starting_model
 from stts_export.train.state import (
     FOLDER as STATE_FOLDER,
     check_settings,
@@ -67,7 +67,7 @@ class _Run:
 
     request: TrainRequest
     recipe: TrainingRecipe
-    base: Base
+    base: StartingModel
     data: dict[str, tuple[Question, ...]]
     data_digest: str
     accelerator: Accelerator
@@ -93,7 +93,7 @@ def train(request: TrainRequest, report: Report, say: Say) -> RunResult:
         _check_new(request.output, chosen)
     data = {split: open_questions(request.data, split) for split in ("train", *_validation_of(request, chosen))}
     model = request.model or recipe.model
-    base = open_base(model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer)
+    base = open_starting_model(model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer)
     accelerator = accelerator_for(chosen, request.cpu)
     run = _Run(request, recipe, base, data, _digest(request.data, data), accelerator, stop, say, report)
     results: list[StageResult] = []
@@ -118,7 +118,7 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
     request, accelerator = run.request, run.accelerator
     folder = request.output / stage.name
     start = _start(run, stage)
-    before = NOTHING if start is None else read_handover(start)
+    before = NOTHING if start is None else read_stage_output(start)
     precision = precision_of(stage, accelerator.device)
     settings = _settings(run, stage)
     if accelerator.is_main_process:
@@ -162,7 +162,7 @@ def _finish(run: _Run, stage: Stage, loop: Loop, before: Trained) -> None:
     state = gathered_state(loop.module, loop.optimizer, loop.step, 0.0)
     if run.accelerator.is_main_process:
         facts = {"recipe": run.recipe.name, "seed": str(run.recipe.seed), "model": run.base.config.name}
-        write_handover(loop.folder, before, state.weights, stage, facts)
+        write_stage_output(loop.folder, before, state.weights, stage, facts)
         shutil.rmtree(loop.folder / STATE_FOLDER, ignore_errors=True)
     run.accelerator.wait_for_everyone()
 
@@ -173,7 +173,7 @@ def _model_of(run: _Run, stage: Stage) -> str | None:
     if not (run.request.save_model or stage is run.recipe.stages[-1]):
         return None
     if run.accelerator.is_main_process and not (folder / "model").is_dir():
-        write_model(folder / "model", run.base, read_handover(folder))
+        write_model(folder / "model", run.base, read_stage_output(folder))
     run.accelerator.wait_for_everyone()
     return str(folder / "model")
 

@@ -94,7 +94,7 @@ def gradients(
     return StepResult(torch.cat([known, whole(norm).float().reshape(1)]), tokens)
 
 
-class Late:
+class PendingMetrics:
     """A step's values on their way from the device, read one step later: nobody waits for them."""
 
     def __init__(self, step: int, values: Tensor, questions: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
-from stts_export.verify.host_form import host_form
+from stts_export.verify.cpu_emulation import cpu_emulation
 from stts_export.verify.tapped import tapped_graph
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.bundle.plain import from_plain
@@ -78,7 +78,7 @@ def verify(bundle: Bundle, reference: Reference, progress: Progress | None = Non
     report = progress or (lambda stage, share: None)
     rungs: list[Rung] = []
     steps = len(reference.info.cases) + 1
-    with host_form(bundle) as host:
+    with cpu_emulation(bundle) as host:
         for part in dict.fromkeys(case.part for case in reference.info.cases):
             report("verify", len(rungs) / steps)
             for rung in graph_rungs(host, part, reference, tolerance):

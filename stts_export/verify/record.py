@@ -19,7 +19,7 @@ from stts_export.recipe.config import ModelConfig
 from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
 from stts_export.verify.recorder import Recorder
-from stts_export.verify.torch_part import run_part, weights_of
+from stts_export.verify.torch_part import loaded_weights, run_part
 from stts_runtime.bundle.manifest import Grid, Limits, Pruning
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.clip.video import clip_from_frames
@@ -86,7 +86,7 @@ def record_reference(
     fraction, gap = 0.0, None
     report("record", 0.0)
     if pruning.packing != "none":
-        with weights_of(parts["vision_score"], checkpoint):
+        with loaded_weights(parts["vision_score"], checkpoint):
             hidden, scores = record_scores(recorder, parts["vision_score"], frames, config, limits)
         fraction, gap = widest_gap(scores, pruning.fraction)
         keep = select_groups(scores, fraction)
@@ -94,10 +94,10 @@ def record_reference(
         recorder.store(KEEP, keep)
         report("record", 0.2)
         plan = pack_ffd(keep, config.grid) if pruning.packing == "ffd" else pack_ragged(keep, config.grid)
-        with weights_of(parts["vision_encode"], checkpoint):
+        with loaded_weights(parts["vision_encode"], checkpoint):
             features = record_encoding(recorder, parts["vision_encode"], hidden, plan, config, limits)
         report("record", 0.4)
-    with weights_of(parts["vision_dense"], checkpoint):
+    with loaded_weights(parts["vision_dense"], checkpoint):
         # In a pruned bundle the dense graph is a by-product: one chunk will do.
         chunks = clip_chunks(len(frames), limits)[: None if pruning.packing == "none" else 1]
         dense = record_dense(recorder, parts["vision_dense"], frames, config.grid, chunks)
@@ -105,7 +105,7 @@ def record_reference(
         features = dense
     report("record", 0.6)
     question, ids = prompt_ids(config, frames, keep, tokenizer)
-    with weights_of(parts["decoder"], checkpoint):
+    with loaded_weights(parts["decoder"], checkpoint):
         greedy, gaps = record_decoder(recorder, parts["decoder"], config, ids, features, report)
     answer = Answer(fraction, gap, question, tuple(ids.tolist()), greedy, gaps)
     source = f"torch, {config.name} ({checkpoint.layout} weights)"

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from stts_export.graph.casts import cast_node, cast_output
-from stts_export.verify.host_form import is_half
+from stts_export.verify.cpu_emulation import is_half
 from stts_runtime.bundle.manifest import EngineSettings, GraphEntry
 from stts_runtime.errors import BundleError, EngineError
 

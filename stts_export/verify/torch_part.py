@@ -24,7 +24,7 @@ Recorded = dict[str, tuple[Value, NDArray[np.float32]]]
 
 
 @contextmanager
-def weights_of(part: Part, checkpoint: Checkpoint) -> Iterator[None]:
+def loaded_weights(part: Part, checkpoint: Checkpoint) -> Iterator[None]:
     """Give the part's parameters their float32 weights inside the `with` block, and what they were afterwards.
 
     Raises:
@@ -48,7 +48,7 @@ def weights_of(part: Part, checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def run_part(part: Part, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Return the part's outputs by name; its weights must be there, see `weights_of`."""
+    """Return the part's outputs by name; its weights must be there, see `loaded_weights`."""
     return {name: output.numpy() for name, output in _call(part, inputs).items()}
 
 

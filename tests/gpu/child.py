@@ -51,19 +51,19 @@ def times(bundle: str, lengths: list[int], repeats: int, tokens: int) -> dict[st
     from stts_runtime import load
     from stts_runtime.bench.compare import Subject, fractions_to_compare, take_turns
     from stts_runtime.bench.measurement import comparisons
-    from stts_runtime.bench.trial import answer_once, check_room
+    from stts_runtime.bench.trial import answer_once, check_bench_limits
     from stts_runtime.bundle.plain import to_plain
-    from stts_runtime.profile import Profile
+    from stts_runtime.timings import Timings
 
     with load(bundle) as session:
         fractions, size = fractions_to_compare(session, None), session.manifest.grid.image_size
 
         def subject(prune: float) -> Subject:
-            def answer(clip: Any, profile: Profile) -> tuple[int, ...]:
-                return answer_once(session, clip, prune, tokens, profile)
+            def answer(clip: Any, timings: Timings) -> tuple[int, ...]:
+                return answer_once(session, clip, prune, tokens, timings)
 
             def warm_up(clip: Any) -> None:
-                answer(clip, Profile())
+                answer(clip, Timings())
 
             return Subject("bundle", prune, answer, warm_up)
 
@@ -71,7 +71,7 @@ def times(bundle: str, lengths: list[int], repeats: int, tokens: int) -> dict[st
             session.open(prune)
         measured = []
         for length in lengths:
-            check_room(session.manifest, length, tokens)
+            check_bench_limits(session.manifest, length, tokens)
             noise = np.random.default_rng(0).integers(0, 256, (length, size, size, 3), np.uint8)
             subjects = [subject(prune) for prune in fractions]
             measured += take_turns(subjects, partial(session.read, noise), repeats, lambda subject, length: None)

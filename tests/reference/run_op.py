@@ -12,7 +12,11 @@ from stts_export import ops
 from stts_export.graph.passes.expand_ops import AddFunctionBodies, ExpandOps
 
 
-FORMS = {"function": AddFunctionBodies, "expanded": ExpandOps, "fusable": partial(ExpandOps, fusable=True)}
+FORMS = {
+    "function": AddFunctionBodies,
+    "expanded": ExpandOps,
+    "fused_attention": partial(ExpandOps, fused_attention=True),
+}
 
 
 def run_op(form: str, name: str, *inputs: np.ndarray, **attributes: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reference.toy_bundle import KINDS, LIMITS, toy_frames
 
-from stts_runtime import BundleError, EngineError, Generation, ProfileError, Session, UsageError, load
+from stts_runtime import BundleError, EngineError, Generation, LimitError, Session, UsageError, load
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.device.finding import Finding
 from stts_runtime.engine import open_engine
@@ -101,8 +101,8 @@ def test_a_follow_up_turn_equals_a_fresh_model_that_reads_the_whole_sequence(ses
     tokens = []
     decoding_answer = Decoding.answer
 
-    def remembered(self, logits, settings, most, profile):
-        for token in decoding_answer(self, logits, settings, most, profile):
+    def remembered(self, logits, settings, most, timings):
+        for token in decoding_answer(self, logits, settings, most, timings):
             tokens.append(token)
             yield token
 
@@ -121,7 +121,7 @@ def test_a_follow_up_turn_equals_a_fresh_model_that_reads_the_whole_sequence(ses
     flags = np.concatenate([opening.vision_flags, np.zeros(len(first), bool), turn.vision_flags])
     fresh = Decoding(session.engine("decoder"), manifest)
     logits = fresh.read(ids, flags, conversation.vision.features)
-    assert list(decoding_answer(fresh, logits, Generation(), 5, conversation.profile)) == tokens
+    assert list(decoding_answer(fresh, logits, Generation(), 5, conversation.timings)) == tokens
 
 
 def read_in_pieces(session, pieces):
@@ -167,7 +167,7 @@ def test_a_stream_that_is_left_leaves_a_conversation_that_goes_on_from_what_was_
     pieces = conversation.stream(QUESTION, Generation(max_tokens=12))
     next(pieces)
     pieces.close()
-    heard = conversation.profile.tokens["answer_tokens"]
+    heard = conversation.timings.tokens["answer_tokens"]
     assert heard < 12
     # the same as if the answer had been no longer than what was heard of it
     other = ffd.look(frames)
@@ -201,7 +201,7 @@ def test_a_seed_repeats_a_drawn_answer_and_another_seed_draws_another(ffd):
 def test_an_answer_has_at_most_max_tokens_and_ends_before_a_stop_token(toy_bundle, ffd):
     conversation = ffd.look(toy_frames(3))
     conversation.ask(QUESTION, max_tokens=6)
-    assert conversation.profile.tokens["answer_tokens"] == 6
+    assert conversation.timings.tokens["answer_tokens"] == 6
     # the third token of the answer becomes a stop token: greedy runs end there
     logits = []
     with pytest.MonkeyPatch.context() as patch:
@@ -213,7 +213,7 @@ def test_an_answer_has_at_most_max_tokens_and_ends_before_a_stop_token(toy_bundl
     with changed(toy_bundle("ffd"), tokens=tokens) as session:
         conversation = session.look(toy_frames(3))
         conversation.ask(QUESTION, max_tokens=6)
-        assert conversation.profile.tokens["answer_tokens"] == logits.index(stop)
+        assert conversation.timings.tokens["answer_tokens"] == logits.index(stop)
         conversation.ask(FOLLOW_UP, max_tokens=2)
 
 
@@ -235,13 +235,13 @@ def test_the_profile_names_every_stage_and_counts_every_token(ffd):
     conversation = ffd.look(toy_frames(6))
     conversation.ask(QUESTION, max_tokens=3)
     conversation.ask(FOLLOW_UP, max_tokens=4)
-    profile = conversation.profile
-    stages = ["decode", "preprocessing", "vision_score", "plan", "vision_encode", "prefill", "decoding"]
-    assert sorted(profile.milliseconds) == sorted(stages)
-    assert profile.tokens.pop("prompt_tokens") < 60
-    packed = profile.tokens.pop("packed_patches")
+    timings = conversation.timings
+    stages = ["read_video", "preprocessing", "vision_score", "plan", "vision_encode", "prefill", "decode"]
+    assert sorted(timings.milliseconds) == sorted(stages)
+    assert timings.tokens.pop("prompt_tokens") < 60
+    packed = timings.tokens.pop("packed_patches")
     assert packed % 81 == 0
-    assert profile.tokens == {"frames": 6, "groups": 54, "kept_groups": 27, "patches": 486, "answer_tokens": 4}
+    assert timings.tokens == {"frames": 6, "groups": 54, "kept_groups": 27, "patches": 486, "answer_tokens": 4}
 
 
 @pytest.mark.parametrize("prune", [-0.1, 1, 1.5, float("nan")])
@@ -259,13 +259,13 @@ def test_a_dense_bundle_cannot_be_pruned(toy_bundle):
 
 def test_a_video_that_cannot_fit_a_conversation_is_refused_before_the_engines_run(toy_bundle):
     with changed(toy_bundle("ffd"), limits=replace(LIMITS, max_tokens=64)) as session:
-        session.check_room(8, 0.5)
-        with pytest.raises(ProfileError, match=r"8 frames pruned by 0% make at least 88 tokens, .*built for 64"):
+        session.check_token_limit(8, 0.5)
+        with pytest.raises(LimitError, match=r"8 frames pruned by 0% make at least 88 tokens, .*built for 64"):
             session.look(toy_frames(8), prune=0)  # 8 x (9 groups + 2 markers)
 
 
 def test_more_frames_than_the_bundle_was_built_for_are_refused(ffd):
-    with pytest.raises(ProfileError, match=r"9 frames, .* at most 8.*--max-frames"):
+    with pytest.raises(LimitError, match=r"9 frames, .* at most 8.*--max-frames"):
         ffd.look(toy_frames(LIMITS.max_frames + 1))
     assert ffd.look(toy_frames(LIMITS.max_frames)).vision.keep.shape == (8, 9)
 
@@ -273,10 +273,10 @@ def test_more_frames_than_the_bundle_was_built_for_are_refused(ffd):
 def test_a_conversation_longer_than_the_bundle_was_built_for_is_refused_and_stays_usable(toy_bundle):
     with changed(toy_bundle("ffd"), limits=replace(LIMITS, max_tokens=128)) as session:
         conversation = session.look(toy_frames(1))
-        with pytest.raises(ProfileError, match=r"built for 128.*--max-tokens"):
+        with pytest.raises(LimitError, match=r"built for 128.*--max-tokens"):
             conversation.ask("the street " * 80)
         conversation.ask(QUESTION, max_tokens=10_000)
-        with pytest.raises(ProfileError, match="start a new conversation"):
+        with pytest.raises(LimitError, match="start a new conversation"):
             conversation.ask(FOLLOW_UP)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stts_runtime.clip.video import Clip
     from stts_runtime.conversation import Conversation
-    from stts_runtime.errors import BundleError, EngineError, ProfileError, SttsError, UsageError, VideoError
+    from stts_runtime.errors import BundleError, EngineError, LimitError, SttsError, UsageError, VideoError
     from stts_runtime.language.generation import Generation
     from stts_runtime.session import Session, load
 
@@ -26,6 +26,7 @@ __all__ = [
     "Conversation",
     "EngineError",
     "Generation",
+    "LimitError",
     "ProfileError",
     "Session",
     "SttsError",

@@ -100,7 +100,7 @@ def build_engines(
         finished = staging.take_over(anew=force)
         missing = {part: size for part, size in sizes.items() if part not in finished}
         if missing:
-            check_room(probe, replace(manifest.memory, engines=missing), tell)
+            check_build_resources(probe, replace(manifest.memory, engines=missing), tell)
         for part in finished:
             report(part, REUSED, 1.0)
         for part in missing:
@@ -175,7 +175,7 @@ def _parameter_bytes(manifest: Manifest) -> dict[str, int]:
     return {part: sizes[part] for part in manifest.graphs}
 
 
-def check_room(probe: Probe, needed: MemoryNeeded, tell: Note) -> None:
+def check_build_resources(probe: Probe, needed: MemoryNeeded, tell: Note) -> None:
     """Find out whether a device has the memory and disk to build engines.
 
     Args:

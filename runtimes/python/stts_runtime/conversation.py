@@ -12,7 +12,7 @@ from stts_runtime.errors import UsageError
 from stts_runtime.language.generation import Decoding, Generation, generation_from
 from stts_runtime.language.prompt import build_first_turn, build_next_turn
 from stts_runtime.language.tokenizer import TextStream, Tokenizer
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import is_clipped
 from stts_runtime.vision.run import Vision
 
@@ -41,16 +41,21 @@ class Conversation:
         clip: the frames that were looked at.
         vision: features, scores and what was kept.
         prune_fraction: the share of groups that was asked to go.
-        profile: times and token counts of the video and the last turn.
+        timings: times and token counts of the video and the last turn.
         notes: what the user should know, one sentence each.
     """
 
-    def __init__(self, session: Host, clip: Clip, vision: Vision, prune_fraction: float, profile: Profile) -> None:
-        self.clip, self.vision, self.prune_fraction, self.profile = clip, vision, prune_fraction, profile
+    def __init__(self, session: Host, clip: Clip, vision: Vision, prune_fraction: float, timings: Timings) -> None:
+        self.clip, self.vision, self.prune_fraction, self.timings = clip, vision, prune_fraction, timings
         self.notes = (*session.notes, *clip.notes, *pruning_notes(vision, prune_fraction))
         self._session = session
         self._decoding: Decoding | None = None
         self._turns = 0
+
+    @property
+    def profile(self) -> Timings:
+        """What `timings` was called before; the same."""
+        return self.timings
 
     def ask(self, question: str, **generation: object) -> str:
         """Return the answer.
@@ -61,7 +66,7 @@ class Conversation:
 
         Raises:
             UsageError: a setting is unknown or cannot work.
-            ProfileError: the conversation has become longer than the bundle was built for.
+            LimitError: the conversation has become longer than the bundle was built for.
         """
         return "".join(self.stream(question, generation_from(generation)))
 
@@ -70,7 +75,7 @@ class Conversation:
 
         Raises:
             UsageError: a setting cannot work, or an answer is gone on with after the next question was asked.
-            ProfileError: the conversation has become longer than the bundle was built for.
+            LimitError: the conversation has become longer than the bundle was built for.
         """
         settings = Generation() if settings is None else settings
         settings.check()
@@ -86,14 +91,14 @@ class Conversation:
         else:
             turn = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
         most = decoding.room(len(turn.token_ids), settings.max_tokens)
-        self.profile.tokens["prompt_tokens"] = len(turn.token_ids)
-        for stage in ("prefill", "decoding"):
-            self.profile.milliseconds.pop(stage, None)
-        with self.profile.stage("prefill"):
+        self.timings.tokens["prompt_tokens"] = len(turn.token_ids)
+        for stage in ("prefill", "decode"):
+            self.timings.milliseconds.pop(stage, None)
+        with self.timings.stage("prefill"):
             logits = decoding.read(turn.token_ids, turn.vision_flags, features)
         self._turns += 1
         this_turn, text = self._turns, TextStream(tokenizer)
-        for token in decoding.answer(logits, settings, most, self.profile):
+        for token in decoding.answer(logits, settings, most, self.timings):
             if piece := text.push(token):
                 yield piece
                 if self._turns != this_turn:

@@ -23,8 +23,12 @@ class VideoError(UsageError):
     """A video is missing, empty, unreadable, or has no video stream."""
 
 
-class ProfileError(UsageError):
+class LimitError(UsageError):
     """A shape lies outside what the bundle was built for (frames, tokens)."""
+
+
+ProfileError = LimitError
+"""What `LimitError` was called before; catches the same."""
 
 
 class BundleError(SttsError):

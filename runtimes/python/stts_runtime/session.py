@@ -19,10 +19,10 @@ from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
 from stts_runtime.conversation import Conversation
 from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
-from stts_runtime.errors import BundleError, ProfileError, UsageError
+from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.language.generation import generation_from
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import budget
 from stts_runtime.vision.run import Progress, Vision, dense_vision, encode_plan, plan_groups, score_frames, unheard
 
@@ -178,7 +178,7 @@ class Session:
         self,
         clip: Clip,
         prune: float | None = None,
-        profile: Profile | None = None,
+        timings: Timings | None = None,
         progress: Progress = unheard,
     ) -> Vision:
         """Return the features of the groups kept of `clip`; prune 0 runs dense.
@@ -186,28 +186,28 @@ class Session:
         Args:
             clip: from `read`.
             prune: share of groups to drop, in [0, 1); default the bundle's.
-            profile: gets times and counts.
+            timings: gets times and counts.
             progress: told how far the engines are.
 
         Raises:
-            ProfileError: the clip has more frames than the bundle was built for.
+            LimitError: the clip has more frames than the bundle was built for.
             UsageError: `prune` cannot be had, see `prune_fraction`.
         """
-        profile = Profile() if profile is None else profile
+        timings = Timings() if timings is None else timings
         fraction, manifest, frames = self.prune_fraction(prune), self.manifest, clip.frames
         if len(frames) > manifest.limits.max_frames:
-            raise ProfileError(
+            raise LimitError(
                 f"the clip has {len(frames)} frames, the bundle was built for at most {manifest.limits.max_frames}: "
                 "take fewer frames, or build again with a larger --max-frames"
             )
         if fraction == 0:
-            vision = dense_vision(self.engine("vision_dense"), frames, manifest, profile, progress)
+            vision = dense_vision(self.engine("vision_dense"), frames, manifest, timings, progress)
         else:
-            hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, profile, progress)
-            keep, plan = plan_groups(scores, fraction, manifest, profile)
-            features = encode_plan(self.engine("vision_encode"), hidden, plan, manifest, profile, progress)
+            hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, timings, progress)
+            keep, plan = plan_groups(scores, fraction, manifest, timings)
+            features = encode_plan(self.engine("vision_encode"), hidden, plan, manifest, timings, progress)
             vision = Vision(features, keep, scores, plan)
-        profile.tokens.update(
+        timings.tokens.update(
             frames=len(frames),
             groups=vision.keep.size,
             kept_groups=int(vision.keep.sum()),
@@ -236,24 +236,24 @@ class Session:
         Raises:
             VideoError: see `read`.
             UsageError: see `read` and `prune_fraction`.
-            ProfileError: more frames, or more tokens, than the bundle was built for.
+            LimitError: more frames, or more tokens, than the bundle was built for.
         """
-        profile = Profile()
+        timings = Timings()
         fraction = self.prune_fraction(prune)  # a wrong fraction is refused before the video is decoded
-        with profile.stage("decode"):
+        with timings.stage("read_video"):
             clip = self.read(video, frames=frames, fps=fps)
-        self.check_room(len(clip.frames), fraction)
-        return Conversation(self, clip, self.vision(clip, prune, profile, progress), fraction, profile)
+        self.check_token_limit(len(clip.frames), fraction)
+        return Conversation(self, clip, self.vision(clip, prune, timings, progress), fraction, timings)
 
-    def check_room(self, frames: int, prune_fraction: float) -> None:
-        """Raise ProfileError if the video alone has more tokens than a conversation may have.
+    def check_token_limit(self, frames: int, prune_fraction: float) -> None:
+        """Raise LimitError if the video alone has more tokens than a conversation may have.
 
         How many groups stay follows from the number of frames, so this is known before the engines run.
         """
         groups, limit = self.manifest.grid.groups, self.manifest.limits.max_tokens
         least = frames * (groups + MARKERS_A_FRAME) - budget(groups, frames, prune_fraction)
         if least >= limit:
-            raise ProfileError(
+            raise LimitError(
                 f"{frames} frames pruned by {prune_fraction:.0%} make at least {least} tokens, the bundle was built "
                 f"for {limit}: take fewer frames, prune more, or build again with a larger --max-tokens"
             )

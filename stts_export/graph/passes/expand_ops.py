@@ -14,15 +14,15 @@ class AddFunctionBodies(ir.passes.InPlacePass):
     Afterwards each node of the `stts` domain has a function of its name in the model.
     """
 
-    def __init__(self, *, fusable: bool = False) -> None:
+    def __init__(self, *, fused_attention: bool = False) -> None:
         """Say which bodies are wanted, see `ops.function_bodies`."""
         super().__init__()
-        self.fusable = fusable
+        self.fused_attention = fused_attention
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite `model`."""
         used = {node.op_identifier() for node in model.graph if node.domain == ops.DOMAIN}
-        for function in ops.function_bodies(fusable=self.fusable):
+        for function in ops.function_bodies(fused_attention=self.fused_attention):
             if function.identifier() in used:
                 model.functions[function.identifier()] = function
         return ir.passes.PassResult(model, bool(used))
@@ -37,5 +37,5 @@ class AddFunctionBodies(ir.passes.InPlacePass):
 class ExpandOps(ir.passes.Sequential):
     """Replace every custom operator by its body, for engines that have no kernel of their own for any of them."""
 
-    def __init__(self, *, fusable: bool = False) -> None:
-        super().__init__(AddFunctionBodies(fusable=fusable), InlinePass())
+    def __init__(self, *, fused_attention: bool = False) -> None:
+        super().__init__(AddFunctionBodies(fused_attention=fused_attention), InlinePass())

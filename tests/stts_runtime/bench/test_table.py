@@ -3,7 +3,7 @@ import pytest
 from stts_runtime.bench.fresh import PassMemory
 from stts_runtime.bench.measurement import Bench, comparisons, summarise
 from stts_runtime.bench.table import text_report
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 
 
 COUNTS = {"patches": 5832, "packed_patches": 3645, "groups": 648, "kept_groups": 324, "prompt_tokens": 429}
@@ -12,7 +12,7 @@ COUNTS = {"patches": 5832, "packed_patches": 3645, "groups": 648, "kept_groups":
 @pytest.fixture
 def found():
     def measured(prune, memory=None, **times):
-        return summarise("bundle", 8, prune, [Profile(times, {**COUNTS, "answer_tokens": 4})], (), memory)
+        return summarise("bundle", 8, prune, [Timings(times, {**COUNTS, "answer_tokens": 4})], (), memory)
 
     measurements = (
         measured(0.0, decode=3.0, vision_encode=300.0, prefill=100.0, decoding=40.0),
@@ -34,7 +34,7 @@ def test_the_report_shows_times_tokens_memory_and_notes(found):
     text = text_report(found)
     lines = text.splitlines()
     assert lines[1].split() == [
-        *("T", "engine", "variant", "decode", "score", "plan", "encode", "prefill", "vision+prefill"),
+        *("T", "engine", "variant", "read", "score", "plan", "encode", "prefill", "vision+prefill"),
         *("faster", "plan", "share", "a", "token"),
     ]
     assert lines[2].split() == ["8", "bundle", "dense", "3.0", "-", "-", "300", "100", "400", "-", "-", "10.0"]
@@ -50,7 +50,7 @@ def test_dense_is_divided_by_pruned_stage_by_stage(found):
     lines = text_report(found).splitlines()
     at = next(place for place, line in enumerate(lines) if line.startswith("Dense by pruned"))
     assert lines[at + 1].split() == [
-        *("T", "engine", "variant", "decode", "encode", "prefill", "a", "token"),
+        *("T", "engine", "variant", "read", "encode", "prefill", "a", "token"),
         *("all", "vision", "vision+prefill"),
     ]
     assert lines[at + 2].split()[4:] == ["1.00x", "5.00x", "2.50x", "1.00x", "1.88x", "2.00x"]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from reference.toy_manifest import TOY_MANIFEST
 
-from stts_runtime.bench.trial import check_room
-from stts_runtime.errors import ProfileError
+from stts_runtime.bench.trial import check_bench_limits
+from stts_runtime.errors import LimitError
 from stts_runtime.language.prompt import QUESTION_TOKENS, TIMESTAMP_TOKENS, made_up_turn
 
 
@@ -34,11 +34,11 @@ def test_dense_and_pruned_prompts_differ_in_placeholders_only():
 
 
 def test_more_frames_than_the_bundle_serves_are_refused():
-    with pytest.raises(ProfileError, match=r"65 frames .* 1 to 64.*--max-frames"):
-        check_room(TOY_MANIFEST, 65, 1)
+    with pytest.raises(LimitError, match=r"65 frames .* 1 to 64.*--max-frames"):
+        check_bench_limits(TOY_MANIFEST, 65, 1)
 
 
 def test_more_tokens_than_the_bundle_serves_are_refused():
-    with pytest.raises(ProfileError, match=r"60 frames need 53\d\d tokens.* 4096.*--max-tokens"):
-        check_room(TOY_MANIFEST, 60, 8)
-    check_room(TOY_MANIFEST, 40, 8)
+    with pytest.raises(LimitError, match=r"60 frames need 53\d\d tokens.* 4096.*--max-tokens"):
+        check_bench_limits(TOY_MANIFEST, 60, 8)
+    check_bench_limits(TOY_MANIFEST, 40, 8)

@@ -13,7 +13,7 @@ from reference.toy_manifest import TOY_MANIFEST
 from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.engine import open_engine
 from stts_runtime.engine.device_memory import ALIGNMENT
-from stts_runtime.errors import EngineError, ProfileError, UsageError
+from stts_runtime.errors import EngineError, LimitError, UsageError
 
 
 SPEC = GraphSpec(
@@ -272,7 +272,7 @@ def test_a_gpu_without_memory_pools_is_served_too(monkeypatch, tmp_path):
 )
 def test_a_shape_that_no_profile_holds_is_named_with_its_limit_and_what_to_do(one, tmp_path, tokens, past, message):
     engine = opened(one, tmp_path)
-    with pytest.raises(ProfileError, match=message):
+    with pytest.raises(LimitError, match=message):
         run_and_check(engine, tokens, past)
     run_and_check(engine, 3, 8)  # nothing was lost
     engine.close()
@@ -280,7 +280,7 @@ def test_a_shape_that_no_profile_holds_is_named_with_its_limit_and_what_to_do(on
 
 def test_a_combination_that_no_profile_holds_is_explained(one, tmp_path):
     engine = opened(one, tmp_path, profiles=[{"S": (2, 64), "P": (0, 7)}, {"S": (1, 1), "P": (0, 64)}])
-    with pytest.raises(ProfileError, match=r"no profile of the engine holds \{'S': 5, 'P': 8\}.*stts-runtime build"):
+    with pytest.raises(LimitError, match=r"no profile of the engine holds \{'S': 5, 'P': 8\}.*stts-runtime build"):
         run_and_check(engine, 5, 8)
     engine.close()
 

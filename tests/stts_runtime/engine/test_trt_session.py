@@ -78,8 +78,8 @@ def test_decoding_is_replayed_and_recorded_anew_when_the_cache_grows(one, toy_bu
     with session_on(one, toy_bundle("ffd"), tmp_path) as session:
         conversation = session.look(toy_frames(6))
         conversation.ask(QUESTION, max_tokens=12)
-        steps = conversation.profile.tokens["answer_tokens"] - 1
-        prompt = conversation.profile.tokens["prompt_tokens"]
+        steps = conversation.timings.tokens["answer_tokens"] - 1
+        prompt = conversation.timings.tokens["prompt_tokens"]
         assert prompt + steps < ROOM_STEP, "this question is to stay in one step of room"
         assert steps > 3
         assert (one.cuda.captures, one.cuda.launches, slots()) == (1, steps - 1, (ROOM_STEP,))
@@ -87,7 +87,7 @@ def test_decoding_is_replayed_and_recorded_anew_when_the_cache_grows(one, toy_bu
         launches = one.cuda.launches
         conversation.ask(FOLLOW_UP, max_tokens=ROOM_STEP)
         assert slots() == (2 * ROOM_STEP,)
-        steps = conversation.profile.tokens["answer_tokens"] - 1
+        steps = conversation.timings.tokens["answer_tokens"] - 1
         # the follow-up reads fewer tokens than the first question, so that only growth changes what is recorded
         assert (one.cuda.captures, one.cuda.launches - launches) == (2, steps - 1)
 

@@ -9,10 +9,10 @@ from reference.toy_manifest import TOY_MANIFEST
 from stts_runtime.bundle.manifest import GraphEntry, Limits
 from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.engine import HostMemory
-from stts_runtime.errors import EngineError, ProfileError, UsageError
+from stts_runtime.errors import EngineError, LimitError, UsageError
 from stts_runtime.language.generation import Decoding, Generation, feature_rows
 from stts_runtime.language.kv_cache import EMPTY_POSITION
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 
 
 STOP = TOY_MANIFEST.tokens.stop[0]
@@ -71,7 +71,7 @@ def read(decoding, *ids, features=None):
 
 
 def answer(decoding, logits, most=8, **settings):
-    return list(decoding.answer(logits, Generation(**settings), most, Profile()))
+    return list(decoding.answer(logits, Generation(**settings), most, Timings()))
 
 
 def test_an_answer_ends_at_a_stop_token_which_is_neither_yielded_nor_read():
@@ -99,7 +99,7 @@ def test_an_answer_has_at_most_so_many_tokens_and_its_last_is_read_with_what_fol
 
 def test_whoever_stops_listening_leaves_what_was_yielded_in_memory():
     decoding, engine = decoding_of(6, 7, 8, 9)
-    tokens = decoding.answer(read(decoding, 10), Generation(), 8, Profile())
+    tokens = decoding.answer(read(decoding, 10), Generation(), 8, Timings())
     assert [next(tokens), next(tokens)] == [6, 7]
     tokens.close()
     read(decoding, 11)
@@ -108,7 +108,7 @@ def test_whoever_stops_listening_leaves_what_was_yielded_in_memory():
 
 def test_a_run_that_fails_leaves_the_tokens_before_it_in_memory():
     decoding, engine = decoding_of(6)
-    tokens = decoding.answer(read(decoding, 10), Generation(), 8, Profile())
+    tokens = decoding.answer(read(decoding, 10), Generation(), 8, Timings())
     assert next(tokens) == 6
     with pytest.raises(EngineError):
         next(tokens)
@@ -175,7 +175,7 @@ def test_room_is_what_the_profile_leaves_and_a_prompt_that_fills_it_is_refused()
     assert decoding.room(5, answer=3) == 3
     assert decoding.room(5, answer=100) == LIMIT - 5
     assert decoding.room(LIMIT - 1, answer=100) == 1
-    with pytest.raises(ProfileError, match=r"12 tokens, the bundle was built for 12.*--max-tokens"):
+    with pytest.raises(LimitError, match=r"12 tokens, the bundle was built for 12.*--max-tokens"):
         decoding.room(LIMIT, answer=1)
     answer(decoding, read(decoding, 10, 11, 12), most=2)
     assert decoding.room(5, answer=100) == LIMIT - 10
@@ -218,8 +218,8 @@ def test_settings_that_cannot_work_are_refused(settings, complaint):
 
 
 def test_the_profile_counts_answer_tokens_and_times_decoding_only_after_the_first():
-    profile = Profile()
+    timings = Timings()
     decoding, _ = decoding_of(6, STOP)
-    assert list(decoding.answer(read(decoding, 10), Generation(), 8, profile)) == [6]
-    assert profile.tokens["answer_tokens"] == 1
-    assert list(profile.milliseconds) == ["decoding"]
+    assert list(decoding.answer(read(decoding, 10), Generation(), 8, timings)) == [6]
+    assert timings.tokens["answer_tokens"] == 1
+    assert list(timings.milliseconds) == ["decode"]

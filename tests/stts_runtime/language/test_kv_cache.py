@@ -5,7 +5,7 @@ import pytest
 
 from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.engine import HostMemory
-from stts_runtime.errors import EngineError, ProfileError
+from stts_runtime.errors import EngineError, LimitError
 from stts_runtime.language.kv_cache import EMPTY_POSITION, ROOM_STEP, KvCache
 
 
@@ -113,7 +113,7 @@ def test_room_never_exceeds_what_the_bundle_was_built_for_and_neither_do_tokens(
     assert cache.capacity == LIMIT
     feed(cache, 9)
     assert cache.length == LIMIT
-    with pytest.raises(ProfileError, match=rf"{LIMIT} tokens were read and 1 are to follow.*--max-tokens"):
+    with pytest.raises(LimitError, match=rf"{LIMIT} tokens were read and 1 are to follow.*--max-tokens"):
         cache.outputs(1)
 
 

@@ -13,8 +13,8 @@ from stts_runtime.bundle.manifest import GraphEntry, Grid, Limits, Pruning
 from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.engine import HostMemory
-from stts_runtime.profile import Profile
 from stts_runtime.session import load
+from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import pack_ffd, pack_ragged
 from stts_runtime.vision.run import dense_vision, encode_plan, score_frames
 
@@ -73,7 +73,7 @@ class CountingScorer:
 def test_the_scorers_state_goes_from_chunk_to_chunk_and_only_the_first_frame_is_gated_off(chunk):
     frames = np.random.default_rng(0).integers(0, 255, (7, 84, 84, 3), np.uint8)
     engine = CountingScorer()
-    hidden, scores = score_frames(engine, frames, manifest_of(chunk), Profile())
+    hidden, scores = score_frames(engine, frames, manifest_of(chunk), Timings())
     assert scores[:, 0].tolist() == list(range(7))
     assert engine.gates == [0, 1, 1, 1, 1, 1, 1]
     assert max(engine.chunks) <= chunk
@@ -104,12 +104,12 @@ def test_every_kept_group_gets_its_own_feature_whatever_the_chunks(packing, pack
     hidden = rng.standard_normal((9, GRID.patches, WIDTH)).astype(np.float32)
     side = GRID.groups_per_side
     by_group = hidden.sum(axis=2).reshape(9, side, 3, side, 3).sum(axis=(2, 4)).reshape(9, GRID.groups)
-    engine, profile = TellingEncoder(), Profile()
+    engine, timings = TellingEncoder(), Timings()
     plan = pack(keep, GRID)
-    features = encode_plan(engine, hidden, plan, manifest_of(chunk, packing), profile)
+    features = encode_plan(engine, hidden, plan, manifest_of(chunk, packing), timings)
     assert features.shape == (keep.sum(), D_MODEL)
     np.testing.assert_allclose(features[:, 0], by_group[keep], rtol=1e-5, atol=1e-5)
-    assert profile.tokens["packed_patches"] == plan.gather.size
+    assert timings.tokens["packed_patches"] == plan.gather.size
     if packing == "ffd":
         assert max(engine.pieces) <= chunk
 
@@ -124,7 +124,7 @@ def test_dense_features_lie_frame_after_frame(chunk):
             outputs["features"][:] = np.repeat(means, GRID.groups)[:, None]
 
     frames = np.random.default_rng(0).integers(0, 255, (4, 84, 84, 3), np.uint8)
-    vision = dense_vision(Means(), frames, manifest_of(chunk), Profile())
+    vision = dense_vision(Means(), frames, manifest_of(chunk), Timings())
     means = patches_from_frames(frames, GRID).mean(axis=(1, 2))
     np.testing.assert_allclose(vision.features[:, 0], np.repeat(means, GRID.groups), rtol=1e-6)
     assert vision.keep.all()

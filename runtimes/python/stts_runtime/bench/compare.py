@@ -15,11 +15,11 @@ from pathlib import Path
 
 from stts_runtime.bench.fresh import PassMemory, pass_memory
 from stts_runtime.bench.measurement import Bench, Measurement, comparisons, summarise, variant
-from stts_runtime.bench.trial import answer_once, check_room, read_clip
+from stts_runtime.bench.trial import answer_once, check_bench_limits, read_clip
 from stts_runtime.clip.video import Clip
 from stts_runtime.errors import UsageError
-from stts_runtime.profile import Profile
 from stts_runtime.session import Session, load
+from stts_runtime.timings import Timings
 
 
 BUNDLE = "bundle"
@@ -36,13 +36,13 @@ class Subject:
     Attributes:
         engine: what runs it.
         prune: share of groups dropped; 0 is dense.
-        answer: looks at a clip and returns an answer's tokens; tells the profile times and counts.
+        answer: looks at a clip and returns an answer's tokens; tells the timings times and counts.
         warm_up: does the same once for each length before anything is timed, and returns the memory it takes.
     """
 
     engine: str
     prune: float
-    answer: Callable[[Clip, Profile], tuple[int, ...]]
+    answer: Callable[[Clip, Timings], tuple[int, ...]]
     warm_up: Callable[[Clip], PassMemory | None]
 
 
@@ -162,7 +162,7 @@ def measure(
     if repeats < 1 or answer_tokens < 1:
         raise UsageError(f"a bench needs at least 1 repeat and 1 token, got {repeats} and {answer_tokens}")
     for length in subjects:
-        check_room(session.manifest, length, answer_tokens)
+        check_bench_limits(session.manifest, length, answer_tokens)
     steps = (repeats + 1) * sum(map(len, subjects.values()))
     done = 0
 
@@ -192,7 +192,7 @@ def take_turns(
     """Return each subject's measurement: all warm up, then in every round all answer once."""
     clip = read()
     memory: list[PassMemory | None] = []
-    passes: list[list[Profile]] = [[] for _ in subjects]
+    passes: list[list[Timings]] = [[] for _ in subjects]
     answers: list[tuple[int, ...]] = [()] * len(subjects)
     for number in range(repeats + 1):
         for place, subject in enumerate(subjects):
@@ -201,11 +201,11 @@ def take_turns(
                 memory.append(subject.warm_up(clip))
                 continue
             time.sleep(REST_SECONDS)
-            profile = Profile()
-            with profile.stage("decode"):
+            timings = Timings()
+            with timings.stage("read_video"):
                 clip = read()
-            answers[place] = subject.answer(clip, profile)
-            passes[place].append(profile)
+            answers[place] = subject.answer(clip, timings)
+            passes[place].append(timings)
     return [
         summarise(subject.engine, len(clip.frames), subject.prune, timed, tokens, weighed)
         for subject, timed, tokens, weighed in zip(subjects, passes, answers, memory, strict=True)
@@ -226,11 +226,11 @@ def clip_notes(clip: Clip, max_fps: float) -> list[str]:
 def _bundle_subject(
     session: Session, path: str | Path, video: str | Path, prune: float, answer_tokens: int, *, memory: bool
 ) -> Subject:
-    def answer(clip: Clip, profile: Profile) -> tuple[int, ...]:
-        return answer_once(session, clip, prune, answer_tokens, profile)
+    def answer(clip: Clip, timings: Timings) -> tuple[int, ...]:
+        return answer_once(session, clip, prune, answer_tokens, timings)
 
     def warm_up(clip: Clip) -> PassMemory | None:
-        answer(clip, Profile())
+        answer(clip, Timings())
         return pass_memory(path, video, len(clip.frames), prune, answer_tokens) if memory else None
 
     return Subject(BUNDLE, prune, answer, warm_up)

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from stts_runtime.bench.peak_memory import PeakProfile, can_reset_peak
+from stts_runtime.bench.peak_memory import PeakTimings, can_reset_peak
 from stts_runtime.bench.trial import answer_once, read_clip
 from stts_runtime.bundle.open import open_bundle
-from stts_runtime.errors import EngineError, ProfileError, UsageError
-from stts_runtime.profile import Profile
+from stts_runtime.errors import EngineError, LimitError, UsageError
 from stts_runtime.session import load
 from stts_runtime.sizes import MIB
+from stts_runtime.timings import Timings
 from stts_runtime.vision.run import score_frames
 
 
@@ -92,13 +92,13 @@ def vision_score_memory(bundle: str | Path, frames: tuple[int, ...] = (32, 256))
 
     Raises:
         UsageError: the bundle is dense.
-        ProfileError: it was built for fewer frames.
+        LimitError: it was built for fewer frames.
     """
     manifest = open_bundle(bundle).manifest
     if manifest.pruning.scorer == "none":
         raise UsageError(f"{bundle} was built dense: it has no vision_score to measure")
     if max(frames) > manifest.limits.max_frames:
-        raise ProfileError(
+        raise LimitError(
             f"{bundle} was built for at most {manifest.limits.max_frames} frames, {max(frames)} were to be scored: "
             "build again with a larger --max-frames"
         )
@@ -133,8 +133,8 @@ def score_working_bytes(bundle: str, frames: int) -> int | None:
     with load(bundle) as session:
         engine, size = session.engine("vision_score"), session.manifest.grid.image_size
         clip = np.random.default_rng(0).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
-        memory = PeakProfile()  # the input is there already, the outputs are not yet
-        hidden, scores = score_frames(engine, clip, session.manifest, Profile())
+        memory = PeakTimings()  # the input is there already, the outputs are not yet
+        hidden, scores = score_frames(engine, clip, session.manifest, Timings())
         return memory.peak_bytes - hidden.nbytes - scores.nbytes
 
 
@@ -144,8 +144,8 @@ def pass_bytes(bundle: str, video: str, frames: int, prune: float, answer_tokens
         return None
     with load(bundle) as session:
         session.open(prune)
-        memory = PeakProfile()
-        with memory.stage("decode"):
+        memory = PeakTimings()
+        with memory.stage("read_video"):
             clip = read_clip(session, video, frames)
         answer_once(session, clip, prune, answer_tokens, memory)
         return {"peak": memory.peak_bytes, "stages": memory.working_bytes}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from stts_runtime.bench.fresh import PassMemory
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 
 
-VISION = ("vision_score", "plan", "vision_encode", "vision")
+VISION = ("vision_score", "plan", "vision_encode", "vision_dense", "vision")
 """Stages from patches to features; `vision` is all of them by an engine that does not tell its parts apart."""
 VISION_AND_PREFILL = ("preprocessing", *VISION, "prefill")
 """Stages that pruning shortens or adds, in their order."""
@@ -27,8 +27,8 @@ class Measurement:
         milliseconds: median over the passes, by stage.
         vision_and_prefill: median over the passes of the sum of `VISION_AND_PREFILL`, in milliseconds.
         token_ms: median time of one decode step, in milliseconds.
-        tokens: counts by name, see `Profile`.
-        passes: milliseconds by stage of every pass; `decoding` is all steps of the pass.
+        tokens: counts by name, see `Timings`.
+        passes: milliseconds by stage of every pass; `decode` is all steps of the pass.
         answer: tokens; the same from engines that do the same work, up to ties.
         memory: None where it was not, or cannot be, measured.
     """
@@ -46,7 +46,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Speedup:
     """Dense against pruned, by one engine.
 
     Attributes:
@@ -73,7 +73,7 @@ class Bench:
     """What was measured, what follows from it, and what its reader must know, a sentence each."""
 
     measurements: tuple[Measurement, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Speedup, ...]
     notes: tuple[str, ...]
 
 
@@ -86,12 +86,12 @@ def summarise(
     engine: str,
     frames: int,
     prune: float,
-    passes: Sequence[Profile],
+    passes: Sequence[Timings],
     answer: tuple[int, ...],
     memory: PassMemory | None,
 ) -> Measurement:
     """Return the medians of passes over the same work."""
-    times = [dict(profile.milliseconds) for profile in passes]
+    times = [dict(timings.milliseconds) for timings in passes]
     tokens = dict(passes[0].tokens)
     return Measurement(
         engine=engine,
@@ -99,7 +99,7 @@ def summarise(
         prune=prune,
         milliseconds={stage: median(one[stage] for one in times) for stage in times[0]},
         vision_and_prefill=median(sum(one.get(stage, 0.0) for stage in VISION_AND_PREFILL) for one in times),
-        token_ms=median(one["decoding"] for one in times) / tokens["answer_tokens"],
+        token_ms=median(one["decode"] for one in times) / tokens["answer_tokens"],
         tokens=tokens,
         passes=tuple(times),
         answer=answer,
@@ -107,7 +107,7 @@ def summarise(
     )
 
 
-def comparisons(measurements: Iterable[Measurement]) -> tuple[Comparison, ...]:
+def comparisons(measurements: Iterable[Measurement]) -> tuple[Speedup, ...]:
     """Return dense against pruned wherever one engine did both at the same length."""
     measurements = tuple(measurements)
     dense = {(one.engine, one.frames): one for one in measurements if one.prune == 0}
@@ -119,7 +119,7 @@ def comparisons(measurements: Iterable[Measurement]) -> tuple[Comparison, ...]:
         both = [stage for stage in base.milliseconds if stage in pruned.milliseconds]
         plan = pruned.milliseconds.get("plan")
         found.append(
-            Comparison(
+            Speedup(
                 engine=pruned.engine,
                 frames=pruned.frames,
                 prune=pruned.prune,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 
 
 _CLEAR = Path("/proc/self/clear_refs")
@@ -53,8 +53,8 @@ def return_free_memory() -> None:
 
 
 @dataclass
-class PeakProfile(Profile):
-    """A profile that also measures memory, where `can_reset_peak`; its times are a little too long.
+class PeakTimings(Timings):
+    """A timings that also measures memory, where `can_reset_peak`; its times are a little too long.
 
     Pages of files, that is memory-mapped weights, are not counted.
 
@@ -72,7 +72,7 @@ class PeakProfile(Profile):
 
     @property
     def peak_bytes(self) -> int:
-        """The most so far above what was there when the profile was made."""
+        """The most so far above what was there when the timings was made."""
         now = resident()
         return max(self._highest, now.peak - now.files) - (self._start.total - self._start.files)
 

@@ -9,11 +9,12 @@ from stts_runtime.text_table import NONE, Rows, text_table
 
 
 TIMED = {
-    "decode": "decode",
+    "read_video": "read",
     "preprocessing": "preproc.",
     "vision_score": "score",
     "plan": "plan",
     "vision_encode": "encode",
+    "vision_dense": "dense",
     "vision": "vision",
     "prefill": "prefill",
 }
@@ -53,7 +54,7 @@ def time_rows(found: Bench) -> Rows:
 
 def ratio_rows(found: Bench) -> Rows:
     """Return dense by pruned, stage by stage."""
-    stages = [stage for stage in (*TIMED, "decoding") if any(stage in one.stages for one in found.comparisons)]
+    stages = [stage for stage in (*TIMED, "decode") if any(stage in one.stages for one in found.comparisons)]
     rows = tuple(
         (
             str(one.frames),
@@ -86,7 +87,7 @@ def memory_rows(measured: Sequence[Measurement]) -> Rows:
     """Return peak memory of the whole and by stage."""
     weighed = [one for one in measured if one.memory is not None]
     stages = [
-        stage for stage in (*TIMED, "decoding") if any(one.memory and stage in one.memory.stages for one in weighed)
+        stage for stage in (*TIMED, "decode") if any(one.memory and stage in one.memory.stages for one in weighed)
     ]
     rows = tuple(
         (*_head(one), _number(one.memory.peak), *(_number(one.memory.stages.get(stage)) for stage in stages))
@@ -111,7 +112,7 @@ def _head(one: Measurement) -> tuple[str, str, str]:
 
 
 def _column(stage: str) -> str:
-    return "a token" if stage == "decoding" else TIMED[stage]
+    return "a token" if stage == "decode" else TIMED[stage]
 
 
 def _times(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from stts_runtime.cli.command import add_command
 from stts_runtime.cli.progress import clear_progress, note, show_progress
-from stts_runtime.profile import STAGES, Profile
+from stts_runtime.timings import STAGES, Timings
 
 
 EXAMPLES = """examples:
@@ -71,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
                     print(piece, end="", flush=True)
             if not arguments.json:
                 print()
-            turns.append({"question": question, "answer": "".join(pieces), **costs(conversation.profile, TURN)})
-        looking = costs(conversation.profile, LOOKING)
+            turns.append({"question": question, "answer": "".join(pieces), **costs(conversation.timings, TURN)})
+        looking = costs(conversation.timings, LOOKING)
         notes = [*model.manifest.notes, *conversation.notes]
     if arguments.json:
         print(json.dumps({"prune": conversation.prune_fraction, **looking, "turns": turns, "notes": notes}, indent=2))
@@ -84,9 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def costs(profile: Profile, names: Sequence[str]) -> dict[str, Any]:
-    """Return those times and counts of a profile that have one of the `names`."""
+def costs(timings: Timings, names: Sequence[str]) -> dict[str, Any]:
+    """Return those times and counts of a timings that have one of the `names`."""
     return {
-        "milliseconds": {name: profile.milliseconds[name] for name in names if name in profile.milliseconds},
-        "tokens": {name: profile.tokens[name] for name in names if name in profile.tokens},
+        "milliseconds": {name: timings.milliseconds[name] for name in names if name in timings.milliseconds},
+        "tokens": {name: timings.tokens[name] for name in names if name in timings.tokens},
     }

@@ -170,6 +170,6 @@ def host_array(array: Array | None, tensor: TensorSpec, graph: str) -> np.ndarra
     if isinstance(array, np.ndarray):
         got = f"{array.dtype} {list(array.shape)} with strides {list(array.strides)}"
     raise EngineError(
-        f"graph {graph!r}, {tensor.name!r}: wanted {tensor.dtype} {list(tensor.shape)}, C-contiguous, in numpy's array; "
+        f"graph {graph!r}, {tensor.name!r}: wanted {tensor.dtype} {list(tensor.shape)}, C-contiguous, in numpy; "
         f"got {got}"
     )

@@ -123,7 +123,7 @@ class TrtEngine:
 
         Raises:
             EngineError: see `Engine.run`.
-            ProfileError: a shape that the engine was not built for.
+            LimitError: a shape that the engine was not built for.
         """
         if self._engine is None:
             raise EngineError(f"graph {self._spec.name!r} was closed: its engine is gone, load the bundle again")

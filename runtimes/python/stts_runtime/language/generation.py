@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
-from stts_runtime.errors import ProfileError, UsageError
+from stts_runtime.errors import LimitError, UsageError
 from stts_runtime.language.kv_cache import KvCache
 from stts_runtime.language.sampling import check_sampling, sample_token
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class Decoding:
         """Return how many tokens an answer of at most `answer` may have after `new` more tokens are read.
 
         Raises:
-            ProfileError: the new tokens alone do not fit the bundle's profile.
+            LimitError: the new tokens alone do not fit the bundle's timings.
         """
         limit = self._manifest.limits.max_tokens
         if self.length + new >= limit:
-            raise ProfileError(
+            raise LimitError(
                 f"the conversation has {self.length + new} tokens, the bundle was built for {limit}: use fewer frames "
                 "or prune more, start a new conversation, or build again with a larger --max-tokens"
             )
@@ -100,7 +100,7 @@ class Decoding:
 
         Raises:
             EngineError: the engine failed; what was read before is still known, the new tokens are not.
-            ProfileError: more tokens than the bundle was built for.
+            LimitError: more tokens than the bundle was built for.
             UsageError: there are not as many image patch tokens as features.
         """
         rows = np.zeros(len(self._unread) + len(token_ids), np.int64)
@@ -128,7 +128,7 @@ class Decoding:
         self._unread = []
         return logits[0]
 
-    def answer(self, logits: NDArray[np.float32], settings: Generation, most: int, profile: Profile) -> Iterator[int]:
+    def answer(self, logits: NDArray[np.float32], settings: Generation, most: int, timings: Timings) -> Iterator[int]:
         """Yield the answer's tokens; a stop token ends it and is not yielded.
 
         Whoever stops listening early leaves a conversation that can go on: the last token yielded is read with what
@@ -138,18 +138,18 @@ class Decoding:
             logits: float32 [vocabulary], of the first token.
             settings: how tokens are drawn.
             most: tokens at most.
-            profile: gets the decode time.
+            timings: gets the decode time.
         """
         random = np.random.default_rng(settings.seed)
-        profile.tokens["answer_tokens"] = 0
+        timings.tokens["answer_tokens"] = 0
         for place in range(most):
             if place > 0:
-                with profile.stage("decoding"):
+                with timings.stage("decode"):
                     logits = self.read(np.zeros(0, np.int64), np.zeros(0, bool))
             token = sample_token(logits, settings.temperature, settings.top_p, random)
             if token in self._manifest.tokens.stop:
                 return
-            profile.tokens["answer_tokens"] += 1
+            timings.tokens["answer_tokens"] += 1
             self._unread = [token]
             yield token
 

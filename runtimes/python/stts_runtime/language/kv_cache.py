@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stts_runtime.bundle.spec import GraphSpec, TensorSpec
 from stts_runtime.engine.memory import Array, Memory, new_array
-from stts_runtime.errors import ProfileError
+from stts_runtime.errors import LimitError
 
 
 PAST, NEW = ("past_key_", "past_value_"), ("new_key_", "new_value_")
@@ -65,10 +65,10 @@ class KvCache:
         """Return arrays for what the decoder says of `count` new tokens; of one token they are the same every time.
 
         Raises:
-            ProfileError: more tokens than the bundle was built for.
+            LimitError: more tokens than the bundle was built for.
         """
         if self.length + count > self._max_tokens:
-            raise ProfileError(
+            raise LimitError(
                 f"{self.length} tokens were read and {count} are to follow, the bundle was built for "
                 f"{self._max_tokens}: build again with a larger --max-tokens"
             )

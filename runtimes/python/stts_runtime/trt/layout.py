@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stts_runtime.bundle.spec import GraphSpec, TensorSpec, storage_dtype
-from stts_runtime.errors import EngineError, ProfileError
+from stts_runtime.errors import EngineError, LimitError
 from stts_runtime.trt.bindings import Bindings
 from stts_runtime.trt.dialect import NETWORK_DTYPES, network_dtype
 
@@ -90,7 +90,7 @@ def profile_for(layout: Layout, sizes: Mapping[str, int]) -> EngineProfile:
     """Return the narrowest profile that holds `sizes`: decoding has one of its own, tuned for one token.
 
     Raises:
-        ProfileError: none does; names the dimension, its value, the limit, and how to get a wider one.
+        LimitError: none does; names the dimension, its value, the limit, and how to get a wider one.
     """
     fitting = [profile for profile in layout.profiles if profile.holds(sizes)]
     if fitting:
@@ -99,12 +99,12 @@ def profile_for(layout: Layout, sizes: Mapping[str, int]) -> EngineProfile:
         low = min(profile.ranges[name][0] for profile in layout.profiles)
         high = max(profile.ranges[name][1] for profile in layout.profiles)
         if not low <= sizes[name] <= high:
-            raise ProfileError(
+            raise LimitError(
                 f"graph {layout.spec.name!r}: {name} is {sizes[name]}, the engine was built for {low} to {high}: "
                 + _advice(name, sizes[name] > high)
             )
     ranges = "; or ".join(str(profile.ranges) for profile in layout.profiles)
-    raise ProfileError(
+    raise LimitError(
         f"graph {layout.spec.name!r}: no profile of the engine holds {dict(sizes)} (they hold {ranges}): build the "
         "engines again with `stts-runtime build BUNDLE`"
     )

@@ -16,7 +16,7 @@ from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
-from stts_runtime.profile import Profile
+from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
 
 
@@ -48,25 +48,25 @@ class Vision:
 
 
 def dense_vision(
-    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile, progress: Progress = unheard
+    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, timings: Timings, progress: Progress = unheard
 ) -> Vision:
     """Return the features of every group of `frames` uint8 [T, size, size, 3]."""
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
     tensor = manifest.graphs["vision_dense"].spec.tensor("features")
     features = new_array(engine.memory, tensor, len(frames) * grid.groups)
     for first in range(0, len(frames), chunk):
-        with profile.stage("preprocessing"):
+        with timings.stage("preprocessing"):
             patches = patches_from_frames(frames[first : first + chunk], grid)
-        with profile.stage("vision_encode"):
+        with timings.stage("vision_dense"):
             rows = slice(first * grid.groups, (first + len(patches)) * grid.groups)
             engine.run({"patches": patches}, {"features": features[rows]})
         progress("vision", min(1.0, (first + chunk) / len(frames)))
-    profile.tokens["packed_patches"] = len(frames) * grid.patches
+    timings.tokens["packed_patches"] = len(frames) * grid.patches
     return Vision(features, np.ones((len(frames), grid.groups), bool), None, None)
 
 
 def score_frames(
-    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, profile: Profile, progress: Progress = unheard
+    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, timings: Timings, progress: Progress = unheard
 ) -> tuple[Array, NDArray[np.float32]]:
     """Return hidden [T, N, D] and scores float32 [T, G] of `frames` uint8 [T, size, size, 3].
 
@@ -82,9 +82,9 @@ def score_frames(
     gate[0] = 0  # the first frame has no predecessor: its scores must not bias anything
     for first in range(0, len(frames), chunk):
         part = slice(first, first + chunk)
-        with profile.stage("preprocessing"):
+        with timings.stage("preprocessing"):
             patches = patches_from_frames(frames[part], grid)
-        with profile.stage("vision_score"):
+        with timings.stage("vision_score"):
             inputs = {"patches": patches, "previous": state, "gate": gate[part]}
             engine.run(inputs, {"hidden": hidden[part], "scores": scores[part], "last": last})
             state, last = last, state
@@ -93,10 +93,10 @@ def score_frames(
 
 
 def plan_groups(
-    scores: NDArray[np.float32], prune_fraction: float, manifest: Manifest, profile: Profile
+    scores: NDArray[np.float32], prune_fraction: float, manifest: Manifest, timings: Timings
 ) -> tuple[NDArray[np.bool_], Plan]:
     """Return which groups are kept, bool [T, G], and how their patches are packed."""
-    with profile.stage("plan"):
+    with timings.stage("plan"):
         keep = select_groups(scores, prune_fraction)
         plan = pack_ffd(keep, manifest.grid) if manifest.pruning.packing == "ffd" else pack_ragged(keep, manifest.grid)
     return keep, plan
@@ -107,7 +107,7 @@ def encode_plan(
     hidden: Array,
     plan: Plan,
     manifest: Manifest,
-    profile: Profile,
+    timings: Timings,
     progress: Progress = unheard,
 ) -> Array:
     """Return features [K, d_model] of the packed patches, rows in raster order."""
@@ -116,17 +116,17 @@ def encode_plan(
     pieces = len(plan.gather) if isinstance(plan, FfdPlan) else len(plan.cumulative_lengths) - 1
     chunk = manifest.limits.chunk_frames
     for first in range(0, pieces, chunk):
-        with profile.stage("plan"):
+        with timings.stage("plan"):
             part, rows = plan.chunk(first, min(first + chunk, pieces))
             inputs = encode_inputs(part)
         if len(rows) == 0:
             continue
-        with profile.stage("vision_encode"):
+        with timings.stage("vision_encode"):
             encoded = new_array(memory, tensor, len(rows))
             engine.run({"hidden": hidden, **inputs}, {"features": encoded})
             memory.copy_rows(features, rows, encoded)
         progress("encoding", min(1.0, (first + chunk) / pieces))
-    profile.tokens["packed_patches"] = plan.gather.size
+    timings.tokens["packed_patches"] = plan.gather.size
     return features
 
 

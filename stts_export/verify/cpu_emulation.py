@@ -18,7 +18,7 @@ from stts_runtime.bundle.open import Bundle
 
 
 @contextmanager
-def host_form(bundle: Bundle) -> Iterator[Bundle]:
+def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
     """Yield the bundle as onnxruntime runs it on the CPU; one that is made for that is yielded as it is.
 
     The graphs are the stored ones, node for node, but each computes in float32 and rounds what comes out to the
@@ -65,24 +65,24 @@ class RoundInFloat32(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite `model`."""
         graph = model.graph
-        raised: dict[ir.Value, ir.Value] = {}
+        upcast: dict[ir.Value, ir.Value] = {}
         for node in list(graph):
             if node.op_type == "Cast":
                 continue
             for place, value in enumerate(node.inputs):
                 if value is not None and is_half(value):
-                    node.replace_input_with(place, raised_value(graph, value, raised))
+                    node.replace_input_with(place, upcast_value(graph, value, upcast))
             for value in node.outputs:
                 if is_half(value):
                     round_value(graph, node, value)
         return ir.passes.PassResult(model, True)
 
 
-def raised_value(graph: ir.Graph, value: ir.Value, raised: dict[ir.Value, ir.Value]) -> ir.Value:
-    """Return `value` in float32; `raised` holds those made before."""
-    if value not in raised:
-        raised[value] = cast_value(graph, value, ir.DataType.FLOAT)
-    return raised[value]
+def upcast_value(graph: ir.Graph, value: ir.Value, upcast: dict[ir.Value, ir.Value]) -> ir.Value:
+    """Return `value` in float32; `upcast` holds those made before."""
+    if value not in upcast:
+        upcast[value] = cast_value(graph, value, ir.DataType.FLOAT)
+    return upcast[value]
 
 
 def round_value(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:

@@ -2,12 +2,12 @@ import tokenizers
 from hypothesis import given, strategies
 from reference.processor import trained_tokenizer
 
-from stts_export.train.remembering import RememberingTokenizer
+from stts_export.train.remembering import CachingTokenizer
 from stts_runtime.language.tokenizer import Tokenizer
 
 
 PLAIN = Tokenizer(tokenizers.Tokenizer.from_str(trained_tokenizer()))
-REMEMBERING = RememberingTokenizer(PLAIN)
+REMEMBERING = CachingTokenizer(PLAIN)
 PIECES = strategies.lists(
     strategies.one_of(strategies.integers(0, 300), strategies.sampled_from(["", "How", " many?", "0.5 ", "<im_patch>"]))
 )

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from reference.small_graph import lines_of, model_of, value
 
-from stts_export.verify import host_form
+from stts_export.verify import cpu_emulation
 from stts_export.verify.tapped import widen_bindings
 
 
@@ -34,7 +34,7 @@ def half_model(dtype):
 
 @pytest.mark.parametrize("dtype", [ir.DataType.FLOAT16, ir.DataType.BFLOAT16], ids=str)
 def test_every_result_is_rounded_to_the_precision_it_had(dtype):
-    model = host_form.RoundInFloat32()(half_model(dtype)).model
+    model = cpu_emulation.RoundInFloat32()(half_model(dtype)).model
     widen_bindings(model.graph)
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
     low = X.astype(NUMPY[dtype])
@@ -44,7 +44,7 @@ def test_every_result_is_rounded_to_the_precision_it_had(dtype):
 
 
 def test_no_node_but_a_cast_touches_half_precision_and_names_stay():
-    model = host_form.RoundInFloat32()(half_model(ir.DataType.FLOAT16)).model
+    model = cpu_emulation.RoundInFloat32()(half_model(ir.DataType.FLOAT16)).model
     for node in model.graph:
         if node.op_type != "Cast":
             assert all(v.dtype == ir.DataType.FLOAT for v in (*node.inputs, *node.outputs)), node
@@ -58,5 +58,5 @@ def test_where_links_cannot_be_made_weights_are_copied(tmp_path, monkeypatch):
 
     (tmp_path / "one").write_bytes(b"weights")
     monkeypatch.setattr(os, "link", refuse)
-    host_form.link_or_copy(tmp_path / "one", tmp_path / "two")
+    cpu_emulation.link_or_copy(tmp_path / "one", tmp_path / "two")
     assert (tmp_path / "two").read_bytes() == b"weights"

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
-STAGES = ("decode", "preprocessing", "vision_score", "plan", "vision_encode", "prefill", "decoding")
+STAGES = ("read_video", "preprocessing", "vision_score", "plan", "vision_encode", "vision_dense", "prefill", "decode")
 """In the order they run: video decoding and resizing, patches, the engines and the plan between them, the answer."""
 
 
 @dataclass
-class Profile:
+class Timings:
     """What one question cost.
 
     Attributes:

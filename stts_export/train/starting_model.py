@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.checkpoint.locate import folder_of, recipe_of, untrained, weights_of
+from stts_export.checkpoint.locate import folder_of, recipe_of, untrained, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -20,7 +20,7 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16  # of each file of weights, to tell whose 
 
 
 @dataclass(frozen=True)
-class Base:
+class StartingModel:
     """A model before training.
 
     Attributes:
@@ -40,13 +40,13 @@ class Base:
     folder: Path | None
 
 
-def open_base(
+def open_starting_model(
     model: str,
     seed: int,
     checkpoint: Path | None = None,
     random_weights: int | None = None,
     tokenizer: Path | None = None,
-) -> Base:
+) -> StartingModel:
     """Return the model that a run starts from; nothing but headers is read yet.
 
     Args:
@@ -69,15 +69,15 @@ def open_base(
     if random_weights is not None:
         if tokenizer is None and recipe.source != "micro":
             raise UsageError("random weights come without a tokenizer, and training reads text: add --tokenizer FILE")
-        file = tokenizer or find_tokenizer(weights_of(recipe, None))
+        file = tokenizer or find_tokenizer(weights_folder(recipe, None))
         weights, folder = random_checkpoint(config, random_weights), None
     else:
         named = checkpoint or folder_of(model)
-        folder = weights_of(recipe, named, otherwise=", or --random-weights to try things out")
+        folder = weights_folder(recipe, named, otherwise=", or --random-weights to try things out")
         file, weights = tokenizer or find_tokenizer(folder), _open(folder, config)
     drawn = random_checkpoint(config, seed).tensors
     scorer = {name: tensor for name, tensor in drawn.items() if name.startswith("scorer.")}
-    return Base(
+    return StartingModel(
         config=config,
         tensors={**scorer, **weights.tensors},
         tokenizer=file,

@@ -15,16 +15,16 @@ from stts_export.checkpoint.trained import FILE, SCALE, Trained, merge_trained, 
 from stts_export.errors import DiskError, TrainingError
 from stts_export.models.model import Model
 from stts_export.train.adapters import add_adapters, is_adapter, our_name
-from stts_export.train.base import Base
 from stts_export.train.parameters import HEAD, part_of
 from stts_export.train.recipe import Lora, Stage
+from stts_export.train.starting_model import StartingModel
 from stts_runtime.bundle.swap import sync
 
 
 NOTHING = Trained({}, {})
 
 
-def read_handover(stage: Path) -> Trained:
+def read_stage_output(stage: Path) -> Trained:
     """Return what the stage in that folder left.
 
     Raises:
@@ -44,7 +44,7 @@ def digest_of(stage: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def write_handover(
+def write_stage_output(
     folder: Path, before: Trained, own: Mapping[str, Tensor], stage: Stage, facts: Mapping[str, str]
 ) -> None:
     """Write all that was trained so far: what the stage started from, and over it what it trained itself.
@@ -79,7 +79,7 @@ def write_handover(
         ) from error
 
 
-def stage_model(base: Base, before: Trained, lora: Lora | None, device: torch.device) -> Model:
+def stage_model(base: StartingModel, before: Trained, lora: Lora | None, device: torch.device) -> Model:
     """Return the model that a stage trains: the base's, with what earlier stages changed, and its adapters.
 
     Earlier adapters are trained on where the stage has adapters, and merged into the weights where it has none.
