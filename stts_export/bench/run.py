@@ -20,13 +20,14 @@ from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import read_model_recipe
-from stts_runtime.bench.compare import BUNDLE, Progress, Subject, measure, opened_subjects
+from stts_runtime.bench.compare import BUNDLE, Subject, measure, opened_subjects
 from stts_runtime.bench.fresh import ScoreMemory, Startup, startup, vision_score_memory
 from stts_runtime.bench.measurement import Bench, Measurement
 from stts_runtime.bench.trial import read_clip
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.session import Session
 
 
@@ -127,17 +128,16 @@ class BenchResult:
     seconds: float
 
 
-def run_bench(request: BenchRequest, progress: Progress | None = None) -> BenchResult:
+def run_bench(request: BenchRequest, on_progress: OnProgress = no_progress) -> BenchResult:
     """Measure, and return what was found.
 
     Args:
         request: what to measure.
-        progress: told what is measured and how far it is.
+        on_progress: told what is measured and how far it is.
 
     Raises:
         SttsError: bundle, video or weights cannot be opened, or do not fit each other or the request.
     """
-    tell = progress or (lambda name, share: None)
     start = time.perf_counter()
     check_lengths(request)
     with (
@@ -146,7 +146,7 @@ def run_bench(request: BenchRequest, progress: Progress | None = None) -> BenchR
             request.bundle, request.video, request.prune, request.dense, request.answer_tokens, memory=request.memory
         ) as (session, bundles),
     ):
-        tell("open weights", 0.0)
+        on_progress("open weights", 0.0)
         others, notes = other_subjects(request, session.manifest, [subject.prune for subject in bundles])
         taking_part = {T: bundles + (others if T in request.side_by_side else []) for T in request.frames}
         found = measure(
@@ -155,14 +155,14 @@ def run_bench(request: BenchRequest, progress: Progress | None = None) -> BenchR
             request.video,
             repeats=request.repeats,
             answer_tokens=request.answer_tokens,
-            progress=lambda name, share: tell(name, _MEASURED * share),
+            on_progress=lambda name, share: on_progress(name, _MEASURED * share),
         )
         name, video, score_frames = session.manifest.name, source_video(session, request.video), longest_clips(session)
-    tell("import and opening", _MEASURED)
+    on_progress("import and opening", _MEASURED)
     started = startup(request.bundle) if request.startup else None
-    tell("memory of vision_score", _STARTED)
+    on_progress("memory of vision_score", _STARTED)
     score_memory = vision_score_memory(request.bundle, score_frames) if request.memory and score_frames else None
-    tell("done", 1.0)
+    on_progress("done", 1.0)
     return BenchResult(
         bundle=name,
         machine=this_machine(),

@@ -18,7 +18,6 @@ from stts_runtime.bundle.manifest import FileEntry, Manifest
 from stts_runtime.bundle.open import (
     BUILD_LOCK,
     MANIFEST,
-    Progress,
     files_below,
     manifest_bytes,
     open_bundle,
@@ -27,6 +26,7 @@ from stts_runtime.bundle.open import (
 )
 from stts_runtime.bundle.swap import DISK_ERRORS, claim, finish_swap, is_held, put_in_place, remove, sync
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.sizes import size_text
 from stts_runtime.termination import termination_as_exit
 
@@ -68,7 +68,7 @@ def writing_bundle(destination: Path, needed_bytes: int, overwrite: bool = False
             lock.close()
 
 
-def write_manifest(staging: Path, manifest: Manifest, progress: Progress | None = None) -> Manifest:
+def write_manifest(staging: Path, manifest: Manifest, on_progress: OnProgress = no_progress) -> Manifest:
     """Write `manifest` into `staging` with size and digest of every file there, and return it so completed.
 
     The same files and the same manifest give the same bytes. May be called again after more files were added.
@@ -77,7 +77,7 @@ def write_manifest(staging: Path, manifest: Manifest, progress: Progress | None 
         staging: a filled directory.
         manifest: what to write. Entries of its `files` are taken as they are, for files that have not changed since;
             all others are read.
-        progress: called with the bytes hashed so far and in all.
+        on_progress: told how much is hashed.
 
     Raises:
         BundleError: a graph or the tokenizer that the manifest names is not there.
@@ -90,8 +90,7 @@ def write_manifest(staging: Path, manifest: Manifest, progress: Progress | None 
     def count(size: int) -> None:
         nonlocal done
         done += size
-        if progress is not None:
-            progress(done, sum(sizes.values()))
+        on_progress("digest", done / max(1, sum(sizes.values())))
 
     read = {name: FileEntry(name, size, sha256_of_file(staging / name, count)) for name, size in sizes.items()}
     entries = tuple(known.get(name) or read[name] for name in names)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import OnProgress, no_progress
 
 
 DEFAULT_PRUNE = 0.5
@@ -46,7 +46,7 @@ def weights_folder(
     recipe: ModelRecipe,
     named: Path | None,
     otherwise: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> Path:
     """Return the folder of a model's weights, putting them together first where the recipe says how.
 
@@ -54,7 +54,7 @@ def weights_folder(
         recipe: the model's.
         named: the folder that was named, if any; it goes before the recipe's own.
         otherwise: what else a user can do who has none, as the end of a sentence.
-        progress: told bytes written and bytes in all while weights are put together.
+        on_progress: told how far weights are put together.
 
     Raises:
         UsageError: the recipe brings no weights, and none are named.
@@ -64,7 +64,7 @@ def weights_folder(
     if recipe.source == "micro":
         from stts_export.checkpoint.micro import assemble_micro  # reads GGUF, which nothing else here needs
 
-        return assemble_micro(recipe, progress=progress)
+        return assemble_micro(recipe, on_progress=on_progress)
     raise UsageError(
         f"recipe {recipe.config.name} describes a model but brings no weights: add --checkpoint DIRECTORY{otherwise}"
     )

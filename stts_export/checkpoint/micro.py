@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -24,12 +23,11 @@ from stts_export.errors import DiskError, RecipeError
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import find_weights
 from stts_export.recipe.read import Assembly, ModelRecipe
+from stts_runtime.progress import OnProgress, no_progress
 
 
 CACHE_VARIABLE = "STTS_EXPORT_CACHE"
 _FORMAT = 1  # counted up when what is written for the same recipe changes
-
-Progress = Callable[[int, int], None]
 
 
 def default_cache() -> Path:
@@ -38,7 +36,7 @@ def default_cache() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "stts-export"
 
 
-def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, progress: Progress | None = None) -> Path:
+def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, on_progress: OnProgress = no_progress) -> Path:
     """Return the directory that holds the micro model, written first if it is not there yet.
 
     It is an ordinary checkpoint in the trainer's layout with a tokenizer.json: about 640 MB, ten seconds. It appears
@@ -47,7 +45,7 @@ def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, progress:
     Args:
         recipe: one whose source is `micro`.
         cache_dir: where the directory is made; `default_cache()` if None.
-        progress: called with bytes written and bytes in all.
+        on_progress: told how much is written.
 
     Raises:
         RecipeError: the recipe is of a model that is not assembled.
@@ -65,7 +63,7 @@ def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, progress:
         cache_dir.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=cache_dir))
         try:
-            _write(unfinished, recipe.config, source, recipe.assembly, progress)
+            _write(unfinished, recipe.config, source, recipe.assembly, on_progress)
             unfinished.rename(target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -92,11 +90,11 @@ def _trained_files(assembly: Assembly) -> list[Path]:
     return [] if assembly.trained is None else sorted(find_weights(assembly.trained).glob("*.safetensors"))
 
 
-def _write(folder: Path, config: ModelConfig, source: Path, assembly: Assembly, progress: Progress | None) -> None:
+def _write(folder: Path, config: ModelConfig, source: Path, assembly: Assembly, on_progress: OnProgress) -> None:
     reader = open_gguf(source)
     seeded = random_checkpoint(config, assembly.seed).tensors
     tensors = {**seeded, **decoder_tensors(reader, config, assembly.seed)}
     if assembly.trained is not None:
         tensors = merge_trained(tensors, open_trained(find_weights(assembly.trained)))
     marked_tokenizer(reader, config).save(str(folder / TOKENIZER_FILE))
-    write_checkpoint(folder, tensors, config, layout_named("trainer"), progress=progress)
+    write_checkpoint(folder, tensors, config, layout_named("trainer"), on_progress=on_progress)

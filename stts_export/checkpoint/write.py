@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from stts_export.checkpoint.layouts import Layout, pieces_of, row_range
 from stts_export.checkpoint.records import LazyTensor
 from stts_export.checkpoint.shards import INDEX_SUFFIX
 from stts_export.recipe.config import ModelConfig
+from stts_runtime.progress import OnProgress, no_progress
 
 
 SHARD_BYTES = 256 << 20
@@ -41,7 +42,7 @@ def write_checkpoint(
     config: ModelConfig,
     layout: Layout,
     shard_bytes: int = SHARD_BYTES,
-    progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> None:
     """Write float32 shards and their index into `folder`, which exists. One shard is in memory at a time.
 
@@ -51,7 +52,7 @@ def write_checkpoint(
         config: says how the fused tensors and the two embedding tables are divided.
         layout: whose names to write.
         shard_bytes: a shard is closed once it holds this many.
-        progress: called with bytes written and bytes in all.
+        on_progress: told how much is written.
 
     Raises:
         OSError, SafetensorError: the disk is full or cannot be written.
@@ -66,8 +67,7 @@ def write_checkpoint(
         save_file({name: _fused(stored[name]) for name in names}, folder / file, metadata={"format": "pt"})
         where |= dict.fromkeys(names, file)
         done += sum(sizes[name] for name in names)
-        if progress is not None:
-            progress(done, total)
+        on_progress("assemble", done / max(1, total))
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
     (folder / f"model{INDEX_SUFFIX}").write_text(json.dumps(index, indent=2) + "\n")
 

@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         prune=None if arguments.prune is None else tuple(arguments.prune),
         repeats=arguments.repeats,
     )
-    with progress_bars() as report:
-        result = run_bench(request, lambda name, share: report("bench", share))
+    with progress_bars() as on_progress:
+        result = run_bench(request, lambda name, share: on_progress("bench", share))
     if arguments.json:
         print(json.dumps(to_plain(result), indent=2))
     else:

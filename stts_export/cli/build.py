@@ -93,8 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         verify=not arguments.no_verify,
         overwrite=arguments.overwrite,
     )
-    with progress_bars() as report:
-        path = build(request, report, lambda text: print(f"note: {text}", file=sys.stderr))
+    with progress_bars() as on_progress:
+        path = build(request, on_progress, lambda text: print(f"note: {text}", file=sys.stderr))
     summary = bundle_summary(path)
     print(json.dumps(summary, indent=2) if arguments.json else "\n".join(summary_lines(summary)))
     return 0

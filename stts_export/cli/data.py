@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("say where the dataset is, or shall be: -o DATA")
     if arguments.recipe is not None:
         recipe = read_data_recipe(arguments.recipe)
-        with progress_bars() as report:
-            generate(recipe, arguments.output, arguments.workers, report, arguments.clips)
+        with progress_bars() as on_progress:
+            generate(recipe, arguments.output, arguments.workers, on_progress, arguments.clips)
     questions = {split: open_questions(arguments.output, split) for split in splits_of(arguments.output)}
     if not questions:
         raise UsageError(

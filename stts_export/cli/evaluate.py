@@ -128,8 +128,8 @@ def _evaluated(arguments: argparse.Namespace) -> Evaluation:
         questions=arguments.questions,
         options=TorchOptions(arguments.device, arguments.precision, arguments.batch, arguments.packing),
     )
-    with progress_bars() as report:
-        return evaluate(request, report)
+    with progress_bars() as on_progress:
+        return evaluate(request, on_progress)
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -57,10 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.bundle.open import open_bundle
 
     if arguments.check:
-        with progress_bars() as report:
-            open_bundle(
-                arguments.bundle, check=True, progress=lambda done, total: report("check", done / max(1, total))
-            )
+        with progress_bars() as on_progress:
+            open_bundle(arguments.bundle, check=True, on_progress=on_progress)
     summary = bundle_summary(arguments.bundle)
     if arguments.check:
         summary["checked"] = "every byte of every file"
@@ -71,9 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     found = []
     if arguments.engines:
         sms = arguments.compute_capability
-        with progress_bars() as report:
+        with progress_bars() as on_progress:
             found = inspect_engines(
-                open_bundle(arguments.bundle), arguments.parts, sms and [(sm,) for sm in sms], report
+                open_bundle(arguments.bundle), arguments.parts, sms and [(sm,) for sm in sms], on_progress
             )
     unfused = [one.part for one in found if one.fused_attentions < one.attentions] if arguments.all_fused else []
     if arguments.json:

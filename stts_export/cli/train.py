@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         save_model=arguments.save_model,
         cpu=arguments.cpu,
     )
-    with progress_bars() as report:
-        result = train(request, report, lambda text: print(text, file=sys.stderr, flush=True))
+    with progress_bars() as on_progress:
+        result = train(request, on_progress, lambda text: print(text, file=sys.stderr, flush=True))
     if arguments.json:
         print(json.dumps(to_plain(result), indent=2))
     else:

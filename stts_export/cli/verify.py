@@ -40,14 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.verify.report import report_json
 
     bundle = open_bundle(arguments.bundle)
-    with progress_bars() as report:
+    with progress_bars() as on_progress:
         if arguments.checkpoint is None:
             reference = reference_of(bundle)
         else:
             reference = reference_of_checkpoint(
-                bundle, lambda config: open_checkpoint(arguments.checkpoint, config), report
+                bundle, lambda config: open_checkpoint(arguments.checkpoint, config), on_progress
             )
-        result = verify(bundle, reference, report)
+        result = verify(bundle, reference, on_progress)
     if arguments.json:
         print(report_json(result), end="")
     else:

@@ -10,7 +10,7 @@ import importlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -29,6 +29,7 @@ from stts_export.data.select import Asked, asked, select
 from stts_export.data.truth import Rendered, Truth, truth_from_plain, truth_to_plain
 from stts_export.errors import DataError
 from stts_runtime.bundle.swap import write_whole
+from stts_runtime.progress import OnProgress, no_progress
 
 
 RECIPE = "recipe.json"
@@ -76,7 +77,7 @@ def generate(
     recipe: DataRecipe,
     output: Path,
     workers: int | None = None,
-    progress: Callable[[str, float], None] = lambda stage, share: None,
+    on_progress: OnProgress = no_progress,
     clips: int | None = None,
 ) -> DatasetInfo:
     """Generate a dataset, or what is missing of it.
@@ -85,7 +86,7 @@ def generate(
         recipe: what to generate.
         output: the dataset's folder.
         workers: processes; as many as there are processors where not given, and none besides this one for 1.
-        progress: told a stage's name and the share of it that is done.
+        on_progress: told a stage's name and the share of it that is done.
         clips: generate about this many clips in all, shared among the splits as in the recipe.
 
     Raises:
@@ -96,13 +97,13 @@ def generate(
     _claim(recipe, output)
     planned = plan_clips(recipe, domain)
     missing = [clip for clip in planned if not is_whole(output / clip.path)]
-    _render(recipe, output, missing, workers or len(os.sched_getaffinity(0)), progress)
+    _render(recipe, output, missing, workers or len(os.sched_getaffinity(0)), on_progress)
     pools = {split: [clip for clip in planned if clip.split == split] for split in SPLITS}
     chosen: dict[str, tuple[Asked, ...]] = {}
     for number, (split, members) in enumerate(pools.items()):
-        progress("questions", number / len(pools))
+        on_progress("questions", number / len(pools))
         chosen[split] = _ask(recipe, domain, output, split, members)
-    progress("questions", 1.0)
+    on_progress("questions", 1.0)
     leaks = measure_leaks(chosen["train"], chosen["test"])
     _write_json(output / LEAKS, [asdict(leak) for leak in leaks])
     info = DatasetInfo(
@@ -164,16 +165,14 @@ def _claim(recipe: DataRecipe, output: Path) -> None:
     _write_json(path, settings)
 
 
-def _render(
-    recipe: DataRecipe, output: Path, missing: Sequence[Clip], workers: int, progress: Callable[[str, float], None]
-) -> None:
-    progress("clips", 0.0)
+def _render(recipe: DataRecipe, output: Path, missing: Sequence[Clip], workers: int, on_progress: OnProgress) -> None:
+    on_progress("clips", 0.0)
     size = max(1, min(BATCH, -(-len(missing) // workers)))
     batches = [missing[start : start + size] for start in range(0, len(missing), size)]
     if workers == 1 or len(batches) <= 1:
         for done, batch in enumerate(batches, start=1):
             _render_batch(recipe, output, batch)
-            progress("clips", done / len(batches))
+            on_progress("clips", done / len(batches))
     else:
         # Fresh processes: a fork of one that runs threads (torch's, say) may hang.
         context = multiprocessing.get_context("spawn")
@@ -182,7 +181,7 @@ def _render(
             try:
                 for done, future in enumerate(as_completed(waiting), start=1):
                     future.result()
-                    progress("clips", done / len(batches))
+                    on_progress("clips", done / len(batches))
             except BrokenProcessPool as error:
                 raise DataError(
                     "a process that renders clips died, perhaps for want of memory; run the same command again, with"
@@ -190,7 +189,7 @@ def _render(
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
-    progress("clips", 1.0)
+    on_progress("clips", 1.0)
 
 
 def _render_batch(recipe: DataRecipe, output: Path, batch: Sequence[Clip]) -> None:

@@ -21,9 +21,6 @@ from stts_runtime.session import Session
 from stts_runtime.timings import Timings
 
 
-Progress = Callable[[float], None]
-
-
 def bundle_settings(
     manifest: Manifest, fractions: Sequence[float] | None, frames: Sequence[int | None]
 ) -> tuple[Setting, ...]:
@@ -55,7 +52,7 @@ def bundle_settings(
 
 
 def evaluate_bundle(
-    session: Session, data: Path, asked: Sequence[Asked], settings: Sequence[Setting], progress: Progress
+    session: Session, data: Path, asked: Sequence[Asked], settings: Sequence[Setting], on_share: Callable[[float], None]
 ) -> list[Answers]:
     """Return how every setting of a bundle does, and how long a question takes.
 
@@ -64,7 +61,7 @@ def evaluate_bundle(
         data: the dataset's folder.
         asked: questions, those on one clip beside each other.
         settings: from `bundle_settings`.
-        progress: told the share that is done.
+        on_share: told the share that is done.
 
     Raises:
         LimitError: more frames or tokens than the bundle was built for.
@@ -81,7 +78,7 @@ def evaluate_bundle(
                     start = time.perf_counter()
                     said[setting] += answers_on(session, sampled, questions, setting.prune)
                     seconds[setting] += time.perf_counter() - start
-        progress((done + 1) / len(clips))
+        on_share((done + 1) / len(clips))
     wanted = [one.question.target for one in asked]
     return [
         Answers(

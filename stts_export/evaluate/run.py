@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from stts_export.data.read import open_info
@@ -14,10 +14,7 @@ from stts_export.evaluate.questions import has_training_answers, questions_to_as
 from stts_export.evaluate.records import MAIN, SCORERS, TWIN, Answers, Asked, Evaluation, Setting
 from stts_export.evaluate.settings import DEFAULT_SCORERS, FRACTIONS, Wanted, settings_of
 from stts_export.evaluate.torch_run import TorchOptions
-
-
-Report = Callable[[str, float], None]
-"""Told a stage's name and the share of it that is done."""
+from stts_runtime.progress import OnProgress
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class EvaluationRequest:
         return self.frames or (None,)
 
 
-def evaluate(request: EvaluationRequest, report: Report) -> Evaluation:
+def evaluate(request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
     """Return how the bundle or the checkpoint answers the questions in every setting.
 
     Raises:
@@ -75,26 +72,23 @@ def evaluate(request: EvaluationRequest, report: Report) -> Evaluation:
     _check(request)
     asked = questions_to_ask(request.data, request.splits, request.questions)
     run = evaluated_bundle if is_bundle(Path(request.what)) else evaluated_checkpoint
-    evaluation = run(request, asked, report)
+    evaluation = run(request, asked, on_progress)
     if has_training_answers(request.data):
         blind = blind_answers(training_questions(request.data), asked)
         evaluation = replace(evaluation, answers=(blind, *evaluation.answers))
     return replace(evaluation, seconds=round(time.perf_counter() - start, 3))
 
 
-def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], report: Report) -> Evaluation:
+def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of torch models, one after the other, each freed before the next is opened."""
     from stts_export.evaluate.subjects import load_weights, open_weights, source_of, with_trained
     from stts_export.evaluate.torch_run import evaluate_torch
 
     options = request.options.resolved()
 
-    def assembling(done: int, total: int) -> None:
-        report("assemble", done / max(1, total))
-
-    source = source_of(request.what, request.model, request.checkpoint, request.trained, assembling)
+    source = source_of(request.what, request.model, request.checkpoint, request.trained, on_progress)
     beside = (() if request.twin is None else ((TWIN, request.twin),)) + request.also
-    named = [(MAIN, source), *((name, with_trained(source, path, assembling)) for name, path in beside)]
+    named = [(MAIN, source), *((name, with_trained(source, path, on_progress)) for name, path in beside)]
     # all are opened, and their rows decided, before minutes are spent on the first
     opened = [(name, open_weights(one)) for name, one in named]
     rows = {name: _settings(name, weights.has_scorer, request) for name, weights in opened}
@@ -109,7 +103,7 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], r
             asked,
             rows[name],
             options,
-            lambda share, name=name: report(name, share),  # type: ignore[misc]
+            partial(on_progress, name),
         )
         notes += [f"{name}: {note}" for note in weights.checkpoint.notes]
         del model
@@ -131,7 +125,7 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], r
     )
 
 
-def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], report: Report) -> Evaluation:
+def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of a bundle, which has one scorer, by the runtime."""
     from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
     from stts_runtime import load
@@ -150,7 +144,7 @@ def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], repor
     with load(request.what) as session:
         manifest = session.manifest
         settings = bundle_settings(manifest, request.fractions, request.lengths)
-        answers = evaluate_bundle(session, request.data, asked, settings, lambda share: report("bundle", share))
+        answers = evaluate_bundle(session, request.data, asked, settings, partial(on_progress, "bundle"))
         notes = session.notes
     return Evaluation(
         what=Path(request.what).name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from stts_export.models.model import Model
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
+from stts_runtime.progress import OnProgress
 
 
 OUR_NAMES = ("vision_tower.", "scorer.", "connector.", "decoder.")
@@ -90,7 +90,7 @@ def trained_file(path: Path) -> Path | None:
 
 
 def source_of(
-    what: str, model: str | None, checkpoint: Path | None, trained: Path | None, report: Callable[[int, int], None]
+    what: str, model: str | None, checkpoint: Path | None, trained: Path | None, on_progress: OnProgress
 ) -> Source:
     """Return where the weights of what a user named come from.
 
@@ -99,7 +99,7 @@ def source_of(
         model: recipe of a checkpoint or a trained file.
         checkpoint: the weights that a trained file lies over, where the recipe brings none.
         trained: a trained file to lay over `what`.
-        report: told bytes written and in all, while the micro model is put together.
+        on_progress: told how far the micro model is put together.
 
     Raises:
         UsageError: something that is needed was not said.
@@ -115,7 +115,7 @@ def source_of(
             raise UsageError(
                 f"{what} holds what training changed; which model that was must be said: --model RECIPE (such as micro)"
             )
-        return _over(read_model_recipe(model), checkpoint, own, report)
+        return _over(read_model_recipe(model), checkpoint, own, on_progress)
     laid_over = None if trained is None else _wanted_trained(trained)
     if path.is_dir():
         return Source(_config(path, model), path, laid_over)
@@ -126,11 +126,11 @@ def source_of(
         )
     recipe = read_model_recipe(what)
     if laid_over is not None:
-        return _over(recipe, checkpoint, laid_over, report)
-    return Source(recipe.config, _base(recipe, checkpoint, report), recipe=recipe)
+        return _over(recipe, checkpoint, laid_over, on_progress)
+    return Source(recipe.config, _base(recipe, checkpoint, on_progress), recipe=recipe)
 
 
-def with_trained(main: Source, path: Path, report: Callable[[int, int], None]) -> Source:
+def with_trained(main: Source, path: Path, on_progress: OnProgress) -> Source:
     """Return another training's result over what `main` began with, or another whole checkpoint of the same model."""
     own = trained_file(path)
     if own is None and not path.is_dir():
@@ -138,7 +138,7 @@ def with_trained(main: Source, path: Path, report: Callable[[int, int], None]) -
     if own is None:
         return Source(main.config, path)
     if main.recipe is not None and main.recipe.assembly is not None:
-        return _over(main.recipe, None, own, report)
+        return _over(main.recipe, None, own, on_progress)
     return replace(main, trained=own)
 
 
@@ -189,15 +189,15 @@ def _config(path: Path, model: str | None) -> ModelConfig:
     return config_from_checkpoint(path)
 
 
-def _over(recipe: ModelRecipe, checkpoint: Path | None, trained: Path, report: Callable[[int, int], None]) -> Source:
+def _over(recipe: ModelRecipe, checkpoint: Path | None, trained: Path, on_progress: OnProgress) -> Source:
     """Return a trained file over what it was trained from: an assembled model without what was trained before."""
     if checkpoint is not None or recipe.assembly is None:
-        return Source(recipe.config, _base(recipe, checkpoint, report), trained)
-    return Source(recipe.config, _base(untrained(recipe), None, report), trained, recipe, is_start=True)
+        return Source(recipe.config, _base(recipe, checkpoint, on_progress), trained)
+    return Source(recipe.config, _base(untrained(recipe), None, on_progress), trained, recipe, is_start=True)
 
 
-def _base(recipe: ModelRecipe, checkpoint: Path | None, report: Callable[[int, int], None]) -> Path:
-    return weights_folder(recipe, checkpoint, otherwise=", the weights that were trained on", progress=report)
+def _base(recipe: ModelRecipe, checkpoint: Path | None, on_progress: OnProgress) -> Path:
+    return weights_folder(recipe, checkpoint, otherwise=", the weights that were trained on", on_progress=on_progress)
 
 
 def _wanted_trained(path: Path) -> Path:

@@ -24,7 +24,6 @@ from stts_export.train.memory import EXHAUSTED, is_exhausted
 from stts_runtime.language.tokenizer import Tokenizer
 
 
-Progress = Callable[[float], None]
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -90,7 +89,7 @@ def evaluate_torch(
     asked: Sequence[Asked],
     settings: Sequence[Setting],
     options: TorchOptions,
-    progress: Progress,
+    on_share: Callable[[float], None],
 ) -> list[Answers]:
     """Return how every setting of one model does.
 
@@ -101,7 +100,7 @@ def evaluate_torch(
         asked: questions, those on one clip beside each other.
         settings: of this model.
         options: resolved.
-        progress: told the share that is done.
+        on_share: told the share that is done.
 
     Raises:
         UsageError: a batch does not fit the device's memory, or a clip has too few frames.
@@ -125,7 +124,7 @@ def evaluate_torch(
                 for setting, flags in zip(at_length, torch.stack(found).cpu().numpy(), strict=True):
                     right[setting].append(flags)
                 done += len(at_length)
-                progress(done / work)
+                on_share(done / work)
     return [Answers(setting, right_text(np.concatenate(flags))) for setting, flags in right.items()]
 
 

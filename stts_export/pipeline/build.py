@@ -7,7 +7,6 @@ engines, where this machine can build them
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,69 +17,61 @@ from stts_export.estimate.estimate import Estimate
 from stts_export.graph import capture, form_for, lower, spec_in_form, write_graph
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
-from stts_export.pipeline.request import BuildRequest, Progress, ResolvedBuild, resolve
+from stts_export.pipeline.request import BuildRequest, ResolvedBuild, resolve
 from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report, write_report
-from stts_runtime.build import build_engines, check_build_resources
+from stts_runtime.build import build_engines, check_build_resources, part_and_phase
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import EngineError, SttsError
+from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.verify.reference import write_reference
 
 
 OTHER_BYTES = 64 << 20  # graphs, tokenizer, the verification's records
 
-Note = Callable[[str], None]
-"""Called with what a person should know."""
 
-
-def unheard(text: str) -> None:
-    """Tell nobody."""
-
-
-def build(request: BuildRequest, report: Progress, note: Note = unheard) -> Path:
+def build(request: BuildRequest, on_progress: OnProgress = no_progress, log: Log = no_log) -> Path:
     """Build a bundle and return where it lies; it is whole and verified, or not there at all.
 
     Args:
         request: what to build.
-        report: told how far each stage is.
-        note: told what a person should know and no code needs.
+        on_progress: told how far each stage is.
+        log: told what a person should know and no code needs.
 
     Raises:
         EngineError: the bundle is there, and its engines could not be built.
         SttsError: with one message that says what to do; nothing half-written is left behind.
     """
-    resolved = resolve(request, report)
+    resolved = resolve(request, on_progress)
     for text in resolved.estimate.fit.warnings:
-        note(text)
+        log(text)
     if resolved.builds_engines:
         place = next(folder for folder in request.output.resolve().parents if folder.is_dir())
-        check_build_resources(probe_device(disk=place), resolved.estimate.memory, note)
+        check_build_resources(probe_device(disk=place), resolved.estimate.memory, log)
     with writing_bundle(request.output, resolved.disk_bytes + OTHER_BYTES, request.overwrite) as staging:
-        graphs = write_graphs(resolved, staging, report)
+        graphs = write_graphs(resolved, staging, on_progress)
         if resolved.tokenizer is not None:
             shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")
         if request.verify:
             reference = record_reference(
-                resolved.config, resolved.checkpoint, resolved.limits, resolved.pruning, resolved.tokenizer, report
+                resolved.config, resolved.checkpoint, resolved.limits, resolved.pruning, resolved.tokenizer, on_progress
             )
             write_reference(staging, reference)
-        manifest = write_manifest(
-            staging, manifest_of(resolved, graphs), lambda done, total: report("digest", done / max(1, total))
-        )
+        manifest = write_manifest(staging, manifest_of(resolved, graphs), on_progress)
         if request.verify:
-            verification = verify_bundle(staging, reference, report)
+            verification = verify_bundle(staging, reference, on_progress)
             check_report(verification)
             write_report(staging, verification)
             write_manifest(staging, manifest)
     if resolved.builds_engines:
-        build_engines_of(resolved, report, note)
+        build_engines_of(resolved, on_progress, log)
     return request.output
 
 
-def build_engines_of(resolved: ResolvedBuild, report: Progress, note: Note) -> None:
+def build_engines_of(resolved: ResolvedBuild, on_progress: OnProgress, log: Log) -> None:
     """Build the engines of a bundle that is in its place already, so that a failure costs no more than themselves.
 
     Raises:
@@ -93,8 +84,8 @@ def build_engines_of(resolved: ResolvedBuild, report: Progress, note: Note) -> N
         build_engines(
             output,
             compute_capabilities=cards,
-            progress=lambda part, phase, share: report(f"engine {part}", share),
-            note=note,
+            on_progress=lambda stage, share: on_progress(f"engine {part_and_phase(stage)[0]}", share),
+            log=log,
         )
     except SttsError as error:
         raise EngineError(
@@ -102,7 +93,7 @@ def build_engines_of(resolved: ResolvedBuild, report: Progress, note: Note) -> N
         ) from error
 
 
-def write_graphs(resolved: ResolvedBuild, staging: Path, report: Progress) -> dict[str, GraphEntry]:
+def write_graphs(resolved: ResolvedBuild, staging: Path, on_progress: OnProgress) -> dict[str, GraphEntry]:
     """Trace, lower and write every part with the weights it needs, each weight once."""
     model = weightless_model(resolved.config)
     parts = parts_of(model, resolved.config, resolved.limits, resolved.pruning.packing)
@@ -113,17 +104,17 @@ def write_graphs(resolved: ResolvedBuild, staging: Path, report: Progress) -> di
 
         def store(name: str, transform: str, dtype: str) -> WeightSlot:
             slot = weights.add(name, transform, tensors[name], dtype)
-            report("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
+            on_progress("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
             return slot
 
         for part in parts:
             stage = f"trace {part.spec.name}"
-            report(stage, 0.0)
+            on_progress(stage, 0.0)
             graph = lower(capture(part), part.spec, form)
             file = f"{part.spec.name}.onnx"
             write_graph(graph, staging / file, store)
             graphs[part.spec.name] = GraphEntry(file, spec_in_form(part.spec, form))
-            report(stage, 1.0)
+            on_progress(stage, 1.0)
     return graphs
 
 

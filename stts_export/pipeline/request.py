@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from stts_runtime.bundle.manifest import EngineSettings, Limits, Pruning
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import OnProgress
 from stts_runtime.trt.bindings import import_bindings
 
 
@@ -30,9 +30,6 @@ SCORERS = ("learned", "cosine", "random")
 PACKINGS = ("ffd", "ragged")
 MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
-
-Progress = Callable[[str, float], None]
-"""Called with a stage's name and the share of it that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class ResolvedBuild:
         return weight_bytes(self.config, self.engine.precision) + engines
 
 
-def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
+def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     """Return the build that `request` means; nothing has been written yet.
 
     Raises:
@@ -145,7 +142,7 @@ def resolve(request: BuildRequest, report: Progress) -> ResolvedBuild:
             recipe,
             request.checkpoint or folder_of(request.model),
             otherwise=", or --random-weights to measure its speed",
-            progress=lambda done, total: report("assemble", done / max(1, total)),
+            on_progress=on_progress,
         )
         checkpoint, tokenizer = open_checkpoint(path, config), find_tokenizer(path)
     return ResolvedBuild(

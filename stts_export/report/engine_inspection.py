@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.profiles import profiles_of
 
@@ -48,11 +49,15 @@ class EngineInspection:
     peak_memory_bytes: int | None
 
 
+def _on_phase(on_progress: OnProgress, part: str, phase: str, share: float) -> None:
+    on_progress(part, share)
+
+
 def inspect_engines(
     bundle: Bundle,
     parts: Sequence[str] | None = None,
     compute_capabilities: Sequence[Sequence[int]] | None = None,
-    progress: Callable[[str, float], None] | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> list[EngineInspection]:
     """Return what becomes of each part; inputs, outputs and profiles of each engine are checked against the GraphSpec.
 
@@ -62,7 +67,7 @@ def inspect_engines(
         bundle: for TensorRT or TensorRT-RTX.
         parts: which; default all.
         compute_capabilities: an engine is built for each of these sets of SMs; default one for all of the target's.
-        progress: told a part and the share of its build that is done.
+        on_progress: told a part and the share of its build that is done.
 
     Raises:
         UsageError: the bundle has no such part, or runs on onnxruntime.
@@ -78,10 +83,6 @@ def inspect_engines(
     if unknown:
         raise UsageError(f"{bundle.path.name} has no part {unknown[0]!r}; it has {', '.join(manifest.graphs)}")
 
-    def tell(part: str, phase: str, share: float) -> None:
-        if progress is not None:
-            progress(part, share)
-
     found = []
     with TemporaryDirectory() as folder:
         for part in parts or manifest.graphs:
@@ -96,7 +97,7 @@ def inspect_engines(
                     str(Path(folder) / f"{part}.engine"),
                     inspect=True,
                 )
-                built = build_engine(request, partial(tell, part))
+                built = build_engine(request, partial(_on_phase, on_progress, part))
                 assert built.inspection is not None
                 found.append(
                     EngineInspection(

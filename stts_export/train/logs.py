@@ -10,7 +10,7 @@ from typing import Any
 FILE = "log.jsonl"
 
 
-class Log:
+class MetricsLog:
     """A stage's log. Lines have a `step`, the number of steps that were finished."""
 
     def __init__(self, folder: Path, step: int) -> None:

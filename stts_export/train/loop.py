@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from stts_export.train.data_loader import Batch, Clips, batches, positions_of
-from stts_export.train.logs import Log
+from stts_export.train.logs import MetricsLog
 from stts_export.train.memory import clips_fit, weights_fit
 from stts_export.train.meter import Meter
 from stts_export.train.recipe import Stage
@@ -29,6 +29,7 @@ from stts_export.train.state import write_state
 from stts_export.train.step import PendingMetrics, gradients, pruning_of
 from stts_export.train.stop import Stop
 from stts_export.train.validation import evaluate
+from stts_runtime.progress import Log
 
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Loop:
         clips: what is trained on.
         validation: what is evaluated on; None where nothing is.
         workers: processes that read ahead.
-        say: told what a person should know.
-        progress: told the share that is done.
+        log: told what a person should know.
+        on_share: told the share that is done.
         step: steps finished.
         seconds: taken before this process began.
     """
@@ -66,8 +67,8 @@ class Loop:
     clips: Clips
     validation: Clips | None
     workers: int
-    say: Callable[[str], None]
-    progress: Callable[[float], None]
+    log: Log
+    on_share: Callable[[float], None]
     step: int = 0
     seconds: float = 0.0
 
@@ -78,17 +79,17 @@ def run_loop(loop: Loop, stop: Stop) -> bool:
     Raises:
         TrainingError: a loss or gradient is not finite, or memory is exhausted. The last saved state stays.
     """
-    log = Log(loop.folder, loop.step) if loop.accelerator.is_main_process else None
-    meter = Meter(log, loop.stage, loop.folder, loop.accelerator.num_processes, loop.say, loop.seconds)
+    metrics = MetricsLog(loop.folder, loop.step) if loop.accelerator.is_main_process else None
+    meter = Meter(metrics, loop.stage, loop.folder, loop.accelerator.num_processes, loop.log, loop.seconds)
     try:
         with _batches(loop) as read:
-            return _take_steps(loop, stop, read, meter, log)
+            return _take_steps(loop, stop, read, meter, metrics)
     finally:
-        if log is not None:
-            log.close()
+        if metrics is not None:
+            metrics.close()
 
 
-def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, log: Log | None) -> bool:
+def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, metrics: MetricsLog | None) -> bool:
     stage, accelerator = loop.stage, loop.accelerator
     processes = accelerator.num_processes
     late: PendingMetrics | None = None
@@ -108,7 +109,7 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, log
         loop.step += 1
         late = PendingMetrics(loop.step, result.values, [questions[0].clip for questions in batch.questions])
         meter.count(len(examples), result.tokens, rates)
-        loop.progress(loop.step / stage.steps)
+        loop.on_share(loop.step / stage.steps)
         finished = loop.step == stage.steps
         stopping = not finished and _stopping(stop, loop)
         evaluating = finished or (stage.evaluate_every > 0 and loop.step % stage.evaluate_every == 0)
@@ -121,7 +122,7 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, log
                     _save(loop, meter.seconds)
                 if evaluating:
                     with clips_fit(stage, loop.step, processes):
-                        _evaluate(loop, log)
+                        _evaluate(loop, metrics)
         if stopping:
             return False
     return True
@@ -159,7 +160,7 @@ def _stopping(stop: Stop, loop: Loop) -> bool:
     return loop.accelerator.reduce(flag, reduction="sum").item() > 0
 
 
-def _evaluate(loop: Loop, log: Log | None) -> None:
+def _evaluate(loop: Loop, metrics: MetricsLog | None) -> None:
     if loop.validation is None:
         return
     stage = loop.stage
@@ -168,6 +169,6 @@ def _evaluate(loop: Loop, log: Log | None) -> None:
     found = evaluate(loop.module, loop.validation, pruning_of(stage), loop.accelerator, size, loop.workers)
     seconds = time.monotonic() - begun
     kinds = ", ".join(f"{kind} {100 * share:.1f}" for kind, share in found["by_kind"].items())
-    loop.say(f"{stage.name} step {loop.step}: validation accuracy {100 * found['accuracy']:.1f} % ({kinds})")
-    if log is not None:
-        log.write({"step": loop.step, "evaluation": {**found, "seconds": round(seconds, 3)}})
+    loop.log(f"{stage.name} step {loop.step}: validation accuracy {100 * found['accuracy']:.1f} % ({kinds})")
+    if metrics is not None:
+        metrics.write({"step": loop.step, "evaluation": {**found, "seconds": round(seconds, 3)}})

@@ -6,36 +6,37 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stts_export.errors import TrainingError
-from stts_export.train.logs import Log
+from stts_export.train.logs import MetricsLog
 from stts_export.train.recipe import Stage
 from stts_export.train.state import FOLDER as STATE_FOLDER
 from stts_export.train.step import PendingMetrics
+from stts_runtime.progress import Log
 
 
 class Meter:
     """Adds up what the steps since the last line of the log gave and took, and writes the lines."""
 
     def __init__(
-        self, log: Log | None, stage: Stage, folder: Path, processes: int, say: Callable[[str], None], seconds: float
+        self, metrics: MetricsLog | None, stage: Stage, folder: Path, processes: int, log: Log, seconds: float
     ) -> None:
         """Begin to count.
 
         Args:
-            log: where lines go; None in processes that write none.
+            metrics: where lines go; None in processes that write none.
             stage: whose steps these are.
             folder: the stage's.
             processes: that share the clips of a step.
-            say: told each line in words.
+            log: told each line in words.
             seconds: the stage took before this process began.
         """
-        self.log, self.stage, self.folder, self.processes, self.say = log, stage, folder, processes, say
+        self.metrics, self.stage, self.folder, self.processes, self.log = metrics, stage, folder, processes, log
         self._seconds, self._began = seconds, time.monotonic()
         self._begin()
 
@@ -108,9 +109,9 @@ class Meter:
         }
         if torch.cuda.is_initialized():
             line["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
-        if self.log is not None:
-            self.log.write(line)
-        self.say(
+        if self.metrics is not None:
+            self.metrics.write(line)
+        self.log(
             f"{stage.name} step {late.step}/{stage.steps}: loss {line['loss']:.4f} (language {line['language']:.4f}, "
             f"auxiliary {line['auxiliary']:.4f}), right {100 * line['accuracy']:.1f} %, {line['step_seconds']:.3f} s a "
             f"step, {line['wait_seconds']:.3f} s of it waiting for data"

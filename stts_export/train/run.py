@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +40,7 @@ from stts_export.train.state import (
 from stts_export.train.stop import Stop, signals_stop
 from stts_export.train.validation import validation_clips
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import Log, OnProgress, no_log
 
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ _FREE = (  # how a stage is run, not what it computes: may differ when it is res
     "activation_checkpoints",
 )
 
-Say = Callable[[str], None]
-Report = Callable[[str, float], None]
-
 
 @dataclass(frozen=True)
 class _Run:
@@ -72,17 +69,17 @@ class _Run:
     data_digest: str
     accelerator: Accelerator
     stop: Stop
-    say: Say
-    report: Report
+    log: Log
+    on_progress: OnProgress
 
 
-def train(request: TrainRequest, report: Report, say: Say) -> RunResult:
+def train(request: TrainRequest, on_progress: OnProgress, log: Log) -> RunResult:
     """Run the chosen stages; stop early, with a state to resume from, when told to or out of time.
 
     Args:
         request: what is wanted.
-        report: told a stage's name and the share of it that is done.
-        say: told what a person should know.
+        on_progress: told a stage's name and the share of it that is done.
+        log: told what a person should know.
 
     Raises:
         SttsError: with one message that says what to do; states that were saved stay.
@@ -95,12 +92,12 @@ def train(request: TrainRequest, report: Report, say: Say) -> RunResult:
     model = request.model or recipe.model
     base = open_starting_model(model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer)
     accelerator = accelerator_for(chosen, request.cpu)
-    run = _Run(request, recipe, base, data, _digest(request.data, data), accelerator, stop, say, report)
+    run = _Run(request, recipe, base, data, _digest(request.data, data), accelerator, stop, log, on_progress)
     results: list[StageResult] = []
     with signals_stop(stop):
         for stage in chosen:
             if (request.output / stage.name / TRAINED_FILE).is_file():
-                say(f"{stage.name}: finished before{_otherwise(run, stage)}")
+                log(f"{stage.name}: finished before{_otherwise(run, stage)}")
                 written = _model_of(run, stage) if stage is chosen[-1] else None
                 results.append(_result(run, stage, finished=True, step=stage.steps, model=written))
                 continue
@@ -133,7 +130,7 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
             put_state(module, optimizer, state)
     if state is not None:
         restore_generators(state.generators)
-        run.say(f"{stage.name}: goes on from step {state.step}")
+        run.log(f"{stage.name}: goes on from step {state.step}")
     loop = Loop(
         stage=stage,
         folder=folder,
@@ -144,8 +141,8 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
         clips=_training_clips(run, stage),
         validation=_validation_clips(run, stage),
         workers=workers_for(accelerator) if request.workers is None else request.workers,
-        say=run.say if accelerator.is_main_process else lambda text: None,
-        progress=partial(run.report, stage.name),
+        log=run.log if accelerator.is_main_process else no_log,
+        on_share=partial(run.on_progress, stage.name),
         step=0 if state is None else state.step,
         seconds=0.0 if state is None else state.seconds,
     )

@@ -17,8 +17,9 @@ from stts_export.verify.tapped import tapped_graph
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.errors import SttsError
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.session import Session
-from stts_runtime.verify.cases import Progress, case_lines, check_cases, reference_notes
+from stts_runtime.verify.cases import case_lines, check_cases, reference_notes
 from stts_runtime.verify.compare import failed_line
 from stts_runtime.verify.end_to_end import end_to_end_rung
 from stts_runtime.verify.reference import Reference, reference_of
@@ -26,31 +27,33 @@ from stts_runtime.verify.report import Report, Rung
 from stts_runtime.verify.tolerances import Tolerance, engine_tolerance
 
 
-def verify_bundle(path: str | Path, reference: Reference | None = None, progress: Progress | None = None) -> Report:
+def verify_bundle(
+    path: str | Path, reference: Reference | None = None, on_progress: OnProgress = no_progress
+) -> Report:
     """Return how the bundle at `path` compares with the torch model.
 
     Args:
         path: a bundle's directory.
         reference: what to compare with; the one in the bundle where not given.
-        progress: told how far it is.
+        on_progress: told how far it is.
 
     Raises:
         BundleError: the bundle cannot be opened.
         VerificationError: the bundle holds no reference, or the reference belongs to another one.
     """
     bundle = open_bundle(path)
-    return verify(bundle, reference or reference_of(bundle), progress)
+    return verify(bundle, reference or reference_of(bundle), on_progress)
 
 
 def reference_of_checkpoint(
-    bundle: Bundle, checkpoint: Callable[[ModelConfig], Checkpoint], progress: Progress | None = None
+    bundle: Bundle, checkpoint: Callable[[ModelConfig], Checkpoint], on_progress: OnProgress = no_progress
 ) -> Reference:
     """Return a reference recorded anew, for a bundle that was built without one.
 
     Args:
         bundle: the bundle.
         checkpoint: opens the weights it was built from, given its model's configuration.
-        progress: told how far it is.
+        on_progress: told how far it is.
 
     Raises:
         CheckpointError: the weights do not fit the bundle's model.
@@ -60,10 +63,10 @@ def reference_of_checkpoint(
     manifest = bundle.manifest
     config = from_plain(ModelConfig, manifest.model, f"{bundle.path.name}: manifest.json: model")
     tokenizer = bundle.file(manifest.tokenizer) if manifest.tokenizer else None
-    return record_reference(config, checkpoint(config), manifest.limits, manifest.pruning, tokenizer, progress)
+    return record_reference(config, checkpoint(config), manifest.limits, manifest.pruning, tokenizer, on_progress)
 
 
-def verify(bundle: Bundle, reference: Reference, progress: Progress | None = None) -> Report:
+def verify(bundle: Bundle, reference: Reference, on_progress: OnProgress = no_progress) -> Report:
     """Return how an opened bundle compares with a reference.
 
     What fails, and be it a graph that cannot be opened, is in the report; nothing stops at the first failure.
@@ -75,18 +78,17 @@ def verify(bundle: Bundle, reference: Reference, progress: Progress | None = Non
     settings = bundle.manifest.engine
     tolerance = engine_tolerance(settings.precision)
     check_cases(bundle, reference)
-    report = progress or (lambda stage, share: None)
     rungs: list[Rung] = []
     steps = len(reference.info.cases) + 1
     with cpu_emulation(bundle) as host:
         for part in dict.fromkeys(case.part for case in reference.info.cases):
-            report("verify", len(rungs) / steps)
+            on_progress("verify", len(rungs) / steps)
             for rung in graph_rungs(host, part, reference, tolerance):
                 rungs.append(rung)
-                report("verify", len(rungs) / steps)
+                on_progress("verify", len(rungs) / steps)
         with Session(host) as session:
             rungs.append(end_to_end_rung(session, reference, tolerance))
-    report("verify", 1.0)
+    on_progress("verify", 1.0)
     return Report(
         bundle=bundle.manifest.name,
         reference=reference.info.source,

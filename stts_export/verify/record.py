@@ -5,7 +5,6 @@ clip -> vision_score (in two chunks at least) -> plan -> vision_encode -> prompt
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +27,7 @@ from stts_runtime.language.generation import feature_rows
 from stts_runtime.language.kv_cache import KvCache
 from stts_runtime.language.prompt import build_first_turn, made_up_turn, vision_flags
 from stts_runtime.language.tokenizer import open_tokenizer
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.verify.reference import (
     FRAMES,
     KEEP,
@@ -49,9 +49,6 @@ DECODE_SLOTS, DECODE_TOKENS = 64, 60
 OTHER_TOKENS = 128  # of question and template
 MARKER_TOKENS = 12  # a frame
 
-Progress = Callable[[str, float], None]
-"""Called with a stage's name and the share of it that is done, 0 to 1."""
-
 
 def record_reference(
     config: ModelConfig,
@@ -59,7 +56,7 @@ def record_reference(
     limits: Limits,
     pruning: Pruning,
     tokenizer: Path | None = None,
-    progress: Progress | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> Reference:
     """Return what the torch model computes on the synthetic clip.
 
@@ -71,20 +68,19 @@ def record_reference(
         limits: the bundle's; frames and tokens stay within.
         pruning: the bundle's.
         tokenizer: the tokenizer's file; without it, token ids are made up.
-        progress: told how far it is.
+        on_progress: told how far it is.
 
     Raises:
         CheckpointError: a tensor cannot be read.
         VerificationError: the model itself gives NaN.
     """
     parts = {part.spec.name: part for part in parts_of(weightless_model(config), config, limits, pruning.packing)}
-    report = progress or (lambda stage, share: None)
     recorder = Recorder()
     frames = synthetic_clip(config.grid.image_size, clip_frames(config.grid, limits))
     recorder.store(FRAMES, frames)
     keep = np.ones((len(frames), config.grid.groups), bool)
     fraction, gap = 0.0, None
-    report("record", 0.0)
+    on_progress("record", 0.0)
     if pruning.packing != "none":
         with loaded_weights(parts["vision_score"], checkpoint):
             hidden, scores = record_scores(recorder, parts["vision_score"], frames, config, limits)
@@ -92,21 +88,21 @@ def record_reference(
         keep = select_groups(scores, fraction)
         recorder.store(SCORES, scores)
         recorder.store(KEEP, keep)
-        report("record", 0.2)
+        on_progress("record", 0.2)
         plan = pack_ffd(keep, config.grid) if pruning.packing == "ffd" else pack_ragged(keep, config.grid)
         with loaded_weights(parts["vision_encode"], checkpoint):
             features = record_encoding(recorder, parts["vision_encode"], hidden, plan, config, limits)
-        report("record", 0.4)
+        on_progress("record", 0.4)
     with loaded_weights(parts["vision_dense"], checkpoint):
         # In a pruned bundle the dense graph is a by-product: one chunk will do.
         chunks = clip_chunks(len(frames), limits)[: None if pruning.packing == "none" else 1]
         dense = record_dense(recorder, parts["vision_dense"], frames, config.grid, chunks)
     if pruning.packing == "none":
         features = dense
-    report("record", 0.6)
+    on_progress("record", 0.6)
     question, ids = prompt_ids(config, frames, keep, tokenizer)
     with loaded_weights(parts["decoder"], checkpoint):
-        greedy, gaps = record_decoder(recorder, parts["decoder"], config, ids, features, report)
+        greedy, gaps = record_decoder(recorder, parts["decoder"], config, ids, features, on_progress)
     answer = Answer(fraction, gap, question, tuple(ids.tolist()), greedy, gaps)
     source = f"torch, {config.name} ({checkpoint.layout} weights)"
     return Reference(ReferenceInfo(REFERENCE_SCHEMA, source, tuple(recorder.cases), answer), recorder.arrays)
@@ -195,7 +191,7 @@ def record_decoder(
     config: ModelConfig,
     ids: NDArray[np.int64],
     features: NDArray[np.float32],
-    report: Progress,
+    on_progress: OnProgress,
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Record a prefill and a decode step; return the greedy tokens and how far each was ahead."""
     flags = vision_flags(ids, config.tokens)
@@ -219,7 +215,7 @@ def record_decoder(
         second, first = np.partition(logits, -2)[-2:]
         tokens.append(int(logits.argmax()))
         gaps.append(float(first - second))
-        report("record", 0.6 + 0.4 * (place + 1) / GREEDY_TOKENS)
+        on_progress("record", 0.6 + 0.4 * (place + 1) / GREEDY_TOKENS)
     return tuple(tokens), tuple(gaps)
 
 

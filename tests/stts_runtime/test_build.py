@@ -14,7 +14,7 @@ from reference.engine_bundle import PARTS, probe_of, seal, write_engine_bundle, 
 from reference.fake_tensorrt import fake_tensorrt, install_fake_tensorrt
 
 from stts_runtime import build as build_module
-from stts_runtime.build import DONE, REUSED, build_engines
+from stts_runtime.build import DONE, REUSED, build_engines, part_and_phase
 from stts_runtime.bundle.engine_choice import find_engine_set
 from stts_runtime.bundle.engine_set import ENGINES, INDEX, read_engine_sets
 from stts_runtime.bundle.manifest import EngineSettings
@@ -68,6 +68,11 @@ def built_parts(tmp_path):
     return [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def telling(told):
+    """Return a listener that keeps what it is told: part, phase and share."""
+    return lambda stage, share: told.append((*part_and_phase(stage), share))
+
+
 def names(root):
     engines = root / ENGINES
     return sorted(path.name for path in engines.iterdir()) if engines.exists() else []
@@ -75,7 +80,7 @@ def names(root):
 
 def test_rtx_builds_every_part_for_the_targets_sms_on_a_host_without_a_gpu(root, device):
     told = []
-    engines = build_engines(root, progress=lambda part, phase, share: told.append((part, phase, share)))
+    engines = build_engines(root, on_progress=telling(told))
     assert engines.compute_capabilities == (86, 120)
     assert [file.part for file in engines.files] == list(PARTS)
     assert names(root) == [engines.folder]
@@ -85,7 +90,7 @@ def test_rtx_builds_every_part_for_the_targets_sms_on_a_host_without_a_gpu(root,
     assert [part for part, phase, _ in told if phase == DONE] == list(PARTS)
 
     told.clear()
-    assert build_engines(root, progress=lambda part, phase, share: told.append((part, phase, share))) == engines
+    assert build_engines(root, on_progress=telling(told)) == engines
     assert told == [(part, REUSED, 1.0) for part in PARTS]
 
 
@@ -103,11 +108,11 @@ def test_a_damaged_set_is_built_again_and_a_whole_one_if_forced(root, device):
     path = root / ENGINES / first.folder / "decoder.engine"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     told = []
-    again = build_engines(root, compute_capabilities=[86], progress=lambda *what: told.append(what))
+    again = build_engines(root, compute_capabilities=[86], on_progress=telling(told))
     assert (again.folder, names(root)) == (first.folder, [first.folder])
     assert {part for part, phase, _ in told if phase == DONE} == set(PARTS)
     told.clear()
-    build_engines(root, compute_capabilities=[86], progress=lambda *what: told.append(what), force=True)
+    build_engines(root, compute_capabilities=[86], on_progress=telling(told), force=True)
     assert {part for part, phase, _ in told if phase == DONE} == set(PARTS)
     open_bundle(root, check=True)
 
@@ -184,7 +189,7 @@ def test_memory_that_may_run_out_is_noted(orin, device):
     with_engines_of(bundle, dict.fromkeys(PARTS, 1 << 30))
     device(**ORIN, free_memory_bytes=3 << 30, free_swap_bytes=1 << 30)
     notes = []
-    build_engines(bundle, note=notes.append)
+    build_engines(bundle, log=notes.append)
     assert len(notes) == 1
     assert "takes about 3.4 GiB to 4.4 GiB" in notes[0]
     assert "may not fit" in notes[0]
@@ -198,7 +203,7 @@ def test_a_part_that_is_finished_needs_no_memory_any_more(orin, device, monkeypa
     monkeypatch.delenv("FAKE_TENSORRT_DIES")
     device(**ORIN, free_memory_bytes=1 << 30, free_swap_bytes=0)
     notes = []
-    build_engines(bundle, note=notes.append)
+    build_engines(bundle, log=notes.append)
     assert notes == []
     with pytest.raises(EngineError, match="too little build memory: building 'decoder'"):
         build_engines(bundle, force=True)
@@ -235,7 +240,7 @@ def test_a_failed_build_keeps_the_old_set_and_what_is_finished_and_goes_on_from_
     monkeypatch.delenv("FAKE_TENSORRT_DIES")
     shutil.rmtree(bundle / ENGINES / old.folder)
     told = []
-    engines = build_engines(bundle, progress=lambda *what: told.append(what))
+    engines = build_engines(bundle, on_progress=telling(told))
     assert ("decoder", REUSED, 1.0) in told
     assert built_parts(tmp_path) == ["logits", "out", "out"]
     assert names(bundle) == [engines.folder]
@@ -296,7 +301,7 @@ def test_an_interrupted_build_leaves_nothing_half_written_and_is_resumed(orin, t
     assert read_engine_sets(bundle) == ()
     monkeypatch.setenv("FAKE_TENSORRT_SECONDS", "0")
     told = []
-    engines = build_engines(bundle, progress=lambda *what: told.append(what))
+    engines = build_engines(bundle, on_progress=telling(told))
     assert ("decoder", REUSED, 1.0) in told
     assert names(bundle) == [engines.folder]
     open_bundle(bundle, check=True)
@@ -308,7 +313,7 @@ def test_a_swap_that_was_cut_short_is_finished(orin):
     folder = bundle / ENGINES / engines.folder
     folder.rename(folder.with_name(f".replaced-{folder.name}"))
     told = []
-    assert build_engines(bundle, progress=lambda *what: told.append(what)) == engines
+    assert build_engines(bundle, on_progress=telling(told)) == engines
     assert {phase for _, phase, _ in told} == {REUSED}
     shutil.copytree(folder, folder.with_name(f".replaced-{folder.name}"))
     build_engines(bundle)

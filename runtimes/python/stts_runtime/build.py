@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,19 +22,13 @@ from stts_runtime.device.finding import PROBLEM, WARNING
 from stts_runtime.device.fit import build_disk_finding, build_memory_finding
 from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.errors import BundleError, EngineError, UsageError
+from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.termination import termination_as_exit
 from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.dialect import check_precision, rtx_compute_capabilities
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.onnx_file import read_onnx_file
 
-
-Progress = Callable[[str, str, float], None]
-"""Called with a part's name, what is done with it (a phase in TensorRT's words, at last `reused` or `done`), and the
-share of the part's build that is done."""
-
-Note = Callable[[str], None]
-"""Called with what a person should know and no code needs."""
 
 REUSED = "reused"
 DONE = "done"
@@ -45,8 +39,8 @@ def build_engines(
     *,
     compute_capabilities: Sequence[int] | None = None,
     workspace: int | None = None,
-    progress: Progress | None = None,
-    note: Note | None = None,
+    on_progress: OnProgress = no_progress,
+    log: Log = no_log,
     force: bool = False,
 ) -> EngineSet:
     """Build the engines of a bundle, and return the set once it is whole and in place.
@@ -56,8 +50,8 @@ def build_engines(
         compute_capabilities: SMs to build for (86 is 8.6); default the device's own, and for TensorRT-RTX on a host
             without a GPU all of the bundle's target. TensorRT builds for the device it runs on and nothing else.
         workspace: most bytes of scratch memory a layer may ask for; None leaves it to TensorRT.
-        progress: told what is done with each part.
-        note: told of a timing cache that was set aside, and of memory that may run out.
+        on_progress: told how far each part is; its stage is a part and what is done with it, see `part_and_phase`.
+        log: told of a timing cache that was set aside, and of memory that may run out.
         force: build again what is there and whole.
 
     Raises:
@@ -89,31 +83,38 @@ def build_engines(
     check_precision(bindings, wanted.precision, wanted.compute_capabilities)
     _check_weights(bundle)
     sizes = _parameter_bytes(manifest)
-    report = progress or (lambda part, phase, share: None)
-    tell = note or (lambda text: None)
     staging = Staging(bundle.path, wanted, tuple(manifest.graphs))
     with termination_as_exit(), engine_staging(staging):
         if not force and (whole := staging.whole()) is not None:
             for part in staging.parts:
-                report(part, REUSED, 1.0)
+                on_progress(f"{part}: {REUSED}", 1.0)
             return whole
         finished = staging.take_over(anew=force)
         missing = {part: size for part, size in sizes.items() if part not in finished}
         if missing:
-            check_build_resources(probe, replace(manifest.memory, engines=missing), tell)
+            check_build_resources(probe, replace(manifest.memory, engines=missing), log)
         for part in finished:
-            report(part, REUSED, 1.0)
+            on_progress(f"{part}: {REUSED}", 1.0)
         for part in missing:
-            finished[part] = _build_part(bundle, staging, part, workspace, report, tell)
+            finished[part] = _build_part(bundle, staging, part, workspace, on_progress, log)
             staging.write_index(finished)
-            report(part, DONE, 1.0)
+            on_progress(f"{part}: {DONE}", 1.0)
         engines = staging.write_index(finished)
         staging.publish()
     return engines
 
 
+def part_and_phase(stage: str) -> tuple[str, str]:
+    """Return which part a stage of `build_engines` is about, and what is done with it.
+
+    That is a phase in TensorRT's words, and at last `REUSED` or `DONE`.
+    """
+    part, _, phase = stage.partition(": ")
+    return part, phase
+
+
 def _build_part(
-    bundle: Bundle, staging: Staging, part: str, workspace: int | None, report: Progress, tell: Note
+    bundle: Bundle, staging: Staging, part: str, workspace: int | None, on_progress: OnProgress, log: Log
 ) -> EngineFile:
     graph = bundle.manifest.graphs[part]
     file = f"{part}.engine"
@@ -126,7 +127,7 @@ def _build_part(
         output=str(staging.path / file),
         workspace=workspace,
     )
-    built = build_engine(request, lambda phase, share: report(part, phase, share), tell)
+    built = build_engine(request, lambda phase, share: on_progress(f"{part}: {phase}", share), log)
     return EngineFile(
         part, file, built.size, built.sha256, built.seconds, built.activation_bytes, built.peak_memory_bytes
     )
@@ -175,13 +176,13 @@ def _parameter_bytes(manifest: Manifest) -> dict[str, int]:
     return {part: sizes[part] for part in manifest.graphs}
 
 
-def check_build_resources(probe: Probe, needed: MemoryNeeded, tell: Note) -> None:
+def check_build_resources(probe: Probe, needed: MemoryNeeded, log: Log) -> None:
     """Find out whether a device has the memory and disk to build engines.
 
     Args:
         probe: the device.
         needed: its `engines` are the parts to be built.
-        tell: told where it may not suffice.
+        log: told where it may not suffice.
 
     Raises:
         EngineError: it does not, with numbers.
@@ -190,4 +191,4 @@ def check_build_resources(probe: Probe, needed: MemoryNeeded, tell: Note) -> Non
         if found.level == PROBLEM:
             raise EngineError(f"too little {found.topic}: {found.text}. Nothing was started: {found.advice}")
         if found.level == WARNING:
-            tell(f"{found.topic}: {found.text}; {found.advice}")
+            log(f"{found.topic}: {found.text}; {found.advice}")

@@ -22,9 +22,10 @@ from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
 from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.language.generation import generation_from
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import budget
-from stts_runtime.vision.run import Progress, Vision, dense_vision, encode_plan, plan_groups, score_frames, unheard
+from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_groups, score_frames
 
 
 MARKERS_A_FRAME = 2  # its start and its end
@@ -179,7 +180,7 @@ class Session:
         clip: Clip,
         prune: float | None = None,
         timings: Timings | None = None,
-        progress: Progress = unheard,
+        on_progress: OnProgress = no_progress,
     ) -> Vision:
         """Return the features of the groups kept of `clip`; prune 0 runs dense.
 
@@ -187,7 +188,7 @@ class Session:
             clip: from `read`.
             prune: share of groups to drop, in [0, 1); default the bundle's.
             timings: gets times and counts.
-            progress: told how far the engines are.
+            on_progress: told how far the engines are.
 
         Raises:
             LimitError: the clip has more frames than the bundle was built for.
@@ -201,11 +202,11 @@ class Session:
                 "take fewer frames, or build again with a larger --max-frames"
             )
         if fraction == 0:
-            vision = dense_vision(self.engine("vision_dense"), frames, manifest, timings, progress)
+            vision = dense_vision(self.engine("vision_dense"), frames, manifest, timings, on_progress)
         else:
-            hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, timings, progress)
+            hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, timings, on_progress)
             keep, plan = plan_groups(scores, fraction, manifest, timings)
-            features = encode_plan(self.engine("vision_encode"), hidden, plan, manifest, timings, progress)
+            features = encode_plan(self.engine("vision_encode"), hidden, plan, manifest, timings, on_progress)
             vision = Vision(features, keep, scores, plan)
         timings.tokens.update(
             frames=len(frames),
@@ -222,7 +223,7 @@ class Session:
         prune: float | None = None,
         frames: int | None = None,
         fps: float | None = None,
-        progress: Progress = unheard,
+        on_progress: OnProgress = no_progress,
     ) -> Conversation:
         """Look at a video once, and return a conversation about it.
 
@@ -231,7 +232,7 @@ class Session:
             prune: share of groups to drop, in [0, 1); default the bundle's.
             frames: see `read`.
             fps: see `read`.
-            progress: told how far the engines are.
+            on_progress: told how far the engines are.
 
         Raises:
             VideoError: see `read`.
@@ -243,7 +244,7 @@ class Session:
         with timings.stage("read_video"):
             clip = self.read(video, frames=frames, fps=fps)
         self.check_token_limit(len(clip.frames), fraction)
-        return Conversation(self, clip, self.vision(clip, prune, timings, progress), fraction, timings)
+        return Conversation(self, clip, self.vision(clip, prune, timings, on_progress), fraction, timings)
 
     def check_token_limit(self, frames: int, prune_fraction: float) -> None:
         """Raise LimitError if the video alone has more tokens than a conversation may have.

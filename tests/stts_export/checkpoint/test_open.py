@@ -55,17 +55,17 @@ def test_every_layout_gives_the_same_tensors_under_our_names(
 
 def test_shards_are_read_as_one(tmp_path: Path) -> None:
     config = toy_config(tmp_path)
-    written: list[tuple[int, int]] = []
+    written: list[tuple[str, float]] = []
     write_checkpoint(
         tmp_path,
         random_checkpoint(config, seed=1).tensors,
         config,
         REMOTE,
         shard_bytes=4096,
-        progress=lambda done, total: written.append((done, total)),
+        on_progress=lambda stage, share: written.append((stage, share)),
     )
     assert len(list(tmp_path.glob("*.safetensors"))) == len(written) > 3
-    assert written[-1][0] == written[-1][1]
+    assert written[-1] == ("assemble", 1.0)
     checkpoint = open_checkpoint(tmp_path, config)
     original = random_checkpoint(config, seed=1)
     assert all(torch.equal(t.read(), original.tensors[name].read()) for name, t in checkpoint.tensors.items())

@@ -82,7 +82,7 @@ def test_leaks_are_measured_for_every_kind(data):
 
 def test_the_same_recipe_gives_the_same_bytes_on_two_workers(data, tmp_path):
     told = []
-    generate(RECIPE, tmp_path / "again", workers=2, progress=lambda stage, share: told.append((stage, share)))
+    generate(RECIPE, tmp_path / "again", workers=2, on_progress=lambda stage, share: told.append((stage, share)))
     assert contents(tmp_path / "again") == contents(data)
     assert told[0] == ("clips", 0.0)
     assert told[-1] == ("questions", 1.0)

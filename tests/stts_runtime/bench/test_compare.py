@@ -20,7 +20,7 @@ def found(toy_bundle):
     told = []
     result = bench(
         toy_bundle("ffd"), BIKES, frames=(2, 6), prune=(0, 0.4), repeats=2, answer_tokens=3, memory=False,
-        progress=lambda name, share: told.append((name, share)),
+        on_progress=lambda name, share: told.append((name, share)),
     )  # fmt: skip
     return result, told
 

@@ -126,14 +126,14 @@ def fake(tmp_path, monkeypatch):
 def test_a_build_keeps_its_timings_for_the_next_one_of_the_same_version(fake, version, tmp_path):
     request = fake(version)
     notes = []
-    build_engine(request, note=notes.append)
+    build_engine(request, log=notes.append)
     cache = tmp_path.with_name("cache") / "stts" / "timing" / f"tensorrt-{version}-sm87.cache"
     first = cache.read_bytes()
-    build_engine(request, note=notes.append)
+    build_engine(request, log=notes.append)
     assert cache.read_bytes() != first
     assert notes == []
     cache.write_bytes(b"damaged")
-    build_engine(request, note=notes.append)
+    build_engine(request, log=notes.append)
     assert len(notes) == 1
     assert "damaged" in notes[0]
     assert "FP16" in json.loads(Path(request.output).read_bytes())["flags"] or version != "8.6.0"
@@ -148,7 +148,7 @@ def test_a_timing_cache_that_tensorrt_refuses_is_set_aside(fake, tmp_path):
     header["sha256"] = hashlib.sha256(content).hexdigest()
     cache.write_bytes(json.dumps(header).encode() + b"\n" + content)
     notes = []
-    build_engine(request, note=notes.append)
+    build_engine(request, log=notes.append)
     assert "does not take it for this device" in notes[0]
 
 

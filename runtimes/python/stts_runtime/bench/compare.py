@@ -18,15 +18,13 @@ from stts_runtime.bench.measurement import Bench, Measurement, comparisons, summ
 from stts_runtime.bench.trial import answer_once, check_bench_limits, read_clip
 from stts_runtime.clip.video import Clip
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.session import Session, load
 from stts_runtime.timings import Timings
 
 
 BUNDLE = "bundle"
 REST_SECONDS = 0.05  # the threads of the engine before spin for a while when they have nothing to do
-
-Progress = Callable[[str, float], None]
-"""Called with what is measured and the share of all measurements that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def bench(
     repeats: int = 3,
     answer_tokens: int = 8,
     memory: bool = True,
-    progress: Progress | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> Bench:
     """Time a bundle.
 
@@ -69,14 +67,14 @@ def bench(
         repeats: timed passes of each, after one that warms up.
         answer_tokens: decode steps of a pass.
         memory: whether to weigh each too, in a process of its own.
-        progress: told how far it is.
+        on_progress: told how far it is.
 
     Raises:
         SttsError: a bundle or the video cannot be opened, or they do not serve these lengths and fractions.
     """
     with opened_subjects(bundle, video, prune, dense, answer_tokens, memory=memory) as (session, subjects):
         everyone = dict.fromkeys(frames, subjects)
-        return measure(everyone, session, video, repeats=repeats, answer_tokens=answer_tokens, progress=progress)
+        return measure(everyone, session, video, repeats=repeats, answer_tokens=answer_tokens, on_progress=on_progress)
 
 
 @contextmanager
@@ -144,7 +142,7 @@ def measure(
     *,
     repeats: int,
     answer_tokens: int,
-    progress: Progress | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> Bench:
     """Return how subjects fare: for each length T, all of that length taking turns.
 
@@ -154,7 +152,7 @@ def measure(
         video: a video file.
         repeats: timed passes of each, after one that warms up.
         answer_tokens: decode steps of a pass.
-        progress: told how far it is.
+        on_progress: told how far it is.
 
     Raises:
         SttsError: the video has too few frames, or the bundle serves no such length.
@@ -168,8 +166,7 @@ def measure(
 
     def about_to(subject: Subject, length: int) -> None:
         nonlocal done
-        if progress is not None:
-            progress(f"{length} frames, {subject.engine} {variant(subject.prune)}", done / steps)
+        on_progress(f"{length} frames, {subject.engine} {variant(subject.prune)}", done / steps)
         done += 1
 
     measurements: list[Measurement] = []
@@ -178,8 +175,7 @@ def measure(
         clip = read_clip(session, video, length)
         notes += clip_notes(clip, session.manifest.frame_sampling.max_fps)
         measurements += take_turns(competitors, partial(read_clip, session, video, length), repeats, about_to)
-    if progress is not None:
-        progress("done", 1.0)
+    on_progress("done", 1.0)
     return Bench(tuple(measurements), comparisons(measurements), tuple(dict.fromkeys(notes)))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +17,12 @@ from stts_runtime.bundle.engine_set import ENGINES, check_engine_files, engine_f
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import BundleError
+from stts_runtime.progress import OnProgress, no_progress
 
 
 MANIFEST = "manifest.json"
 BUILD_LOCK = ".building.lock"
 """Lies in a bundle's directory while it is written, and holds the writer's process id."""
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all."""
 
 _NAMED_FILES = 5
 
@@ -42,7 +39,7 @@ class Bundle:
         return self.path / name
 
 
-def open_bundle(path: str | Path, check: bool = False, progress: Progress | None = None) -> Bundle:
+def open_bundle(path: str | Path, check: bool = False, on_progress: OnProgress = no_progress) -> Bundle:
     """Return the bundle in the directory `path` after checking that all its files are there, whole and inside it.
 
     Without `check`, sizes are compared and no file but the manifest is read (milliseconds). With `check`, every byte is
@@ -52,7 +49,7 @@ def open_bundle(path: str | Path, check: bool = False, progress: Progress | None
     Args:
         path: the directory `NAME.stts`.
         check: whether to read every file.
-        progress: called while files are read.
+        on_progress: told how far the reading is.
 
     Raises:
         BundleError: no bundle there, half-written, damaged, unsafe, or written for a newer runtime.
@@ -64,7 +61,7 @@ def open_bundle(path: str | Path, check: bool = False, progress: Progress | None
     _check_references(root, manifest)
     _check_sizes(root, manifest.files)
     if check:
-        _check_contents(root, manifest.files, progress)
+        _check_contents(root, manifest.files, on_progress)
         _check_nothing_else(root, manifest.files)
         for folder in engine_folders(root):
             check_engine_files(folder, read_engine_set(folder))
@@ -185,15 +182,14 @@ def _check_sizes(root: Path, files: tuple[FileEntry, ...]) -> None:
     _refuse_files(root, "incomplete", wrong, "Copy or build the bundle again.")
 
 
-def _check_contents(root: Path, files: tuple[FileEntry, ...], progress: Progress | None) -> None:
+def _check_contents(root: Path, files: tuple[FileEntry, ...], on_progress: OnProgress) -> None:
     total = sum(entry.size for entry in files)
     done = 0
 
     def count(size: int) -> None:
         nonlocal done
         done += size
-        if progress is not None:
-            progress(done, total)
+        on_progress("check", done / max(1, total))
 
     wrong = []
     for entry in files:

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         prune=arguments.prune,
         dense=arguments.dense,
         repeats=arguments.repeats,
-        progress=show_progress,
+        on_progress=show_progress,
     )
     clear_progress()
     print(json.dumps(to_plain(found), indent=2) if arguments.json else text_report(found))

@@ -40,14 +40,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build the engines and say what they are."""
-    from stts_runtime.build import DONE, REUSED, build_engines
+    from stts_runtime.build import DONE, REUSED, build_engines, part_and_phase
     from stts_runtime.bundle.engine_set import sm_text
     from stts_runtime.bundle.plain import to_plain
 
     reused: list[str] = []
     shown: set[str] = set()
 
-    def progress(part: str, phase: str, share: float) -> None:
+    def on_progress(stage: str, share: float) -> None:
+        part, phase = part_and_phase(stage)
         if phase == REUSED:
             reused.append(part)
             clear_progress()
@@ -59,9 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
             if part not in shown and not sys.stderr.isatty():
                 note(f"{part} ...")
             shown.add(part)
-            show_progress(f"{part}: {phase}", share)
+            show_progress(stage, share)
 
-    def tell(text: str) -> None:
+    def log(text: str) -> None:
         clear_progress()
         note(f"note: {text}")
 
@@ -70,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.bundle,
         compute_capabilities=arguments.compute_capability,
         workspace=None if arguments.workspace_mib is None else arguments.workspace_mib * _MIB,
-        progress=progress,
-        note=tell,
+        on_progress=on_progress,
+        log=log,
         force=arguments.force,
     )
     clear_progress()

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     with load(arguments.bundle, check=arguments.check) as model:
         note(f"looking at {arguments.video} ...")
         conversation = model.look(
-            arguments.video, prune=arguments.prune, frames=arguments.frames, progress=show_progress
+            arguments.video, prune=arguments.prune, frames=arguments.frames, on_progress=show_progress
         )
         clear_progress()
         for text in (*model.manifest.notes, *conversation.notes):

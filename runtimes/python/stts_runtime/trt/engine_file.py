@@ -14,15 +14,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import EngineError
+from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.sizes import size_text
-from stts_runtime.trt.progress import Report
 from stts_runtime.trt.records import BuiltEngine, EngineRequest
 
 
@@ -33,15 +32,13 @@ _LOOK_SECONDS = 0.5
 _TAIL_CHARACTERS = 600
 
 
-def build_engine(
-    request: EngineRequest, progress: Report | None = None, note: Callable[[str], None] | None = None
-) -> BuiltEngine:
+def build_engine(request: EngineRequest, on_progress: OnProgress = no_progress, log: Log = no_log) -> BuiltEngine:
     """Build the engine, and return what it is once its file is whole; without success there is no file.
 
     Args:
         request: what to build.
-        progress: told what TensorRT does, and the share that is done (0 throughout on 8.6, which does not say).
-        note: told what a person should know and no code needs, for instance of a timing cache that was set aside.
+        on_progress: told what TensorRT does, and the share that is done (0 throughout on 8.6, which does not say).
+        log: told what a person should know and no code needs, for instance of a timing cache that was set aside.
 
     Raises:
         EngineError: TensorRT is missing, refuses the graph or fails, or the process was killed (says by what).
@@ -49,9 +46,7 @@ def build_engine(
     output = Path(request.output)
     partial = output.with_name(f"{output.name}.partial")
     try:
-        built = _run(
-            replace(request, output=str(partial)), progress or (lambda phase, share: None), note or (lambda text: None)
-        )
+        built = _run(replace(request, output=str(partial)), on_progress, log)
         partial.replace(output)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -59,7 +54,7 @@ def build_engine(
     return built
 
 
-def _run(request: EngineRequest, progress: Report, note: Callable[[str], None]) -> BuiltEngine:
+def _run(request: EngineRequest, on_progress: OnProgress, log: Log) -> BuiltEngine:
     """Run the child to its end."""
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as said, os.fdopen(reading, "rb") as pipe:
@@ -74,7 +69,7 @@ def _run(request: EngineRequest, progress: Report, note: Callable[[str], None]) 
             )
         finally:
             os.close(writing)
-        listener = _Listener(request, child.pid, progress, note)
+        listener = _Listener(request, child.pid, on_progress, log)
         try:
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError), child.stdin:  # if it is dead, we hear of it below
@@ -95,13 +90,13 @@ def _run(request: EngineRequest, progress: Report, note: Callable[[str], None]) 
 class _Listener:
     """What the child has told, and how much memory it has had."""
 
-    def __init__(self, request: EngineRequest, process: int, progress: Report, note: Callable[[str], None]) -> None:
+    def __init__(self, request: EngineRequest, process: int, on_progress: OnProgress, log: Log) -> None:
         self.built: BuiltEngine | None = None
         self.error = ""
         self.memory = 0
         self._status = Path(f"/proc/{process}/status")
-        self._progress = progress
-        self._note = note
+        self._on_progress = on_progress
+        self._log = log
 
     def listen(self, pipe: IO[bytes]) -> None:
         """Read until the child closes its end."""
@@ -122,9 +117,9 @@ class _Listener:
 
     def _hear(self, told: dict[str, Any]) -> None:
         if "phase" in told:
-            self._progress(told["phase"], told["share"])
+            self._on_progress(told["phase"], told["share"])
         elif "note" in told:
-            self._note(told["note"])
+            self._log(told["note"])
         elif "error" in told:
             self.error = told["error"]
         else:

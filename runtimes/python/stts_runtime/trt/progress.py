@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
-
-Report = Callable[[str, float], None]
-"""Called with what is being done and the share of the whole, in [0, 1]."""
+from stts_runtime.progress import OnProgress
 
 
 class Phases:
     """The tree of running phases, and the share of the outermost that is done; never goes back."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
         self._lock = threading.Lock()  # TensorRT calls from several threads
         self._running: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, steps done; outermost first
         self._share = 0.0
@@ -50,12 +47,12 @@ class Phases:
             at = parent
         if at is None:
             self._share = max(self._share, share)
-        self._report(name, self._share)
+        self._on_progress(name, self._share)
 
 
-def progress_monitor(module: Any, report: Report) -> Any:
+def progress_monitor(module: Any, on_progress: OnProgress) -> Any:
     """Return an `IProgressMonitor` that tells `report`; keep it until the engine is built."""
-    phases = Phases(report)
+    phases = Phases(on_progress)
 
     class Monitor(module.IProgressMonitor):
         def __init__(self) -> None:

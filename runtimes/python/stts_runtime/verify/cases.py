@@ -18,9 +18,6 @@ from stts_runtime.verify.tolerances import Tolerance
 Run = Callable[[dict[str, NDArray]], dict[str, NDArray]]
 """Called with inputs by name; returns outputs (and taps, where there are any) by name, in float32."""
 
-Progress = Callable[[str, float], None]
-"""Called with a stage's name and the share of it that is done, 0 to 1."""
-
 
 def check_cases(bundle: Bundle, reference: Reference) -> None:
     """Raise VerificationError unless the reference has runs of exactly the bundle's graphs."""

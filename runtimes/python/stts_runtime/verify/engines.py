@@ -18,9 +18,10 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.device.probe import probe_device
 from stts_runtime.engine import Engine, open_engine
 from stts_runtime.errors import EngineError, SttsError
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.session import Session
 from stts_runtime.trt.bindings import import_bindings
-from stts_runtime.verify.cases import Progress, case_lines, check_cases, reference_notes
+from stts_runtime.verify.cases import case_lines, check_cases, reference_notes
 from stts_runtime.verify.compare import failed_line
 from stts_runtime.verify.end_to_end import end_to_end_rung
 from stts_runtime.verify.reference import Reference, Value
@@ -29,7 +30,7 @@ from stts_runtime.verify.stored import float32_values, stored_values
 from stts_runtime.verify.tolerances import Tolerance, engine_tolerance
 
 
-def verify_engines(bundle: Bundle, reference: Reference, progress: Progress | None = None) -> Report:
+def verify_engines(bundle: Bundle, reference: Reference, on_progress: OnProgress = no_progress) -> Report:
     """Return how the engines of an opened bundle compare with its reference, on this device.
 
     What fails, and be it an engine that cannot be opened, is in the report; nothing stops at the first failure. One
@@ -38,7 +39,7 @@ def verify_engines(bundle: Bundle, reference: Reference, progress: Progress | No
     Args:
         bundle: the bundle.
         reference: see `reference_of`.
-        progress: told how far it is.
+        on_progress: told how far it is.
 
     Raises:
         VerificationError: the reference belongs to another bundle.
@@ -47,20 +48,19 @@ def verify_engines(bundle: Bundle, reference: Reference, progress: Progress | No
     """
     tolerance = engine_tolerance(bundle.manifest.engine.precision)
     check_cases(bundle, reference)
-    report = progress or (lambda stage, share: None)
     rungs: list[Rung] = []
     steps = len(reference.info.cases) + 1
     with Session(bundle) as session:  # which opens no engine before the end, and asks about the device once
         session.check_device()
         engine = engine_name(bundle)
         for part in dict.fromkeys(case.part for case in reference.info.cases):
-            report(part, len(rungs) / steps)
+            on_progress(part, len(rungs) / steps)
             for rung in engine_rungs(bundle, part, reference, tolerance):
                 rungs.append(rung)
-                report(part, len(rungs) / steps)
-        report("end to end", len(rungs) / steps)
+                on_progress(part, len(rungs) / steps)
+        on_progress("end to end", len(rungs) / steps)
         rungs.append(end_to_end_rung(session, reference, tolerance))
-    report("end to end", 1.0)
+    on_progress("end to end", 1.0)
     return Report(
         bundle=bundle.manifest.name,
         reference=reference.info.source,

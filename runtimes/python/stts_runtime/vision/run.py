@@ -6,7 +6,6 @@ frames -> vision_dense -> features                               (dense)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,18 +15,12 @@ from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
+from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
 
 
 Plan = FfdPlan | RaggedPlan
-
-Progress = Callable[[str, float], None]
-"""Called with a stage's name and the share of it that is done, 0 to 1."""
-
-
-def unheard(stage: str, share: float) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,11 @@ class Vision:
 
 
 def dense_vision(
-    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, timings: Timings, progress: Progress = unheard
+    engine: Engine,
+    frames: NDArray[np.uint8],
+    manifest: Manifest,
+    timings: Timings,
+    on_progress: OnProgress = no_progress,
 ) -> Vision:
     """Return the features of every group of `frames` uint8 [T, size, size, 3]."""
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
@@ -60,13 +57,17 @@ def dense_vision(
         with timings.stage("vision_dense"):
             rows = slice(first * grid.groups, (first + len(patches)) * grid.groups)
             engine.run({"patches": patches}, {"features": features[rows]})
-        progress("vision", min(1.0, (first + chunk) / len(frames)))
+        on_progress("vision", min(1.0, (first + chunk) / len(frames)))
     timings.tokens["packed_patches"] = len(frames) * grid.patches
     return Vision(features, np.ones((len(frames), grid.groups), bool), None, None)
 
 
 def score_frames(
-    engine: Engine, frames: NDArray[np.uint8], manifest: Manifest, timings: Timings, progress: Progress = unheard
+    engine: Engine,
+    frames: NDArray[np.uint8],
+    manifest: Manifest,
+    timings: Timings,
+    on_progress: OnProgress = no_progress,
 ) -> tuple[Array, NDArray[np.float32]]:
     """Return hidden [T, N, D] and scores float32 [T, G] of `frames` uint8 [T, size, size, 3].
 
@@ -88,7 +89,7 @@ def score_frames(
             inputs = {"patches": patches, "previous": state, "gate": gate[part]}
             engine.run(inputs, {"hidden": hidden[part], "scores": scores[part], "last": last})
             state, last = last, state
-        progress("scoring", min(1.0, (first + chunk) / len(frames)))
+        on_progress("scoring", min(1.0, (first + chunk) / len(frames)))
     return hidden, scores
 
 
@@ -108,7 +109,7 @@ def encode_plan(
     plan: Plan,
     manifest: Manifest,
     timings: Timings,
-    progress: Progress = unheard,
+    on_progress: OnProgress = no_progress,
 ) -> Array:
     """Return features [K, d_model] of the packed patches, rows in raster order."""
     tensor, memory = manifest.graphs["vision_encode"].spec.tensor("features"), engine.memory
@@ -125,7 +126,7 @@ def encode_plan(
             encoded = new_array(memory, tensor, len(rows))
             engine.run({"hidden": hidden, **inputs}, {"features": encoded})
             memory.copy_rows(features, rows, encoded)
-        progress("encoding", min(1.0, (first + chunk) / pieces))
+        on_progress("encoding", min(1.0, (first + chunk) / pieces))
     timings.tokens["packed_patches"] = plan.gather.size
     return features
 
