@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stts_export.cli.progress import progress_bars
+from stts_runtime.bundle.manifest import PACKINGS
 from stts_runtime.cli import add_command
 from stts_runtime.errors import UsageError
 
@@ -68,7 +69,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--device", default="auto", help="cuda or cpu (default: cuda where there is one)")
     parser.add_argument("--precision", default="auto", help="float32 or bfloat16 (default: bfloat16 on a GPU)")
     parser.add_argument("--batch", type=int, metavar="N", help="clips at once (default: 32 on a GPU, 1 elsewhere)")
-    parser.add_argument("--packing", choices=("ffd", "ragged"), default="ffd", help="of kept patches (default: ffd)")
+    parser.add_argument("--packing", choices=PACKINGS, default="ffd", help="of kept patches (default: ffd)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from matplotlib.ticker import ScalarFormatter
 from stts_export.estimate.estimate import PREDICTED, first_token_ms
 from stts_export.estimate.latency import StageEstimate, stages_of
 from stts_export.estimate.scenario import ANSWER_TOKENS, Scenario, as_dense, most_frames, with_scorer
+from stts_runtime.bundle.manifest import PACKINGS
 from stts_runtime.errors import UsageError
 
 
@@ -83,4 +84,4 @@ def _prefill_ms(stages: tuple[StageEstimate, ...]) -> float:
 
 
 def _packing(scenario: Scenario) -> str:
-    return scenario.packing if scenario.packing in ("ffd", "ragged") else "ffd"
+    return scenario.packing if scenario.packing in PACKINGS else "ffd"

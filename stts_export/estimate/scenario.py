@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
-from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_runtime.bundle.manifest import PACKINGS, Limits, Pruning
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
 
 
 CACHE_STEP = 256  # the cache's room grows in such steps
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-PACKINGS = ("ffd", "ragged")
 ANSWER_TOKENS = 64
 
 

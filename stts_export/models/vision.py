@@ -22,7 +22,7 @@ from stts_export.models.model import VisionModel
 from stts_export.models.norm import product_dtype
 from stts_export.models.scorer import aux_loss
 from stts_export.models.tower import Attend, VisionTower
-from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.manifest import PACKINGS, Grid
 from stts_runtime.errors import UsageError
 from stts_runtime.vision.plan import EMPTY, FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
 
@@ -183,8 +183,8 @@ def _packed(
         bins = pack_ffd(keep, model.grid)
         segments = torch.from_numpy(bins.segments).to(device)
         return bins, in_turn(partial(segment_attention, heads=heads), segments=segments)
-    if packing not in ("ffd", "ragged"):
-        raise UsageError(f"packing is {packing!r}, wanted ffd or ragged")
+    if packing not in PACKINGS:
+        raise UsageError(f"packing is {packing!r}, wanted {' or '.join(PACKINGS)}")
     rows = _end_to_end(pack_ffd(keep, model.grid)) if packing == "ffd" else pack_ragged(keep, model.grid)
     lengths = torch.from_numpy(rows.cumulative_lengths).to(device)
     if fused:

@@ -18,7 +18,7 @@ from stts_export.graph.form import FORMS
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
-from stts_runtime.bundle.manifest import EngineSettings, Limits, Pruning
+from stts_runtime.bundle.manifest import PACKINGS, SCORERS, EngineSettings, Limits, Pruning
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
@@ -26,8 +26,6 @@ from stts_runtime.progress import OnProgress
 from stts_runtime.trt.bindings import import_bindings
 
 
-SCORERS = ("learned", "cosine", "random")
-PACKINGS = ("ffd", "ragged")
 MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
 

@@ -10,6 +10,10 @@ from stts_runtime.bundle.target import Target
 
 
 SCHEMA_VERSION = 2
+SCORERS = ("learned", "cosine", "random")
+"""What may decide which groups go; a dense bundle's is `none`."""
+PACKINGS = ("ffd", "ragged")
+"""How kept patches may be packed; a dense bundle's are not: `none`."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,9 @@ class Pruning:
 
     Attributes:
         fraction: default share of groups to drop, in [0, 1); 0 in a dense bundle.
-        scorer: `learned`, `cosine` (training-free), `random`, or `none` (a dense bundle).
+        scorer: one of `SCORERS` (`cosine` is training-free), or `none` (a dense bundle).
         soft_bias: whether scores bias the attention of the block after scoring.
-        packing: `ffd`, `ragged`, or `none`.
+        packing: one of `PACKINGS`, or `none`.
     """
 
     fraction: float
