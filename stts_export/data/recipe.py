@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.errors import RecipeError
 from stts_export.recipe.find import find_recipe
-from stts_export.recipe.read import read_toml, record_from_table
+from stts_export.recipe.findings import Finding, choice, refuse
+from stts_export.recipe.read import record_from_toml
 
 
 DOMAINS = ("doom", "shapes")
@@ -64,9 +65,13 @@ def read_data_recipe(name_or_path: str | Path) -> DataRecipe:
         RecipeError: not found, not TOML, an unknown or missing key, or an impossible value.
     """
     path = find_recipe(name_or_path, "data")
-    recipe = record_from_table(DataRecipe, read_toml(path), str(path))
-    if recipe.domain not in DOMAINS:
-        raise RecipeError(f"{path}: domain is {recipe.domain!r}; wanted one of {', '.join(DOMAINS)}")
+    recipe = record_from_toml(DataRecipe, path)
+    refuse(_findings(recipe), str(path))
+    return recipe
+
+
+def _findings(recipe: DataRecipe) -> Iterator[Finding]:
+    yield choice("domain", recipe.domain, DOMAINS)
     limits = {
         "frames": (8, 64),
         "fps": (1, 35),
@@ -78,12 +83,10 @@ def read_data_recipe(name_or_path: str | Path) -> DataRecipe:
         "questions": (1, 20),
     }
     for key, (low, high) in limits.items():
-        if not low <= getattr(recipe, key) <= high:
-            raise RecipeError(f"{path}: {key} is {getattr(recipe, key)}; wanted {low} to {high}")
+        value = getattr(recipe, key)
+        yield key, low <= value <= high, value, f"{low} to {high}"
     for split, count in vars(recipe.clips).items():
-        if count < 0:
-            raise RecipeError(f"{path}: clips.{split} is {count}; wanted 0 or more")
-    return recipe
+        yield f"clips.{split}", count >= 0, count, "0 or more"
 
 
 def with_clips(recipe: DataRecipe, clips: int) -> DataRecipe:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from stts_export.estimate.roofline import Speed
-from stts_export.recipe.read import read_toml, record_from_table
+from stts_export.recipe.read import record_from_toml
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
 
@@ -68,8 +68,7 @@ class EfficiencyTable:
 @cache
 def efficiency_table() -> EfficiencyTable:
     """Return what `efficiency.toml` says."""
-    path = Path(__file__).with_name("efficiency.toml")
-    return record_from_table(EfficiencyTable, read_toml(path), str(path))
+    return record_from_toml(EfficiencyTable, Path(__file__).with_name("efficiency.toml"))
 
 
 # stage -> which efficiency, which attention; a decoding step is bound by bandwidth, so its compute seldom matters

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from stts_export.recipe.config import DecoderConfig
-from stts_export.recipe.read import Record, read_toml, record_from_table
+from stts_export.recipe.read import record_from_toml
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,4 @@ class Published:
 @cache
 def published() -> Published:
     """Return what `published.toml` says."""
-    path = Path(__file__).with_name("published.toml")
-    table = read_toml(path)
-
-    def records(kind: type[Record], name: str) -> dict[str, Record]:
-        return {
-            key: record_from_table(kind, value, str(path), prefix=f"{name}.{key}.")
-            for key, value in table[name].items()
-        }
-
-    return Published(
-        rows=tuple(record_from_table(Row, row, str(path), prefix=f"rows[{i}].") for i, row in enumerate(table["rows"])),
-        formats=records(Format, "formats"),
-        models=records(PublishedModel, "models"),
-        towers=records(PublishedTower, "towers"),
-    )
+    return record_from_toml(Published, Path(__file__).with_name("published.toml"))

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import fields
 
 from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
-from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_export.recipe.findings import Finding, choice, refuse
+from stts_runtime.bundle.manifest import SCORERS, FrameSampling, Grid, Prompt, Tokens
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
 
 
-SCORERS = ("learned", "cosine", "random", "none")
 QUERY_KEY_NORMS = ("none", "head", "full")
 BLOCK_NORMS = ("pre", "post")
 SAMPLINGS = ("uniform", "uniform_last_frame")
 BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 PRECISIONS = ("float32", "float16", "bfloat16")
 OLDEST_SM, NEWEST_SM = 50, 130
-
-# key, whether it holds, what it is, what was wanted
-Finding = tuple[str, bool, object, str]
 
 
 def check_model(config: ModelConfig, where: str) -> None:
@@ -35,9 +31,22 @@ def check_model(config: ModelConfig, where: str) -> None:
     Raises:
         RecipeError: names the recipe key, what it got and what was wanted.
     """
-    for key, holds, got, wanted in _findings(config):
-        if not holds:
-            raise RecipeError(f"{where}: {key} is {got!r}; wanted {wanted}")
+    refuse(_model(config), where)
+
+
+def check_vision(grid: Grid, tower: TowerConfig, where: str) -> None:
+    """Raise RecipeError for the first impossible size of the vision tower or of its grid."""
+    refuse(_vision(grid, tower), where)
+
+
+def check_scorer_kind(kind: str, where: str) -> None:
+    """Raise RecipeError where there is no such scorer."""
+    refuse((_scorer_kind(kind),), where)
+
+
+def check_decoder(decoder: DecoderConfig, where: str) -> None:
+    """Raise RecipeError for the first impossible value of the language model's configuration."""
+    refuse(_decoder(decoder), where)
 
 
 def check_prune_fraction(fraction: float, scorer: str, where: str) -> None:
@@ -47,7 +56,7 @@ def check_prune_fraction(fraction: float, scorer: str, where: str) -> None:
     if fraction > 0 and scorer == "none":
         raise RecipeError(
             f"{where}: prune_fraction is {fraction} but scorer.kind is 'none'; wanted 0, or a scorer that decides what "
-            f"goes: {', '.join(SCORERS[:-1])}"
+            f"goes: {', '.join(SCORERS)}"
         )
 
 
@@ -68,9 +77,7 @@ def check_target(target: Target, where: str) -> None:
     Raises:
         RecipeError: names the recipe key, what it got and what was wanted.
     """
-    for key, holds, got, wanted in _target(target):
-        if not holds:
-            raise RecipeError(f"{where}: {key} is {got!r}; wanted {wanted}")
+    refuse(_target(target), where)
 
 
 def _target(target: Target) -> Iterator[Finding]:
@@ -95,18 +102,13 @@ def _target(target: Target) -> Iterator[Finding]:
 def _choices(key: str, values: tuple[str, ...], known: tuple[str, ...], needed: bool = True) -> Iterator[Finding]:
     yield key, bool(values) or not needed, values, f"at least one of {', '.join(known)}"
     yield key, len(set(values)) == len(values), values, "each name once"
-    for value in values:
-        near = difflib.get_close_matches(value, known, n=1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        yield key, value in known, value, f"one of {', '.join(known)}{meant}"
+    yield from (choice(key, value, known) for value in values)
 
 
-def _findings(config: ModelConfig) -> Iterator[Finding]:
-    yield from _grid(config.grid)
-    yield from _tower(config.tower)
-    kind = config.scorer.kind
-    yield "scorer.kind", kind in SCORERS, kind, f"one of {', '.join(SCORERS)}"
-    biased = config.scorer.soft_bias
+def _model(config: ModelConfig) -> Iterator[Finding]:
+    yield from _vision(config.grid, config.tower)
+    kind, biased = config.scorer.kind, config.scorer.soft_bias
+    yield _scorer_kind(kind)
     yield "scorer.soft_bias", not (biased and kind == "none"), biased, "false where there is no scorer"
     yield from _decoder(config.decoder)
     yield from _tokens(config.tokens, config.decoder)
@@ -117,6 +119,15 @@ def _findings(config: ModelConfig) -> Iterator[Finding]:
 def _positive(table: str, **values: float) -> Iterator[Finding]:
     for key, value in values.items():
         yield f"{table}.{key}", value > 0, value, "a number above 0"
+
+
+def _scorer_kind(kind: str) -> Finding:
+    return choice("scorer.kind", kind, (*SCORERS, "none"))
+
+
+def _vision(grid: Grid, tower: TowerConfig) -> Iterator[Finding]:
+    yield from _grid(grid)
+    yield from _tower(tower)
 
 
 def _grid(grid: Grid) -> Iterator[Finding]:
@@ -158,14 +169,8 @@ def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
     kv_heads = decoder.kv_heads
     yield "decoder.kv_heads", decoder.heads % kv_heads == 0, kv_heads, f"a divisor of decoder.heads = {decoder.heads}"
     yield "decoder.head_dim", decoder.head_dim % 2 == 0, decoder.head_dim, "an even number: rope turns pairs"
-    norm = decoder.query_key_norm
-    yield "decoder.query_key_norm", norm in QUERY_KEY_NORMS, norm, f"one of {', '.join(QUERY_KEY_NORMS)}"
-    yield (
-        "decoder.block_norm",
-        decoder.block_norm in BLOCK_NORMS,
-        decoder.block_norm,
-        f"one of {', '.join(BLOCK_NORMS)}",
-    )
+    yield choice("decoder.query_key_norm", decoder.query_key_norm, QUERY_KEY_NORMS)
+    yield choice("decoder.block_norm", decoder.block_norm, BLOCK_NORMS)
     if decoder.yarn is not None:
         yield from _yarn(decoder.yarn, decoder.layers)
 
@@ -196,6 +201,5 @@ def _prompt(prompt: Prompt) -> Iterator[Finding]:
 
 
 def _sampling(sampling: FrameSampling) -> Iterator[Finding]:
-    known = sampling.method in SAMPLINGS
-    yield "frame_sampling.method", known, sampling.method, f"one of {', '.join(SAMPLINGS)}"
+    yield choice("frame_sampling.method", sampling.method, SAMPLINGS)
     yield from _positive("frame_sampling", max_frames=sampling.max_frames, max_fps=sampling.max_fps)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stts_export.recipe.check import check_target
 from stts_export.recipe.find import find_recipe, recipe_names
-from stts_export.recipe.read import read_toml, record_from_table
+from stts_export.recipe.read import record_from_toml
 from stts_runtime.bundle.target import Target
 
 
@@ -18,7 +18,7 @@ def read_target(name_or_path: str | Path) -> Target:
             impossible value.
     """
     path = find_recipe(name_or_path, "targets")
-    target = record_from_table(Target, read_toml(path), str(path))
+    target = record_from_toml(Target, path)
     check_target(target, str(path))
     return target
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from stts_export.errors import RecipeError
 from stts_export.recipe.find import find_recipe
-from stts_export.recipe.read import read_toml, record_from_table
+from stts_export.recipe.findings import Finding, choice, refuse
+from stts_export.recipe.read import record_from_toml
+from stts_runtime.bundle.manifest import PACKINGS
 from stts_runtime.errors import UsageError
 
 
 ANSWERS, PATCH_CLASSES = "answers", "patch_classes"
 OBJECTIVES = (ANSWERS, PATCH_CLASSES)
-PACKINGS = ("ffd", "ragged")
 PRECISIONS = ("auto", "bfloat16", "float32")
 MODEL = "model"
-
-# stage, key, whether it holds, what it is, what was wanted
-Finding = tuple[str, bool, object, str]
 
 
 @dataclass(frozen=True)
@@ -160,7 +157,7 @@ def read_training_recipe(name_or_path: str | Path) -> TrainingRecipe:
             names the key, what it got and what was wanted.
     """
     path = find_recipe(name_or_path, "training")
-    recipe = record_from_table(TrainingRecipe, read_toml(path), str(path))
+    recipe = record_from_toml(TrainingRecipe, path)
     befores = [MODEL, *(stage.name for stage in recipe.stages)]
     stages = tuple(replace(s, start=s.start or before) for s, before in zip(recipe.stages, befores, strict=False))
     recipe = replace(recipe, stages=stages)
@@ -170,9 +167,7 @@ def read_training_recipe(name_or_path: str | Path) -> TrainingRecipe:
 
 def check_training(recipe: TrainingRecipe, where: str) -> None:
     """Raise RecipeError for the first value that no run can have."""
-    for key, holds, got, wanted in _findings(recipe):
-        if not holds:
-            raise RecipeError(f"{where}: {key} is {got!r}; wanted {wanted}")
+    refuse(_findings(recipe), where)
 
 
 def _findings(recipe: TrainingRecipe) -> Iterator[Finding]:
@@ -189,9 +184,9 @@ def _findings(recipe: TrainingRecipe) -> Iterator[Finding]:
 
 
 def _stage(stage: Stage) -> Iterator[Finding]:
-    yield _choice("objective", stage.objective, OBJECTIVES)
-    yield _choice("packing", stage.packing, PACKINGS)
-    yield _choice("precision", stage.precision, PRECISIONS)
+    yield choice("objective", stage.objective, OBJECTIVES)
+    yield choice("packing", stage.packing, PACKINGS)
+    yield choice("precision", stage.precision, PRECISIONS)
     for name in ("steps", "clips_per_step", "frames", "questions_per_clip", "row_tokens", "checkpoint_every"):
         yield name, getattr(stage, name) > 0, getattr(stage, name), "a number above 0"
     for name in ("log_every", "clip_norm", "epsilon"):
@@ -230,9 +225,3 @@ def _stage(stage: Stage) -> Iterator[Finding]:
         yield "lora.rank", stage.lora.rank > 0, stage.lora.rank, "a number above 0"
         yield "lora.alpha", stage.lora.alpha > 0, stage.lora.alpha, "a number above 0"
         yield "lora", "decoder" in rates, stage.lora, "with learning_rates.decoder, which is then the adapters'"
-
-
-def _choice(key: str, value: str, known: Sequence[str]) -> Finding:
-    near = difflib.get_close_matches(value, known, n=1)
-    meant = f" (did you mean {near[0]}?)" if near else ""
-    return key, value in known, value, f"one of {', '.join(known)}{meant}"

@@ -30,7 +30,7 @@ def test_every_shipped_recipe_can_be_read(name):
         ("frames = 16", "frames = 2", "frames is 2; wanted 8 to 64"),
         ("still_camera = 0.5", "still_camera = 1.5", "still_camera is 1.5; wanted 0 to 1"),
         ("train = 600", "train = -1", "clips.train is -1"),
-        ("classes = 6", "clases = 6", "unknown key clases. Did you mean classes"),
+        ("classes = 6", "clases = 6", "clases: unknown key; did you mean 'classes'"),
     ],
 )
 def test_an_impossible_recipe_is_refused(tmp_path, old, new, told):

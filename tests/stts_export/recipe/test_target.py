@@ -128,8 +128,8 @@ def test_a_target_of_ones_own_is_read_from_a_file(tmp_path):
         ("memory_gib = 8", "memory_gib = nan", "memory_gib is nan; wanted a number above 0"),
         ("memory_gib = 8", "max_tokens = 0", "max_tokens is 0; wanted a number above 0"),
         ("float16 = 10", "float16 = -1", "peak_tflops.float16 is -1.0; wanted a number above 0"),
-        ("float16 = 10", "fp16 = 10", "unknown key peak_tflops.fp16"),
-        ("memory_gib = 8", "memory = 8", "unknown key memory. Did you mean memory_gib?"),
+        ("float16 = 10", "fp16 = 10", "peak_tflops.fp16: unknown key; did you mean 'float16'?"),
+        ("memory_gib = 8", "memory = 8", "memory: unknown key; did you mean 'memory_gib'?"),
     ],
 )
 def test_impossible_targets_are_refused_with_key_value_and_wish(tmp_path, old, new, said):

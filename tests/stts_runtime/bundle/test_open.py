@@ -259,13 +259,14 @@ def test_defaults_may_be_left_out_and_whole_numbers_serve_as_numbers():
     [
         ({"shar": 1.0}, "here: shar: unknown key; did you mean 'share'"),
         ({"share": 1.0, "zzz": 0}, "here: zzz: unknown key; known: share, sides, name"),
+        ({"share": 1.0, "name_of_it": "x"}, "here: name_of_it: unknown key; did you mean 'name'"),
         ({}, "here: share: missing; wanted a number"),
         ({"share": True}, "here: share: wanted a number, got True"),
         ({"share": 1.0, "sides": [1, 2, 3]}, "here: sides: wanted a list of 2, got 3"),
         ({"share": 1.0, "sides": [1, 2.0]}, r"here: sides\[1\]: wanted a whole number, got 2.0"),
-        ({"share": 1.0, "sides": {"a": 1}}, "here: sides: wanted a list, got keys and values"),
+        ({"share": 1.0, "sides": {"a": 1}}, "here: sides: wanted a list of 2, got keys and values"),
         ({"share": 1.0, "name": 3}, r"here: name: wanted text or nothing \(null\), got 3"),
-        ([1], r"here: wanted keys and values \(Leaf\), got a list"),
+        ([1], r"here: wanted keys and values \(share, sides, name\), got a list"),
     ],
 )
 def test_what_does_not_fit_is_named(data, message):
@@ -280,6 +281,26 @@ def test_nested_places_are_named_through_dictionaries_and_options():
         from_plain(Tree, {"leaves": {}, "best": {}, "sizes": []}, "here")
     with pytest.raises(BundleError, match=r"here: sizes\[0\]: wanted a whole number or text, got 0.5"):
         from_plain(Tree, {"leaves": {}, "best": None, "sizes": [0.5]}, "here")
+    with pytest.raises(BundleError, match="here: sizes: wanted a list, each item a whole number or text, got 3"):
+        from_plain(Tree, {"leaves": {}, "best": None, "sizes": 3}, "here")
+
+
+def test_a_list_of_records_is_read_like_one():
+    assert from_plain(tuple[Leaf, ...], [{"share": 1}, {"share": 2.0}], "here") == (Leaf(1.0), Leaf(2.0))
+    with pytest.raises(BundleError, match=r"here: \[1\]\.share: missing"):
+        from_plain(tuple[Leaf, ...], [{"share": 1}, {}], "here")
+    with pytest.raises(BundleError, match=r"wanted a list, each item keys and values \(share, sides, name\), got 3"):
+        from_plain(tuple[Leaf, ...], 3, "here")
+
+
+def test_keys_that_are_read_elsewhere_lie_beside_a_records_own_and_records_stay():
+    made = Leaf(0.5)
+    data = {"leaves": {}, "best": made, "sizes": [], "colour": 3}
+    assert from_plain(Tree, data, "here", beside=("colour",)).best is made
+    with pytest.raises(BundleError, match="here: color: unknown key; did you mean 'colour'"):
+        from_plain(Tree, {**data, "color": 3}, "here", beside=("colour",))
+    with pytest.raises(BundleError, match=r"here: leaves\.a\.colour: unknown key; known: share"):
+        from_plain(Tree, {**data, "leaves": {"a": {"share": 1, "colour": 3}}}, "here", beside=("colour",))
 
 
 def test_a_value_without_a_plain_form_is_a_bug_and_says_so():

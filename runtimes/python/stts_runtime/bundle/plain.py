@@ -1,6 +1,7 @@
 """Frozen dataclasses to plain data (dict, list, scalars) and strictly back, as JSON and TOML hold it.
 
 Strict: a key nobody knows, a key that is missing and a value of another type are errors that name the key's whole path.
+Recipes, manifests, datasets and reports are all read by this one reader.
 """
 
 from __future__ import annotations
@@ -38,24 +39,31 @@ def to_plain(value: object) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} has no plain form")
 
 
-def from_plain(cls: type[Record], data: object, where: str, error: type[SttsError] = BundleError) -> Record:
-    """Return the dataclass `cls` that `data` describes.
+def from_plain(
+    kind: type[Record],
+    data: object,
+    where: str,
+    error: type[SttsError] = BundleError,
+    beside: tuple[str, ...] = (),
+) -> Record:
+    """Return the `kind` that `data` describes: a dataclass, or a tuple or a dict of them.
 
     Field types may be bool, int, float (a whole number is accepted and turned into float), str, None, `object` (kept as
     it is), dataclasses, tuples (`tuple[X, ...]` or of fixed length), dicts with text keys, and unions of scalars and at
     most one of the others. A field with a default may be missing.
 
     Args:
-        cls: a dataclass whose annotations can be resolved in its own module.
-        data: what a JSON or TOML reader returned.
-        where: the document, first in every message: `manifest.json`.
+        kind: its dataclasses' annotations can be resolved in their own modules.
+        data: what a JSON or TOML reader returned; records that are made already stay as they are.
+        where: the document, first in every message: `manifest.json`; empty where the caller says it.
         error: the class of what is raised.
+        beside: keys at the top that are read elsewhere.
 
     Raises:
         SttsError: of class `error`; the message names the place, for instance
             `manifest.json: graphs.decoder.spec.dims[2].minimum: wanted a whole number, got '3'`.
     """
-    return _record(cls, data, _Place(where, "", error))
+    return _value(kind, data, _Place(where, "", error, beside))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +73,13 @@ class _Place:
     document: str
     path: str
     error: type[SttsError]
+    beside: tuple[str, ...] = ()
 
     def key(self, name: str) -> _Place:
-        return dataclasses.replace(self, path=f"{self.path}.{name}" if self.path else name)
+        return _Place(self.document, f"{self.path}.{name}" if self.path else name, self.error)
 
     def item(self, index: int) -> _Place:
-        return dataclasses.replace(self, path=f"{self.path}[{index}]")
+        return _Place(self.document, f"{self.path}[{index}]", self.error)
 
     def refusal(self, complaint: str) -> SttsError:
         return self.error(": ".join(part for part in (self.document, self.path, complaint) if part))
@@ -88,18 +97,22 @@ def _fields(cls: Any) -> dict[str, tuple[Any, bool]]:
 
 
 def _record(cls: Any, data: object, place: _Place) -> Any:
+    if isinstance(data, cls):
+        return data
     if not isinstance(data, dict):
-        raise place.refusal(f"wanted keys and values ({cls.__name__}), got {_shown(data)}")
+        raise place.refusal(f"wanted {_wanted(cls)}, got {_shown(data)}")
     fields = _fields(cls)
+    known = (*fields, *place.beside)
     for key in data:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise place.key(str(key)).refusal(f"unknown key; {hint}")
     for name, (kind, required) in fields.items():
         if required and name not in data:
             raise place.key(name).refusal(f"missing; wanted {_wanted(kind)}")
-    return cls(**{name: _value(fields[name][0], item, place.key(name)) for name, item in data.items()})
+    own = {name: item for name, item in data.items() if name in fields}
+    return cls(**{name: _value(fields[name][0], item, place.key(name)) for name, item in own.items()})
 
 
 def _value(kind: Any, data: Any, place: _Place) -> Any:
@@ -115,10 +128,10 @@ def _value(kind: Any, data: Any, place: _Place) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _union(kind, data, place)
     if origin is tuple:
-        return _tuple(arguments, data, place)
+        return _tuple(kind, data, place)
     if origin is dict and arguments[0] is str:
         if not isinstance(data, dict):
-            raise place.refusal(f"wanted keys and values, got {_shown(data)}")
+            raise place.refusal(f"wanted {_wanted(kind)}, got {_shown(data)}")
         return {key: _value(arguments[1], item, place.key(key)) for key, item in data.items()}
     raise TypeError(f"{place.path}: fields of type {kind} have no plain form")
 
@@ -138,13 +151,14 @@ def _union(kind: Any, data: Any, place: _Place) -> Any:
     raise place.refusal(f"wanted {_wanted(kind)}, got {_shown(data)}")
 
 
-def _tuple(arguments: tuple[Any, ...], data: Any, place: _Place) -> tuple[Any, ...]:
+def _tuple(kind: Any, data: Any, place: _Place) -> tuple[Any, ...]:
     if not isinstance(data, (list, tuple)):
-        raise place.refusal(f"wanted a list, got {_shown(data)}")
+        raise place.refusal(f"wanted {_wanted(kind)}, got {_shown(data)}")
+    arguments = typing.get_args(kind)
     kinds = (arguments[0],) * len(data) if arguments[-1] is Ellipsis else arguments
     if len(kinds) != len(data):
         raise place.refusal(f"wanted a list of {len(kinds)}, got {len(data)}")
-    return tuple(_value(kind, item, place.item(i)) for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+    return tuple(_value(one, item, place.item(i)) for i, (one, item) in enumerate(zip(kinds, data, strict=True)))
 
 
 def _fits(kind: Any, data: object) -> bool:
@@ -161,8 +175,11 @@ def _wanted(kind: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_wanted(member) for member in arguments)
     if origin is tuple:
-        return "a list"
-    return "keys and values" + (f" ({kind.__name__})" if isinstance(kind, type) else "")
+        variadic = arguments[-1] is Ellipsis
+        return f"a list, each item {_wanted(arguments[0])}" if variadic else f"a list of {len(arguments)}"
+    if dataclasses.is_dataclass(kind):
+        return f"keys and values ({', '.join(field.name for field in dataclasses.fields(kind))})"
+    return "keys and values"
 
 
 def _shown(data: object) -> str:
