@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stts_export.errors import RecipeError
 from stts_export.models.gated_mlp import GatedMlp
 from stts_export.models.norm import RMSNorm
 from stts_export.models.prefix_attention import prefix_attention
 from stts_export.models.rope import RotaryTable, rotate
+from stts_export.recipe.check import check_decoder
 from stts_export.recipe.config import DecoderConfig
 
 
@@ -68,25 +68,6 @@ def grown_cache(cache: Sequence[Cache], new: Sequence[Cache]) -> list[Cache]:
         (torch.cat((key, new_key), dim=2), torch.cat((value, new_value), dim=2))
         for (key, value), (new_key, new_value) in zip(cache, new, strict=True)
     ]
-
-
-def check_decoder(config: DecoderConfig) -> None:
-    """Raise RecipeError where `config` describes no decoder this module can build."""
-    if config.query_key_norm not in ("none", "head", "full"):
-        raise RecipeError(f"decoder.query_key_norm must be none, head or full, got {config.query_key_norm!r}")
-    if config.block_norm not in ("pre", "post"):
-        raise RecipeError(f"decoder.block_norm must be pre or post, got {config.block_norm!r}")
-    if config.heads % config.kv_heads:
-        raise RecipeError(
-            f"decoder.heads must be a multiple of decoder.kv_heads, got {config.heads} and {config.kv_heads}"
-        )
-    if config.head_dim % 2:
-        raise RecipeError(f"decoder.head_dim must be even for rotary positions, got {config.head_dim}")
-    if config.yarn and any(not 0 <= layer < config.layers for layer in config.yarn.layers):
-        raise RecipeError(
-            f"decoder.yarn.layers must lie in 0..{config.layers - 1} (decoder.layers is {config.layers}),"
-            f" got {list(config.yarn.layers)}"
-        )
 
 
 class Attention(nn.Module):
@@ -163,7 +144,7 @@ class Decoder(nn.Module):
             RecipeError: if `config` is impossible.
         """
         super().__init__()
-        check_decoder(config)
+        check_decoder(config, "model")
         self.config = config
         self.image_patch = image_patch
         self.embedding = nn.Embedding(config.vocabulary + config.extra_vocabulary, config.width)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stts_export.errors import RecipeError
 from stts_export.models.pool import GroupPool, grouped
+from stts_export.recipe.check import check_scorer_kind
 from stts_export.recipe.config import ScorerConfig, TowerConfig
 from stts_runtime.bundle.manifest import Grid
 
@@ -111,6 +111,7 @@ def scorer_from_config(tower: TowerConfig, scorer: ScorerConfig, grid: Grid) -> 
     Raises:
         RecipeError: the kind is unknown.
     """
+    check_scorer_kind(scorer.kind, "model")
     match scorer.kind:
         case "learned":
             return LearnedScorer(tower, grid)
@@ -118,10 +119,7 @@ def scorer_from_config(tower: TowerConfig, scorer: ScorerConfig, grid: Grid) -> 
             return CosineScorer(tower, grid)
         case "random":
             return RandomScorer(grid)
-        case "none":
-            return None
-        case kind:
-            raise RecipeError(f"scorer kind is {kind!r}, wanted learned, cosine, random or none")
+    return None
 
 
 def aux_loss(scores: Tensor, hidden: Tensor, grid: Grid, coefficient: float = 0.5) -> Tensor:
