@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from stts_export.ops.domain import DOMAIN, VERSION
 from stts_export.ops.ragged_attention import function as ragged_attention
 from stts_export.ops.segment_attention import function as segment_attention
 from stts_export.ops.vision_prefix_attention import (
@@ -17,8 +18,7 @@ from stts_export.ops.vision_prefix_attention import (
 )
 
 
-DOMAIN = "stts"
-VERSION = 1
+__all__ = ["DOMAIN", "VERSION", "function_bodies"]
 
 
 def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]:

@@ -7,11 +7,9 @@ The body in `function.py`, which costs less without a fused kernel, is not recog
 # mypy: ignore-errors
 # The onnxscript compiler reads this source: types and names here are ONNX's, not Python's.
 
-from onnxscript import BOOL, FLOAT, INT64, opset20 as op, script, values
+from onnxscript import BOOL, FLOAT, INT64, opset20 as op, script
 
-
-STTS = values.Opset("stts", 1)
-MASKED = -30000.0  # far below any logit, and still a finite number in float16
+from stts_export.ops.domain import MASKED, STTS
 
 
 @script(STTS, default_opset=op)
