@@ -90,9 +90,11 @@ def test_a_damaged_probe_is_wrong_use(tmp_path, capsys):
 
 
 def test_a_probe_that_cannot_be_saved_is_named_and_leaves_nothing(tmp_path, capsys):
-    assert run("--probe", ORIN, "--save-probe", tmp_path / "no" / "such.json") == 1
+    file = tmp_path / "such.json"
+    file.mkdir()
+    assert run("--probe", ORIN, "--save-probe", file) == 1
     assert "such.json" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.rglob("*")) == [file]
 
 
 def test_a_bundle_that_is_not_there_is_named(tmp_path, capsys):

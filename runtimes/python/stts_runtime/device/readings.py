@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.bundle.swap import write_whole
 from stts_runtime.device import jetson, memory, nvidia, packages
 from stts_runtime.device.libcuda import CudaReading, read_libcuda
 from stts_runtime.errors import UsageError
@@ -135,17 +135,13 @@ def read_recording(file: Path) -> Readings:
 
 
 def write_recording(file: Path, readings: Readings) -> None:
-    """Store the readings as JSON; the file is whole, or not there.
+    """Store the readings as JSON; the file is whole, or not there. Its folder is made.
 
     Raises:
         OSError: cannot be written.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(to_plain(readings), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = json.dumps(to_plain(readings), indent=2) + "\n"
+    write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _content(file: Path) -> str | None:
