@@ -19,15 +19,16 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from stts_export.data.clips import is_whole, read_settings, write_clip
+from stts_export.data.clips import SETTINGS, is_whole, read_settings, write_clip
 from stts_export.data.leaks import Leak, measure_leaks
 from stts_export.data.questions import CAPTION_PROMPT, candidates, caption
-from stts_export.data.read import INFO, SPLITS
+from stts_export.data.read import INFO, SPLITS, read_json
 from stts_export.data.recipe import DataRecipe, with_clips
 from stts_export.data.records import CAPTION, DatasetInfo, Question
 from stts_export.data.select import Asked, asked, select
-from stts_export.data.truth import Rendered, Truth, truth_from_plain, truth_to_plain
+from stts_export.data.truth import Rendered, Truth, truth_to_plain
 from stts_export.errors import DataError
+from stts_runtime.bundle.plain import from_plain
 from stts_runtime.bundle.swap import write_whole
 from stts_runtime.progress import OnProgress, no_progress
 
@@ -120,9 +121,12 @@ def generate(
 
 
 def read_leaks(data: Path) -> tuple[Leak, ...]:
-    """Return how much of a generated dataset could be answered without watching; nothing where it was not measured."""
-    path = data / LEAKS
-    return tuple(Leak(**row) for row in json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ()
+    """Return how much of a generated dataset could be answered without watching; nothing where it was not measured.
+
+    Raises:
+        DataError: the file is there and damaged.
+    """
+    return read_json(tuple[Leak, ...], data / LEAKS) or ()
 
 
 def load_domain(name: str) -> Domain:
@@ -206,7 +210,7 @@ def _ask(recipe: DataRecipe, domain: Domain, output: Path, split: str, members: 
         return ()
     rng = np.random.default_rng([recipe.seed, 1000 + SPLITS.index(split)])
     *objects, flash = domain.classes(recipe)
-    truths: list[Truth] = [truth_from_plain(read_settings(output / clip.path)["truth"]) for clip in members]
+    truths = [_truth(output / clip.path) for clip in members]
     pool = [
         asked(number, truth, candidate)
         for number, truth in enumerate(truths)
@@ -223,6 +227,10 @@ def _ask(recipe: DataRecipe, domain: Domain, output: Path, split: str, members: 
     text = "".join(json.dumps(asdict(question)) + "\n" for question in lines)
     write_whole(output / f"{split}.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
     return chosen
+
+
+def _truth(clip: Path) -> Truth:
+    return from_plain(Truth, read_settings(clip).get("truth"), f"{clip}: {SETTINGS}: truth", DataError)
 
 
 def _question(clip: Clip, truth: Truth, item: Asked, rng: np.random.Generator) -> Question:

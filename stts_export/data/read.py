@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
 
 from stts_export.data.records import LETTERS, DatasetInfo, Question
 from stts_export.errors import DataError
+from stts_runtime.bundle.plain import Record, from_plain
 
 
 INFO = "dataset.json"
@@ -67,18 +65,23 @@ def open_info(data: Path) -> DatasetInfo | None:
     Raises:
         DataError: the file is there and is not what a dataset's description looks like.
     """
-    path = data / INFO
+    return read_json(DatasetInfo, data / INFO)
+
+
+def read_json(kind: type[Record], path: Path) -> Record | None:
+    """Return what a file beside the questions says; None where there is none.
+
+    Raises:
+        DataError: the file is there and does not hold a `kind`, key by key.
+    """
     if not path.is_file():
         return None
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(DatasetInfo)}
-        values = {key: value for key, value in table.items() if key in known}
-        return DatasetInfo(**{**values, "classes": tuple(values["classes"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return from_plain(kind, json.loads(path.read_text(encoding="utf-8")), "", DataError)
+    except (OSError, ValueError, DataError) as error:
         raise DataError(
-            f"{path} does not describe a dataset: {error}; generate it again, or delete it if the dataset was made by"
-            " hand."
+            f"{path} does not describe a dataset; generate it again, or delete it if the dataset was made by hand: "
+            f"{error}"
         ) from error
 
 
@@ -98,34 +101,16 @@ def _question(line: str) -> Question:
         raise DataError(f"is not JSON: {error}") from None
     if not isinstance(table, dict):
         raise DataError(f"is no JSON object; wanted one such as {EXAMPLE}")
-    known = {field.name: field for field in fields(Question)}
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise DataError(f"unknown field {key!r}; did you mean {near!r}?")
-    for name, field in known.items():
-        if field.default is MISSING and name not in table:
-            raise DataError(f"field {name!r} is missing")
-    _check_types(table)
-    choices = tuple(table.get("choices", ()))
+    question = from_plain(Question, table, "", DataError)
+    choices = question.choices
     if len(choices) > len(LETTERS):
         raise DataError(f"has {len(choices)} choices; at most {len(LETTERS)} can be lettered")
     if len(set(choices)) < len(choices):
         raise DataError(f"has a choice twice: {', '.join(choices)}")
-    if choices and table["answer"] not in choices:
-        raise DataError(f"answer {table['answer']!r} is not among its choices {', '.join(choices)}")
-    if not table["answer"].strip():
+    if choices and question.answer not in choices:
+        raise DataError(f"answer {question.answer!r} is not among its choices {', '.join(choices)}")
+    if not question.answer.strip():
         raise DataError("has an empty answer")
-    return Question(**{**table, "choices": choices})
-
-
-def _check_types(table: dict[str, Any]) -> None:
-    for name in ("clip", "question", "answer", "kind", "scenario"):
-        if name in table and not isinstance(table[name], str):
-            raise DataError(f"field {name!r} is {table[name]!r}; wanted a text")
-    choices = table.get("choices", [])
-    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
-        raise DataError(f"field 'choices' is {choices!r}; wanted a list of texts")
-    still = table.get("still")
-    if still is not None and (isinstance(still, bool) or not isinstance(still, int | float) or not 0 <= still <= 1):
-        raise DataError(f"field 'still' is {still!r}; wanted a number from 0 to 1, or null")
+    if question.still is not None and not 0 <= question.still <= 1:
+        raise DataError(f"still is {question.still!r}; wanted a number from 0 to 1, or null")
+    return question

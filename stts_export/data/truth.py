@@ -77,21 +77,6 @@ def truth_to_plain(truth: Truth) -> dict[str, Any]:
     return plain
 
 
-def truth_from_plain(plain: dict[str, Any]) -> Truth:
-    """Return the truth that `truth_to_plain` gave."""
-    things = tuple(
-        Thing(
-            name=thing["name"],
-            area=tuple(thing["area"]),
-            x=tuple(thing["x"]),
-            moves=None if thing["moves"] is None else (thing["moves"][0], thing["moves"][1]),
-            flash=thing["flash"],
-        )
-        for thing in plain["things"]
-    )
-    return Truth(plain["scenario"], plain["camera"], plain["still"], things)
-
-
 def still_share(frames: np.ndarray, side: int) -> float:
     """Return the share of patches, of side x side a frame, that do not change from one frame to the next.
 

@@ -1,14 +1,16 @@
 """Datasets are generated whole, again the same, and on from where they stopped."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stts_export.data import generate as room
-from stts_export.data.clips import read_settings
+from stts_export.data.clips import read_settings, write_clip
 from stts_export.data.generate import generate, load_domain, plan_clips, read_leaks
 from stts_export.data.read import open_info, open_questions
 from stts_export.data.recipe import DataRecipe, SplitSizes
@@ -78,6 +80,23 @@ def test_a_number_names_the_same_clip_however_many_there_are():
 def test_leaks_are_measured_for_every_kind(data):
     kinds = {question.kind for question in open_questions(data, "test")}
     assert {leak.kind for leak in read_leaks(data)} == kinds
+
+
+def test_damaged_leaks_are_told_and_missing_ones_are_none(data, tmp_path):
+    assert read_leaks(tmp_path) == ()
+    rows = json.loads((data / "leaks.json").read_text())
+    (tmp_path / "leaks.json").write_text(json.dumps([*rows, {**rows[0], "chance": "even"}]))
+    with pytest.raises(DataError, match=rf"leaks\.json .*\[{len(rows)}\]\.chance: wanted a number, got 'even'"):
+        read_leaks(tmp_path)
+
+
+def test_a_clip_without_a_truth_cannot_be_asked_about_and_is_named(data, tmp_path):
+    folder = tmp_path / "toy"
+    shutil.copytree(data, folder)
+    clip = plan_clips(RECIPE, load_domain("shapes"))[0].path
+    write_clip(folder / clip, np.zeros((16, 48, 64, 3), np.uint8), 5.0)
+    with pytest.raises(DataError, match=rf"{clip}: clip\.json: truth: wanted keys and values \(scenario, camera"):
+        generate(RECIPE, folder, workers=1)
 
 
 def test_the_same_recipe_gives_the_same_bytes_on_two_workers(data, tmp_path):

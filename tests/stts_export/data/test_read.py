@@ -1,11 +1,13 @@
 """Datasets are read with care: each wrong line is told by file and number."""
 
 import json
+import re
+from dataclasses import asdict
 
 import pytest
 
 from stts_export.data.read import open_info, open_questions, splits_of
-from stts_export.data.records import Question
+from stts_export.data.records import DatasetInfo, Question
 from stts_export.errors import DataError
 
 
@@ -32,15 +34,18 @@ def test_a_dataset_made_by_hand_needs_three_fields(tmp_path):
     [
         ("{", "is not JSON"),
         ("[]", "is no JSON object; wanted one such as"),
-        ({**GOOD, "anser": "2"}, "unknown field 'anser'; did you mean 'answer'"),
-        ({"clip": "a.mp4", "answer": "2"}, "field 'question' is missing"),
+        ({**GOOD, "anser": "2"}, "anser: unknown key; did you mean 'answer'?"),
+        ({"clip": "a.mp4", "answer": "2"}, "question: missing; wanted text"),
         ({**GOOD, "answer": "3"}, "answer '3' is not among its choices 1, 2"),
         ({**GOOD, "choices": ["2", "2"]}, "has a choice twice"),
         ({**GOOD, "choices": [str(number) for number in range(9)]}, "has 9 choices; at most 8"),
-        ({**GOOD, "choices": "12"}, "field 'choices' is '12'; wanted a list"),
-        ({**GOOD, "answer": 2}, "field 'answer' is 2; wanted a text"),
+        ({**GOOD, "choices": "12"}, "choices: wanted a list, each item text, got '12'"),
+        ({**GOOD, "answer": 2}, "answer: wanted text, got 2"),
         ({**GOOD, "answer": "", "choices": []}, "has an empty answer"),
-        ({**GOOD, "still": 2}, "field 'still' is 2; wanted a number from 0 to 1"),
+        ({**GOOD, "still": 2}, "still is 2.0; wanted a number from 0 to 1"),
+        ({**GOOD, "still": True}, "still: wanted a number or nothing (null), got True"),
+        ({**GOOD, "still": float("nan")}, "still is nan; wanted a number from 0 to 1"),
+        ({**GOOD, "choices": ["1", 2]}, "choices[1]: wanted text, got 2"),
         ({**GOOD, "clip": "b.mp4"}, "clip b.mp4 is not in"),
     ],
 )
@@ -89,3 +94,25 @@ def test_a_damaged_description_is_told(tmp_path):
     (tmp_path / "dataset.json").write_text("[]")
     with pytest.raises(DataError, match="does not describe a dataset"):
         open_info(tmp_path)
+
+
+INFO = DatasetInfo("mine", 1, 16, 5.0, ("background", "imp"), 9, {"train": 2})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"lable_side": 9}, "lable_side: unknown key; did you mean 'label_side'?"),
+        ({"classes": "imp"}, "classes: wanted a list, each item text, got 'imp'"),
+        ({"fps": "5"}, "fps: wanted a number, got '5'"),
+        ({"splits": {"train": 2.5}}, "splits.train: wanted a whole number, got 2.5"),
+    ],
+)
+def test_a_description_is_read_key_by_key(tmp_path, change, told):
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps(asdict(INFO)))
+    assert open_info(tmp_path) == INFO
+    file.write_text(json.dumps(asdict(INFO) | change))
+    with pytest.raises(DataError, match=re.escape(told)) as caught:
+        open_info(tmp_path)
+    assert str(caught.value).startswith(f"{file} does not describe a dataset")

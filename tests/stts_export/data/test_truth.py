@@ -1,8 +1,11 @@
 """What changes and which class a patch has, told from pixels."""
 
+import json
+
 import numpy as np
 
-from stts_export.data.truth import Thing, Truth, patch_classes, still_share, truth_from_plain, truth_to_plain
+from stts_export.data.truth import Thing, Truth, patch_classes, still_share, truth_to_plain
+from stts_runtime.bundle.plain import from_plain
 
 
 def test_a_patch_has_the_class_that_covers_most_of_it():
@@ -29,4 +32,4 @@ def test_still_patches_are_counted_over_all_steps():
 def test_a_truth_survives_being_stored():
     thing = Thing("imp", (0.0, 0.25), (-1.0, 0.5), (1, 1))
     truth = Truth("hall", "still", 0.5, (thing, Thing("fireball", (0.5, 0.0), (0.5, -1.0), None, True)))
-    assert truth_from_plain(truth_to_plain(truth)) == truth
+    assert from_plain(Truth, json.loads(json.dumps(truth_to_plain(truth))), "clip.json") == truth
