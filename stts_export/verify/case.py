@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,39 +23,55 @@ from torch import Tensor
 from stts_export.checkpoint.layouts import vision_names
 from stts_export.errors import RecipeError
 from stts_export.models.model import VisionModel
+from stts_export.recipe.check import check_vision
 from stts_export.recipe.config import ScorerConfig, TowerConfig
+from stts_export.recipe.findings import Finding, refuse
 from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.plain import from_plain
 from stts_runtime.errors import UsageError, VerificationError
 
 
 FILES = ("config.json", "frames.npz", "weights.safetensors", "expected.safetensors")
 
 
-def _is_integer(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
+@dataclass(frozen=True)
+class Sizes:
+    """What `config.json` says, by the recorder's names; taps below 0 count from the end of the declared layers."""
 
+    frames: int
+    videos: tuple[int, ...]
+    prune_fraction: float
+    prune_at: int
+    vit_layers_built: int
+    vit_layers_declared: int
+    taps: tuple[int, ...]
+    vit_dim: int
+    vit_heads: int
+    vit_mlp: int
+    patch: int
+    image: int
+    pool: int
+    d_model: int
+    projector_hidden: int
+    aux_coefficient: float
+    dtype: str = "float32"
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    @property
+    def grid(self) -> Grid:
+        """Patches and groups of a frame."""
+        return Grid(self.image, self.patch, self.pool)
 
-
-def _is_list(value: Any, least: int) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_integer(item, least) for item in value)
-
-
-_SIZES = (
-    *("frames", "image", "patch", "pool", "d_model", "projector_hidden"),
-    *("vit_layers_built", "vit_layers_declared", "vit_dim", "vit_heads", "vit_mlp"),
-)
-_KEYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **dict.fromkeys(_SIZES, ("a positive integer", lambda value: _is_integer(value, 1))),
-    "prune_at": ("a block index", lambda value: _is_integer(value, 0)),
-    "videos": ("a list of frame counts", lambda value: _is_list(value, 1)),
-    "taps": ("a list of block indices, negative ones from the end", lambda value: _is_list(value, -(10**6))),
-    "prune_fraction": ("a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1),
-    "aux_coefficient": ("a number", _is_number),
-}
-"""What `config.json` must say: key -> what its value is, and a check of it."""
+    @property
+    def tower(self) -> TowerConfig:
+        """The vision tower, taps counted from 0."""
+        return TowerConfig(
+            width=self.vit_dim,
+            heads=self.vit_heads,
+            mlp_width=self.vit_mlp,
+            blocks=self.vit_layers_built,
+            taps=tuple(tap + self.vit_layers_declared if tap < 0 else tap for tap in self.taps),
+            score_after=self.prune_at,
+        )
 
 
 @dataclass(frozen=True)
@@ -118,25 +133,17 @@ def read_case(folder: Path) -> Case:
     for name in FILES:
         if not (folder / name).is_file():
             raise VerificationError(f"{folder / name}: missing; a case needs {', '.join(FILES)}")
-    config = _read_config(folder / "config.json")
-    tower = TowerConfig(
-        width=config["vit_dim"],
-        heads=config["vit_heads"],
-        mlp_width=config["vit_mlp"],
-        blocks=config["vit_layers_built"],
-        taps=tuple(tap + config["vit_layers_declared"] if tap < 0 else tap for tap in config["taps"]),
-        score_after=config["prune_at"],
-    )
+    sizes = _read_sizes(folder / "config.json")
     return Case(
         folder=folder,
-        grid=Grid(config["image"], config["patch"], config["pool"]),
-        tower=tower,
-        d_model=config["d_model"],
-        projector_width=config["projector_hidden"],
-        videos=tuple(config["videos"]),
-        prune_fraction=config["prune_fraction"],
-        aux_coefficient=config["aux_coefficient"],
-        frames=_read_frames(folder / "frames.npz", (config["frames"], config["image"], config["image"], 3)),
+        grid=sizes.grid,
+        tower=sizes.tower,
+        d_model=sizes.d_model,
+        projector_width=sizes.projector_hidden,
+        videos=sizes.videos,
+        prune_fraction=sizes.prune_fraction,
+        aux_coefficient=sizes.aux_coefficient,
+        frames=_read_frames(folder / "frames.npz", (sizes.frames, sizes.image, sizes.image, 3)),
         weights=_read_tensors(folder / "weights.safetensors"),
         expected=_read_tensors(folder / "expected.safetensors"),
     )
@@ -146,15 +153,12 @@ def model_from_case(case: Case) -> tuple[VisionModel, dict[str, str]]:
     """Return the case's model with its weights, and the trainer's name -> our name of each.
 
     Raises:
-        VerificationError: the sizes do not fit together, or a weight is missing or has the wrong shape.
+        VerificationError: a weight is missing or has the wrong shape.
     """
     path = case.folder / "weights.safetensors"
-    try:
-        with torch.device("meta"):
-            scorer = ScorerConfig(kind="learned", soft_bias=True)
-            model = VisionModel(case.tower, scorer, case.grid, case.projector_width, case.d_model)
-    except RecipeError as e:
-        raise VerificationError(f"{case.folder / 'config.json'}: {e}") from e
+    with torch.device("meta"):
+        scorer = ScorerConfig(kind="learned", soft_bias=True)
+        model = VisionModel(case.tower, scorer, case.grid, case.projector_width, case.d_model)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     theirs = vision_names(shapes)
     for ours, shape in shapes.items():
@@ -169,19 +173,27 @@ def model_from_case(case: Case) -> tuple[VisionModel, dict[str, str]]:
     return model, {name: ours for ours, name in theirs.items()}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_sizes(path: Path) -> Sizes:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:
         raise VerificationError(f"{path}: not JSON ({e})") from e
-    for key, (meaning, fits) in _KEYS.items():
-        if not isinstance(config, dict) or key not in config:
-            raise VerificationError(f"{path}: no key {key!r}, which must be {meaning}")
-        if not fits(config[key]):
-            raise VerificationError(f"{path}: {key} is {config[key]!r}, wanted {meaning}")
-    if sum(config["videos"]) != config["frames"]:
-        raise VerificationError(f"{path}: videos {config['videos']} do not add up to {config['frames']} frames")
-    return config
+    sizes = from_plain(Sizes, data, str(path), VerificationError)
+    try:
+        refuse(_findings(sizes), str(path))
+        check_vision(sizes.grid, sizes.tower, str(path))
+    except RecipeError as e:
+        raise VerificationError(str(e)) from e
+    return sizes
+
+
+def _findings(sizes: Sizes) -> Iterator[Finding]:
+    videos, frames, fraction = sizes.videos, sizes.frames, sizes.prune_fraction
+    yield "videos", min(videos, default=0) > 0, videos, "a list of frame counts, each above 0"
+    yield "videos", sum(videos) == frames, videos, f"frame counts that add up to frames = {frames}"
+    yield "prune_fraction", 0 <= fraction < 1, fraction, "a number in [0, 1)"
+    for key in ("d_model", "projector_hidden"):
+        yield key, getattr(sizes, key) > 0, getattr(sizes, key), "a number above 0"
 
 
 def _read_frames(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

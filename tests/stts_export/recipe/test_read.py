@@ -46,6 +46,7 @@ def test_the_toy_recipe_becomes_frozen_records_with_defaults_and_whole_numbers_a
     [
         ("kv_heads = 2", "kv_head = 2", "decoder.kv_head: unknown key; did you mean 'kv_heads'?"),
         ("prune_fraction = 0.5", "prune = 0.5", "prune: unknown key; did you mean 'prune_fraction'?"),
+        ("prune_fraction = 0.5", "prune_fraction = 0.5\nconfig = 1", "config: unknown key; known: name, grid, tower"),
         ("[tower]", "[towers]", "towers: unknown key; did you mean 'tower'?"),
         ("width = 8\n", "", "tower.width: missing; wanted a whole number"),
         ('license = "Apache-2.0"', "", "license: missing; wanted text"),

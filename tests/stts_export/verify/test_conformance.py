@@ -218,13 +218,18 @@ def test_a_missing_or_misshapen_weight_is_named(case):
     ("key", "value", "message"),
     [
         ("prune_fraction", 1.0, r"\[0, 1\)"),
-        ("vit_dim", "24", "positive integer"),
-        ("videos", [3, 3], "do not add up"),
+        ("vit_dim", "24", "vit_dim: wanted a whole number, got '24'"),
+        ("videos", [3, 3], r"videos is \(3, 3\); wanted frame counts that add up to frames = 5"),
+        ("videos", [5, 0], r"videos is \(5, 0\); wanted a list of frame counts, each above 0"),
         ("videos", [], "frame counts"),
-        ("taps", [-9], "block indices"),
-        ("vit_heads", 5, "not a multiple"),
-        ("frames", None, "positive integer"),
-        ("pool", 2, "does not divide"),
+        ("taps", [-9], r"tower\.taps is \(1,\); wanted blocks from 5"),
+        ("taps", [], r"tower\.taps is \(\); wanted at least one block"),
+        ("vit_heads", 5, r"tower\.heads is 5; wanted a divisor of tower\.width = 24"),
+        ("vit_mlp", 0, r"tower\.mlp_width is 0; wanted a number above 0"),
+        ("d_model", 0, "d_model is 0; wanted a number above 0"),
+        ("frames", None, "frames: wanted a whole number, got None"),
+        ("pool", 2, r"grid\.image_size is 126; wanted a multiple of patch_size \* pool"),
+        ("prune_at_block", 3, "prune_at_block: unknown key; did you mean 'prune_at'"),
     ],
 )
 def test_an_impossible_size_is_named(case, key, value, message):
@@ -238,7 +243,7 @@ def test_a_missing_size_is_named(case):
     config = json.loads((case / "config.json").read_text())
     del config["taps"]
     (case / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SttsError, match=r"config.json: no key 'taps'"):
+    with pytest.raises(SttsError, match=r"config.json: taps: missing; wanted a list, each item a whole number"):
         run_case(case)
 
 
