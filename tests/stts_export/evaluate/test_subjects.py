@@ -150,7 +150,7 @@ def test_a_trained_file_lies_over_the_assembled_model_as_training_found_it(
     path = write_toy_checkpoint(tmp_path / "weights", config)
     assembled: list[str | None] = []
 
-    def assemble(asked: ModelRecipe, progress: object) -> Path:
+    def assemble(asked: ModelRecipe, on_progress: object) -> Path:
         assert asked.assembly is not None
         assembled.append(asked.assembly.trained)
         return path
