@@ -1,21 +1,29 @@
 """What the pages say and the data also says is the same."""
 
 import re
+import statistics
 from pathlib import Path
 
 import pytest
+import tomllib
+import yaml
 
 from stts_export.cli import main as export
 from stts_export.recipe.target import all_targets
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.cli import main as runtime
 from stts_runtime.device.jetpack import JETPACKS
 
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/*/README.md")]
+    page
+    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "findings/*.md", "*/*/README.md")
+    for page in ROOT.glob(pattern)
 )
 TARGETS = (ROOT / "docs/targets.md").read_text()
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+PACKAGES = {"stts_export": ROOT / "stts_export", "stts_runtime": ROOT / "runtimes/python/stts_runtime"}
 
 
 @pytest.mark.parametrize("target", all_targets(), ids=lambda target: target.name)
@@ -54,3 +62,69 @@ def test_every_command_a_page_shows_exists_with_its_options(page, capsys):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_place_is_left_to_be_filled(page):
     assert not re.search(r"@[A-Z]+@|^\(table\)$|TODO|TBD", page.read_text(), re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_a_page_names_is_there(page):
+    roots = (ROOT, ROOT / "runtimes/python", *PACKAGES.values(), page.parent)
+    files, folders = r"[\w./-]+/[\w.-]+\.(?:py|toml|md|sh)", r"(?:stts_export|stts_runtime|tests)/[\w/]+"
+    for name in re.findall(rf"`({files}|{folders})`", page.read_text()):
+        assert any(found for root in roots for found in root.glob(name.replace("NAME", "*"))), name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_rooms_are_those_of_the_contract_from_the_top_down(package):
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == [package]]
+    level = {room: place for place, layer in enumerate(layers) for room in layer.split(" | ")}
+    rooms = re.findall(r"^\| `(\w+)` \|", ARCHITECTURE.partition(f"### {package}")[2].partition("\n#")[0], re.M)
+    assert sorted(rooms) == sorted(level)
+    assert [level[room] for room in rooms] == sorted(level.values())
+
+
+def test_files_are_of_the_size_that_is_told():
+    lines = [len(file.read_text().splitlines()) for folder in PACKAGES.values() for file in folder.rglob("*.py")]
+    assert 75 <= statistics.median(lines) <= 105  # "some 90"
+    assert max(lines) < 400
+
+
+def test_the_picture_has_every_graph_and_the_shapes_of_their_tensors(toy_bundle):
+    graphs = open_bundle(toy_bundle("ffd")).manifest.graphs
+    picture = (ROOT / "docs/architecture.svg").read_text()
+    assert set(graphs) <= set(re.findall(r">(\w+)</text>", picture))
+    tensors = [tensor for graph in graphs.values() for tensor in (*graph.spec.inputs, *graph.spec.outputs)]
+    drawn = [(name, tuple(sizes.split(", "))) for name, sizes in re.findall(r"(\w+) \[([\w, ]+)\]", picture)]
+    assert drawn
+    values = {}  # of a symbol that stands for one number in each bundle
+    for name, shape in drawn:
+        (fitting,) = {tensor.shape for tensor in tensors if tensor.name == name and agree(tensor.shape, shape)}
+        for symbol, size in zip(shape, fitting, strict=True):
+            assert values.setdefault(symbol, size) == size, (name, symbol)
+
+
+def agree(shape, drawn):
+    """Whether a shape may be drawn like this: dynamic sizes by their name, fixed ones by any other or as numbers."""
+    return len(shape) == len(drawn) and all(
+        size == symbol if isinstance(size, str) else str(size) == symbol or not symbol.isdigit()
+        for size, symbol in zip(shape, drawn, strict=True)
+    )
+
+
+def test_hooks_are_the_checks_of_make():
+    makefile = (ROOT / "Makefile").read_text()
+    (checks,) = re.findall(r"^check: ([a-z ]+?) *##", makefile, re.M)
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["id"] for hook in repository["hooks"]] == checks.split()
+    assert all(hook["entry"] == f"make {hook['id']}" for hook in repository["hooks"])
+
+
+def test_every_finding_is_listed_runs_by_itself_and_says_what_it_shows():
+    scripts = sorted((ROOT / "findings").glob("*.sh"))
+    listed = (ROOT / "findings/README.md").read_text()
+    for script in scripts:
+        assert f"[{script.stem}]({script.name})" in listed
+        assert script.stat().st_mode & 0o111, script.name
+        text = script.read_text()
+        assert all(f"# {word}:" in text for word in ("Input", "Expected", "Seen", "Hence")), script.name
+        assert "mktemp" in text
+        assert "stts_" not in text
