@@ -88,9 +88,9 @@ def own_config() -> ModelConfig:
 
 def tower_work(tower: PublishedTower, image_tokens: int) -> Work:
     """Return the work of a published vision tower for one image."""
-    D, M = tower.width, tower.mlp_width
+    D, F = tower.width, tower.mlp_width
     patches = image_tokens * tower.merge**2
-    block = linear(patches, D, D) * 4 + linear(patches, D, M) * (tower.mlp_products - 1) + linear(patches, M, D)
+    block = linear(patches, D, D) * 4 + linear(patches, D, F) * (tower.mlp_products - 1) + linear(patches, F, D)
     full = attention(1, patches, patches, D) * tower.full_attention_blocks
     windows = tower.blocks - tower.full_attention_blocks
     windowed = attention(patches // tower.window, tower.window, tower.window, D) * windows if windows else Work()

@@ -1,7 +1,7 @@
 """What each part computes and reads, in closed form; a test holds every formula equal to the captured graphs.
 
-Legend: T frames, N patches a frame, G groups a frame, n patches a group (9), D width of the tower, M its MLP width,
-K kept groups, S new tokens, C keys (cached slots and new tokens), d_model and F widths of the decoder and its MLP.
+Legend: T frames, N patches a frame, G groups a frame, n patches a group (9), D and d_model widths of the tower
+and the decoder, F of an MLP, K kept groups, S new tokens, P slots of the cache.
 
 Products only: two FLOPs a multiply and add. Norms, activations, rotations and residuals are left out, since engines
 fuse them into the products beside them; so is softmax, and with it the logits between the two products of an attention.
@@ -79,9 +79,9 @@ def attention(sequences: int, queries: int, keys: int, width: int) -> Work:
 
 def vision_blocks(tower: TowerConfig, blocks: int, packed: Packed) -> Work:
     """Return the work of so many blocks of the tower."""
-    D, M, rows = tower.width, tower.mlp_width, packed.rows
+    D, F, rows = tower.width, tower.mlp_width, packed.rows
     projections = linear(rows, D, D) * 4
-    mlp = linear(rows, D, M) + linear(rows, M, D)
+    mlp = linear(rows, D, F) + linear(rows, F, D)
     return (projections + attention(packed.sequences, packed.length, packed.length, D) + mlp) * blocks
 
 
@@ -95,8 +95,8 @@ def scorer(config: ModelConfig, frames: int) -> Work:
     """Return the work of scoring; only the learned scorer has products."""
     if config.scorer.kind != "learned":
         return Work()
-    D, M, groups = config.tower.width, config.tower.mlp_width, frames * config.grid.groups
-    mlp = linear(groups, 2 * D, M) + linear(groups, M, M) + linear(groups, M, 1)
+    D, F, groups = config.tower.width, config.tower.mlp_width, frames * config.grid.groups
+    mlp = linear(groups, 2 * D, F) + linear(groups, F, F) + linear(groups, F, 1)
     return group_pool(groups, config.grid.pool**2, D, D) + mlp
 
 
@@ -141,8 +141,8 @@ def decoder(config: DecoderConfig, new: int, keys: int, pairs: int | None = None
     Args:
         config: its sizes.
         new: S.
-        keys: C, slots of the cache, empty ones included, and the new tokens.
-        pairs: query-key pairs that are computed; all S x C where not given, as a graph with an explicit mask does.
+        keys: P + S, slots of the cache, empty ones included, and the new tokens.
+        pairs: query-key pairs that are computed; all S (P + S) where not given, as a graph with an explicit mask does.
     """
     d_model, F, d = config.width, config.mlp_width, config.head_dim
     queries, kv = config.heads * d, config.kv_heads * d

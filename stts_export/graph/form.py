@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stts_runtime.bundle.spec import GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import ENGINE, GraphSpec, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,6 @@ FORMS = {
     "tensorrt_rtx": Form(opset=17, fused_attention=True),
 }
 
-HALF = ("hidden", "features", "past_key_", "past_value_", "new_key_", "new_value_")
-"""Inputs and outputs, by the beginning of their names, that take the graph's precision: they go from engine to engine.
-
-What the host reads or makes stays in float32: patches, the scorer's state and scores, the gate, logits.
-"""
-
-FLOAT32_BINDINGS = ("previous", "gate", "scores", "last")
-"""Inputs and outputs on whose way through the graph float32 is kept, see `SetPrecision`."""
-
 
 def form_for(backend: str, precision: str) -> Form:
     """Return the form of a backend's graphs in a precision."""
@@ -49,7 +40,6 @@ def spec_in_form(spec: GraphSpec, form: Form) -> GraphSpec:
     """Return the contract of a graph once it has been lowered to `form`."""
 
     def typed(tensor: TensorSpec) -> TensorSpec:
-        half = tensor.dtype == "float32" and tensor.name.startswith(HALF)
-        return replace(tensor, dtype=form.precision) if half else tensor
+        return replace(tensor, dtype=form.precision) if tensor.role == ENGINE else tensor
 
     return replace(spec, inputs=tuple(map(typed, spec.inputs)), outputs=tuple(map(typed, spec.outputs)))

@@ -16,14 +16,14 @@ from onnx_ir.passes.common import (
 from onnxscript import optimizer
 
 from stts_export.errors import ExportError
-from stts_export.graph.form import FLOAT32_BINDINGS, Form, spec_in_form
+from stts_export.graph.form import Form, spec_in_form
 from stts_export.graph.passes.expand_ops import ExpandOps
 from stts_export.graph.passes.lower_opset import LowerOpset
 from stts_export.graph.passes.name_taps import NameTaps
 from stts_export.graph.passes.set_precision import SetPrecision
 from stts_export.graph.passes.store_transposed import StoreTransposed
 from stts_export.graph.passes.strip_trace import StripTrace
-from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.bundle.spec import EXACT, GraphSpec
 
 
 def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
@@ -67,8 +67,10 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
 def set_precision(spec: GraphSpec, form: Form) -> SetPrecision:
     """Return the pass that gives the graph of `spec` its precision."""
     lowered = spec_in_form(spec, form)
-    bindings = {tensor.name: tensor.dtype for tensor in (*lowered.inputs, *lowered.outputs)}
-    return SetPrecision(bindings, form.precision, FLOAT32_BINDINGS, spec.taps)
+    tensors = (*lowered.inputs, *lowered.outputs)
+    bindings = {tensor.name: tensor.dtype for tensor in tensors}
+    exact = [tensor.name for tensor in tensors if tensor.role == EXACT]
+    return SetPrecision(bindings, form.precision, exact, spec.taps)
 
 
 class FoldConstants(ir.passes.InPlacePass):

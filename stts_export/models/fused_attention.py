@@ -59,7 +59,7 @@ def fused_ragged_attention(
         key: [M, D].
         value: [M, D].
         heads: H.
-        cumulative_lengths: int32 [F + 1], frame f lies at [cumulative_lengths[f], cumulative_lengths[f + 1]).
+        cumulative_lengths: int32 [E], frame f lies at [cumulative_lengths[f], cumulative_lengths[f + 1]).
         longest: rows of the longest frame.
     """
     from torch.nn.attention.varlen import varlen_attn

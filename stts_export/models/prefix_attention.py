@@ -6,15 +6,15 @@ from torch import Tensor
 
 
 def prefix_mask(positions: Tensor, key_positions: Tensor, vision_flags: Tensor) -> Tensor:
-    """Return which keys each query may see, bool [S, C].
+    """Return which keys each query may see, bool [S, P + S].
 
     A key is seen where it is not later than the query, or where both are vision tokens, whichever comes first.
 
     Args:
         positions: int64 [S], of the queries.
-        key_positions: int64 [C], of the keys: slots of the cache, then the queries' own. A slot that is empty stands
-            later than any query and is no vision token, so it is never seen.
-        vision_flags: bool [C], whether the keys are vision tokens; the last S are the queries.
+        key_positions: int64 [P + S], of the keys: slots of the cache, then the queries' own. A slot that is empty
+            stands later than any query and is no vision token, so it is never seen.
+        vision_flags: bool [P + S], whether the keys are vision tokens; the last S are the queries.
     """
     query_flags = vision_flags[vision_flags.shape[0] - positions.shape[0] :]
     causal = key_positions[None, :] <= positions[:, None]
@@ -30,11 +30,11 @@ def prefix_attention(
 
     Args:
         query: [1, H, S, d].
-        key: [1, Hkv, C, d]; slots of the cache first, the S new keys last.
-        value: [1, Hkv, C, d]; finite in empty slots too.
+        key: [1, Hkv, P + S, d]; slots of the cache first, the S new keys last.
+        value: [1, Hkv, P + S, d]; finite in empty slots too.
         positions: int64 [S], see `prefix_mask`.
-        key_positions: int64 [C], see `prefix_mask`.
-        vision_flags: bool [C], see `prefix_mask`.
+        key_positions: int64 [P + S], see `prefix_mask`.
+        vision_flags: bool [P + S], see `prefix_mask`.
     """
     _, heads, new, width = query.shape
     kv_heads, total = key.shape[1], key.shape[2]

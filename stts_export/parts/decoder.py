@@ -31,7 +31,7 @@ from stts_export.ops.vision_prefix_attention import vision_prefix_attention
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits
-from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import ENGINE, Dim, GraphSpec, TensorSpec
 
 
 class DecoderStep(nn.Module):
@@ -65,21 +65,22 @@ class DecoderStep(nn.Module):
 def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
     """Return the language part."""
     decoder = config.decoder
-    most = limits.max_tokens
+    most, groups = limits.max_tokens, limits.max_frames * config.grid.groups
 
     def cache(prefix: str, length: str) -> tuple[TensorSpec, ...]:
         shape = (1, decoder.kv_heads, length, decoder.head_dim)
         return tuple(
-            TensorSpec(f"{prefix}_{kind}_{layer}", "float32", shape)
+            TensorSpec(f"{prefix}_{kind}_{layer}", "float32", shape, ENGINE)
             for layer in range(decoder.layers)
             for kind in ("key", "value")
         )
 
+    outputs = (TensorSpec("logits", "float32", (1, decoder.vocabulary)), *cache("new", "S"))
     spec = GraphSpec(
         name="decoder",
         inputs=(
             TensorSpec("token_ids", "int64", (1, "S")),
-            TensorSpec("features", "float32", ("K", decoder.width)),
+            TensorSpec("features", "float32", ("K", decoder.width), ENGINE),
             TensorSpec("feature_rows", "int64", ("S",)),
             TensorSpec("positions", "int64", ("S",)),
             TensorSpec("past_positions", "int64", ("P",)),
@@ -87,12 +88,17 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
             TensorSpec("vision_flags", "bool", ("S",)),
             *cache("past", "P"),
         ),
-        outputs=(TensorSpec("logits", "float32", (1, decoder.vocabulary)), *cache("new", "S")),
+        outputs=outputs,
         dims=(
-            Dim("S", 1, min(2048, most), most),
-            Dim("K", 1, min(1024, limits.max_frames * config.grid.groups), limits.max_frames * config.grid.groups),
-            Dim("P", 0, min(2048, most), most),
+            Dim("S", 1, min(2048, most), most, "--max-tokens"),
+            Dim("K", 1, min(1024, groups), groups, "--max-frames"),
+            Dim("P", 0, min(2048, most), most, "--max-tokens"),
         ),
-        taps=tuple(f"decoder.blocks.{i}" for i in range(decoder.layers)),
+        values=(*(f"decoder.blocks.{i}" for i in range(decoder.layers)), *(tensor.name for tensor in outputs)),
+        step=(
+            Dim("S", 1, 1, min(2, most)),  # fixed at 1, TensorRT stores the weights a second time in another layout
+            Dim("K", 1, 1, 1),  # no image token among the new ones: one row of zeros
+            Dim("P", 0, most, most),  # a long cache is what takes time
+        ),
     )
     return Part(spec, DecoderStep(model))

@@ -18,7 +18,7 @@ from stts_export.models.model import Model
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits
-from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import ENGINE, Dim, GraphSpec, TensorSpec
 from stts_runtime.vision.plan import group_patches
 
 
@@ -53,8 +53,11 @@ def vision_dense_part(model: Model, config: ModelConfig, limits: Limits) -> Part
     spec = GraphSpec(
         name="vision_dense",
         inputs=(TensorSpec("patches", "float32", ("T", grid.patches, 3 * grid.patch_size**2)),),
-        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width)),),
-        dims=(Dim("T", 1, chunk, chunk), Dim("K", grid.groups, chunk * grid.groups, chunk * grid.groups)),
-        taps=tuple(f"vision_tower.blocks.{i}" for i in range(tower.blocks)),
+        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width), ENGINE),),
+        dims=(
+            Dim("T", 1, chunk, chunk, "--chunk-frames"),
+            Dim("K", grid.groups, chunk * grid.groups, chunk * grid.groups, "--chunk-frames"),
+        ),
+        values=(*(f"vision_tower.blocks.{i}" for i in range(tower.blocks)), "features"),
     )
     return Part(spec, VisionDense(model, config))

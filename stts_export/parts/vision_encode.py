@@ -36,7 +36,7 @@ from stts_export.ops.segment_attention import segment_attention
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits
-from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import ENGINE, Dim, GraphSpec, TensorSpec
 
 
 class VisionEncode(nn.Module):
@@ -95,7 +95,7 @@ def vision_encode_ffd_part(model: Model, config: ModelConfig, limits: Limits) ->
         TensorSpec("gather", "int64", ("B", patches)),
         TensorSpec("segments", "int32", ("B", patches)),
     )
-    spec = encode_spec(config, limits, inputs, (Dim("B", 1, chunk, chunk),))
+    spec = encode_spec(config, limits, inputs, (Dim("B", 1, chunk, chunk, "--chunk-frames"),))
     return Part(spec, VisionEncodeFfd(model, config))
 
 
@@ -109,8 +109,8 @@ def vision_encode_ragged_part(model: Model, config: ModelConfig, limits: Limits)
     )
     nine = grid.pool**2
     dims = (
-        Dim("M", nine, chunk * grid.patches // 2, chunk * grid.patches),
-        Dim("E", 2, chunk + 1, chunk + 1),
+        Dim("M", nine, chunk * grid.patches // 2, chunk * grid.patches, "--chunk-frames"),
+        Dim("E", 2, chunk + 1, chunk + 1, "--chunk-frames"),
         Dim("L", nine, grid.patches, grid.patches),
     )
     return Part(encode_spec(config, limits, inputs, dims), VisionEncodeRagged(model, config))
@@ -125,11 +125,15 @@ def encode_spec(
     return GraphSpec(
         name="vision_encode",
         inputs=(
-            TensorSpec("hidden", "float32", ("A", grid.patches, tower.width)),
+            TensorSpec("hidden", "float32", ("A", grid.patches, tower.width), ENGINE),
             *inputs,
             TensorSpec("readout", "int64", ("K", grid.pool**2)),
         ),
-        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width)),),
-        dims=(Dim("A", 1, min(64, limits.max_frames), limits.max_frames), *dims, Dim("K", 1, max(1, kept // 2), kept)),
-        taps=tuple(f"vision_tower.blocks.{i}" for i in range(tower.score_after + 2, tower.blocks)),
+        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width), ENGINE),),
+        dims=(
+            Dim("A", 1, min(64, limits.max_frames), limits.max_frames, "--max-frames"),
+            *dims,
+            Dim("K", 1, max(1, kept // 2), kept, "--chunk-frames"),
+        ),
+        values=(*(f"vision_tower.blocks.{i}" for i in range(tower.score_after + 2, tower.blocks)), "features"),
     )

@@ -24,7 +24,7 @@ from stts_export.models.model import Model
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits
-from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.spec import ENGINE, EXACT, Dim, GraphSpec, TensorSpec
 
 
 class VisionScore(nn.Module):
@@ -63,20 +63,21 @@ def vision_score_part(model: Model, config: ModelConfig, limits: Limits) -> Part
     channels = 3 * grid.patch_size**2
     module = VisionScore(model, config)
     state = module.scorer.state_width
-    gate = (TensorSpec("gate", "float32", ("T",)),) if config.scorer.soft_bias else ()
+    gate = (TensorSpec("gate", "float32", ("T",), EXACT),) if config.scorer.soft_bias else ()
+    scored = (f"vision_tower.blocks.{i}" for i in range(tower.score_after + 1))
     spec = GraphSpec(
         name="vision_score",
         inputs=(
             TensorSpec("patches", "float32", ("T", grid.patches, channels)),
-            TensorSpec("previous", "float32", (grid.groups, state)),
+            TensorSpec("previous", "float32", (grid.groups, state), EXACT),
             *gate,
         ),
         outputs=(
-            TensorSpec("hidden", "float32", ("T", grid.patches, tower.width)),
-            TensorSpec("scores", "float32", ("T", grid.groups)),
-            TensorSpec("last", "float32", (grid.groups, state)),
+            TensorSpec("hidden", "float32", ("T", grid.patches, tower.width), ENGINE),
+            TensorSpec("scores", "float32", ("T", grid.groups), EXACT),
+            TensorSpec("last", "float32", (grid.groups, state), EXACT),
         ),
-        dims=(Dim("T", 1, chunk, chunk),),
-        taps=tuple(f"vision_tower.blocks.{i}" for i in range(tower.score_after + 2)),
+        dims=(Dim("T", 1, chunk, chunk, "--chunk-frames"),),
+        values=(*scored, "scores", "last", f"vision_tower.blocks.{tower.score_after + 1}", "hidden"),
     )
     return Part(spec, module)

@@ -58,8 +58,8 @@ class PatchClasses(nn.Module):
 
         Args:
             model: tower and connector.
-            classes: C, background among them.
-            words: float32 [C + 3, d_model], what features should be for each class (zero for the background), and
+            classes: how many, background among them.
+            words: float32 [classes + 3, d_model], what features should be for each class (zero for the background), and
                 what is added to them on the left, in the middle and on the right; None leaves the connector alone.
         """
         super().__init__()
@@ -121,7 +121,7 @@ class PatchClasses(nn.Module):
 
 
 def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str]) -> Tensor:
-    """Return what `PatchClasses` wants features to be, float32 [C + 3, d_model]: mean embeddings of the words.
+    """Return what `PatchClasses` wants features to be, float32 [classes + 3, d_model]: mean embeddings of the words.
 
     Args:
         decoder: whose embedding it is.
@@ -138,7 +138,7 @@ def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str])
 
 
 def _placed(words: Tensor, grid: Grid) -> Tensor:
-    """Return what the feature of each group should be for each class it may show, [C, G, d_model]."""
+    """Return what the feature of each group should be for each class it may show, [classes, G, d_model]."""
     count = len(words) - 3
     third = torch.arange(grid.groups, device=words.device) % grid.groups_per_side * 3 // grid.groups_per_side
     placed = words[:count, None] + words[count + third]

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from stts_export.parts import Part
 from stts_export.verify.torch_part import record_part
-from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.verify.reference import Case, kept_rows, row_count, rows_key
 
 
@@ -47,19 +46,10 @@ class Recorder:
         for tensor, array in inputs.items():
             if tensor not in keys and not (tensor == "patches" and frames is not None):
                 keys[tensor] = self.store(f"{part.spec.name}/{name}/in/{tensor}", array)
-        order = [recorded[value][0] for value in data_flow_order(part.spec) if value in recorded]
+        order = [recorded[value][0] for value in part.spec.values if value in recorded]
         case = Case(part.spec.name, name, keys, frames, tuple(order))
         for value in case.values:
             self.store(case.key(value.name), recorded[value.name][1])
             self.store(rows_key(value.shape), kept_rows(row_count(value.shape)))
         self.cases.append(case)
         return outputs
-
-
-def data_flow_order(spec: GraphSpec) -> list[str]:
-    """Return taps and outputs in the order in which the part computes them: scores come before the last block."""
-    outputs = [tensor.name for tensor in spec.outputs]
-    if spec.name != "vision_score":
-        return [*spec.taps, *outputs]
-    hidden, *scoring = outputs
-    return [*spec.taps[:-1], *scoring, spec.taps[-1], hidden]

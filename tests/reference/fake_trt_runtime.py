@@ -106,9 +106,9 @@ def engine_bytes(
 
 
 def profiles_of_spec(spec: GraphSpec) -> list[dict[str, tuple[int, int]]]:
-    """Return the profiles that a build makes: one for all, and the decoder's second for single tokens."""
-    ranges = {dim.name: (dim.minimum, dim.maximum) for dim in spec.dims}
-    return [ranges, {**ranges, "S": (1, min(2, ranges["S"][1])), "K": (1, 1)}] if "S" in ranges else [ranges]
+    """Return the profiles that a build makes: one for all, and a second for the decode step."""
+    ranges, step = ({dim.name: (dim.minimum, dim.maximum) for dim in dims} for dims in (spec.dims, spec.step))
+    return [ranges, ranges | step] if step else [ranges]
 
 
 def fake_tensorrt(version: str, cuda: FakeCuda) -> ModuleType:

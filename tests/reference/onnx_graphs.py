@@ -91,6 +91,7 @@ def decoder_spec(precision: str = "float16") -> GraphSpec:
         ),
         outputs=(TensorSpec("logits", "float32", (1, 32)), TensorSpec("new_key_0", precision, (1, 1, "S", WIDTH))),
         dims=(Dim("S", 1, 8, 64), Dim("K", 1, 4, 16), Dim("P", 0, 32, 64)),
+        step=(Dim("S", 1, 1, 2), Dim("K", 1, 1, 1), Dim("P", 0, 64, 64)),
     )
 
 

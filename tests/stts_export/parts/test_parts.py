@@ -1,5 +1,8 @@
 """The parts of each kind of bundle: their specs, and that torch runs them as the specs say."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from reference.toy_bundle import LIMITS, toy_config, toy_model
 
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
+from stts_runtime.bundle import spec
 
 
 KINDS = {"ffd": ("qwen3", "learned"), "ragged": ("olmo3", "cosine"), "none": ("llama", "none")}
@@ -33,6 +37,68 @@ def test_a_spec_has_a_range_for_every_symbol_and_unlike_names(parts):
         assert symbols == {dim.name for dim in part.spec.dims}
         for dim in part.spec.dims:
             assert 0 <= dim.minimum <= dim.optimum <= dim.maximum, dim
+
+
+def test_every_symbol_is_in_the_legend_once_and_the_legend_has_no_other():
+    legend = re.findall(r"^    ([A-Z])  ", spec.__doc__, re.M)
+    used = set()
+    for packing, kinds in KINDS.items():
+        config = toy_config(*kinds)
+        for part in parts_of(weightless_model(config), config, LIMITS, packing):
+            used |= {dim.name for dim in part.spec.dims}
+    assert sorted(legend) == sorted(used)
+
+
+def test_every_role_is_known_and_floats_alone_change_precision(parts):
+    _, _, found = parts
+    for part in found:
+        for tensor in (*part.spec.inputs, *part.spec.outputs):
+            assert tensor.role in (spec.HOST, spec.ENGINE, spec.EXACT)
+            assert tensor.role == spec.HOST or tensor.dtype == "float32", tensor
+
+
+def test_a_limit_names_the_option_that_widens_it_and_none_where_the_model_decides(parts):
+    packing, config, found = parts
+    options = {(part.spec.name, dim.name): dim.option for part in found for dim in part.spec.dims}
+    assert {place for place, option in options.items() if not option} <= {("vision_encode", "L")}
+    for option, changed in (
+        ("--max-tokens", replace(LIMITS, max_tokens=LIMITS.max_tokens + 7)),
+        ("--max-frames", replace(LIMITS, max_frames=LIMITS.max_frames + 3)),
+        ("--chunk-frames", replace(LIMITS, chunk_frames=LIMITS.chunk_frames + 1)),
+    ):
+        wider = parts_of(weightless_model(config), config, changed, packing)
+        grown = {
+            (here.spec.name, dim.name)
+            for here, there in zip(found, wider, strict=True)
+            for dim in here.spec.dims
+            if there.spec.dim(dim.name).maximum > dim.maximum
+        }
+        assert grown == {place for place, named in options.items() if named == option}
+
+
+def test_a_decode_step_lies_within_the_decoders_ranges_and_no_other_part_has_one(parts):
+    _, _, found = parts
+    for part in found:
+        assert bool(part.spec.step) == (part.spec.name == "decoder")
+        for dim in part.spec.step:
+            whole = part.spec.dim(dim.name)
+            assert whole.minimum <= dim.minimum <= dim.optimum <= dim.maximum <= whole.maximum, dim
+
+
+def test_a_step_reads_a_token_and_no_picture(parts):
+    decoder = parts[2][-1].spec
+    assert decoder.is_step({"S": 1, "K": 1, "P": 9})
+    assert not decoder.is_step({"S": 1, "K": 2, "P": 9})
+    assert not decoder.is_step({"S": 3, "K": 1, "P": 9})
+    assert not parts[2][-2].spec.is_step({"T": 1, "K": 1})
+
+
+def test_every_output_is_among_the_values_and_every_other_value_is_a_tap(parts):
+    _, _, found = parts
+    for part in found:
+        outputs = [tensor.name for tensor in part.spec.outputs]
+        assert set(outputs) <= set(part.spec.values)
+        assert len(set(part.spec.values)) == len(part.spec.values) == len(outputs) + len(part.spec.taps)
 
 
 def test_taps_are_submodules_in_data_flow_order(parts):

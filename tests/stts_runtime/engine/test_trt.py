@@ -24,7 +24,8 @@ SPEC = GraphSpec(
         TensorSpec("flags", "bool", ("S",)),
     ),
     (TensorSpec("sums", "float32", (1, "S")), TensorSpec("copy", "bfloat16", ("P", 4))),
-    (Dim("S", 1, 8, 64), Dim("P", 0, 8, 64)),
+    (Dim("S", 1, 8, 64, "--max-tokens"), Dim("P", 0, 8, 64, "--max-tokens")),
+    step=(Dim("S", 1, 1, 2), Dim("P", 0, 64, 64)),
 )
 WIDE, NARROW = {"S": (1, 64), "P": (0, 64)}, {"S": (1, 1), "P": (0, 64)}
 

@@ -1,6 +1,6 @@
 from reference.onnx_graphs import block_spec, decoder_spec
 
-from stts_runtime.trt.profiles import DECODE, PREFILL, profiles_of
+from stts_runtime.trt.profiles import profiles_of
 
 
 def test_a_part_has_one_profile_over_its_dims():
@@ -9,7 +9,7 @@ def test_a_part_has_one_profile_over_its_dims():
 
 
 def test_the_decoder_prefills_from_an_empty_cache_up_to_all_its_limits():
-    profile = profiles_of(decoder_spec())[PREFILL]
+    profile, _ = profiles_of(decoder_spec())
     assert profile.name == "prefill"
     assert profile.shapes["token_ids"] == ((1, 1), (1, 8), (1, 64))
     assert profile.shapes["feature_rows"] == ((1,), (8,), (64,))
@@ -17,7 +17,7 @@ def test_the_decoder_prefills_from_an_empty_cache_up_to_all_its_limits():
 
 
 def test_the_decoder_decodes_one_token_and_is_not_fixed_at_it_and_is_tuned_for_a_long_cache():
-    profile = profiles_of(decoder_spec())[DECODE]
+    _, profile = profiles_of(decoder_spec())
     assert profile.name == "decode"
     assert profile.shapes["token_ids"] == ((1, 1), (1, 1), (1, 2))
     assert profile.shapes["features"] == ((1, 16), (1, 16), (1, 16))

@@ -9,7 +9,7 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
@@ -141,7 +141,7 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class Limits:
-    """The profile: most frames (T) and most cached tokens (C) the bundle was built for, and frames a vision chunk."""
+    """What the bundle was built for: most frames of a clip (A), slots of the cache (P) and frames a chunk (T)."""
 
     max_frames: int
     max_tokens: int

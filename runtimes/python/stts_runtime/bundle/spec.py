@@ -1,19 +1,40 @@
 """What a graph takes and gives: the one truth that exporter, profiles, verifier, manifest and runtime read.
 
-Legend of symbolic dimensions: T frames of a chunk, A frames of the whole clip, N patches a frame, G groups a frame,
-B packed bins, M packed patches, F packed frames, L longest packed frame, K kept groups, S new tokens, P slots of the
-cache, of which some may be empty.
+Legend of sizes, one meaning a letter. A run decides these, and a spec has a range for each:
+
+    T  frames given at once: a chunk of the clip, or all of it
+    A  frames of the whole clip, where a chunk has T
+    B  packed bins
+    M  packed patches
+    E  ends of packed frames: where each begins and ends, one more than frames
+    L  patches of the longest packed frame
+    K  kept groups
+    S  new tokens
+    P  slots of the cache, of which some may be empty
+
+The model fixes these: N patches a frame, G groups a frame, D width of the tower, d_model of the decoder, C of the
+scorer's state, H heads, Hkv heads of the cache, d width of a head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from stts_runtime.errors import EngineError
+
+
+HOST = "host"
+"""Role of a tensor that the host makes or reads, in its own dtype: tokens, pixels, logits."""
+
+ENGINE = "engine"
+"""Role of a float that goes from engine to engine, or back to the same one: it takes the graph's precision."""
+
+EXACT = "exact"
+"""Role of a float32 of the host's on whose way through the graph float32 is kept: what decides the pruning."""
 
 
 def storage_dtype(name: str) -> np.dtype:
@@ -34,24 +55,28 @@ class Dim:
         minimum: smallest value.
         optimum: the value an engine is tuned for.
         maximum: largest value.
+        option: of `stts-export build`, which makes `maximum` larger; empty where the model decides it.
     """
 
     name: str
     minimum: int
     optimum: int
     maximum: int
+    option: str = ""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One graph input or output: binding name, dtype, and shape with symbols for dynamic dimensions.
+    """One graph input or output: binding name, dtype, shape with symbols for dynamic dimensions, and role.
 
-    The dtype is numpy's name of it, or `bfloat16`, which numpy does not have: see `storage_dtype`.
+    The dtype is numpy's name of it, or `bfloat16`, which numpy does not have: see `storage_dtype`. The role, `HOST`,
+    `ENGINE` or `EXACT`, says which precision it has in a graph that computes in half.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    role: str = HOST
 
 
 @dataclass(frozen=True)
@@ -63,14 +88,27 @@ class GraphSpec:
         inputs: in binding order.
         outputs: in binding order.
         dims: every symbol that occurs in a shape, with its range.
-        taps: names of inner values that verification can ask for, in data-flow order.
+        values: names of what verification compares, in data-flow order: outputs, and inner values, called taps.
+        step: the narrower ranges of a decode step, for which an engine is tuned apart; none in most graphs.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     dims: tuple[Dim, ...]
-    taps: tuple[str, ...] = field(default=())
+    values: tuple[str, ...] = ()
+    step: tuple[Dim, ...] = ()
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the inner values that verification can ask for, in data-flow order."""
+        outputs = {tensor.name for tensor in self.outputs}
+        return tuple(name for name in self.values if name not in outputs)
+
+    def is_step(self, sizes: Mapping[str, int]) -> bool:
+        """Return whether a run of these sizes is a decode step; a symbol that `sizes` lacks may have any."""
+        ranges = [(dim, sizes[dim.name]) for dim in self.step if dim.name in sizes]
+        return bool(ranges) and all(dim.minimum <= size <= dim.maximum for dim, size in ranges)
 
     def dim(self, name: str) -> Dim:
         """Return the dimension called `name`; KeyError if the graph has none."""

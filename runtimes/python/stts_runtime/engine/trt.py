@@ -30,7 +30,6 @@ from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.dialect import can_be_captured, context_memory_size, create_context, set_context_memory
 from stts_runtime.trt.layout import EngineProfile, profile_for, read_layout
 from stts_runtime.trt.messages import Messages, collecting_logger
-from stts_runtime.trt.profiles import DECODE_MOST_NEW
 
 
 _MOST_MESSAGES = 4096
@@ -132,7 +131,7 @@ class TrtEngine:
         if signature != self._signature:
             sizes = check_arrays(self._spec, arrays)
             self._current = profile_for(self._layout, sizes).index
-            self._is_step = sizes.get("S") == 1
+            self._is_step = self._spec.is_step(sizes)
             self._signature = signature
         context = self._contexts[self._current]
         with self.memory.lock:
@@ -189,7 +188,8 @@ class TrtEngine:
 
     def _new_context(self, profile: EngineProfile) -> Context:
         memory, part = self.memory, self._spec.name
-        captures = wanted_from_environment() and decodes(profile)
+        largest = {name: high for name, (_, high) in profile.ranges.items()}
+        captures = wanted_from_environment() and self._spec.is_step(largest)
         handle, kept = create_context(self._bindings, self._engine, captures)
         if handle is None:
             raise EngineError(f"{self._bindings.title} makes no context of {part!r}: {self._explanation()}")
@@ -328,11 +328,6 @@ class TrtEngine:
         recent = Messages()
         recent.all = self._messages.all[self._mark :]
         return recent.explanation()
-
-
-def decodes(profile: EngineProfile) -> bool:
-    """Return whether a profile is for decoding, one token a run, and not for reading a prompt."""
-    return "S" in profile.ranges and profile.ranges["S"][1] <= DECODE_MOST_NEW
 
 
 @cache

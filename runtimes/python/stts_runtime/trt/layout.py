@@ -13,19 +13,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from stts_runtime.bundle.spec import GraphSpec, TensorSpec, storage_dtype
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec, storage_dtype
 from stts_runtime.errors import EngineError, LimitError
 from stts_runtime.trt.bindings import Bindings
 from stts_runtime.trt.dialect import NETWORK_DTYPES, network_dtype
-
-
-BUILD_OPTIONS = {
-    "S": "--max-tokens",
-    "P": "--max-tokens",
-    "A": "--max-frames",
-    "K": "--max-frames",
-}
-"""The option of a build that widens a dimension; all others follow from --chunk-frames."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ def profile_for(layout: Layout, sizes: Mapping[str, int]) -> EngineProfile:
         if not low <= sizes[name] <= high:
             raise LimitError(
                 f"graph {layout.spec.name!r}: {name} is {sizes[name]}, the engine was built for {low} to {high}: "
-                + _advice(name, sizes[name] > high)
+                + _advice(layout.spec.dim(name), sizes[name] > high)
             )
     ranges = "; or ".join(str(profile.ranges) for profile in layout.profiles)
     raise LimitError(
@@ -110,11 +101,11 @@ def profile_for(layout: Layout, sizes: Mapping[str, int]) -> EngineProfile:
     )
 
 
-def _advice(name: str, too_large: bool) -> str:
-    option = BUILD_OPTIONS.get(name, "--chunk-frames")
-    if too_large:
-        return f"use fewer frames or prune more, or build the bundle again with a larger {option}, and its engines"
-    return "that is less than this graph can run with; pass more frames or keep more of them"
+def _advice(dim: Dim, too_large: bool) -> str:
+    if not too_large:
+        return "that is less than this graph can run with; pass more frames or keep more of them"
+    wider = f", or build the bundle again with a larger {dim.option}, and its engines" if dim.option else ""
+    return f"use fewer frames or prune more{wider}"
 
 
 def _present(spec: GraphSpec, names: set[str]) -> list[TensorSpec]:

@@ -1,7 +1,7 @@
 """GraphSpec -> the shapes that an engine serves and is tuned for.
 
-The decoder is one engine with two profiles, so that its weights are held once: `PREFILL` takes many new tokens with any
-cache, `DECODE` one new token with a long one. Every other part has one profile.
+A graph with a decode step is one engine with two profiles, so that its weights are held once: `prefill` serves all its
+dimensions, `decode` is tuned for the step. Every other graph has one profile.
 """
 
 from __future__ import annotations
@@ -9,16 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.bundle.spec import Dim, GraphSpec
 from stts_runtime.errors import EngineError
 
-
-PREFILL = 0
-DECODE = 1
-"""Index of the decoder's profiles."""
-
-DECODE_MOST_NEW = 2
-"""Largest S of the decode profile; a profile fixed at S = 1 stores the weights a second time in another layout."""
 
 Range = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Smallest shape, the one to tune for, largest."""
@@ -34,17 +27,9 @@ class Profile:
 
 def profiles_of(spec: GraphSpec) -> tuple[Profile, ...]:
     """Return the profiles of a part's engine, in the order of their index."""
-    sizes = {dim.name: (dim.minimum, dim.optimum, dim.maximum) for dim in spec.dims}
-    if spec.name != "decoder":
-        return (_profile("all", spec, sizes),)
-    new, cached = sizes["S"], sizes["P"]
-    decode = {
-        **sizes,
-        "S": (1, 1, min(DECODE_MOST_NEW, new[2])),
-        "K": (1, 1, 1),  # no image token among the new ones: one row of zeros
-        "P": (cached[0], cached[2], cached[2]),  # a long cache is what takes time
-    }
-    return _profile("prefill", spec, sizes), _profile("decode", spec, decode)
+    if not spec.step:
+        return (_profile("all", spec, spec.dims),)
+    return _profile("prefill", spec, spec.dims), _profile("decode", spec, (*spec.dims, *spec.step))
 
 
 def add_profiles(builder: Any, config: Any, spec: GraphSpec) -> None:
@@ -61,7 +46,10 @@ def add_profiles(builder: Any, config: Any, spec: GraphSpec) -> None:
             raise EngineError(f"TensorRT refuses profile {profile.name!r}: {profile.shapes}")
 
 
-def _profile(name: str, spec: GraphSpec, sizes: dict[str, tuple[int, int, int]]) -> Profile:
+def _profile(name: str, spec: GraphSpec, dims: tuple[Dim, ...]) -> Profile:
+    """Return the profile of `dims`, the last of each name."""
+    sizes = {dim.name: (dim.minimum, dim.optimum, dim.maximum) for dim in dims}
+
     def shape(symbols: tuple[int | str, ...], which: int) -> tuple[int, ...]:
         return tuple(symbol if isinstance(symbol, int) else sizes[symbol][which] for symbol in symbols)
 
