@@ -279,6 +279,21 @@ def test_a_shape_that_no_profile_holds_is_named_with_its_limit_and_what_to_do(on
     engine.close()
 
 
+def test_a_limit_that_the_model_decides_names_no_option(one, tmp_path):
+    engine = opened(one, tmp_path, spec=replace(SPEC, dims=(Dim("S", 1, 8, 64), Dim("P", 0, 8, 64))))
+    with pytest.raises(LimitError, match=r"built for 1 to 64: use fewer frames or prune more$"):
+        run_and_check(engine, 65, 8)
+    engine.close()
+
+
+def test_a_run_just_beyond_a_step_is_not_recorded(one, tmp_path):
+    engine = opened(one, tmp_path)
+    for _ in range(4):
+        run_and_check(engine, 3, 8)
+    assert one.cuda.captures == 0
+    engine.close()
+
+
 def test_a_combination_that_no_profile_holds_is_explained(one, tmp_path):
     engine = opened(one, tmp_path, profiles=[{"S": (2, 64), "P": (0, 7)}, {"S": (1, 1), "P": (0, 64)}])
     with pytest.raises(LimitError, match=r"no profile of the engine holds \{'S': 5, 'P': 8\}.*stts-runtime build"):

@@ -34,7 +34,7 @@ ENGINE = "engine"
 """Role of a float that goes from engine to engine, or back to the same one: it takes the graph's precision."""
 
 EXACT = "exact"
-"""Role of a float32 of the host's on whose way through the graph float32 is kept: what decides the pruning."""
+"""Role of a float that stays float32, on its way through the graph too: what decides the pruning."""
 
 
 def storage_dtype(name: str) -> np.dtype:
