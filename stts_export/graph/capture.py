@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import onnx_ir as ir
 import torch
@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stts_export.errors import ExportError
 from stts_export.models.model import Model
+from stts_export.models.parameters import swapped_parameters
 from stts_export.parts import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.spec import GraphSpec
@@ -65,21 +66,9 @@ def capture(part: Part) -> ir.Model:
     return model
 
 
-@contextmanager
-def fake_parameters(module: nn.Module) -> Iterator[None]:
+def fake_parameters(module: nn.Module) -> AbstractContextManager[None]:
     """Give every parameter of `module` a fake tensor on the CPU; call inside a FakeTensorMode."""
-    originals: list[tuple[nn.Module, str, nn.Parameter]] = []
-    for child in module.modules():
-        for name, parameter in list(child._parameters.items()):
-            if parameter is not None:
-                originals.append((child, name, parameter))
-                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-                child._parameters[name] = nn.Parameter(fake, requires_grad=False)
-    try:
-        yield
-    finally:
-        for child, name, parameter in originals:
-            child._parameters[name] = parameter
+    return swapped_parameters(module, lambda _, own: torch.empty(own.shape, dtype=own.dtype))
 
 
 @contextmanager
