@@ -59,7 +59,7 @@ def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
 def pruning_line(manifest: Manifest) -> str:
     """Return how the bundle prunes, in a few words."""
     pruning = manifest.pruning
-    if pruning.scorer == "none":
+    if pruning.is_dense:
         return "dense, cannot prune"
     bias = "with" if pruning.soft_bias else "without"
     return f"{pruning.fraction:.0%} by default, {pruning.scorer} scorer {bias} soft bias, packed {pruning.packing}"

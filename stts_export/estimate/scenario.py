@@ -89,7 +89,7 @@ def as_dense(scenario: Scenario) -> Scenario:
 def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
     """Return the model with the scorer that decides: its own, or for a dense model the trained one of STTS."""
     if prune_fraction == 0:
-        return replace(config, scorer=ScorerConfig("none", soft_bias=False))
+        return config.without_scorer()
     if config.scorer.kind == "none":
         return replace(config, scorer=ScorerConfig("learned", soft_bias=True))
     return config

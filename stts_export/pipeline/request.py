@@ -22,11 +22,11 @@ from stts_runtime.bundle.manifest import PACKINGS, SCORERS, EngineSettings, Limi
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
+from stts_runtime.language.prompt import LONGEST_TIMESTAMP_TOKENS, video_tokens
 from stts_runtime.progress import OnProgress
 from stts_runtime.trt.bindings import import_bindings
 
 
-MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
 
 
@@ -201,7 +201,7 @@ def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float,
     if prune == 0:
         if request.scorer is not None or request.packing is not None:
             raise UsageError("--prune 0 builds a dense bundle, which takes neither --scorer nor --packing")
-        return 0.0, replace(config, scorer=ScorerConfig("none", soft_bias=False))
+        return 0.0, config.without_scorer()
     if kind == "none":
         raise UsageError(
             f"--prune {prune}: model {config.name} has no scorer to decide what goes. Name one that needs no training, "
@@ -247,5 +247,6 @@ def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Lim
     most, frames = config.decoder.max_positions, request.max_frames or target.max_frames
     if request.max_tokens is not None and request.max_tokens > most:
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
-    wanted = target.max_tokens or frames * (config.grid.groups + MARKER_TOKENS_A_FRAME) + TEXT_TOKENS
+    video = video_tokens(frames * config.grid.groups, frames, LONGEST_TIMESTAMP_TOKENS)
+    wanted = target.max_tokens or video + TEXT_TOKENS
     return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames)

@@ -153,7 +153,7 @@ def _tower(tower: TowerConfig) -> Iterator[Finding]:
         f"0 up to {last - 1}: of {tower.blocks} blocks, one comes before the soft bias's and one after it",
     )
     yield "tower.taps", len(tower.taps) > 0, tower.taps, "at least one block"
-    first = tower.score_after + 2
+    first = tower.first_packed_block
     for tap in tower.taps:
         wanted = f"blocks from {first} (behind the prune, score_after + 2) to {tower.blocks - 1} (the last)"
         yield "tower.taps", first <= tap < tower.blocks, tower.taps, wanted

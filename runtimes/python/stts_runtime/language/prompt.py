@@ -21,7 +21,9 @@ Times = Sequence[float] | NDArray[np.float64]
 Counts = Sequence[int] | NDArray[np.int64]
 VIDEO = "{video}"
 CONTENT = "{content}"
+MARKER_TOKENS = 2  # a frame's start and its end
 TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
+LONGEST_TIMESTAMP_TOKENS = 10  # hours in, with some air
 QUESTION_TOKENS = 48  # system text, roles and a short question
 
 
@@ -47,6 +49,17 @@ def video_text(timestamps: Times, kept_per_frame: Counts) -> str:
     """
     frames = zip(timestamps, kept_per_frame, strict=True)
     return " ".join(f"{time:.1f} <frame_start>{'<im_patch>' * int(kept)}<frame_end>" for time, kept in frames)
+
+
+def video_tokens(kept_groups: int, frames: int, timestamp: int = TIMESTAMP_TOKENS) -> int:
+    """Return how many tokens a video has: its kept groups, and markers and a timestamp of every frame.
+
+    Args:
+        kept_groups: K, of the whole video.
+        frames: T.
+        timestamp: tokens of each frame's; 0 counts only tokens that see each other in both directions.
+    """
+    return kept_groups + frames * (MARKER_TOKENS + timestamp)
 
 
 def build_first_turn(
