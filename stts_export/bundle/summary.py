@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.engine_set import read_engine_sets
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import open_bundle
@@ -47,8 +48,9 @@ def backend_line(manifest: Manifest) -> str:
 
 def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
     """Return the built engines, size by size, or what is to be done to have some."""
-    if manifest.engine.backend == "onnxruntime":
-        return "none needed, onnxruntime runs the graphs"
+    backend = backend_named(manifest.engine.backend)
+    if not backend.needs_engines:
+        return f"none needed, {backend.name} runs the graphs"
     found = {
         engines.folder: ", ".join(f"{file.part} {size_text(file.size)}" for file in engines.files)
         for engines in read_engine_sets(path)

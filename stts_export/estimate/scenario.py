@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import PACKINGS, Limits, Pruning
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
@@ -58,7 +59,7 @@ class Scenario:
     @property
     def is_fused(self) -> bool:
         """Whether engines are built, which then run an attention as one kernel and hold no logits."""
-        return self.engine != "onnxruntime"
+        return backend_named(self.engine).needs_engines
 
     @property
     def item_bytes(self) -> int:

@@ -14,10 +14,10 @@ from stts_export.checkpoint.tokenizer import find_tokenizer
 from stts_export.estimate.estimate import Estimate, check_fit, estimate_build
 from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES
-from stts_export.graph.form import FORMS
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
+from stts_runtime.bundle.backend import BACKENDS, backend_named
 from stts_runtime.bundle.manifest import PACKINGS, SCORERS, EngineSettings, Limits, Pruning
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
@@ -163,7 +163,7 @@ def check_options(request: BuildRequest) -> None:
     choices = (
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),
-        ("backend", request.backend, tuple(FORMS)),
+        ("backend", request.backend, tuple(BACKENDS)),
         ("precision", request.precision, tuple(ITEM_BYTES)),
     )
     for name, value, known in choices:
@@ -234,9 +234,10 @@ def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings
     Raises:
         EngineError: they are, and the package that builds them is missing or too old.
     """
-    if not request.engines or engine.backend == "onnxruntime":
+    backend = backend_named(engine.backend)
+    if not request.engines or not backend.needs_engines:
         return False
-    if engine.backend == "tensorrt" and probe_device().compute_capability not in target.compute_capabilities:
+    if backend.builds_on_device and probe_device().compute_capability not in target.compute_capabilities:
         return False
     import_bindings(engine.backend)  # what is missing should be said now, not after minutes
     return True
