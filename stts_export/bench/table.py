@@ -7,7 +7,8 @@ from rich.table import Table
 from stts_export.bench.run import BenchResult
 from stts_export.report.tables import markdown_table, terminal_table
 from stts_runtime.bench.measurement import variant
-from stts_runtime.bench.table import NONE, Rows, tables
+from stts_runtime.bench.table import tables
+from stts_runtime.text_table import NONE, Rows
 
 
 def all_tables(result: BenchResult) -> tuple[Rows, ...]:
@@ -67,13 +68,13 @@ def markdown_report(result: BenchResult) -> str:
         *(f"Note: {note}" for note in result.found.notes),
     ]
     head = "".join(f"- {fact}\n" for fact in facts)
-    blocks = [f"{table.title}.\n\n{markdown_table(table.headers, table.rows)}" for table in all_tables(result)]
+    blocks = [f"{table.title}.\n\n{markdown_table(table)}" for table in all_tables(result)]
     return "\n".join([f"# Bench of {result.bundle}\n", head, "![Time by stage](bench.png)\n", *blocks])
 
 
 def terminal_report(result: BenchResult) -> list[Table]:
     """Return the tables for a rich console."""
-    return [terminal_table(table.headers, table.rows, table.title) for table in all_tables(result)]
+    return list(map(terminal_table, all_tables(result)))
 
 
 def _times(value: float | None) -> str:
