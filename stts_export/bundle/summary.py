@@ -48,9 +48,8 @@ def backend_line(manifest: Manifest) -> str:
 
 def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
     """Return the built engines, size by size, or what is to be done to have some."""
-    backend = backend_named(manifest.engine.backend)
-    if not backend.needs_engines:
-        return f"none needed, {backend.name} runs the graphs"
+    if not backend_named(manifest.engine.backend).needs_engines:
+        return f"none needed, {manifest.engine.backend} runs the graphs"
     found = {
         engines.folder: ", ".join(f"{file.part} {size_text(file.size)}" for file in engines.files)
         for engines in read_engine_sets(path)

@@ -174,9 +174,7 @@ def _shorter(scenario: Scenario, frames: int) -> Scenario:
 
 
 def _pruned(scenario: Scenario, prune: float) -> Scenario:
-    packing = scenario.packing if scenario.prune_fraction else "ffd"
-    config = with_scorer(scenario.config, prune)
-    return replace(scenario, config=config, prune_fraction=prune, packing=packing, max_tokens=None)
+    return replace(scenario, config=with_scorer(scenario.config, prune), prune_fraction=prune, max_tokens=None)
 
 
 def _smallest(scenario: Scenario) -> Scenario:

@@ -28,7 +28,7 @@ class Scenario:
         precision: of weights and products.
         frames: T.
         prune_fraction: share of groups that go; 0 is dense.
-        packing: `ffd` or `ragged`; `none` where dense.
+        packing: `ffd` or `ragged`; of no effect where dense.
         chunk_frames: frames (or bins) a vision engine takes at once.
         answer_tokens: of the answer.
         backend: which of the target's engines; None takes its first.
@@ -84,7 +84,7 @@ def round_up(count: int, step: int) -> int:
 
 def as_dense(scenario: Scenario) -> Scenario:
     """Return the same with nothing pruned."""
-    return replace(scenario, prune_fraction=0.0, packing="none", max_tokens=None)
+    return replace(scenario, prune_fraction=0.0, max_tokens=None)
 
 
 def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
@@ -103,7 +103,7 @@ def check_scenario(scenario: Scenario) -> None:
         raise UsageError(
             f"--prune is {scenario.prune_fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups"
         )
-    if scenario.prune_fraction and scenario.packing not in PACKINGS:
+    if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
     for name in ("frames", "chunk_frames", "answer_tokens", "max_tokens"):
         value = getattr(scenario, name)
@@ -161,7 +161,7 @@ def scenario_of_build(
         precision=precision,
         frames=limits.max_frames,
         prune_fraction=pruning.fraction,
-        packing=pruning.packing,
+        packing=PACKINGS[0] if pruning.is_dense else pruning.packing,
         chunk_frames=limits.chunk_frames,
         answer_tokens=min(ANSWER_TOKENS, max(1, limits.max_tokens // 8)),
         backend=backend,

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def swapped_parameters(module: nn.Module, other: Callable[[str, nn.Parameter], Tensor]) -> Iterator[None]:
-    """Give `module` other parameters inside the `with` block, and its own ones back afterwards.
+    """Give `module` inside the `with` block what `other` returns for each parameter, called with its name and itself.
 
-    Args:
-        module: parameters that are tied stay so.
-        other: called with each parameter and its name; a tied one goes by the first of its names.
+    Tied parameters stay tied, and go by the first of their names.
     """
     names = {parameter: name for name, parameter in module.named_parameters()}
     owned: list[tuple[nn.Module, str, nn.Parameter]] = []

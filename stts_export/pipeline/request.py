@@ -22,7 +22,7 @@ from stts_runtime.bundle.manifest import PACKINGS, SCORERS, EngineSettings, Limi
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
-from stts_runtime.language.prompt import LONGEST_TIMESTAMP_TOKENS, video_tokens
+from stts_runtime.language.prompt import LONGEST_TIMESTAMP, video_tokens
 from stts_runtime.progress import OnProgress
 from stts_runtime.trt.bindings import import_bindings
 
@@ -248,6 +248,5 @@ def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Lim
     most, frames = config.decoder.max_positions, request.max_frames or target.max_frames
     if request.max_tokens is not None and request.max_tokens > most:
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
-    video = video_tokens(frames * config.grid.groups, frames, LONGEST_TIMESTAMP_TOKENS)
-    wanted = target.max_tokens or video + TEXT_TOKENS
+    wanted = target.max_tokens or video_tokens(frames * config.grid.groups, frames, LONGEST_TIMESTAMP) + TEXT_TOKENS
     return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames)

@@ -25,13 +25,7 @@ from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.engine import HostMemory
 from stts_runtime.language.generation import feature_rows
 from stts_runtime.language.kv_cache import KvCache
-from stts_runtime.language.prompt import (
-    LONGEST_TIMESTAMP_TOKENS,
-    build_first_turn,
-    made_up_turn,
-    video_tokens,
-    vision_flags,
-)
+from stts_runtime.language.prompt import LONGEST_TIMESTAMP, build_first_turn, made_up_turn, video_tokens, vision_flags
 from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.verify.reference import (
@@ -115,8 +109,7 @@ def record_reference(
 
 def clip_frames(grid: Grid, limits: Limits) -> int:
     """Return how many frames are recorded: six, or as many as the bundle's limits allow without pruning."""
-    a_frame = video_tokens(grid.groups, 1, LONGEST_TIMESTAMP_TOKENS)
-    fitting = (limits.max_tokens - OTHER_TOKENS - GREEDY_TOKENS) // a_frame
+    fitting = (limits.max_tokens - OTHER_TOKENS - GREEDY_TOKENS) // video_tokens(grid.groups, 1, LONGEST_TIMESTAMP)
     return max(1, min(FRAME_COUNT, limits.max_frames, fitting))
 
 

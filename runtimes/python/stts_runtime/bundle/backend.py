@@ -22,29 +22,21 @@ class Backend:
     name: str
     title: str
     install: str
-    needs_engines: bool
-    builds_on_device: bool
+    needs_engines: bool = True
+    builds_on_device: bool = False
 
 
-ONNXRUNTIME = Backend(
-    "onnxruntime", "onnxruntime", "pip install onnxruntime", needs_engines=False, builds_on_device=False
-)
+ONNXRUNTIME = Backend("onnxruntime", "onnxruntime", "pip install onnxruntime", needs_engines=False)
 TENSORRT = Backend(
     "tensorrt",
     "TensorRT",
     "on a Jetson it comes with JetPack (sudo apt install nvidia-jetpack; a virtual environment needs "
     "--system-site-packages to see it), elsewhere: pip install tensorrt",
-    needs_engines=True,
     builds_on_device=True,
 )
 TENSORRT_RTX = Backend(
-    "tensorrt_rtx",
-    "TensorRT-RTX",
-    "pip install tensorrt-rtx-cu13, or tensorrt-rtx-cu12 with a driver older than 580",
-    needs_engines=True,
-    builds_on_device=False,
+    "tensorrt_rtx", "TensorRT-RTX", "pip install tensorrt-rtx-cu13, or tensorrt-rtx-cu12 with a driver older than 580"
 )
-
 BACKENDS = {backend.name: backend for backend in (ONNXRUNTIME, TENSORRT, TENSORRT_RTX)}
 
 

@@ -23,7 +23,7 @@ VIDEO = "{video}"
 CONTENT = "{content}"
 MARKER_TOKENS = 2  # a frame's start and its end
 TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
-LONGEST_TIMESTAMP_TOKENS = 10  # hours in, with some air
+LONGEST_TIMESTAMP = 10  # tokens, with some air
 QUESTION_TOKENS = 48  # system text, roles and a short question
 
 
@@ -52,12 +52,9 @@ def video_text(timestamps: Times, kept_per_frame: Counts) -> str:
 
 
 def video_tokens(kept_groups: int, frames: int, timestamp: int = TIMESTAMP_TOKENS) -> int:
-    """Return how many tokens a video has: its kept groups, and markers and a timestamp of every frame.
+    """Return the tokens of a video: its K kept groups, and markers and a `timestamp` of so many tokens a frame.
 
-    Args:
-        kept_groups: K, of the whole video.
-        frames: T.
-        timestamp: tokens of each frame's; 0 counts only tokens that see each other in both directions.
+    Without timestamps (0) it is the tokens that see each other in both directions, see `vision_flags`.
     """
     return kept_groups + frames * (MARKER_TOKENS + timestamp)
 

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from stts_runtime.bundle.backend import BACKENDS, TENSORRT_RTX
+from stts_runtime.bundle.backend import TENSORRT_RTX, backend_named
 from stts_runtime.bundle.versions import release_of
 from stts_runtime.errors import EngineError
 
@@ -42,7 +42,7 @@ class Bindings:
     @property
     def title(self) -> str:
         """The product and its version, for messages."""
-        return f"{BACKENDS[self.backend].title} {self.version}"
+        return f"{backend_named(self.backend).title} {self.version}"
 
 
 def import_bindings(backend: str) -> Bindings:
@@ -51,8 +51,8 @@ def import_bindings(backend: str) -> Bindings:
     Raises:
         EngineError: not installed, cannot be loaded, or too old.
     """
-    known = BACKENDS.get(backend)
-    if known is None or not known.needs_engines:
+    known = backend_named(backend)
+    if not known.needs_engines:
         raise EngineError(f"backend {backend!r} has no engine files (wanted tensorrt or tensorrt_rtx)")
     try:
         module = importlib.import_module(backend)
