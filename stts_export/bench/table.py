@@ -7,7 +7,7 @@ from rich.table import Table
 from stts_export.bench.run import BenchResult
 from stts_export.report.tables import markdown_table, terminal_table
 from stts_runtime.bench.measurement import variant
-from stts_runtime.bench.table import tables
+from stts_runtime.bench.table import tables, times_text
 from stts_runtime.text_table import NONE, Rows
 
 
@@ -26,8 +26,8 @@ def against_rows(result: BenchResult) -> Rows:
             str(one.frames),
             one.engine,
             variant(one.prune),
-            _times(one.same_work),
-            _times(one.pruned_bundle),
+            times_text(one.same_work),
+            times_text(one.pruned_bundle),
             NONE if one.same_answer is None else "yes" if one.same_answer else "no",
         )
         for one in result.against
@@ -75,7 +75,3 @@ def markdown_report(result: BenchResult) -> str:
 def terminal_report(result: BenchResult) -> list[Table]:
     """Return the tables for a rich console."""
     return list(map(terminal_table, all_tables(result)))
-
-
-def _times(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}x"

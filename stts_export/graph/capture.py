@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
@@ -41,7 +41,8 @@ def capture(part: Part) -> ir.Model:
         ExportError: if the module cannot be traced, or its inputs and outputs are not what the spec says.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, fake_parameters(part.module), tapped(part), quiet_exporter():
+    fakes = swapped_parameters(part.module, lambda _, own: torch.empty(own.shape, dtype=own.dtype))
+    with mode, fakes, tapped(part), quiet_exporter():
         try:
             program = torch.onnx.export(
                 part.module,
@@ -64,11 +65,6 @@ def capture(part: Part) -> ir.Model:
             value.const_value = None
     check_bindings(model, part.spec)
     return model
-
-
-def fake_parameters(module: nn.Module) -> AbstractContextManager[None]:
-    """Give every parameter of `module` a fake tensor on the CPU; call inside a FakeTensorMode."""
-    return swapped_parameters(module, lambda _, own: torch.empty(own.shape, dtype=own.dtype))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +126,7 @@ class FfdPlan:
     readout: NDArray[np.int64]
     refilled: NDArray[np.bool_]
 
-    unit: ClassVar[str] = "bins"
+    unit = "bins"
 
     @property
     def pieces(self) -> int:
@@ -166,7 +165,7 @@ class RaggedPlan:
     cumulative_lengths: NDArray[np.int64]
     readout: NDArray[np.int64]
 
-    unit: ClassVar[str] = "frames"
+    unit = "frames"
 
     @property
     def pieces(self) -> int:
