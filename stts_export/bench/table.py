@@ -7,7 +7,8 @@ from rich.table import Table
 from stts_export.bench.run import BenchResult
 from stts_export.report.tables import markdown_table, terminal_table
 from stts_runtime.bench.measurement import variant
-from stts_runtime.bench.table import NONE, Rows, tables
+from stts_runtime.bench.table import tables, times_text
+from stts_runtime.text_table import NONE, Rows
 
 
 def all_tables(result: BenchResult) -> tuple[Rows, ...]:
@@ -25,8 +26,8 @@ def against_rows(result: BenchResult) -> Rows:
             str(one.frames),
             one.engine,
             variant(one.prune),
-            _times(one.same_work),
-            _times(one.pruned_bundle),
+            times_text(one.same_work),
+            times_text(one.pruned_bundle),
             NONE if one.same_answer is None else "yes" if one.same_answer else "no",
         )
         for one in result.against
@@ -67,14 +68,10 @@ def markdown_report(result: BenchResult) -> str:
         *(f"Note: {note}" for note in result.found.notes),
     ]
     head = "".join(f"- {fact}\n" for fact in facts)
-    blocks = [f"{table.title}.\n\n{markdown_table(table.headers, table.rows)}" for table in all_tables(result)]
+    blocks = [f"{table.title}.\n\n{markdown_table(table)}" for table in all_tables(result)]
     return "\n".join([f"# Bench of {result.bundle}\n", head, "![Time by stage](bench.png)\n", *blocks])
 
 
 def terminal_report(result: BenchResult) -> list[Table]:
     """Return the tables for a rich console."""
-    return [terminal_table(table.headers, table.rows, table.title) for table in all_tables(result)]
-
-
-def _times(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}x"
+    return list(map(terminal_table, all_tables(result)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.engine_set import read_engine_sets
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import open_bundle
@@ -47,8 +48,8 @@ def backend_line(manifest: Manifest) -> str:
 
 def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
     """Return the built engines, size by size, or what is to be done to have some."""
-    if manifest.engine.backend == "onnxruntime":
-        return "none needed, onnxruntime runs the graphs"
+    if not backend_named(manifest.engine.backend).needs_engines:
+        return f"none needed, {manifest.engine.backend} runs the graphs"
     found = {
         engines.folder: ", ".join(f"{file.part} {size_text(file.size)}" for file in engines.files)
         for engines in read_engine_sets(path)
@@ -59,7 +60,7 @@ def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
 def pruning_line(manifest: Manifest) -> str:
     """Return how the bundle prunes, in a few words."""
     pruning = manifest.pruning
-    if pruning.scorer == "none":
+    if pruning.is_dense:
         return "dense, cannot prune"
     bias = "with" if pruning.soft_bias else "without"
     return f"{pruning.fraction:.0%} by default, {pruning.scorer} scorer {bias} soft bias, packed {pruning.packing}"

@@ -71,14 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None:
         draw_sheet(arguments.output, questions, arguments.sheet)
     if arguments.json:
-        headers, rows = split_rows(questions)
-        splits = [dict(zip(headers, row, strict=True)) for row in rows]
-        print(json.dumps({"splits": splits, "leaks": to_plain(leaks)}, indent=2))
+        print(json.dumps({"splits": split_rows(questions).records(), "leaks": to_plain(leaks)}, indent=2))
         return 0
     console = table_console()
-    console.print(terminal_table(*split_rows(questions)))
+    console.print(terminal_table(split_rows(questions)))
     if leaks:
-        console.print(terminal_table(*leak_rows(leaks)))
+        console.print(terminal_table(leak_rows(leaks)))
     if arguments.sheet is not None:
         print(f"wrote {arguments.sheet}")
     return 0

@@ -14,7 +14,7 @@ from stts_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from stts_export.estimate.scenario import Scenario
-    from stts_runtime.bench.table import Rows
+    from stts_runtime.text_table import Rows
 
 
 EXAMPLES = """examples:
@@ -118,9 +118,9 @@ def _print_tables(tables: Iterable[Rows], markdown: bool) -> None:
 
     for table in tables:
         if markdown:
-            print(f"{table.title}\n\n{markdown_table(table.headers, table.rows)}")
+            print(f"{table.title}\n\n{markdown_table(table)}")
         else:
-            table_console().print(terminal_table(table.headers, table.rows, table.title))
+            table_console().print(terminal_table(table))
 
 
 def _published(arguments: argparse.Namespace) -> int:

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(shown, notes)
     if arguments.output is not None:
-        page = "\n".join(f"{table.title}\n\n{markdown_table(table.headers, table.rows)}" for table in shown)
+        page = "\n".join(f"{table.title}\n\n{markdown_table(table)}" for table in shown)
         page += "".join(f"\n{note}\n" for note in notes)
         for file in write_evaluation(evaluation, page, arguments.output):
             table_console(stderr=True).print(f"wrote {file}", highlight=False)
@@ -146,6 +146,6 @@ def _print(shown: tuple[Rows, ...], notes: tuple[str, ...]) -> None:
 
     console = table_console()
     for table in shown:
-        console.print(terminal_table(table.headers, table.rows, title=table.title))
+        console.print(terminal_table(table))
     for note in notes:
         console.print(f"note: {note}", highlight=False)

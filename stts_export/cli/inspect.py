@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from stts_export.bundle.summary import bundle_summary, summary_lines
-    from stts_export.report.engine_inspection import HEADERS, inspect_engines, inspection_rows
+    from stts_export.report.engine_inspection import inspect_engines, inspection_rows
     from stts_export.report.inspection import draw_pruning
     from stts_export.report.tables import terminal_table
     from stts_runtime.bundle.open import open_bundle
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1 if unfused else 0
     print("\n".join(summary_lines(summary)))
     if found:
-        Console(width=max(Console().width, 120)).print(terminal_table(HEADERS, inspection_rows(found)))
+        Console(width=max(Console().width, 120)).print(terminal_table(inspection_rows(found)))
     if unfused:
         parts = ", ".join(dict.fromkeys(unfused))
         print(f"attention is not fused in {parts}: it stores all its logits", file=sys.stderr)

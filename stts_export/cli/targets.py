@@ -34,16 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps([to_plain(target) for target in targets], indent=2))
         else:
-            table_console().print(terminal_table(*targets_rows(targets)))
+            table_console().print(terminal_table(targets_rows(targets)))
         return 0
     target = read_target(arguments.name)
-    headers, rows = software_rows(target)
+    software = software_rows(target)
     if arguments.json:
-        software = [dict(zip(headers, row, strict=True)) for row in rows]
-        print(json.dumps({**to_plain(target), "software": software}, indent=2))
+        print(json.dumps({**to_plain(target), "software": software.records()}, indent=2))
         return 0
     for name, value in target_facts(target):
         print(f"{name:<24}{value}")
-    if rows:
-        table_console().print(terminal_table(headers, rows))
+    if software.rows:
+        table_console().print(terminal_table(software))
     return 0

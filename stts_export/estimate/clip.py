@@ -13,11 +13,10 @@ import numpy as np
 
 from stts_export.estimate.count import Packed
 from stts_runtime.bundle.manifest import Grid
-from stts_runtime.language.prompt import TIMESTAMP_TOKENS
-from stts_runtime.vision.plan import FfdPlan, RaggedPlan, budget, pack_ffd, pack_ragged, select_groups
+from stts_runtime.language.prompt import video_tokens
+from stts_runtime.vision.plan import kept_groups, pack, select_groups
 
 
-MARKERS_A_FRAME = 2  # its start and its end, which are vision tokens like its patches
 TEXT_TOKENS = 64  # BOS, roles and a short question
 SEED = 0
 
@@ -57,14 +56,9 @@ class Clip:
     encode: tuple[EncodeRun, ...]
 
 
-def kept_groups(grid: Grid, frames: int, prune_fraction: float) -> int:
-    """Return K."""
-    return frames * grid.groups - budget(grid.groups, frames, prune_fraction)
-
-
 def prompt_tokens(grid: Grid, frames: int, prune_fraction: float) -> int:
     """Return S of the first turn: kept groups, markers and timestamps of all frames, a short question."""
-    return kept_groups(grid, frames, prune_fraction) + (MARKERS_A_FRAME + TIMESTAMP_TOKENS) * frames + TEXT_TOKENS
+    return video_tokens(kept_groups(grid.groups, frames, prune_fraction), frames) + TEXT_TOKENS
 
 
 @lru_cache(maxsize=256)
@@ -82,14 +76,15 @@ def clip_of(grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_
         chunk_frames: frames (or bins) a run.
     """
     encode = _encode_runs(grid, frames, prune_fraction, packing, chunk_frames) if prune_fraction else ()
+    kept = kept_groups(grid.groups, frames, prune_fraction)
     return Clip(
         frames=frames,
         patches=frames * grid.patches,
         packed_patches=sum(run.packed.rows for run in encode) or frames * grid.patches,
         groups=frames * grid.groups,
-        kept_groups=kept_groups(grid, frames, prune_fraction),
+        kept_groups=kept,
         tokens=prompt_tokens(grid, frames, prune_fraction),
-        vision_tokens=prompt_tokens(grid, frames, prune_fraction) - TIMESTAMP_TOKENS * frames - TEXT_TOKENS,
+        vision_tokens=video_tokens(kept, frames, timestamp=0),
         chunks=tuple(min(chunk_frames, frames - first) for first in range(0, frames, chunk_frames)),
         encode=encode,
     )
@@ -100,15 +95,10 @@ def _encode_runs(
 ) -> tuple[EncodeRun, ...]:
     scores = np.random.default_rng(SEED).random((frames, grid.groups), dtype=np.float32)
     keep = select_groups(scores, prune_fraction)
-    plan: FfdPlan | RaggedPlan = pack_ffd(keep, grid) if packing == "ffd" else pack_ragged(keep, grid)
-    pieces = len(plan.gather) if isinstance(plan, FfdPlan) else frames
+    plan = pack(keep, grid, packing)
     runs = []
-    for first in range(0, pieces, chunk_frames):
-        part, rows = plan.chunk(first, min(first + chunk_frames, pieces))
-        if isinstance(part, FfdPlan):
-            packed = Packed(len(part.gather), grid.patches, part.gather.size)
-        else:
-            packed = Packed(len(part.cumulative_lengths) - 1, part.longest, part.gather.size)
+    for first in range(0, plan.pieces, chunk_frames):
+        part, rows = plan.chunk(first, min(first + chunk_frames, plan.pieces))
         if len(rows):
-            runs.append(EncodeRun(packed, len(rows)))
+            runs.append(EncodeRun(Packed(part.pieces, part.longest, part.gather.size), len(rows)))
     return tuple(runs)

@@ -71,7 +71,7 @@ def _own_flops(row: Row, cost: AttentionCost) -> float:
     if row.stage == "prefill":
         return _total(decoder(config.decoder, clip.tokens, clip.tokens), cost.prefix)
     dense = Packed(row.frames, config.grid.patches, clip.patches)
-    before = config.tower.score_after + 2 if row.prune else config.tower.blocks
+    before = config.tower.first_packed_block if row.prune else config.tower.blocks
     flops = _total(patch_embedding(config, row.frames) + vision_blocks(config.tower, before, dense), cost.frame)
     if row.prune:
         flops += scorer(config, row.frames).flops

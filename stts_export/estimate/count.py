@@ -113,14 +113,14 @@ def patch_embedding(config: ModelConfig, frames: int) -> Work:
 
 
 def vision_score(config: ModelConfig, frames: int) -> Work:
-    """Return the work of one run of `vision_score`: embedding, blocks 0 to score_after + 1, scorer."""
-    blocks = vision_blocks(config.tower, config.tower.score_after + 2, dense_frames(config, frames))
+    """Return the work of one run of `vision_score`: embedding, the blocks before the prune, scorer."""
+    blocks = vision_blocks(config.tower, config.tower.first_packed_block, dense_frames(config, frames))
     return patch_embedding(config, frames) + blocks + scorer(config, frames)
 
 
 def vision_encode(config: ModelConfig, packed: Packed, kept: int) -> Work:
     """Return the work of one run of `vision_encode`: the blocks behind the prune on packed patches, connector."""
-    blocks = config.tower.blocks - config.tower.score_after - 2
+    blocks = config.tower.blocks - config.tower.first_packed_block
     return vision_blocks(config.tower, blocks, packed) + connector(config, kept)
 
 

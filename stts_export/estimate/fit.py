@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from stts_export.estimate.memory import available_bytes, memory_of
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario, with_scorer
 from stts_export.recipe.target import all_targets
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.target import Target
 from stts_runtime.sizes import GIB, size_text
@@ -92,7 +93,7 @@ def _built_there(scenario: Scenario) -> bool:
     A card has its own beside the host's, which takes a build's copies; what the card holds meanwhile, an engine and its
     workspaces, is less than what it holds in a run. TensorRT-RTX builds on any host.
     """
-    return scenario.engine == "tensorrt" and scenario.target.shared_memory
+    return backend_named(scenario.engine).builds_on_device and scenario.target.shared_memory
 
 
 def _has(target: Target) -> float:
@@ -173,9 +174,7 @@ def _shorter(scenario: Scenario, frames: int) -> Scenario:
 
 
 def _pruned(scenario: Scenario, prune: float) -> Scenario:
-    packing = scenario.packing if scenario.prune_fraction else "ffd"
-    config = with_scorer(scenario.config, prune)
-    return replace(scenario, config=config, prune_fraction=prune, packing=packing, max_tokens=None)
+    return replace(scenario, config=with_scorer(scenario.config, prune), prune_fraction=prune, max_tokens=None)
 
 
 def _smallest(scenario: Scenario) -> Scenario:

@@ -40,7 +40,7 @@ def _belongs(name: str, part: str, tower: TowerConfig) -> bool:
         return room in ("vision_tower", "connector")
     if room != "vision_tower":
         return room == {"vision_score": "scorer", "vision_encode": "connector"}[part]
-    behind = rest.startswith("blocks.") and int(rest.split(".")[1]) > tower.score_after + 1
+    behind = rest.startswith("blocks.") and int(rest.split(".")[1]) >= tower.first_packed_block
     return behind == (part == "vision_encode")
 
 

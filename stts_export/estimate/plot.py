@@ -11,8 +11,7 @@ from matplotlib.ticker import ScalarFormatter
 
 from stts_export.estimate.estimate import PREDICTED, first_token_ms
 from stts_export.estimate.latency import StageEstimate, stages_of
-from stts_export.estimate.scenario import ANSWER_TOKENS, Scenario, as_dense, most_frames, with_scorer
-from stts_runtime.bundle.manifest import PACKINGS
+from stts_export.estimate.scenario import ANSWER_TOKENS, Scenario, most_frames, with_scorer
 from stts_runtime.errors import UsageError
 
 
@@ -56,19 +55,19 @@ def plot_latency(scenario: Scenario, path: Path) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(FRACTIONS), frameon=False)
     where = f"{scenario.config.name} on {scenario.target.name}"
-    figure.suptitle(f"{PREDICTED}: {where}, {scenario.precision}, packed {_packing(scenario)}", fontsize=12)
+    figure.suptitle(f"{PREDICTED}: {where}, {scenario.precision}, packed {scenario.packing}", fontsize=12)
     figure.savefig(path, dpi=150, format="png", metadata={"Software": None})
 
 
 def latency_curves(scenario: Scenario, fraction: float) -> tuple[list[int], list[float], list[float], list[float]]:
     """Return lengths of clips that the model can take at a fraction, and seconds of vision, of prefill and of both."""
     config = with_scorer(scenario.config, fraction)
-    asked = replace(scenario, config=config, prune_fraction=fraction, packing=_packing(scenario), max_tokens=None)
+    asked = replace(scenario, config=config, prune_fraction=fraction, max_tokens=None)
     longest = most_frames(replace(asked, frames=LENGTHS[-1]), config.decoder.max_positions - ANSWER_TOKENS)
     lengths = [length for length in LENGTHS if length <= longest]
     vision, prefill, both = [], [], []
     for length in lengths:
-        stages = stages_of(as_dense(replace(asked, frames=length)) if fraction == 0 else replace(asked, frames=length))
+        stages = stages_of(replace(asked, frames=length))
         total = first_token_ms(stages)
         if total is None:
             raise UsageError(f"target {scenario.target.name} does not say how fast it is: there is no latency to plot")
@@ -81,7 +80,3 @@ def latency_curves(scenario: Scenario, fraction: float) -> tuple[list[int], list
 
 def _prefill_ms(stages: tuple[StageEstimate, ...]) -> float:
     return sum(stage.milliseconds or 0 for stage in stages if stage.stage == "prefill")
-
-
-def _packing(scenario: Scenario) -> str:
-    return scenario.packing if scenario.packing in PACKINGS else "ffd"

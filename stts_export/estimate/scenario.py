@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import PACKINGS, Limits, Pruning
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
@@ -27,7 +28,7 @@ class Scenario:
         precision: of weights and products.
         frames: T.
         prune_fraction: share of groups that go; 0 is dense.
-        packing: `ffd` or `ragged`; `none` where dense.
+        packing: `ffd` or `ragged`; of no effect where dense.
         chunk_frames: frames (or bins) a vision engine takes at once.
         answer_tokens: of the answer.
         backend: which of the target's engines; None takes its first.
@@ -58,7 +59,7 @@ class Scenario:
     @property
     def is_fused(self) -> bool:
         """Whether engines are built, which then run an attention as one kernel and hold no logits."""
-        return self.engine != "onnxruntime"
+        return backend_named(self.engine).needs_engines
 
     @property
     def item_bytes(self) -> int:
@@ -83,13 +84,13 @@ def round_up(count: int, step: int) -> int:
 
 def as_dense(scenario: Scenario) -> Scenario:
     """Return the same with nothing pruned."""
-    return replace(scenario, prune_fraction=0.0, packing="none", max_tokens=None)
+    return replace(scenario, prune_fraction=0.0, max_tokens=None)
 
 
 def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
     """Return the model with the scorer that decides: its own, or for a dense model the trained one of STTS."""
     if prune_fraction == 0:
-        return replace(config, scorer=ScorerConfig("none", soft_bias=False))
+        return config.without_scorer()
     if config.scorer.kind == "none":
         return replace(config, scorer=ScorerConfig("learned", soft_bias=True))
     return config
@@ -102,7 +103,7 @@ def check_scenario(scenario: Scenario) -> None:
         raise UsageError(
             f"--prune is {scenario.prune_fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups"
         )
-    if scenario.prune_fraction and scenario.packing not in PACKINGS:
+    if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
     for name in ("frames", "chunk_frames", "answer_tokens", "max_tokens"):
         value = getattr(scenario, name)
@@ -160,7 +161,7 @@ def scenario_of_build(
         precision=precision,
         frames=limits.max_frames,
         prune_fraction=pruning.fraction,
-        packing=pruning.packing,
+        packing=PACKINGS[0] if pruning.is_dense else pruning.packing,
         chunk_frames=limits.chunk_frames,
         answer_tokens=min(ANSWER_TOKENS, max(1, limits.max_tokens // 8)),
         backend=backend,

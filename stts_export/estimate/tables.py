@@ -7,9 +7,9 @@ from statistics import median
 from stts_export.estimate.comparison import Comparison
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.estimate import Estimate, Saving
-from stts_runtime.bench.table import NONE, Rows
 from stts_runtime.bundle.memory_needed import MemoryNeeded
 from stts_runtime.sizes import size_text
+from stts_runtime.text_table import NONE, Rows
 
 
 UNITS = {"decode": "tok/s", "memory": "MB"}

@@ -35,10 +35,9 @@ def bundle_settings(
         UsageError: a dense bundle is to be pruned.
     """
     pruning = manifest.pruning
-    is_dense = pruning.scorer == "none"
     if fractions is None:
-        fractions = (0.0,) if is_dense else FRACTIONS
-    if is_dense and any(fractions):
+        fractions = (0.0,) if pruning.is_dense else FRACTIONS
+    if pruning.is_dense and any(fractions):
         raise UsageError("the bundle was built dense and has no scorer: evaluate it with --prune 0")
     for fraction in fractions:
         if not 0 <= fraction < 1:

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stts_export.errors import ExportError
 from stts_export.models.model import Model
+from stts_export.models.parameters import swapped_parameters
 from stts_export.parts import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.spec import GraphSpec
@@ -40,7 +41,8 @@ def capture(part: Part) -> ir.Model:
         ExportError: if the module cannot be traced, or its inputs and outputs are not what the spec says.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, fake_parameters(part.module), tapped(part), quiet_exporter():
+    fakes = swapped_parameters(part.module, lambda _, own: torch.empty(own.shape, dtype=own.dtype))
+    with mode, fakes, tapped(part), quiet_exporter():
         try:
             program = torch.onnx.export(
                 part.module,
@@ -63,23 +65,6 @@ def capture(part: Part) -> ir.Model:
             value.const_value = None
     check_bindings(model, part.spec)
     return model
-
-
-@contextmanager
-def fake_parameters(module: nn.Module) -> Iterator[None]:
-    """Give every parameter of `module` a fake tensor on the CPU; call inside a FakeTensorMode."""
-    originals: list[tuple[nn.Module, str, nn.Parameter]] = []
-    for child in module.modules():
-        for name, parameter in list(child._parameters.items()):
-            if parameter is not None:
-                originals.append((child, name, parameter))
-                fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-                child._parameters[name] = nn.Parameter(fake, requires_grad=False)
-    try:
-        yield
-    finally:
-        for child, name, parameter in originals:
-            child._parameters[name] = parameter
 
 
 @contextmanager

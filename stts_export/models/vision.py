@@ -22,9 +22,9 @@ from stts_export.models.model import VisionModel
 from stts_export.models.norm import product_dtype
 from stts_export.models.scorer import aux_loss
 from stts_export.models.tower import Attend, VisionTower
-from stts_runtime.bundle.manifest import PACKINGS, Grid
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.errors import UsageError
-from stts_runtime.vision.plan import EMPTY, FfdPlan, RaggedPlan, group_patches, pack_ffd, pack_ragged, select_groups
+from stts_runtime.vision.plan import EMPTY, FfdPlan, Plan, RaggedPlan, group_patches, pack, select_groups
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class VisionResult:
     scores: Tensor
     keep: Tensor
     soft_bias: Tensor
-    plan: FfdPlan | RaggedPlan
+    plan: Plan
     hidden: dict[int, Tensor]
     features: Tensor
     aux_loss: Tensor
@@ -78,12 +78,12 @@ def run_vision(
     if model.scorer is None:
         raise UsageError("the model has no scorer, so it cannot be pruned: name one in its recipe, or run it dense")
     tower, grid = model.vision_tower, model.grid
-    scored = model.tower_config.score_after
+    biased_block, first_packed = model.tower_config.biased_block, model.tower_config.first_packed_block
     videos = [len(patches)] if videos is None else videos
     wanted = {*model.tower_config.taps, *keep_hidden}
     hidden_at: dict[int, Tensor] = {}
 
-    for index, hidden in enumerate(islice(dense_outputs(tower, patches), scored + 1)):
+    for index, hidden in enumerate(islice(dense_outputs(tower, patches), biased_block)):
         if index in wanted:
             hidden_at[index] = hidden
 
@@ -96,22 +96,22 @@ def run_vision(
     gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
     bias = soft_bias_of(scores, gate, grid)
     biased = in_turn(partial(frame_attention, heads=tower.heads), key_bias=bias)
-    hidden = tower.blocks[scored + 1](hidden, biased)
-    if scored + 1 in wanted:
-        hidden_at[scored + 1] = hidden
+    hidden = tower.blocks[biased_block](hidden, biased)
+    if biased_block in wanted:
+        hidden_at[biased_block] = hidden
 
     keep = select_groups(scores.detach().cpu().numpy(), prune_fraction, videos)
     plan, packed_attend = _packed(model, keep, packing, hidden)
     gather = torch.from_numpy(plan.gather).to(hidden.device, non_blocking=True)
     hidden = hidden.flatten(0, 1).index_select(0, gather.flatten()).unflatten(0, gather.shape)
-    for index in range(scored + 2, len(tower.blocks)):
+    for index in range(first_packed, len(tower.blocks)):
         hidden = tower.blocks[index](hidden, packed_attend)
         if index in wanted:
             hidden_at[index] = hidden
 
     features = _connected(model, hidden_at, plan.readout)
     returned = {
-        index: hidden_at[index] if index <= scored + 1 else _unpacked(hidden_at[index], plan, *patches.shape[:2])
+        index: hidden_at[index] if index < first_packed else _unpacked(hidden_at[index], plan, *patches.shape[:2])
         for index in keep_hidden
     }
     return VisionResult(scores, torch.from_numpy(keep), bias, plan, returned, features, loss)
@@ -173,19 +173,15 @@ def _after_first_frames(videos: Sequence[int], scores: Tensor) -> Tensor:
     return gate
 
 
-def _packed(
-    model: VisionModel, keep: NDArray[np.bool_], packing: str, hidden: Tensor
-) -> tuple[FfdPlan | RaggedPlan, Attend]:
+def _packed(model: VisionModel, keep: NDArray[np.bool_], packing: str, hidden: Tensor) -> tuple[Plan, Attend]:
     """Return the plan for the kept groups and the attention that runs on it."""
     heads, device = model.vision_tower.heads, hidden.device
     fused = can_fuse(device, product_dtype(hidden))
-    if packing == "ffd" and not fused:
-        bins = pack_ffd(keep, model.grid)
-        segments = torch.from_numpy(bins.segments).to(device)
-        return bins, in_turn(partial(segment_attention, heads=heads), segments=segments)
-    if packing not in PACKINGS:
-        raise UsageError(f"packing is {packing!r}, wanted {' or '.join(PACKINGS)}")
-    rows = _end_to_end(pack_ffd(keep, model.grid)) if packing == "ffd" else pack_ragged(keep, model.grid)
+    plan = pack(keep, model.grid, packing)
+    if isinstance(plan, FfdPlan) and not fused:
+        segments = torch.from_numpy(plan.segments).to(device)
+        return plan, in_turn(partial(segment_attention, heads=heads), segments=segments)
+    rows = _end_to_end(plan) if isinstance(plan, FfdPlan) else plan
     lengths = torch.from_numpy(rows.cumulative_lengths).to(device)
     if fused:
         return rows, partial(
@@ -211,7 +207,7 @@ def _connected(model: VisionModel, hidden_at: dict[int, Tensor], readout: NDArra
     return model.connector(taps, torch.from_numpy(readout).to(taps.device))
 
 
-def _unpacked(packed: Tensor, plan: FfdPlan | RaggedPlan, frames: int, patches: int) -> Tensor:
+def _unpacked(packed: Tensor, plan: Plan, frames: int, patches: int) -> Tensor:
     """Return packed rows at the places of their patches, [T, N, D]: zero where not kept, context left out."""
     readout = plan.readout.reshape(-1)
     rows = packed.flatten(0, -2).index_select(0, torch.from_numpy(readout).to(packed.device))

@@ -51,7 +51,7 @@ class VisionEncode(nn.Module):
     def encode(self, packed: torch.Tensor, attend: Attend, readout: torch.Tensor) -> torch.Tensor:
         """Return features [K, d_model] of packed patches [..., D]."""
         taps: dict[int, torch.Tensor] = {}
-        for index in range(self.tower.score_after + 2, self.tower.blocks):
+        for index in range(self.tower.first_packed_block, self.tower.blocks):
             packed = self.vision_tower.blocks[index](packed, attend)
             if index in self.tower.taps:
                 taps[index] = packed.flatten(0, -2)
@@ -135,5 +135,5 @@ def encode_spec(
             *dims,
             Dim("K", 1, max(1, kept // 2), kept, "--chunk-frames"),
         ),
-        values=(*(f"vision_tower.blocks.{i}" for i in range(tower.score_after + 2, tower.blocks)), "features"),
+        values=(*(f"vision_tower.blocks.{i}" for i in range(tower.first_packed_block, tower.blocks)), "features"),
     )

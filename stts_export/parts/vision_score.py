@@ -28,7 +28,7 @@ from stts_runtime.bundle.spec import ENGINE, EXACT, Dim, GraphSpec, TensorSpec
 
 
 class VisionScore(nn.Module):
-    """The tower's blocks 0 to `score_after` + 1 and the scorer between the last two."""
+    """The tower's blocks before the prune and the scorer between the last two."""
 
     def __init__(self, model: Model, config: ModelConfig) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class VisionScore(nn.Module):
         tower = self.config.tower
         attend = partial(frame_attention, heads=tower.heads)
         hidden = self.vision_tower.embed(patches)
-        for block in self.vision_tower.blocks[: tower.score_after + 1]:
+        for block in self.vision_tower.blocks[: tower.biased_block]:
             hidden = block(hidden, attend)
         scores, last = self.scorer(hidden, previous)
         if gate is not None:
             attend = partial(attend, key_bias=soft_bias(scores, gate, self.config.grid))
-        hidden = self.vision_tower.blocks[tower.score_after + 1](hidden, attend)
+        hidden = self.vision_tower.blocks[tower.biased_block](hidden, attend)
         return hidden, scores, last
 
 
@@ -64,7 +64,7 @@ def vision_score_part(model: Model, config: ModelConfig, limits: Limits) -> Part
     module = VisionScore(model, config)
     state = module.scorer.state_width
     gate = (TensorSpec("gate", "float32", ("T",), EXACT),) if config.scorer.soft_bias else ()
-    scored = (f"vision_tower.blocks.{i}" for i in range(tower.score_after + 1))
+    scored = (f"vision_tower.blocks.{i}" for i in range(tower.biased_block))
     spec = GraphSpec(
         name="vision_score",
         inputs=(
@@ -78,6 +78,6 @@ def vision_score_part(model: Model, config: ModelConfig, limits: Limits) -> Part
             TensorSpec("last", "float32", (grid.groups, state), EXACT),
         ),
         dims=(Dim("T", 1, chunk, chunk, "--chunk-frames"),),
-        values=(*scored, "scores", "last", f"vision_tower.blocks.{tower.score_after + 1}", "hidden"),
+        values=(*scored, "scores", "last", f"vision_tower.blocks.{tower.biased_block}", "hidden"),
     )
     return Part(spec, module)

@@ -22,6 +22,7 @@ from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report, write_report
 from stts_runtime.build import build_engines, check_build_resources, part_and_phase
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.device.probe import probe_device
@@ -78,7 +79,8 @@ def build_engines_of(resolved: ResolvedBuild, on_progress: OnProgress, log: Log)
         EngineError: they cannot be built; the bundle stays, and what is finished of them too.
     """
     # RTX builds for all of the target's cards, whichever is here; TensorRT for the one it runs on.
-    cards = resolved.target.compute_capabilities if resolved.engine.backend == "tensorrt_rtx" else None
+    on_device = backend_named(resolved.engine.backend).builds_on_device
+    cards = None if on_device else resolved.target.compute_capabilities
     output = resolved.request.output
     try:
         build_engines(

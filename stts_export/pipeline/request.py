@@ -14,19 +14,19 @@ from stts_export.checkpoint.tokenizer import find_tokenizer
 from stts_export.estimate.estimate import Estimate, check_fit, estimate_build
 from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES
-from stts_export.graph.form import FORMS
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
+from stts_runtime.bundle.backend import BACKENDS, backend_named
 from stts_runtime.bundle.manifest import PACKINGS, SCORERS, EngineSettings, Limits, Pruning
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
+from stts_runtime.language.prompt import LONGEST_TIMESTAMP, video_tokens
 from stts_runtime.progress import OnProgress
 from stts_runtime.trt.bindings import import_bindings
 
 
-MARKER_TOKENS_A_FRAME = 12  # timestamp, frame markers and some air, see STTS, "what the LLM sees"
 TEXT_TOKENS = 2048
 
 
@@ -163,7 +163,7 @@ def check_options(request: BuildRequest) -> None:
     choices = (
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),
-        ("backend", request.backend, tuple(FORMS)),
+        ("backend", request.backend, tuple(BACKENDS)),
         ("precision", request.precision, tuple(ITEM_BYTES)),
     )
     for name, value, known in choices:
@@ -201,7 +201,7 @@ def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float,
     if prune == 0:
         if request.scorer is not None or request.packing is not None:
             raise UsageError("--prune 0 builds a dense bundle, which takes neither --scorer nor --packing")
-        return 0.0, replace(config, scorer=ScorerConfig("none", soft_bias=False))
+        return 0.0, config.without_scorer()
     if kind == "none":
         raise UsageError(
             f"--prune {prune}: model {config.name} has no scorer to decide what goes. Name one that needs no training, "
@@ -234,9 +234,10 @@ def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings
     Raises:
         EngineError: they are, and the package that builds them is missing or too old.
     """
-    if not request.engines or engine.backend == "onnxruntime":
+    backend = backend_named(engine.backend)
+    if not request.engines or not backend.needs_engines:
         return False
-    if engine.backend == "tensorrt" and probe_device().compute_capability not in target.compute_capabilities:
+    if backend.builds_on_device and probe_device().compute_capability not in target.compute_capabilities:
         return False
     import_bindings(engine.backend)  # what is missing should be said now, not after minutes
     return True
@@ -247,5 +248,5 @@ def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Lim
     most, frames = config.decoder.max_positions, request.max_frames or target.max_frames
     if request.max_tokens is not None and request.max_tokens > most:
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
-    wanted = target.max_tokens or frames * (config.grid.groups + MARKER_TOKENS_A_FRAME) + TEXT_TOKENS
+    wanted = target.max_tokens or video_tokens(frames * config.grid.groups, frames, LONGEST_TIMESTAMP) + TEXT_TOKENS
     return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames)

@@ -8,6 +8,7 @@ from dataclasses import fields
 from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
 from stts_export.recipe.findings import Finding, choice, refuse
+from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME
 from stts_runtime.bundle.manifest import SCORERS, FrameSampling, Grid, Prompt, Tokens
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
@@ -16,7 +17,6 @@ from stts_runtime.device.jetpack import JETPACKS
 QUERY_KEY_NORMS = ("none", "head", "full")
 BLOCK_NORMS = ("pre", "post")
 SAMPLINGS = ("uniform", "uniform_last_frame")
-BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 PRECISIONS = ("float32", "float16", "bfloat16")
 OLDEST_SM, NEWEST_SM = 50, 130
 
@@ -81,9 +81,9 @@ def check_target(target: Target, where: str) -> None:
 
 
 def _target(target: Target) -> Iterator[Finding]:
-    yield from _choices("backends", target.backends, BACKENDS)
+    yield from _choices("backends", target.backends, tuple(BACKENDS))
     yield from _choices("precisions", target.precisions, PRECISIONS)
-    capabilities, needs_gpu = target.compute_capabilities, set(target.backends) - {"onnxruntime"}
+    capabilities, needs_gpu = target.compute_capabilities, set(target.backends) - {ONNXRUNTIME.name}
     wanted = f"at least one SM, such as 87, which {', '.join(sorted(needs_gpu))} builds for"
     yield "compute_capabilities", not needs_gpu or bool(capabilities), capabilities, wanted
     known = all(OLDEST_SM <= capability < NEWEST_SM for capability in capabilities)
@@ -153,7 +153,7 @@ def _tower(tower: TowerConfig) -> Iterator[Finding]:
         f"0 up to {last - 1}: of {tower.blocks} blocks, one comes before the soft bias's and one after it",
     )
     yield "tower.taps", len(tower.taps) > 0, tower.taps, "at least one block"
-    first = tower.score_after + 2
+    first = tower.first_packed_block
     for tap in tower.taps:
         wanted = f"blocks from {first} (behind the prune, score_after + 2) to {tower.blocks - 1} (the last)"
         yield "tower.taps", first <= tap < tower.blocks, tower.taps, wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
 
@@ -29,6 +29,16 @@ class TowerConfig:
     taps: tuple[int, ...]
     score_after: int = 3
     epsilon: float = 1e-6
+
+    @property
+    def biased_block(self) -> int:
+        """The block whose attention the scores bias, the last before the prune."""
+        return self.score_after + 1
+
+    @property
+    def first_packed_block(self) -> int:
+        """The first block behind the prune; as a count, the blocks before it."""
+        return self.score_after + 2
 
 
 @dataclass(frozen=True)
@@ -104,3 +114,7 @@ class ModelConfig:
     tokens: Tokens
     prompt: Prompt
     frame_sampling: FrameSampling
+
+    def without_scorer(self) -> ModelConfig:
+        """Return the same model as it is built and run dense."""
+        return replace(self, scorer=ScorerConfig("none", soft_bias=False))

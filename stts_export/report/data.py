@@ -7,24 +7,22 @@ from collections.abc import Mapping, Sequence
 
 from stts_export.data.leaks import Leak
 from stts_export.data.records import Question
+from stts_runtime.text_table import Rows
 
 
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
-
-
-def split_rows(splits: Mapping[str, Sequence[Question]]) -> Table:
-    """Return headers and a row a kind of questions, with how many of it each split has; the last row counts clips."""
+def split_rows(splits: Mapping[str, Sequence[Question]]) -> Rows:
+    """Return a row a kind of questions, with how many of it each split has; the last row counts clips."""
     kinds = sorted({question.kind for questions in splits.values() for question in questions})
     counts = {split: Counter(question.kind for question in questions) for split, questions in splits.items()}
     rows = [(kind, *(str(counts[split][kind]) for split in splits)) for kind in kinds]
     rows.append(("clips", *(str(len({question.clip for question in questions})) for questions in splits.values())))
-    return ("questions", *splits), rows
+    return Rows("", ("questions", *splits), tuple(rows))
 
 
-def leak_rows(leaks: Sequence[Leak]) -> Table:
-    """Return headers and a row a kind: what is right without watching the clip, in per cent of the test split."""
+def leak_rows(leaks: Sequence[Leak]) -> Rows:
+    """Return a row a kind: what is right without watching the clip, in per cent of the test split."""
     headers = ("kind", "questions", "chance %", "text alone %", "first frame %", "middle %", "last %", "one frame is")
-    rows = [
+    rows = tuple(
         (
             leak.kind,
             str(leak.questions),
@@ -35,5 +33,5 @@ def leak_rows(leaks: Sequence[Leak]) -> Table:
             "enough" if leak.one_frame_suffices else "not enough",
         )
         for leak in leaks
-    ]
-    return headers, rows
+    )
+    return Rows("", headers, rows)

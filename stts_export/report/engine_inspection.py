@@ -10,14 +10,13 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
+from stts_runtime.text_table import NONE, Rows
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.profiles import profiles_of
-
-
-HEADERS = ("part", "SM", "precision", "MiB", "weights MiB", "fused attention", "scratch MiB", "build s", "peak MiB")
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ def inspect_engines(
     """
     manifest = bundle.manifest
     engine = manifest.engine
-    if engine.backend == "onnxruntime":
+    if not backend_named(engine.backend).needs_engines:
         raise UsageError(
-            f"{bundle.path.name} runs on onnxruntime, which builds no engines: there is nothing to inspect"
+            f"{bundle.path.name} runs on {engine.backend}, which builds no engines: there is nothing to inspect"
         )
     unknown = sorted(set(parts or ()) - set(manifest.graphs))
     if unknown:
@@ -121,13 +120,13 @@ def attention_count(graph: Path) -> int:
     return sum(node.op_type == "Softmax" for node in ir.load(graph).graph)
 
 
-def inspection_rows(found: Sequence[EngineInspection]) -> list[tuple[str, ...]]:
-    """Return the table's rows, under `HEADERS`."""
+def inspection_rows(found: Sequence[EngineInspection]) -> Rows:
+    """Return a row an engine."""
 
     def mib(size: int | None) -> str:
-        return "-" if size is None else f"{size / 2**20:.1f}"
+        return NONE if size is None else f"{size / 2**20:.1f}"
 
-    return [
+    rows = tuple(
         (
             one.part,
             "+".join(map(str, one.compute_capabilities)),
@@ -140,4 +139,6 @@ def inspection_rows(found: Sequence[EngineInspection]) -> list[tuple[str, ...]]:
             mib(one.peak_memory_bytes),
         )
         for one in found
-    ]
+    )
+    headers = ("part", "SM", "precision", "MiB", "weights MiB", "fused attention", "scratch MiB", "build s", "peak MiB")
+    return Rows("", headers, rows)

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
+from stts_runtime.text_table import NONE, Rows
 
 
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 PEAKS = ("float32", "float16", "bfloat16", "int8", "float8", "float4")
 
 
-def targets_rows(targets: Sequence[Target]) -> Table:
-    """Return headers and a row a target, with the default backend, precision and number of frames."""
+def targets_rows(targets: Sequence[Target]) -> Rows:
+    """Return a row a target, with the default backend, precision and number of frames."""
     headers = ("target", "SM", "memory GiB", "GB/s", "FP16 TFLOP/s", "backend", "precision", "T", "software")
-    rows: list[tuple[str, ...]] = [
+    rows = tuple(
         (
             target.name,
-            ", ".join(map(str, target.compute_capabilities)) or "-",
+            ", ".join(map(str, target.compute_capabilities)) or NONE,
             f"{_number(target.memory_gib)}{' shared' if target.shared_memory and target.memory_gib else ''}",
             _number(target.bandwidth_gb_per_s),
             _number(target.peak_tflops.float16),
@@ -28,8 +28,8 @@ def targets_rows(targets: Sequence[Target]) -> Table:
             f"JetPack {target.jetpacks[0]} to {target.jetpacks[-1]}" if target.jetpacks else "pip",
         )
         for target in targets
-    ]
-    return headers, rows
+    )
+    return Rows("", headers, rows)
 
 
 def target_facts(target: Target) -> list[tuple[str, str]]:
@@ -52,15 +52,15 @@ def target_facts(target: Target) -> list[tuple[str, str]]:
     ]
 
 
-def software_rows(target: Target) -> Table:
-    """Return headers and a row for each JetPack a target runs; no row where software comes by pip."""
+def software_rows(target: Target) -> Rows:
+    """Return a row for each JetPack a target runs; no row where software comes by pip."""
     headers = ("jetpack", "ubuntu", "python", "cuda", "tensorrt", "tensorrt_extra")
-    rows: list[tuple[str, ...]] = [
-        (jetpack.name, jetpack.ubuntu, jetpack.python, jetpack.cuda, jetpack.tensorrt, jetpack.tensorrt_extra or "-")
+    rows = tuple(
+        (jetpack.name, jetpack.ubuntu, jetpack.python, jetpack.cuda, jetpack.tensorrt, jetpack.tensorrt_extra or NONE)
         for jetpack in JETPACKS
         if jetpack.name in target.jetpacks
-    ]
-    return headers, rows
+    )
+    return Rows("", headers, rows)
 
 
 def _software(target: Target) -> str:
@@ -72,4 +72,4 @@ def _default_first(names: Sequence[str]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"
+    return NONE if value is None else f"{value:g}"

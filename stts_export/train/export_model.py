@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -14,7 +13,6 @@ from stts_export.checkpoint.tokenizer import FILE as TOKENIZER_FILE
 from stts_export.checkpoint.trained import Trained, merge_trained
 from stts_export.checkpoint.write import write_checkpoint
 from stts_export.errors import DiskError
-from stts_export.recipe.config import ScorerConfig
 from stts_export.train.starting_model import StartingModel
 
 
@@ -31,7 +29,7 @@ def write_model(folder: Path, base: StartingModel, trained: Trained) -> None:
     """
     config = base.config
     if not (base.has_scorer or trained.has_scorer):
-        config = replace(config, scorer=ScorerConfig("none", soft_bias=False))
+        config = config.without_scorer()
     tensors = merge_trained(base.tensors, trained)
     tensors = {name: tensors[name] for name in expected_tensors(config)}
     unfinished = folder.with_name(f".{folder.name}-unfinished")

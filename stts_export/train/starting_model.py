@@ -89,7 +89,7 @@ def open_starting_model(
 
 
 def _open(folder: Path, config: ModelConfig) -> Checkpoint:
-    dense = open_checkpoint(folder, replace(config, scorer=ScorerConfig("none", soft_bias=False)))
+    dense = open_checkpoint(folder, config.without_scorer())
     return open_checkpoint(folder, config) if dense.has_scorer else dense
 
 

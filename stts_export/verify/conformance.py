@@ -117,8 +117,7 @@ def run_case(folder: Path) -> CaseResult:
 
 def _check_expected(case: Case, gradients: dict[str, str], ours: dict[str, str]) -> None:
     path = case.folder / "expected.safetensors"
-    scored = case.tower.score_after
-    blocks = dict.fromkeys((scored, scored + 1, *case.tower.taps))
+    blocks = dict.fromkeys((case.tower.score_after, case.tower.biased_block, *case.tower.taps))
     required = [*_DISCRETE, *_VALUES, "probe", *(f"hidden_{block}" for block in blocks)]
     missing = [name for name in required if name not in case.expected]
     if missing or not gradients:

@@ -25,7 +25,7 @@ from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.engine import HostMemory
 from stts_runtime.language.generation import feature_rows
 from stts_runtime.language.kv_cache import KvCache
-from stts_runtime.language.prompt import build_first_turn, made_up_turn, vision_flags
+from stts_runtime.language.prompt import LONGEST_TIMESTAMP, build_first_turn, made_up_turn, video_tokens, vision_flags
 from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.verify.reference import (
@@ -37,7 +37,7 @@ from stts_runtime.verify.reference import (
     Reference,
     ReferenceInfo,
 )
-from stts_runtime.vision.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
+from stts_runtime.vision.plan import Plan, pack, select_groups
 from stts_runtime.vision.run import encode_inputs
 
 
@@ -47,7 +47,6 @@ GREEDY_TOKENS = 12
 # The recorded decode step: caches are large, and where they are cut is of no matter. Some slots are empty, as mostly.
 DECODE_SLOTS, DECODE_TOKENS = 64, 60
 OTHER_TOKENS = 128  # of question and template
-MARKER_TOKENS = 12  # a frame
 
 
 def record_reference(
@@ -81,7 +80,7 @@ def record_reference(
     keep = np.ones((len(frames), config.grid.groups), bool)
     fraction, gap = 0.0, None
     on_progress("record", 0.0)
-    if pruning.packing != "none":
+    if not pruning.is_dense:
         with loaded_weights(parts["vision_score"], checkpoint):
             hidden, scores = record_scores(recorder, parts["vision_score"], frames, config, limits)
         fraction, gap = widest_gap(scores, pruning.fraction)
@@ -89,15 +88,15 @@ def record_reference(
         recorder.store(SCORES, scores)
         recorder.store(KEEP, keep)
         on_progress("record", 0.2)
-        plan = pack_ffd(keep, config.grid) if pruning.packing == "ffd" else pack_ragged(keep, config.grid)
+        plan = pack(keep, config.grid, pruning.packing)
         with loaded_weights(parts["vision_encode"], checkpoint):
             features = record_encoding(recorder, parts["vision_encode"], hidden, plan, config, limits)
         on_progress("record", 0.4)
     with loaded_weights(parts["vision_dense"], checkpoint):
         # In a pruned bundle the dense graph is a by-product: one chunk will do.
-        chunks = clip_chunks(len(frames), limits)[: None if pruning.packing == "none" else 1]
+        chunks = clip_chunks(len(frames), limits)[: None if pruning.is_dense else 1]
         dense = record_dense(recorder, parts["vision_dense"], frames, config.grid, chunks)
-    if pruning.packing == "none":
+    if pruning.is_dense:
         features = dense
     on_progress("record", 0.6)
     question, ids = prompt_ids(config, frames, keep, tokenizer)
@@ -110,7 +109,7 @@ def record_reference(
 
 def clip_frames(grid: Grid, limits: Limits) -> int:
     """Return how many frames are recorded: six, or as many as the bundle's limits allow without pruning."""
-    fitting = (limits.max_tokens - OTHER_TOKENS - GREEDY_TOKENS) // (grid.groups + MARKER_TOKENS)
+    fitting = (limits.max_tokens - OTHER_TOKENS - GREEDY_TOKENS) // video_tokens(grid.groups, 1, LONGEST_TIMESTAMP)
     return max(1, min(FRAME_COUNT, limits.max_frames, fitting))
 
 
@@ -141,21 +140,19 @@ def record_encoding(
     recorder: Recorder,
     part: Part,
     hidden: NDArray[np.float32],
-    plan: FfdPlan | RaggedPlan,
+    plan: Plan,
     config: ModelConfig,
     limits: Limits,
 ) -> NDArray[np.float32]:
     """Record vision_encode chunk by chunk; return features [K, d_model]."""
-    what = "bins" if isinstance(plan, FfdPlan) else "frames"
-    pieces = len(plan.gather) if isinstance(plan, FfdPlan) else len(plan.cumulative_lengths) - 1
     features = np.empty((len(plan.readout), config.decoder.width), np.float32)
     shared = {"hidden": recorder.store("hidden", hidden)}
-    for first in range(0, pieces, limits.chunk_frames):
-        last = min(first + limits.chunk_frames, pieces)
+    for first in range(0, plan.pieces, limits.chunk_frames):
+        last = min(first + limits.chunk_frames, plan.pieces)
         chunk, rows = plan.chunk(first, last)
         if len(rows):
             inputs = {"hidden": hidden, **encode_inputs(chunk)}
-            outputs = recorder.run(part, f"{what} {first} to {last - 1}", inputs, shared=shared)
+            outputs = recorder.run(part, f"{plan.unit} {first} to {last - 1}", inputs, shared=shared)
             features[rows] = outputs["features"]
     return features
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stts_export.checkpoint.records import Checkpoint
+from stts_export.models.parameters import swapped_parameters
 from stts_export.parts import Part
 from stts_runtime.errors import VerificationError
 from stts_runtime.verify.reference import Value, kept_rows, row_count
@@ -23,28 +24,13 @@ Recorded = dict[str, tuple[Value, NDArray[np.float32]]]
 """Name -> the value and its kept rows."""
 
 
-@contextmanager
-def loaded_weights(part: Part, checkpoint: Checkpoint) -> Iterator[None]:
+def loaded_weights(part: Part, checkpoint: Checkpoint) -> AbstractContextManager[None]:
     """Give the part's parameters their float32 weights inside the `with` block, and what they were afterwards.
 
     Raises:
         CheckpointError: a tensor cannot be read.
     """
-    originals: list[tuple[nn.Module, str, nn.Parameter]] = []
-    tensors: dict[int, nn.Parameter] = {}  # a tied parameter is one tensor under two names
-    names = {id(parameter): name for name, parameter in part.module.named_parameters()}
-    for module in part.module.modules():
-        originals += [(module, name, value) for name, value in module._parameters.items() if value is not None]
-    try:
-        for module, name, parameter in originals:
-            if id(parameter) not in tensors:
-                values = checkpoint.tensors[names[id(parameter)]].read(torch.float32)
-                tensors[id(parameter)] = nn.Parameter(values, requires_grad=False)
-            module._parameters[name] = tensors[id(parameter)]
-        yield
-    finally:
-        for module, name, parameter in originals:
-            module._parameters[name] = parameter
+    return swapped_parameters(part.module, lambda name, _: checkpoint.tensors[name].read(torch.float32))
 
 
 def run_part(part: Part, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.engine_set import (
     ENGINE_SET_SCHEMA,
     EngineFile,
@@ -64,10 +65,11 @@ def build_engines(
         raise UsageError(f"a workspace of {workspace} bytes: wanted a positive number, or none for no limit")
     bundle = open_bundle(bundle_path)
     manifest = bundle.manifest
-    if manifest.engine.backend == "onnxruntime":
+    if not backend_named(manifest.engine.backend).needs_engines:
         raise EngineError(
-            f"{bundle.path} runs on onnxruntime, which needs no engines: there is nothing to build. For TensorRT, make "
-            "the bundle with `stts-export build --target` and a GPU's name (`stts-export targets` lists them)"
+            f"{bundle.path} runs on {manifest.engine.backend}, which needs no engines: there is nothing to build. For "
+            "TensorRT, make the bundle with `stts-export build --target` and a GPU's name (`stts-export targets` lists "
+            "them)"
         )
     bindings = import_bindings(manifest.engine.backend)
     probe = probe_device(disk=bundle.path)

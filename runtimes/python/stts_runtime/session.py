@@ -21,14 +21,13 @@ from stts_runtime.conversation import Conversation
 from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
 from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.language.generation import generation_from
+from stts_runtime.language.prompt import video_tokens
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
-from stts_runtime.vision.plan import budget
+from stts_runtime.vision.plan import kept_groups
 from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_groups, score_frames
 
-
-MARKERS_A_FRAME = 2  # its start and its end
 
 Video = str | Path | NDArray[np.uint8] | Clip
 """A video file, frames uint8 [T, H, W, 3], or a clip read before."""
@@ -144,7 +143,7 @@ class Session:
             return pruning.fraction
         if not 0 <= prune < 1:
             raise UsageError(f"prune is {prune}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
-        if prune > 0 and pruning.scorer == "none":
+        if prune > 0 and pruning.is_dense:
             raise UsageError(
                 f"prune is {prune}, but {self._bundle.path.name} was built dense and has no scorer: build it again "
                 "with --prune and a scorer"
@@ -252,7 +251,7 @@ class Session:
         How many groups stay follows from the number of frames, so this is known before the engines run.
         """
         groups, limit = self.manifest.grid.groups, self.manifest.limits.max_tokens
-        least = frames * (groups + MARKERS_A_FRAME) - budget(groups, frames, prune_fraction)
+        least = video_tokens(kept_groups(groups, frames, prune_fraction), frames, timestamp=0)
         if least >= limit:
             raise LimitError(
                 f"{frames} frames pruned by {prune_fraction:.0%} make at least {least} tokens, the bundle was built "

@@ -1,4 +1,4 @@
-"""A table as plain text for a terminal."""
+"""A table as data, and as plain text for a terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ NAMES = ("engine", "variant")
 
 @dataclass(frozen=True)
 class Rows:
-    """A table: a sentence above it, a header for each column, and as many cells a row."""
+    """A table: a sentence above it (may be empty), a header for each column, and as many cells a row."""
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.headers):
+                raise ValueError(f"{len(self.headers)} columns, but a row of {len(row)}: {row!r}")
+
+    def records(self) -> list[dict[str, str]]:
+        """Return each row as header -> cell."""
+        return [dict(zip(self.headers, row, strict=True)) for row in self.rows]
 
 
 def text_table(table: Rows, left: Collection[str] = NAMES) -> str:

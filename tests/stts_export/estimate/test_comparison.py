@@ -95,7 +95,7 @@ def test_every_target_gets_efficiencies_and_only_measured_families_are_named():
     "table", [published_table(compare()), error_table(compare()), efficiency_rows()], ids=lambda t: t.title
 )
 def test_the_page_holds_the_tables_as_they_are(table):
-    assert markdown_table(table.headers, table.rows) in DOC.read_text(), (
+    assert markdown_table(table) in DOC.read_text(), (
         f"docs/estimate.md is out of date at {table.title!r}: paste what "
         "`stts-export estimate --published --markdown` prints"
     )
@@ -105,5 +105,5 @@ def test_the_command_prints_what_the_page_holds(capsys):
     assert main(["estimate", "--published", "--markdown"]) == 0
     printed = capsys.readouterr().out
     for table in (published_table(compare()), error_table(compare())):
-        assert markdown_table(table.headers, table.rows) in printed
+        assert markdown_table(table) in printed
     assert "outlier: jetson-thor qwen3-vl-4b int4 prefill" in printed

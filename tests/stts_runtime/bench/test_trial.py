@@ -4,7 +4,7 @@ from reference.toy_manifest import TOY_MANIFEST
 
 from stts_runtime.bench.trial import check_bench_limits
 from stts_runtime.errors import LimitError
-from stts_runtime.language.prompt import QUESTION_TOKENS, TIMESTAMP_TOKENS, made_up_turn
+from stts_runtime.language.prompt import QUESTION_TOKENS, TIMESTAMP_TOKENS, made_up_turn, video_tokens
 
 
 TOKENS = TOY_MANIFEST.tokens
@@ -18,6 +18,8 @@ def test_a_made_up_prompt_has_markers_around_each_frames_placeholders():
     assert all(set(part) <= {TOKENS.image_patch} for part in inside)
     assert len(turn.token_ids) == 1 + 3 * (TIMESTAMP_TOKENS + 2) + 5 + QUESTION_TOKENS
     assert turn.vision_flags.sum() == 5 + 2 * 3
+    assert len(turn.token_ids) == 1 + video_tokens(5, 3) + QUESTION_TOKENS
+    assert turn.vision_flags.sum() == video_tokens(5, 3, timestamp=0)
 
 
 def test_its_text_has_no_token_with_a_meaning():

@@ -13,6 +13,7 @@ from stts_runtime.vision.plan import (
     group_patches,
     is_clipped,
     keep_patches,
+    pack,
     pack_ffd,
     pack_ragged,
     select_groups,
@@ -223,6 +224,16 @@ def test_the_arrays_have_the_types_that_the_graphs_declare():
     ffd, ragged = pack_ffd(np.ones((2, 81), dtype=bool), MOLMO), pack_ragged(np.ones((2, 81), dtype=bool), MOLMO)
     assert (ffd.gather.dtype, ffd.segments.dtype, ffd.readout.dtype) == (np.int64, np.int32, np.int64)
     assert (ragged.gather.dtype, ragged.cumulative_lengths.dtype, ragged.readout.dtype) == (np.int64,) * 3
+
+
+def test_a_plan_is_made_by_the_name_of_its_packing_and_counts_its_pieces():
+    keep = np.zeros((4, 81), dtype=bool)
+    keep[0], keep[2, :5], keep[3, :7] = True, True, True
+    ffd, ragged = pack(keep, MOLMO, "ffd"), pack(keep, MOLMO, "ragged")
+    assert (ffd.pieces, ffd.unit, ffd.longest) == (len(ffd.gather), "bins", 729) == (2, "bins", 729)
+    assert (ragged.pieces, ragged.unit, ragged.longest) == (4, "frames", 729)
+    with pytest.raises(UsageError, match="packing is 'bins', wanted ffd or ragged"):
+        pack(keep, MOLMO, "bins")
 
 
 @pytest.mark.parametrize("pack", [pack_ffd, pack_ragged])

@@ -95,7 +95,7 @@ def vision_score_memory(bundle: str | Path, frames: tuple[int, ...] = (32, 256))
         LimitError: it was built for fewer frames.
     """
     manifest = open_bundle(bundle).manifest
-    if manifest.pruning.scorer == "none":
+    if manifest.pruning.is_dense:
         raise UsageError(f"{bundle} was built dense: it has no vision_score to measure")
     if max(frames) > manifest.limits.max_frames:
         raise LimitError(

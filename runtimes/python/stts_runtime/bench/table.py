@@ -42,7 +42,7 @@ def time_rows(found: Bench) -> Rows:
                 *_head(one),
                 *(_number(one.milliseconds.get(stage)) for stage in stages),
                 _number(one.vision_and_prefill),
-                _times(compared.vision_and_prefill if compared else None),
+                times_text(compared.vision_and_prefill if compared else None),
                 NONE if compared is None or compared.plan_share is None else f"{compared.plan_share:.2%}",
                 _number(one.token_ms),
             )
@@ -60,9 +60,9 @@ def ratio_rows(found: Bench) -> Rows:
             str(one.frames),
             one.engine,
             variant(one.prune),
-            *(_times(one.stages.get(stage)) for stage in stages if stage != "vision"),
-            _times(one.vision),
-            _times(one.vision_and_prefill),
+            *(times_text(one.stages.get(stage)) for stage in stages if stage != "vision"),
+            times_text(one.vision),
+            times_text(one.vision_and_prefill),
         )
         for one in found.comparisons
     )
@@ -115,7 +115,8 @@ def _column(stage: str) -> str:
     return "a token" if stage == "decode" else TIMED[stage]
 
 
-def _times(value: float | None) -> str:
+def times_text(value: float | None) -> str:
+    """Return a ratio, or a dash for none."""
     return NONE if value is None else f"{value:.2f}x"
 
 

@@ -84,6 +84,11 @@ class Pruning:
     soft_bias: bool
     packing: str
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing can be pruned, whatever a question asks for."""
+        return self.scorer == "none"
+
 
 @dataclass(frozen=True)
 class Tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stts_runtime.bundle.backend import ONNXRUNTIME
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.device import fit, hardware
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
@@ -55,13 +56,12 @@ _UNBUILT = ("engines", WARNING)
 
 def _check_device_alone(probe: Probe) -> tuple[Finding, ...]:
     targets = targets_for(probe.compute_capability, probe.gpu_memory_bytes)
-    installed = {"tensorrt": probe.tensorrt, "tensorrt_rtx": probe.tensorrt_rtx, "onnxruntime": None}
     gpu_backends = list(dict.fromkeys(target.backend for target in targets if target.compute_capabilities))
     # of several engines that would do, one that is there is enough
-    gpu_backends = [backend for backend in gpu_backends if installed[backend]] or gpu_backends
+    gpu_backends = [backend for backend in gpu_backends if probe.version_of(backend)] or gpu_backends
     packages = [
         *(found for backend in gpu_backends for found in backend_findings(probe, backend, "cuda", wanted=False)),
-        *backend_findings(probe, "onnxruntime", "cpu", wanted=False),
+        *backend_findings(probe, ONNXRUNTIME.name, "cpu", wanted=False),
     ]
     return (
         hardware.device_finding(probe),
@@ -71,7 +71,7 @@ def _check_device_alone(probe: Probe) -> tuple[Finding, ...]:
         *dict.fromkeys(packages),  # each once: both TensorRTs need the same bindings
         hardware.free_memory_finding(probe),
         *_free_disk(probe),
-        _targets_finding(probe, targets, (*gpu_backends, "onnxruntime")),
+        _targets_finding(probe, targets, (*gpu_backends, ONNXRUNTIME.name)),
     )
 
 

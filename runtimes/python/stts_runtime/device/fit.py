@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stts_runtime.bundle.backend import TENSORRT, backend_named
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.versions import numbers
@@ -81,7 +82,7 @@ def _jetpack(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding, ...]:
 
 def _precision(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     engine = bundle.manifest.engine
-    old = engine.backend == "tensorrt" and probe.tensorrt is not None and numbers(probe.tensorrt) < (9,)
+    old = engine.backend == TENSORRT.name and probe.tensorrt is not None and numbers(probe.tensorrt) < (9,)
     if not old or engine.precision != "bfloat16":
         return ()
     return (
@@ -103,14 +104,14 @@ def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], 
     from stts_runtime.bundle.engine_choice import find_engine_set
     from stts_runtime.bundle.engine_set import read_engine_sets
 
-    backend = bundle.manifest.engine.backend
-    if backend == "onnxruntime":
+    backend = backend_named(bundle.manifest.engine.backend)
+    if not backend.needs_engines:
         return (), None
     try:
         sets = read_engine_sets(bundle.path)
     except SttsError as error:
         return (Finding(PROBLEM, "engines", str(error), f"build them: `stts-runtime build {bundle.path}`"),), None
-    version = probe.tensorrt if backend == "tensorrt" else probe.tensorrt_rtx
+    version = probe.version_of(backend.name)
     if not sets:
         unbuilt = Finding(
             WARNING,

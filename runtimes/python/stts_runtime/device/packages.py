@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from stts_runtime.bundle.backend import TENSORRT, TENSORRT_RTX
+
 
 DISTRIBUTIONS = (
     "cuda-bindings",
@@ -28,7 +30,7 @@ DISTRIBUTIONS = (
     "tensorrt-rtx-cu12",
     "tensorrt-rtx-cu13",
 )
-MODULES = ("tensorrt", "tensorrt_rtx")
+MODULES = (TENSORRT.name, TENSORRT_RTX.name)
 SYSTEM_PACKAGES = ("dpkg-query", "-W", "*libnvinfer*")
 
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}

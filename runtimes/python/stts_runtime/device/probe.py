@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from stts_runtime.bundle.backend import TENSORRT, TENSORRT_RTX
 from stts_runtime.device import jetson, memory, nvidia, packages
 from stts_runtime.device.readings import Readings, Run, read_device, run_command
 
@@ -72,6 +73,10 @@ class Probe:
     onnxruntime: str | None
     onnxruntime_providers: tuple[str, ...]
     cuda_bindings: str | None
+
+    def version_of(self, backend: str) -> str | None:
+        """Return the version of a backend's package that this Python sees."""
+        return {TENSORRT.name: self.tensorrt, TENSORRT_RTX.name: self.tensorrt_rtx}.get(backend, self.onnxruntime)
 
 
 def probe_device(root: Path = Path("/"), run: Run = run_command, disk: Path = Path()) -> Probe:

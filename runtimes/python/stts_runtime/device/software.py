@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stts_runtime.bundle.backend import TENSORRT, backend_named
 from stts_runtime.bundle.versions import numbers
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.jetpack import JetPack, jetpack_of_l4t, nearest_jetpack
@@ -26,9 +27,9 @@ def backend_findings(probe: Probe, backend: str, device: str, wanted: bool) -> t
         wanted: whether a bundle needs it; then what is missing is a problem, else a warning.
     """
     level = PROBLEM if wanted else WARNING
-    if backend == "onnxruntime":
+    if not backend_named(backend).needs_engines:
         return (_onnxruntime(probe, device, level),)
-    engine = _tensorrt(probe, level) if backend == "tensorrt" else _tensorrt_rtx(probe, level)
+    engine = _tensorrt(probe, level) if backend == TENSORRT.name else _tensorrt_rtx(probe, level)
     return (engine, _cuda_bindings(probe, level))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.engine.device_memory import SharedMemory
 from stts_runtime.engine.memory import Array, HostMemory, Memory
-from stts_runtime.errors import EngineError
 
 
 __all__ = ["Array", "Arrays", "Engine", "HostMemory", "Memory", "Opener", "SharedMemory", "open_engine"]
@@ -57,16 +57,10 @@ def open_engine(bundle: Bundle, part: str, shared: SharedMemory | None = None) -
     Raises:
         EngineError: the backend is not one of ours, is not installed, or refuses the graph.
     """
-    backend = bundle.manifest.engine.backend
-    if backend == "onnxruntime":
-        from stts_runtime.engine.ort import open_onnxruntime_engine
-
-        return open_onnxruntime_engine(bundle, part)
-    if backend in ("tensorrt", "tensorrt_rtx"):
+    if backend_named(bundle.manifest.engine.backend).needs_engines:
         from stts_runtime.engine.trt import open_trt_engine
 
         return open_trt_engine(bundle, part, shared or SharedMemory())
-    raise EngineError(
-        f"the bundle wants engine {backend!r}, which this runtime does not have (it has: onnxruntime, tensorrt, "
-        "tensorrt_rtx); upgrade stts-runtime, or build the bundle again with --target cpu"
-    )
+    from stts_runtime.engine.ort import open_onnxruntime_engine
+
+    return open_onnxruntime_engine(bundle, part)

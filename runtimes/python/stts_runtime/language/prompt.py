@@ -21,7 +21,9 @@ Times = Sequence[float] | NDArray[np.float64]
 Counts = Sequence[int] | NDArray[np.int64]
 VIDEO = "{video}"
 CONTENT = "{content}"
+MARKER_TOKENS = 2  # a frame's start and its end
 TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
+LONGEST_TIMESTAMP = 10  # tokens, with some air
 QUESTION_TOKENS = 48  # system text, roles and a short question
 
 
@@ -47,6 +49,14 @@ def video_text(timestamps: Times, kept_per_frame: Counts) -> str:
     """
     frames = zip(timestamps, kept_per_frame, strict=True)
     return " ".join(f"{time:.1f} <frame_start>{'<im_patch>' * int(kept)}<frame_end>" for time, kept in frames)
+
+
+def video_tokens(kept_groups: int, frames: int, timestamp: int = TIMESTAMP_TOKENS) -> int:
+    """Return the tokens of a video: its K kept groups, and markers and a `timestamp` of so many tokens a frame.
+
+    Without timestamps (0) it is the tokens that see each other in both directions, see `vision_flags`.
+    """
+    return kept_groups + frames * (MARKER_TOKENS + timestamp)
 
 
 def build_first_turn(

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from stts_runtime.bundle.backend import ONNXRUNTIME, backend_named
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.device.probe import probe_device
@@ -78,11 +79,11 @@ def engine_name(bundle: Bundle) -> str:
         EngineError: it is not installed.
     """
     settings = bundle.manifest.engine
-    if settings.backend == "onnxruntime":
+    if not backend_named(settings.backend).needs_engines:
         try:
             import onnxruntime
         except ImportError as error:
-            raise EngineError(f"onnxruntime cannot be imported ({error}): pip install onnxruntime") from error
+            raise EngineError(f"onnxruntime cannot be imported ({error}): {ONNXRUNTIME.install}") from error
         title = f"onnxruntime {onnxruntime.__version__}"
     else:
         title = import_bindings(settings.backend).title

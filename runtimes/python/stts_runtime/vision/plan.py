@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.manifest import PACKINGS, Grid
 from stts_runtime.errors import EngineError, UsageError
 
 
@@ -38,6 +38,11 @@ def budget(groups: int, frames: int, prune_fraction: float) -> int:
         UsageError: the fraction is outside [0, 1), or there is no frame.
     """
     return min(_wanted(groups, frames, prune_fraction), groups * (frames - 1))
+
+
+def kept_groups(groups: int, frames: int, prune_fraction: float) -> int:
+    """Return K, how many groups of one video stay; see `budget`."""
+    return frames * groups - budget(groups, frames, prune_fraction)
 
 
 def is_clipped(groups: int, frames: int, prune_fraction: float) -> bool:
@@ -121,14 +126,25 @@ class FfdPlan:
     readout: NDArray[np.int64]
     refilled: NDArray[np.bool_]
 
+    unit = "bins"
+
+    @property
+    def pieces(self) -> int:
+        """B: what `chunk` counts."""
+        return len(self.gather)
+
+    @property
+    def longest(self) -> int:
+        """N: slots of a bin."""
+        return self.gather.shape[1]
+
     def chunk(self, first_bin: int, last_bin: int) -> tuple[FfdPlan, NDArray[np.int64]]:
         """Return the plan of bins [first_bin, last_bin) and which of the K output rows it yields, int64 [k].
 
         `gather` still points into the whole clip; `readout` is re-based to the chunk. Bins are independent, so chunks
         that cover all bins yield every row once. Every bin holds at least one kept group, so k > 0.
         """
-        slots = self.gather.shape[1]
-        readout, rows = _rows_between(self.readout, first_bin * slots, last_bin * slots)
+        readout, rows = _rows_between(self.readout, first_bin * self.longest, last_bin * self.longest)
         bins = slice(first_bin, last_bin)
         return FfdPlan(self.gather[bins], self.segments[bins], readout, self.refilled), rows
 
@@ -149,6 +165,13 @@ class RaggedPlan:
     cumulative_lengths: NDArray[np.int64]
     readout: NDArray[np.int64]
 
+    unit = "frames"
+
+    @property
+    def pieces(self) -> int:
+        """T: what `chunk` counts."""
+        return len(self.cumulative_lengths) - 1
+
     @property
     def longest(self) -> int:
         """L: patches of the frame that keeps most."""
@@ -166,11 +189,26 @@ class RaggedPlan:
         return RaggedPlan(self.gather[start:stop], lengths - start, readout), rows
 
 
+Plan = FfdPlan | RaggedPlan
+"""Kept patches in `pieces` independent pieces, of which engines take a chunk at a time; `unit` is their name."""
+
+
 def _rows_between(readout: NDArray[np.int64], start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the readout of groups lying in places [start, stop), re-based to start, and their rows."""
     # A group's patches lie in one frame, and a frame in one bin: its first patch tells where the group is.
     rows = np.flatnonzero((readout[:, 0] >= start) & (readout[:, 0] < stop))
     return readout[rows] - start, rows
+
+
+def pack(keep: NDArray[np.bool_], grid: Grid, packing: str) -> Plan:
+    """Pack the kept groups `keep` [T, G] by one of `PACKINGS`.
+
+    Raises:
+        UsageError: the packing is unknown, or `keep` does not have the grid's groups, or keeps nothing.
+    """
+    if packing not in PACKINGS:
+        raise UsageError(f"packing is {packing!r}, wanted {' or '.join(PACKINGS)}")
+    return pack_ffd(keep, grid) if packing == "ffd" else pack_ragged(keep, grid)
 
 
 def pack_ffd(keep: NDArray[np.bool_], grid: Grid) -> FfdPlan:

@@ -17,10 +17,7 @@ from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
-from stts_runtime.vision.plan import FfdPlan, RaggedPlan, pack_ffd, pack_ragged, select_groups
-
-
-Plan = FfdPlan | RaggedPlan
+from stts_runtime.vision.plan import FfdPlan, Plan, pack, select_groups
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def plan_groups(
     """Return which groups are kept, bool [T, G], and how their patches are packed."""
     with timings.stage("plan"):
         keep = select_groups(scores, prune_fraction)
-        plan = pack_ffd(keep, manifest.grid) if manifest.pruning.packing == "ffd" else pack_ragged(keep, manifest.grid)
+        plan = pack(keep, manifest.grid, manifest.pruning.packing)
     return keep, plan
 
 
@@ -114,8 +111,7 @@ def encode_plan(
     """Return features [K, d_model] of the packed patches, rows in raster order."""
     tensor, memory = manifest.graphs["vision_encode"].spec.tensor("features"), engine.memory
     features = new_array(memory, tensor, len(plan.readout))
-    pieces = len(plan.gather) if isinstance(plan, FfdPlan) else len(plan.cumulative_lengths) - 1
-    chunk = manifest.limits.chunk_frames
+    pieces, chunk = plan.pieces, manifest.limits.chunk_frames
     for first in range(0, pieces, chunk):
         with timings.stage("plan"):
             part, rows = plan.chunk(first, min(first + chunk, pieces))
