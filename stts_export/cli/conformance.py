@@ -24,15 +24,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run every case and print a line for each tensor."""
-    from stts_export.verify.conformance import run_cases
+    from stts_export.conformance.run import run_cases
 
     results = []
     for case in run_cases(arguments.directory):
         results.append(case)
         if not arguments.json:
-            for line in case.lines:
-                verdict = "ok" if line.ok else "FAILED"
-                print(f"{case.name:<24} {line.name:<72} error {line.error:.1e}  allowed {line.allowed:.1e}  {verdict}")
+            for one in case.comparisons:
+                verdict = "ok" if one.ok else "FAILED"
+                print(f"{case.name:<24} {one.name:<72} error {one.error:.1e}  allowed {one.allowed:.1e}  {verdict}")
             print(f"{case.name:<24} {'ok' if case.ok else 'FAILED'}{': ' + case.message if case.message else ''}\n")
     if arguments.json:
         print(json.dumps([{**asdict(case), "ok": case.ok} for case in results], indent=2))

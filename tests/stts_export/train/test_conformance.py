@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from stts_export.conformance.case import case_folders, model_from_case, read_case
+from stts_export.conformance.tolerances import GRADIENT_TOLERANCE, VALUE_TOLERANCE
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, see
-from stts_export.verify.case import case_folders, model_from_case, read_case
-from stts_export.verify.tolerances import GRADIENT_TOLERANCE, VALUE_TOLERANCE
 
 
 CASES = case_folders(Path(__file__).parents[2] / "data" / "conformance")

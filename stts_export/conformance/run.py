@@ -1,8 +1,7 @@
-"""Conformance: our models against tensors that the STTS authors' own code computed.
+"""Run our models on the recorded cases, and compare tensor by tensor.
 
-The first rung of verification, and the only one that reaches outside this project. Everything is derived from the
-case's `config.json`. Keep sets, bins and slots must be equal; values and gradients close, relative to the largest
-magnitude of the tensor.
+Everything is derived from the case's `config.json`. Keep sets, bins and slots must be equal; values and gradients
+close, relative to the largest magnitude of the tensor.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stts_export.conformance.case import ConformanceCase, case_folders, model_from_case, read_case
+from stts_export.conformance.tolerances import GRADIENT_TOLERANCE, VALUE_TOLERANCE
 from stts_export.models.vision import VisionResult, run_vision
-from stts_export.verify.case import Case, case_folders, model_from_case, read_case
-from stts_export.verify.tolerances import GRADIENT_TOLERANCE, VALUE_TOLERANCE
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.errors import SttsError, VerificationError
@@ -29,7 +28,7 @@ HIDDEN_STRIDE = 7
 
 
 @dataclass(frozen=True)
-class TensorLine:
+class TensorComparison:
     """One recorded tensor held against ours.
 
     Attributes:
@@ -47,26 +46,26 @@ class TensorLine:
 
 
 @dataclass(frozen=True)
-class CaseResult:
+class ConformanceResult:
     """One case.
 
     Attributes:
         name: its folder's name.
-        lines: one a recorded tensor.
+        comparisons: one a recorded tensor.
         ok: whether all hold.
-        message: why it could not run, which line fails first, or what else is worth saying; else empty.
+        message: why it could not run, which tensor fails first, or what else is worth saying; else empty.
     """
 
     name: str
-    lines: tuple[TensorLine, ...]
+    comparisons: tuple[TensorComparison, ...]
     ok: bool
     message: str
 
 
-def run_cases(directory: Path) -> Iterator[CaseResult]:
+def run_cases(directory: Path) -> Iterator[ConformanceResult]:
     """Return the results of all cases at or under `directory`, one by one as they are computed.
 
-    A case that cannot be read gives a failed result without lines, and the others still run.
+    A case that cannot be read gives a failed result without comparisons, and the others still run.
 
     Raises:
         UsageError: at once, where there is no case.
@@ -74,14 +73,14 @@ def run_cases(directory: Path) -> Iterator[CaseResult]:
     return (_result_or_error(folder) for folder in case_folders(directory))
 
 
-def _result_or_error(folder: Path) -> CaseResult:
+def _result_or_error(folder: Path) -> ConformanceResult:
     try:
         return run_case(folder)
     except SttsError as e:
-        return CaseResult(folder.name, (), False, str(e))
+        return ConformanceResult(folder.name, (), False, str(e))
 
 
-def run_case(folder: Path) -> CaseResult:
+def run_case(folder: Path) -> ConformanceResult:
     """Return how our models do on the case in `folder`.
 
     Raises:
@@ -106,16 +105,16 @@ def run_case(folder: Path) -> CaseResult:
         aux_coefficient=case.aux_coefficient,
     )
     got = _discrete(result, case.grid)
-    lines = [_line(name, case.expected[name], got[name], 0.0) for name in got]
+    found = [_compare(name, case.expected[name], got[name], 0.0) for name in got]
     values = _values(result)
-    lines += [_line(name, case.expected[name], values[name], VALUE_TOLERANCE) for name in values]
+    found += [_compare(name, case.expected[name], values[name], VALUE_TOLERANCE) for name in values]
     for name, gradient in zip(gradients, _gradients(result, case.expected["probe"], wanted), strict=True):
-        lines.append(_line(name, case.expected[name], gradient, GRADIENT_TOLERANCE))
-    ok = all(line.ok for line in lines)
-    return CaseResult(folder.name, tuple(lines), ok, _unused(case, ours) if ok else _first_failure(lines))
+        found.append(_compare(name, case.expected[name], gradient, GRADIENT_TOLERANCE))
+    ok = all(one.ok for one in found)
+    return ConformanceResult(folder.name, tuple(found), ok, _unused(case, ours) if ok else _first_failure(found))
 
 
-def _check_expected(case: Case, gradients: dict[str, str], ours: dict[str, str]) -> None:
+def _check_expected(case: ConformanceCase, gradients: dict[str, str], ours: dict[str, str]) -> None:
     path = case.folder / "expected.safetensors"
     blocks = dict.fromkeys((case.tower.score_after, case.tower.biased_block, *case.tower.taps))
     required = [*_DISCRETE, *_VALUES, "probe", *(f"hidden_{block}" for block in blocks)]
@@ -175,21 +174,19 @@ def _gradients(result: VisionResult, probe: Tensor, parameters: list[Tensor]) ->
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
-def _line(name: str, expected: Tensor, got: Tensor, allowed: float) -> TensorLine:
+def _compare(name: str, expected: Tensor, got: Tensor, allowed: float) -> TensorComparison:
     if expected.shape != got.shape or not expected.numel():
-        return TensorLine(name, float("inf"), allowed, False)
+        return TensorComparison(name, float("inf"), allowed, False)
     reference = expected.double()
     error = (got.detach().double() - reference).abs().max() / (reference.abs().max() or 1.0)
-    return TensorLine(name, float(error), allowed, bool(error <= allowed))
+    return TensorComparison(name, float(error), allowed, bool(error <= allowed))
 
 
-def _unused(case: Case, ours: dict[str, str]) -> str:
+def _unused(case: ConformanceCase, ours: dict[str, str]) -> str:
     unused = [name for name in case.weights if name not in ours]
     return f"weights that nothing reads: {', '.join(unused)}" if unused else ""
 
 
-def _first_failure(lines: list[TensorLine]) -> str:
-    for line in lines:
-        if not line.ok:
-            return f"{line.name} departs first: error {line.error:.3g}, allowed {line.allowed:g}"
-    return ""
+def _first_failure(found: list[TensorComparison]) -> str:
+    first = next(one for one in found if not one.ok)
+    return f"{first.name} departs first: error {first.error:.3g}, allowed {first.allowed:g}"

@@ -75,7 +75,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Case:
+class ConformanceCase:
     """A case in memory.
 
     Attributes:
@@ -124,7 +124,7 @@ def case_folders(directory: Path) -> list[Path]:
     return folders
 
 
-def read_case(folder: Path) -> Case:
+def read_case(folder: Path) -> ConformanceCase:
     """Return the case in `folder`.
 
     Raises:
@@ -134,7 +134,7 @@ def read_case(folder: Path) -> Case:
         if not (folder / name).is_file():
             raise VerificationError(f"{folder / name}: missing; a case needs {', '.join(FILES)}")
     sizes = _read_sizes(folder / "config.json")
-    return Case(
+    return ConformanceCase(
         folder=folder,
         grid=sizes.grid,
         tower=sizes.tower,
@@ -149,7 +149,7 @@ def read_case(folder: Path) -> Case:
     )
 
 
-def model_from_case(case: Case) -> tuple[VisionModel, dict[str, str]]:
+def model_from_case(case: ConformanceCase) -> tuple[VisionModel, dict[str, str]]:
     """Return the case's model with its weights, and the trainer's name -> our name of each.
 
     Raises:

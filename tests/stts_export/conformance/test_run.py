@@ -8,16 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stts_export.checkpoint.layouts import vision_names
+from stts_export.conformance.case import FILES, case_folders
+from stts_export.conformance.run import GRADIENT_TOLERANCE, VALUE_TOLERANCE, run_case, run_cases
 from stts_export.models.model import VisionModel
 from stts_export.models.vision import run_vision
 from stts_export.recipe.config import ScorerConfig, TowerConfig
-from stts_export.verify.case import FILES, case_folders
-from stts_export.verify.conformance import (
-    GRADIENT_TOLERANCE,
-    VALUE_TOLERANCE,
-    run_case,
-    run_cases,
-)
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.errors import SttsError, UsageError
@@ -94,7 +89,7 @@ def change_tensor(path, name, change):
 
 
 def failing(result):
-    return {line.name for line in result.lines if not line.ok}
+    return {one.name for one in result.comparisons if not one.ok}
 
 
 @pytest.mark.slow
@@ -103,9 +98,9 @@ def test_a_recorded_case_of_the_authors_code_holds(folder):
     result = run_case(folder)
     assert result.ok, result.message
     assert result.message == ""
-    assert {line.allowed for line in result.lines} == {0.0, VALUE_TOLERANCE, GRADIENT_TOLERANCE}
+    assert {one.allowed for one in result.comparisons} == {0.0, VALUE_TOLERANCE, GRADIENT_TOLERANCE}
     recorded = load_file(folder / "expected.safetensors")
-    assert {line.name for line in result.lines} == recorded.keys() - {"probe"}
+    assert {one.name for one in result.comparisons} == recorded.keys() - {"probe"}
 
 
 def test_all_six_recorded_cases_are_here():
@@ -145,10 +140,10 @@ def test_a_scorer_that_keeps_others_fails_without_comparing_what_does_not_fit(ca
 def test_another_number_of_kept_groups_has_infinite_error_in_features_and_gradients(case):
     config = json.loads((case / "config.json").read_text())
     (case / "config.json").write_text(json.dumps(config | {"prune_fraction": 0.2}))
-    lines = {line.name: line for line in run_case(case).lines}
-    assert lines["image_features"].error == float("inf")
-    assert all(line.error == float("inf") for name, line in lines.items() if name.startswith("grad."))
-    assert lines["scores"].ok
+    found = {one.name: one for one in run_case(case).comparisons}
+    assert found["image_features"].error == float("inf")
+    assert all(one.error == float("inf") for name, one in found.items() if name.startswith("grad."))
+    assert found["scores"].ok
 
 
 def test_a_gradient_that_loses_a_term_is_noticed(case):
