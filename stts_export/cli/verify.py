@@ -29,12 +29,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Climb the ladder and print the report."""
+    """Run every graph and print the report."""
     from rich.console import Console
 
     from stts_export.checkpoint.open import open_checkpoint
-    from stts_export.verify.ladder import reference_of_checkpoint, verify
+    from stts_export.verify.record import record_bundle
     from stts_export.verify.report import render_report
+    from stts_export.verify.verify_bundle import verify_bundle
     from stts_runtime.bundle.open import open_bundle
     from stts_runtime.verify.reference import reference_of
     from stts_runtime.verify.report import report_json
@@ -44,10 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.checkpoint is None:
             reference = reference_of(bundle)
         else:
-            reference = reference_of_checkpoint(
-                bundle, lambda config: open_checkpoint(arguments.checkpoint, config), on_progress
-            )
-        result = verify(bundle, reference, on_progress)
+            reference = record_bundle(bundle, lambda config: open_checkpoint(arguments.checkpoint, config), on_progress)
+        result = verify_bundle(bundle, reference, on_progress)
     if arguments.json:
         print(report_json(result), end="")
     else:

@@ -18,12 +18,13 @@ from stts_export.graph import capture, form_for, lower, spec_in_form, write_grap
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
 from stts_export.pipeline.request import BuildRequest, ResolvedBuild, resolve
-from stts_export.verify.ladder import verify_bundle
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report, write_report
+from stts_export.verify.verify_bundle import verify_bundle
 from stts_runtime.build import build_engines, check_build_resources, part_and_phase
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import EngineError, SttsError
@@ -56,14 +57,15 @@ def build(request: BuildRequest, on_progress: OnProgress = no_progress, log: Log
         graphs = write_graphs(resolved, staging, on_progress)
         if resolved.tokenizer is not None:
             shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")
+        manifest = manifest_of(resolved, graphs)
         if request.verify:
             reference = record_reference(
-                resolved.config, resolved.checkpoint, resolved.limits, resolved.pruning, resolved.tokenizer, on_progress
+                resolved.config, resolved.checkpoint, manifest, resolved.tokenizer, on_progress
             )
             write_reference(staging, reference)
-        manifest = write_manifest(staging, manifest_of(resolved, graphs), on_progress)
+        manifest = write_manifest(staging, manifest, on_progress)
         if request.verify:
-            verification = verify_bundle(staging, reference, on_progress)
+            verification = verify_bundle(open_bundle(staging), reference, on_progress)
             check_report(verification)
             write_report(staging, verification)
             write_manifest(staging, manifest)

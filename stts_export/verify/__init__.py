@@ -1,1 +1,1 @@
-"""Checks that what was built computes what it should: from the authors' tensors down to a bundle's answers."""
+"""Checks that a bundle computes what its torch model does: layer by layer, and from frames to tokens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -9,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from stts_runtime.errors import VerificationError
-from stts_runtime.verify.report import REPORT, Report, Rung, report_json
-from stts_runtime.verify.table import NUMBERS, number_cells, worst_line
+from stts_runtime.verify.report import FAILED, PASSED, REPORT, SKIPPED, CaseResult, Report, report_json
+from stts_runtime.verify.table import MARKS, NUMBERS, number_cells, run_note, worst_numbers
 
 
 def check_report(report: Report) -> None:
@@ -41,33 +42,30 @@ def render_report(report: Report, layers: bool = True) -> RenderableType:
     notes = [Text(f"note: {note}") for note in report.notes]
     verdict = Text(f"{'ok' if report.ok else 'FAILED'}: {report.verdict}", style)
     if layers:
-        return Group(_layer_table(report.rungs, title), *notes, verdict)
-    failing = [rung for rung in report.rungs if not rung.ok][:1]
-    return Group(_run_table(report.rungs, title), *([_layer_table(failing, "")] if failing else []), *notes, verdict)
+        return Group(_layer_table(report.results, title), *notes, verdict)
+    failing = [result for result in report.results if not result.ok][:1]
+    return Group(_run_table(report.results, title), *([_layer_table(failing, "")] if failing else []), *notes, verdict)
 
 
-def _layer_table(rungs: tuple[Rung, ...] | list[Rung], title: str) -> Table:
+def _layer_table(results: Sequence[CaseResult], title: str) -> Table:
     table = _table(title, "layer")
-    for rung in rungs:
+    for result in results:
         table.add_section()
-        table.add_row(Text(rung.name, "bold"))
-        first = rung.first_departure
-        for line in rung.lines:
-            note = f"departs first: {line.message}" if line is first else line.message
-            table.add_row(
-                Text(f"  {line.name}"), *number_cells(line), _mark(line.ok), Text(note, "" if line.ok else "red")
-            )
+        table.add_row(Text(result.name, "bold"))
+        first = result.first_departure
+        for one in result.comparisons:
+            note = f"departs first: {one.message}" if one is first else one.message
+            style = "red" if one.failed else ""
+            table.add_row(Text(f"  {one.name}"), *number_cells(one), _mark(one.verdict), Text(note, style))
     return table
 
 
-def _run_table(rungs: tuple[Rung, ...], title: str) -> Table:
+def _run_table(results: Sequence[CaseResult], title: str) -> Table:
     table = _table(title, "run")
-    for rung in rungs:
-        first = rung.first_departure
-        note = f"departs first: {first.name}" if first else f"{len(rung.lines)} compared"
-        table.add_row(
-            Text(rung.name), *number_cells(worst_line(rung)), _mark(rung.ok), Text(note, "red" if first else "")
-        )
+    for result in results:
+        mark = _mark(PASSED if result.ok else FAILED)
+        note = Text(run_note(result), "red" if result.first_departure else "")
+        table.add_row(Text(result.name), *worst_numbers(result), mark, note)
     return table
 
 
@@ -81,5 +79,5 @@ def _table(title: str, first: str) -> Table:
     return table
 
 
-def _mark(ok: bool) -> Text:
-    return Text("ok", "green") if ok else Text("FAIL", "bold red")
+def _mark(verdict: str) -> Text:
+    return Text(MARKS[verdict], {FAILED: "bold red", SKIPPED: "yellow"}.get(verdict, "green"))

@@ -1,11 +1,12 @@
-"""A part run in torch: its weights are in memory only while it runs, and of what it says only the rows kept."""
+"""A part run in torch: as an engine, with its weights in memory only as long as wanted, and inner values recorded."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from torch.utils.hooks import RemovableHandle
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.models.parameters import swapped_parameters
 from stts_export.parts import Part
+from stts_runtime.bundle.manifest import GraphEntry, Manifest
+from stts_runtime.bundle.spec import check_arrays
+from stts_runtime.engine import Arrays, HostMemory
 from stts_runtime.errors import VerificationError
 from stts_runtime.verify.reference import Value, kept_rows, row_count
 
@@ -31,6 +35,35 @@ def loaded_weights(part: Part, checkpoint: Checkpoint) -> AbstractContextManager
         CheckpointError: a tensor cannot be read.
     """
     return swapped_parameters(part.module, lambda name, _: checkpoint.tensors[name].read(torch.float32))
+
+
+class TorchEngine:
+    """A part as an `Engine`; its weights must be there, see `loaded_weights`."""
+
+    def __init__(self, part: Part, call: Callable[[Part, Mapping[str, NDArray]], dict[str, NDArray]] | None = None):
+        """Hold a part.
+
+        Args:
+            part: what is run.
+            call: runs it on inputs by name and returns its outputs; default `run_part`.
+        """
+        self._part, self._call = part, call or run_part
+        self.memory = HostMemory()
+
+    def run(self, inputs: Arrays, outputs: Arrays) -> None:
+        """Run the part once, see `Engine.run`."""
+        check_arrays(self._part.spec, {**inputs, **outputs})
+        given = {tensor: cast(NDArray, array) for tensor, array in inputs.items()}  # its memory is the host's
+        for name, output in self._call(self._part, given).items():
+            np.copyto(cast(NDArray, outputs[name]), output)
+
+    def close(self) -> None:
+        """Do nothing: the weights are whose who gave them."""
+
+
+def torch_manifest(manifest: Manifest, parts: Iterable[Part]) -> Manifest:
+    """Return what the runtime must know where not a bundle's engines run but its parts in torch, in float32."""
+    return replace(manifest, graphs={part.spec.name: GraphEntry("", part.spec) for part in parts})
 
 
 def run_part(part: Part, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:

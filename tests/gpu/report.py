@@ -7,6 +7,7 @@ from typing import Any
 
 
 NONE = "-"
+MARKS = {"passed": "ok", "failed": "FAIL", "tied": "tied", "skipped": "skipped"}
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -62,13 +63,14 @@ def parts(bundles: dict[str, Any]) -> list[list[str]]:
     """Return a row for each part of each bundle."""
     rows = []
     for name, one in bundles.items():
-        rungs = [rung for rung in one.get("verify", {}).get("rungs", ()) if rung["part"] != "end_to_end"]
-        for part in dict.fromkeys(rung["part"] for rung in rungs):
-            runs = [rung["lines"] for rung in rungs if rung["part"] == part]
-            lines = [line for run in runs for line in run]
-            worst = [extreme(lines, "cosine", min, "{:.7f}")]
-            worst += [extreme(lines, key, max, "{:.1e}") for key in ("max_error", "p99_error", "relative_error")]
-            rows.append([name, part, str(len(runs)), *worst, mark(all(line["ok"] for line in lines))])
+        results = [result for result in one.get("verify", {}).get("results", ()) if result["part"] != "end_to_end"]
+        for part in dict.fromkeys(result["part"] for result in results):
+            runs = [result["comparisons"] for result in results if result["part"] == part]
+            compared = [comparison for run in runs for comparison in run]
+            worst = [extreme(compared, "cosine", min, "{:.7f}")]
+            worst += [extreme(compared, key, max, "{:.1e}") for key in ("max_error", "p99_error", "relative_error")]
+            failed = any(comparison["verdict"] == "failed" for comparison in compared)
+            rows.append([name, part, str(len(runs)), *worst, MARKS["failed" if failed else "passed"]])
     return rows
 
 
@@ -77,16 +79,16 @@ def ends(bundles: dict[str, Any]) -> list[list[str]]:
     return [
         [
             name,
-            line["name"],
-            cell(line["relative_error"], "{:.1e}"),
-            cell(line["overlap"], "{:.3f}"),
-            mark(line["ok"]),
-            line["message"],
+            comparison["name"],
+            cell(comparison["relative_error"], "{:.1e}"),
+            cell(comparison["overlap"], "{:.3f}"),
+            MARKS[comparison["verdict"]],
+            comparison["message"],
         ]
         for name, one in bundles.items()
-        for rung in one.get("verify", {}).get("rungs", ())
-        if rung["part"] == "end_to_end"
-        for line in rung["lines"]
+        for result in one.get("verify", {}).get("results", ())
+        if result["part"] == "end_to_end"
+        for comparison in result["comparisons"]
     ]
 
 
@@ -108,20 +110,15 @@ def timed(bundles: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def extreme(lines: list[dict[str, Any]], key: str, pick: Callable[..., float], form: str) -> str:
-    """Return the worst of a number over lines, as text."""
-    values = [line[key] for line in lines if line[key] is not None]
+def extreme(comparisons: list[dict[str, Any]], key: str, pick: Callable[..., float], form: str) -> str:
+    """Return the worst of a number over comparisons, as text."""
+    values = [comparison[key] for comparison in comparisons if comparison[key] is not None]
     return cell(pick(values) if values else None, form)
 
 
 def cell(value: float | None, form: str) -> str:
     """Return a number as text."""
     return NONE if value is None else form.format(value)
-
-
-def mark(ok: bool) -> str:
-    """Return a verdict."""
-    return "ok" if ok else "FAIL"
 
 
 def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from stts_runtime.verify.reference import FRAMES, REFERENCE_SCHEMA, Answer, Case, Reference, ReferenceInfo, Value
+from stts_runtime.verify.reference import FRAMES, REFERENCE_SCHEMA, Answer, RecordedRun, Reference, ReferenceInfo, Value
 
 
 def small_reference() -> Reference:
     """Return the reference of a decoder that gives logits [2, 3] for two token ids."""
     value = Value("logits", "logits", (2, 3), 5.0)
-    case = Case("decoder", "prefill", {"token_ids": "decoder/prefill/in/token_ids"}, None, (value,))
+    run = RecordedRun("decoder", "prefill", {"token_ids": "decoder/prefill/in/token_ids"}, None, (value,))
     answer = Answer(0.5, 0.25, None, (1, 2), (2,), (1.0,))
     arrays = {
         FRAMES: np.zeros((2, 4, 4, 3), np.uint8),
@@ -16,4 +16,4 @@ def small_reference() -> Reference:
         "decoder/prefill/logits": np.arange(6, dtype=np.float32).reshape(2, 3),
         "rows/2": np.arange(2),
     }
-    return Reference(ReferenceInfo(REFERENCE_SCHEMA, "torch, toy", (case,), answer), arrays)
+    return Reference(ReferenceInfo(REFERENCE_SCHEMA, "torch, toy", (run,), answer), arrays)

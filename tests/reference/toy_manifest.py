@@ -1,5 +1,9 @@
-"""A manifest of a bundle with one graph and no files yet."""
+"""A manifest of a bundle with one graph and no files yet, and the same of some model."""
 
+from dataclasses import asdict, replace
+from typing import Any
+
+from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     DecoderShape,
@@ -78,3 +82,18 @@ TOY_MANIFEST = Manifest(
     notes=("a note",),
     files=(),
 )
+
+
+def model_manifest(config: ModelConfig, **others: Any) -> Manifest:
+    """Return the manifest of a bundle of a model; `others` are its other fields."""
+    decoder = config.decoder
+    return replace(
+        TOY_MANIFEST,
+        grid=config.grid,
+        tokens=config.tokens,
+        prompt=config.prompt,
+        frame_sampling=config.frame_sampling,
+        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
+        model=asdict(config),
+        **others,
+    )

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from reference.toy_bundle import KINDS, LIMITS, toy_checkpoint, toy_config
+from reference.toy_bundle import KINDS, toy_checkpoint, toy_config
 from stts_export.bundle.write import write_manifest
 from stts_export.verify.record import record_reference
 from stts_runtime.bundle.open import open_bundle
@@ -16,8 +16,7 @@ def verified_bundle(built: Path, kind: str, destination: Path) -> Path:
     manifest = open_bundle(destination).manifest
     decoder, scorer, _ = KINDS[kind]
     config = toy_config(decoder, scorer)
-    tokenizer = destination / "tokenizer.json"
-    reference = record_reference(config, toy_checkpoint(config), LIMITS, manifest.pruning, tokenizer)
+    reference = record_reference(config, toy_checkpoint(config), manifest, destination / "tokenizer.json")
     write_reference(destination, reference)
     write_manifest(destination, manifest)
     return destination

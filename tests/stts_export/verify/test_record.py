@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from reference.molmo2 import GRID, model_config
+from reference.toy_manifest import model_manifest
 
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -26,7 +27,13 @@ LIMITS = Limits(max_frames=8, max_tokens=512, chunk_frames=4)
 
 def record(scorer="cosine", packing="ffd", fraction=0.5, limits=LIMITS):
     config = model_config("qwen3", scorer)
-    return record_reference(config, random_checkpoint(config, 3), limits, Pruning(fraction, scorer, False, packing))
+    return record_reference(
+        config, random_checkpoint(config, 3), manifest_of(config, scorer, packing, fraction, limits)
+    )
+
+
+def manifest_of(config, scorer="cosine", packing="ffd", fraction=0.5, limits=LIMITS):
+    return model_manifest(config, pruning=Pruning(fraction, scorer, False, packing), limits=limits)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +137,7 @@ def test_a_model_that_overflows_is_found_before_any_graph_is_blamed():
     broken = replace(checkpoint.tensors[name], load=lambda: torch.full((config.tower.width,), torch.inf))
     checkpoint = Checkpoint("random", None, {**checkpoint.tensors, name: broken}, has_scorer=False)
     with pytest.raises(VerificationError, match=r"itself gives NaN .* at vision_tower\.blocks\.1 of vision_score"):
-        record_reference(config, checkpoint, LIMITS, Pruning(0.5, "cosine", False, "ffd"))
+        record_reference(config, checkpoint, manifest_of(config))
 
 
 def test_weights_are_in_memory_only_while_they_are_used():

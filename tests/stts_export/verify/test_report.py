@@ -1,5 +1,5 @@
 import pytest
-from reference.reports import FAILING, FINE, report_of
+from reference.reports import FAILING, FINE, TIES, report_of
 from rich.console import Console
 
 from stts_export.verify.report import check_report, render_report, write_report
@@ -45,3 +45,11 @@ def test_the_short_table_has_a_row_for_each_run_and_the_layers_of_the_first_that
     text = rendered(FAILING, layers=False)
     assert "departs first: vision_tower.blocks.1" in text
     assert "features" in text
+
+
+def test_both_tables_show_ties_and_what_was_skipped():
+    text = rendered(TIES)
+    assert any("keep set" in line and "tied" in line for line in text.splitlines())
+    assert any("features" in line and "skipped" in line and "of other groups" in line for line in text.splitlines())
+    assert "1 compared, 1 skipped" in rendered(TIES, layers=False)
+    assert "ok: agrees with the model on 2 runs, 1 comparison skipped: features (of other groups)" in text

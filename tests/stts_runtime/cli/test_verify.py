@@ -19,11 +19,11 @@ def test_a_bundle_that_agrees_gives_a_table_and_exit_code_0(toy_bundle, capsys):
     assert "new_key_0" in capsys.readouterr().out
 
 
-def test_json_holds_every_line(toy_bundle, capsys):
+def test_json_holds_every_comparison(toy_bundle, capsys):
     assert main(["verify", str(toy_bundle("dense")), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is True
-    assert [rung["part"] for rung in found["rungs"]] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
+    assert [result["part"] for result in found["results"]] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
 
 
 def test_engines_that_compute_something_else_give_exit_code_1(toy_bundle, tmp_path, capsys):

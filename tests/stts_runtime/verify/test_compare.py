@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stts_runtime.verify.compare import compare_rows
-from stts_runtime.verify.report import Rung
+from stts_runtime.verify.report import FAILED, PASSED, CaseResult
 from stts_runtime.verify.tolerances import ENGINE
 
 
@@ -18,35 +18,40 @@ def compared(expected, got):
 
 
 def test_equal_tensors_agree():
-    line = compared(rows(), rows())
-    assert (line.ok, line.cosine, line.max_error, line.relative_error) == (True, pytest.approx(1.0), 0.0, 0.0)
+    found = compared(rows(), rows())
+    assert (found.verdict, found.cosine, found.max_error, found.relative_error) == (
+        PASSED,
+        pytest.approx(1.0),
+        0.0,
+        0.0,
+    )
 
 
 def test_errors_are_measured_against_the_largest_magnitude():
     expected = rows()
     got = expected.copy()
     got[3, 4] += 0.25
-    line = compare_rows("x", expected, got, 1000.0, TOLERANCE)
-    assert line.max_error == pytest.approx(0.25)
-    assert line.relative_error == pytest.approx(0.25e-3)
-    assert line.p99_error < line.max_error
+    found = compare_rows("x", expected, got, 1000.0, TOLERANCE)
+    assert found.max_error == pytest.approx(0.25)
+    assert found.relative_error == pytest.approx(0.25e-3)
+    assert found.p99_error < found.max_error
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_fail_and_leave_no_number_behind(value):
     got = rows()
     got[0, 0] = value
-    line = compared(rows(), got)
-    assert not line.ok
-    assert "1 of 128 values" in line.message
-    assert line.cosine is line.max_error is line.relative_error is None
-    assert not Rung("decoder", "prefill", (line,)).ok
+    found = compared(rows(), got)
+    assert found.verdict == FAILED
+    assert "1 of 128 values" in found.message
+    assert found.cosine is found.max_error is found.relative_error is None
+    assert not CaseResult("decoder", "prefill", (found,)).ok
 
 
 def test_another_shape_and_an_empty_tensor_fail():
     assert "shape [4, 16], wanted [8, 16]" in compared(rows(), rows(4)).message
     empty = compare_rows("x", rows(0), rows(0), 0.0, TOLERANCE)
-    assert not empty.ok
+    assert empty.verdict == FAILED
 
 
 def test_a_few_huge_channels_do_not_hide_a_wrong_row():
@@ -54,10 +59,10 @@ def test_a_few_huge_channels_do_not_hide_a_wrong_row():
     expected[0] *= 1e5
     got = expected.copy()
     got[5] = -got[5]
-    line = compared(expected, got)
-    assert line.relative_error < TOLERANCE.relative
-    assert not line.ok
-    assert line.cosine == pytest.approx(-1.0)
+    found = compared(expected, got)
+    assert found.relative_error < TOLERANCE.relative
+    assert found.verdict == FAILED
+    assert found.cosine == pytest.approx(-1.0)
 
 
 def test_rows_of_rounding_noise_are_not_judged_by_their_direction():
@@ -65,10 +70,10 @@ def test_rows_of_rounding_noise_are_not_judged_by_their_direction():
     expected[5] *= 1e-8
     got = expected.copy()
     got[5] = -got[5]
-    assert compared(expected, got).ok
+    assert compared(expected, got).verdict == PASSED
 
 
 def test_all_zero_tensors_agree_only_with_themselves():
     zero = np.zeros((2, 4), np.float32)
-    assert compared(zero, zero).ok
-    assert not compared(zero, zero + 1e-6).ok
+    assert compared(zero, zero).verdict == PASSED
+    assert compared(zero, zero + 1e-6).verdict == FAILED

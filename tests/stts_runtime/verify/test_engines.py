@@ -10,7 +10,7 @@ from reference.verified_bundle import verified_bundle
 
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.errors import EngineError, VerificationError
-from stts_runtime.verify import engines
+from stts_runtime.verify import cases
 from stts_runtime.verify.engines import verify_engines
 from stts_runtime.verify.reference import Reference, reference_of
 
@@ -29,8 +29,8 @@ def reference(bundle):
     return reference_of(bundle)
 
 
-def lines_of(report, part):
-    return {line.name: line for rung in report.rungs if rung.part == part for line in rung.lines}
+def comparisons_of(report, part):
+    return {one.name: one for result in report.results if result.part == part for one in result.comparisons}
 
 
 def test_every_output_of_every_engine_agrees_and_all_of_them_end_to_end(bundle, reference):
@@ -40,9 +40,9 @@ def test_every_output_of_every_engine_agrees_and_all_of_them_end_to_end(bundle, 
     for part, graph in bundle.manifest.graphs.items():
         compared = {value.binding for case in reference.cases(part) for value in case.values}
         assert {tensor.name for tensor in graph.spec.outputs} <= compared
-        assert len(lines_of(report, part)) == len(graph.spec.outputs), "taps are not the engines' to give"
-    assert list(lines_of(report, "end_to_end")) == END
-    assert max(line.relative_error or 0 for rung in report.rungs for line in rung.lines) < 1e-5
+        assert len(comparisons_of(report, part)) == len(graph.spec.outputs), "taps are not the engines' to give"
+    assert list(comparisons_of(report, "end_to_end")) == END
+    assert max(one.relative_error or 0 for result in report.results for one in result.comparisons) < 1e-5
     assert report.engine.startswith("onnxruntime ")
     assert told[-1] == ("end to end", 1.0)
     assert [share for _, share in told] == sorted(share for _, share in told)
@@ -75,7 +75,7 @@ def test_inputs_go_in_and_outputs_come_back_in_the_graphs_precision(bundle, refe
     spec = replace(spec, inputs=halved, outputs=(replace(features, dtype=precision),))
     value = replace(case.values[0], name="features", binding="features", shape=inputs["features"].shape)
     echo = Echo()
-    got = engines.run_engine(echo, spec, [value], inputs)["features"]
+    got = cases.run_engine(echo, spec, [value], inputs)["features"]
     size = {"float16": np.float16, "bfloat16": np.uint16}[precision]
     assert {name: array.dtype for name, array in echo.inputs.items()}["past_key_0"] == size
     assert echo.inputs["token_ids"].dtype == np.int64
@@ -90,7 +90,7 @@ def test_an_output_that_the_engine_does_not_write_fails(bundle, reference, monke
     spec = bundle.manifest.graphs["vision_dense"].spec
     case = reference.cases("vision_dense")[0]
     values = [value for value in case.values if value.binding == "features"]
-    got = engines.run_engine(Idle(), spec, values, reference.inputs(case, spec, bundle.manifest.grid))
+    got = cases.run_engine(Idle(), spec, values, reference.inputs(case, spec, bundle.manifest.grid))
     assert np.isnan(got["features"]).all()
 
 
@@ -99,19 +99,19 @@ def test_a_wrong_result_is_reported_at_its_part_and_does_not_show_in_the_others(
     key = case.key(case.values[-1].name)
     changed = Reference(reference.info, {**reference.arrays, key: reference.arrays[key] * 1.1})
     report = verify_engines(bundle, changed)
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == ("vision_encode", "features")
-    assert [rung.part for rung in report.rungs if not rung.ok] == ["vision_encode"]
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == ("vision_encode", "features")
+    assert [result.part for result in report.results if not result.ok] == ["vision_encode"]
 
 
 def test_an_engine_that_cannot_be_opened_fails_and_the_others_are_still_compared(bundle, reference):
     graphs = dict(bundle.manifest.graphs)
     graphs["vision_encode"] = replace(graphs["vision_encode"], file="tokenizer.json")
     report = verify_engines(Bundle(bundle.path, replace(bundle.manifest, graphs=graphs)), reference)
-    rung, line = report.first_departure
-    assert (rung.part, rung.case) == ("vision_encode", "opening it")
-    assert "onnxruntime refuses" in line.message
-    assert {rung.part for rung in report.rungs if rung.ok} == {"vision_score", "vision_dense", "decoder"}
+    result, departure = report.first_departure
+    assert (result.part, result.case) == ("vision_encode", "opening it")
+    assert "onnxruntime refuses" in departure.message
+    assert {result.part for result in report.results if result.ok} == {"vision_score", "vision_dense", "decoder"}
 
 
 def test_a_reference_with_runs_of_other_graphs_is_refused(bundle, reference):

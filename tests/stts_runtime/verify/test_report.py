@@ -1,15 +1,15 @@
 import json
 
 import pytest
-from reference.reports import FAILING, FINE, report_of
+from reference.reports import FAILING, FINE, TIES, report_of
 
 from stts_runtime.errors import VerificationError
-from stts_runtime.verify.report import Rung, report_from_json, report_json
+from stts_runtime.verify.report import SKIPPED, CaseResult, Comparison, report_from_json, report_json
 
 
 def test_a_report_says_where_the_bundle_first_departs():
-    rung, line = FAILING.first_departure
-    assert (rung.part, line.name) == ("vision_encode", "vision_tower.blocks.1")
+    result, departure = FAILING.first_departure
+    assert (result.part, departure.name) == ("vision_encode", "vision_tower.blocks.1")
     assert not FAILING.ok
     assert FAILING.verdict == "vision_encode departs from the model at vision_tower.blocks.1 (bins 0 to 3): off"
 
@@ -21,12 +21,28 @@ def test_a_good_report_has_no_departure():
 
 
 def test_a_report_in_which_nothing_was_compared_is_not_good():
-    for empty in (report_of(), report_of(Rung("decoder", "prefill", ()))):
+    for empty in (report_of(), report_of(CaseResult("decoder", "prefill", ()))):
         assert not empty.ok
         assert empty.verdict == "nothing was compared"
 
 
-@pytest.mark.parametrize("report", [FINE, FAILING])
+def test_what_was_skipped_is_no_agreement_and_is_said_with_its_reason():
+    assert TIES.ok
+    end = TIES.results[-1]
+    assert (end.compared, len(end.comparisons)) == (1, 2)
+    assert TIES.verdict == "agrees with the model on 2 runs, 1 comparison skipped: features (of other groups)"
+
+
+def test_a_run_of_which_everything_was_skipped_does_not_pass():
+    skipped = CaseResult("decoder", "prefill", (Comparison("logits", SKIPPED, message="no reason"),))
+    assert not skipped.ok
+    assert report_of(skipped).verdict == "nothing was compared"
+    report = report_of(*FINE.results, skipped)
+    assert not report.ok
+    assert report.verdict == "nothing was compared in decoder, prefill"
+
+
+@pytest.mark.parametrize("report", [FINE, TIES, FAILING])
 def test_json_gives_the_report_back(report):
     assert report_from_json(report_json(report)) == report
 
@@ -50,7 +66,8 @@ def test_what_is_no_report_is_refused(text):
 
 def test_a_report_of_another_schema_or_with_unknown_keys_is_refused():
     data = json.loads(report_json(FINE))
-    with pytest.raises(VerificationError, match="schema 9"):
-        report_from_json(json.dumps({**data, "schema": 9}))
+    for schema in (1, 9):
+        with pytest.raises(VerificationError, match=rf"schema {schema}.*verify the bundle again"):
+            report_from_json(json.dumps({**data, "schema": schema}))
     with pytest.raises(VerificationError, match="did you mean 'engine'"):
         report_from_json(json.dumps({**data, "engin": 9}))

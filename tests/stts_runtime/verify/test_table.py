@@ -1,4 +1,4 @@
-from reference.reports import FAILING, FINE
+from reference.reports import FAILING, FINE, TIES
 
 from stts_runtime.verify.table import report_text
 
@@ -24,3 +24,11 @@ def test_a_failing_report_shows_the_lines_of_what_failed_and_says_where_it_depar
 def test_everything_shows_the_lines_of_runs_that_hold_too():
     assert report_text(FAILING).count("vision_tower.blocks.0") == 1
     assert report_text(FAILING, everything=True).count("vision_tower.blocks.0") == 2
+
+
+def test_ties_and_what_was_skipped_are_shown_as_such():
+    text = report_text(TIES)
+    assert "1 compared, 1 skipped" in text
+    assert "tied     2 groups differ" in text
+    assert "skipped  of other groups" in text
+    assert text.endswith("ok: agrees with the model on 2 runs, 1 comparison skipped: features (of other groups)\n")

@@ -61,13 +61,7 @@ class OnnxruntimeEngine:
             # It prints what it does not find, and so does the session, whose error we show.
             with contextlib.redirect_stdout(io.StringIO()):
                 onnxruntime.preload_dlls()  # CUDA's libraries from their wheels, where pip put them
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is in our error already; a second text on stderr helps nobody
-        options.intra_op_num_threads = threads_from_environment() if threads is None else threads
-        options.enable_mem_pattern = False  # it plans memory for one shape, and shapes change with every clip
-        if not prepack:
-            options.add_session_config_entry("session.disable_prepacking", "1")
-        chosen = [OPTIONS.get(provider, provider)]
+        options, chosen = session_options(prepack, threads), [OPTIONS.get(provider, provider)]
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:
@@ -80,25 +74,7 @@ class OnnxruntimeEngine:
         """Run the graph once, see `Engine.run`."""
         if self._session is None:
             raise EngineError(f"graph {self._spec.name!r} was closed: its session has ended, load the bundle again")
-        binding = self._session.io_binding()
-        arrays = {
-            tensor.name: host_array(given.get(tensor.name), tensor, self._spec.name)
-            for tensors, given in ((self._spec.inputs, inputs), (self._spec.outputs, outputs))
-            for tensor in tensors
-        }
-        check_arrays(self._spec, arrays)
-        for tensor in self._spec.inputs:
-            array = arrays[tensor.name]
-            binding.bind_input(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
-        for tensor in self._spec.outputs:
-            array = arrays[tensor.name]
-            if not array.flags.writeable:
-                raise EngineError(f"graph {self._spec.name!r}, {tensor.name!r}: the output array is read-only")
-            binding.bind_output(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
-        try:
-            self._session.run_with_iobinding(binding)
-        except Exception as error:
-            raise EngineError(f"graph {self._spec.name!r} failed: {error}") from error
+        run_session(self._session, self._spec, inputs, outputs)
 
     def close(self) -> None:
         """Release the session."""
@@ -109,6 +85,46 @@ def open_onnxruntime_engine(bundle: Bundle, part: str) -> OnnxruntimeEngine:
     """Return the engine of a part, see `open_engine`."""
     graph, settings = bundle.manifest.graphs[part], bundle.manifest.engine
     return OnnxruntimeEngine(bundle.file(graph.file), graph.spec, prepack=settings.prepack, device=settings.device)
+
+
+def session_options(prepack: bool, threads: int | None = None) -> Any:
+    """Return the settings of every session, whoever opens it; arguments are those of `OnnxruntimeEngine`.
+
+    Raises:
+        UsageError: STTS_THREADS is no number of threads.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is in our error already; a second text on stderr helps nobody
+    options.intra_op_num_threads = threads_from_environment() if threads is None else threads
+    options.enable_mem_pattern = False  # it plans memory for one shape, and shapes change with every clip
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+def run_session(session: Any, spec: GraphSpec, inputs: Arrays, outputs: Arrays) -> None:
+    """Run a session whose inputs and outputs are those of `spec`, or more, see `Engine.run`."""
+    binding = session.io_binding()
+    arrays = {
+        tensor.name: host_array(given.get(tensor.name), tensor, spec.name)
+        for tensors, given in ((spec.inputs, inputs), (spec.outputs, outputs))
+        for tensor in tensors
+    }
+    check_arrays(spec, arrays)
+    for tensor in spec.inputs:
+        array = arrays[tensor.name]
+        binding.bind_input(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
+    for tensor in spec.outputs:
+        array = arrays[tensor.name]
+        if not array.flags.writeable:
+            raise EngineError(f"graph {spec.name!r}, {tensor.name!r}: the output array is read-only")
+        binding.bind_output(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as error:
+        raise EngineError(f"graph {spec.name!r} failed: {error}") from error
 
 
 def provider_of(device: str, available: list[str]) -> str:

@@ -58,12 +58,16 @@ def generation_from(settings: dict[str, object]) -> Generation:
 
 
 class Decoding:
-    """A decoder engine and what it has read so far."""
+    """A decoder engine and what it has read so far.
+
+    Attributes:
+        cache: keys and values of it.
+    """
 
     def __init__(self, engine: Engine, manifest: Manifest) -> None:
         self._engine, self._manifest = engine, manifest
         spec = manifest.graphs["decoder"].spec
-        self._cache = KvCache(engine.memory, spec, manifest.limits.max_tokens)
+        self.cache = KvCache(engine.memory, spec, manifest.limits.max_tokens)
         self._unread: list[int] = []
         self._no_features = new_array(engine.memory, spec.tensor("features"), 1)
         engine.memory.zero(self._no_features)
@@ -71,7 +75,7 @@ class Decoding:
     @property
     def length(self) -> int:
         """Tokens so far, the last of an answer included, which is read together with what follows it."""
-        return self._cache.length + len(self._unread)
+        return self.cache.length + len(self._unread)
 
     def room(self, new: int, answer: int) -> int:
         """Return how many tokens an answer of at most `answer` may have after `new` more tokens are read.
@@ -110,9 +114,9 @@ class Decoding:
             features = self._no_features
         token_ids = np.concatenate((np.array(self._unread, np.int64), token_ids))
         vision_flags = np.concatenate((np.zeros(len(self._unread), bool), vision_flags))
-        start, count = self._cache.length, len(token_ids)
+        start, count = self.cache.length, len(token_ids)
         logits = np.empty((1, self._manifest.decoder.vocabulary), np.float32)
-        new = self._cache.outputs(count)
+        new = self.cache.outputs(count)
         self._engine.run(
             {
                 "token_ids": token_ids[None],
@@ -120,11 +124,11 @@ class Decoding:
                 "feature_rows": rows,
                 "positions": np.arange(start, start + count, dtype=np.int64),
                 "vision_flags": vision_flags,
-                **self._cache.past(),
+                **self.cache.past(),
             },
             {"logits": logits, **new},
         )
-        self._cache.append(vision_flags, new)
+        self.cache.append(vision_flags, new)
         self._unread = []
         return logits[0]
 

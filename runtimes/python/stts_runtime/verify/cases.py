@@ -1,27 +1,36 @@
-"""One recorded run of a graph, held against its reference; whatever it is that runs the graph."""
+"""One recorded run, given to whatever engine runs its graph, and what that says held against the reference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.engine import Engine
 from stts_runtime.errors import SttsError, VerificationError
-from stts_runtime.verify.compare import compare_rows, failed_line
-from stts_runtime.verify.reference import RECORD_ANEW, Case, Reference, Value, row_count
-from stts_runtime.verify.report import Line
+from stts_runtime.verify.compare import compare_rows, failure
+from stts_runtime.verify.reference import RECORD_ANEW, RecordedRun, Reference, Value, row_count
+from stts_runtime.verify.report import Comparison
+from stts_runtime.verify.stored import float32_values, stored_values
 from stts_runtime.verify.tolerances import Tolerance
 
 
-Run = Callable[[dict[str, NDArray]], dict[str, NDArray]]
-"""Called with inputs by name; returns outputs (and taps, where there are any) by name, in float32."""
+@runtime_checkable
+class Tapped(Protocol):
+    """What an engine has that also writes inner values, where it is given arrays for them."""
+
+    @property
+    def taps(self) -> Mapping[str, str]:
+        """Name -> dtype, as in a `TensorSpec`, of each."""
 
 
-def check_cases(bundle: Bundle, reference: Reference) -> None:
+def check_runs(bundle: Bundle, reference: Reference) -> None:
     """Raise VerificationError unless the reference has runs of exactly the bundle's graphs."""
-    graphs, recorded = set(bundle.manifest.graphs), {case.part for case in reference.info.cases}
+    graphs, recorded = set(bundle.manifest.graphs), {run.part for run in reference.info.cases}
     if graphs != recorded:
         raise VerificationError(
             f"{bundle.path.name} has graphs {', '.join(sorted(graphs))}, the reference has runs of "
@@ -29,34 +38,58 @@ def check_cases(bundle: Bundle, reference: Reference) -> None:
         )
 
 
-def case_lines(
-    run: Run,
-    case: Case,
-    values: Iterable[Value],
-    inputs: dict[str, NDArray],
+def compare_run(
+    engine: Engine,
+    spec: GraphSpec,
+    run: RecordedRun,
+    inputs: Mapping[str, NDArray],
     reference: Reference,
     tolerance: Tolerance,
-) -> tuple[Line, ...]:
-    """Return one line for each of the `values` of a case, whose `inputs` are run."""
+) -> tuple[Comparison, ...]:
+    """Return a comparison for each output of a recorded run, and for each tap where the engine is `Tapped`."""
+    outputs = {tensor.name for tensor in spec.outputs}
+    values = [value for value in run.values if isinstance(engine, Tapped) or value.binding in outputs]
     try:
-        got = run(inputs)
+        got = run_engine(engine, spec, values, inputs)
     except SttsError as error:
-        return (failed_line("running it", str(error)),)
-    return tuple(value_line(value, got.get(value.binding), case, reference, tolerance) for value in values)
+        return (failure("running it", str(error)),)
+    return tuple(compare_value(value, got.get(value.binding), run, reference, tolerance) for value in values)
 
 
-def value_line(value: Value, got: NDArray | None, case: Case, reference: Reference, tolerance: Tolerance) -> Line:
-    """Return the line of a tap or output; one that the graph does not have fails."""
+def run_engine(
+    engine: Engine, spec: GraphSpec, values: Sequence[Value], inputs: Mapping[str, NDArray]
+) -> dict[str, NDArray[np.float32]]:
+    """Return what an engine says of `values`, in float32, by binding; those that it does not have are left out.
+
+    Raises:
+        EngineError: the engine refused an input or failed.
+    """
+    given = {tensor.name: stored_values(inputs[tensor.name], tensor.dtype) for tensor in spec.inputs}
+    dtypes = {tensor.name: tensor.dtype for tensor in spec.outputs}
+    if isinstance(engine, Tapped):
+        dtypes |= engine.taps
+    # not zeros: what the engine leaves unwritten must show
+    outputs = {
+        value.binding: stored_values(np.full(value.shape, np.nan, np.float32), dtypes[value.binding])
+        for value in values
+        if value.binding in dtypes
+    }
+    engine.run(given, outputs)
+    return {name: float32_values(array, dtypes[name]) for name, array in outputs.items()}
+
+
+def compare_value(
+    value: Value, got: NDArray[np.float32] | None, run: RecordedRun, reference: Reference, tolerance: Tolerance
+) -> Comparison:
+    """Return the comparison of a tap or output; one that the graph does not have fails."""
     if got is None:
-        return failed_line(value.name, "the graph has no value of this name, so nothing was compared")
-    if got.shape != value.shape:
-        return failed_line(value.name, f"shape {list(got.shape)}, wanted {list(value.shape)}")
-    rows, expected = reference.rows(case, value)
+        return failure(value.name, "the graph has no value of this name, so nothing was compared")
+    rows, expected = reference.rows(run, value)
     table = got.reshape(row_count(got.shape), got.shape[-1])
-    line = compare_rows(value.name, expected, table[rows], value.magnitude, tolerance)
-    if line.ok and not np.isfinite(got).all():
-        return failed_line(value.name, "NaN or infinite values in rows that are not compared")
-    return line
+    found = compare_rows(value.name, expected, table[rows], value.magnitude, tolerance)
+    if not found.failed and not np.isfinite(got).all():
+        return failure(value.name, "NaN or infinite values in rows that are not compared")
+    return found
 
 
 def reference_notes(reference: Reference) -> tuple[str, ...]:

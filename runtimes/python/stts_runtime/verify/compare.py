@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.verify.report import Line
+from stts_runtime.verify.report import FAILED, PASSED, Comparison
 from stts_runtime.verify.tolerances import Tolerance
 
 
@@ -18,7 +18,7 @@ def compare_rows(
     got: NDArray[np.float32],
     magnitude: float,
     tolerance: Tolerance,
-) -> Line:
+) -> Comparison:
     """Return how `got` [rows, D] differs from `expected` [rows, D].
 
     Args:
@@ -29,13 +29,13 @@ def compare_rows(
         tolerance: what passes.
     """
     if got.shape != expected.shape:
-        return failed_line(name, f"shape {list(got.shape)}, wanted {list(expected.shape)}")
+        return failure(name, f"shape {list(got.shape)}, wanted {list(expected.shape)}")
     if got.size == 0:
-        return failed_line(name, "empty: nothing could be compared")
+        return failure(name, "empty: nothing could be compared")
     # Asked first: comparisons with NaN are false, so that none of those below would find it.
     broken = int(got.size - np.isfinite(got).sum())
     if broken:
-        return failed_line(name, f"{broken} of {got.size} values compared are NaN or infinite")
+        return failure(name, f"{broken} of {got.size} values compared are NaN or infinite")
     error = np.abs(got.astype(np.float64) - expected)
     largest = float(error.max())
     relative = largest / magnitude if magnitude > 0 else largest
@@ -45,9 +45,9 @@ def compare_rows(
         complaints.append(f"error {relative:.2g} of the largest magnitude, allowed {tolerance.relative:g}")
     if not cosine >= tolerance.cosine:
         complaints.append(f"cosine {cosine:.6f}, wanted {tolerance.cosine:g}")
-    return Line(
+    return Comparison(
         name=name,
-        ok=not complaints,
+        verdict=FAILED if complaints else PASSED,
         cosine=cosine,
         max_error=largest,
         p99_error=float(np.quantile(error, 0.99)),
@@ -56,9 +56,9 @@ def compare_rows(
     )
 
 
-def failed_line(name: str, message: str) -> Line:
-    """Return the line of a tensor that could not be compared, which is a failure."""
-    return Line(name=name, ok=False, message=message)
+def failure(name: str, message: str) -> Comparison:
+    """Return the comparison of a tensor that could not be compared, which is a fault."""
+    return Comparison(name, FAILED, message=message)
 
 
 def worst_cosine(expected: NDArray[np.float64], got: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""The last rung: the runtime, used as an application uses it, from frames to greedy tokens."""
+"""The last of the runs: the runtime, used as an application uses it, from frames to greedy tokens."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stts_runtime.errors import SttsError
 from stts_runtime.language.generation import Decoding
 from stts_runtime.language.prompt import build_first_turn, made_up_turn, vision_flags
 from stts_runtime.session import Session
-from stts_runtime.verify.compare import compare_rows, failed_line
+from stts_runtime.verify.compare import compare_rows, failure
 from stts_runtime.verify.reference import FRAMES, KEEP, SCORES, Reference
-from stts_runtime.verify.report import Line, Rung
+from stts_runtime.verify.report import FAILED, PASSED, SKIPPED, TIED, CaseResult, Comparison
 from stts_runtime.verify.stored import float32_values, stored_values
 from stts_runtime.verify.tolerances import Tolerance
 from stts_runtime.vision.run import Vision
@@ -23,26 +23,27 @@ from stts_runtime.vision.run import Vision
 END_TO_END = "end_to_end"
 
 
-def end_to_end_rung(session: Session, reference: Reference, tolerance: Tolerance) -> Rung:
+def compare_end_to_end(session: Session, reference: Reference, tolerance: Tolerance) -> CaseResult:
     """Return what the bundle says about the recorded clip, step by step, against what the model says.
 
     A step that cannot be run fails, and ends the list.
     """
     tolerance = replace(tolerance, relative=tolerance.end_to_end)
-    lines: list[Line] = []
+    found: list[Comparison] = []
     try:
-        vision = vision_lines(lines, session, reference, tolerance)
-        ids = prompt_line(lines, session, reference, vision)
-        answer_lines(lines, session, reference, tolerance, ids, vision)
+        vision = compare_vision(found, session, reference, tolerance)
+        ids = compare_prompt(found, session, reference, vision)
+        compare_answer(found, session, reference, tolerance, ids, vision)
     except SttsError as error:
-        lines.append(failed_line("running it", str(error)))
-    return Rung(END_TO_END, "frames to tokens", tuple(lines))
+        found.append(failure("running it", str(error)))
+    return CaseResult(END_TO_END, "frames to tokens", tuple(found))
 
 
-def vision_lines(lines: list[Line], session: Session, reference: Reference, tolerance: Tolerance) -> Vision:
+def compare_vision(found: list[Comparison], session: Session, reference: Reference, tolerance: Tolerance) -> Vision:
     """Add scores, keep set and features; return what the language model is to read.
 
-    Groups whose recorded scores are tied with the cut may change sides; then the model's own features are gone on with.
+    Groups whose recorded scores are tied with the cut may change sides; then features are of other groups and cannot be
+    compared, and the model's own are gone on with.
     """
     answer, arrays = reference.info.answer, reference.arrays
     clip = session.read(arrays[FRAMES])
@@ -54,20 +55,21 @@ def vision_lines(lines: list[Line], session: Session, reference: Reference, tole
     if vision.scores is not None:
         scores, keep = arrays[SCORES], arrays[KEEP]
         magnitude = float(np.abs(scores).max())
-        lines.append(compare_rows(SCORES, scores, vision.scores, magnitude, tolerance))
-        line = keep_line(keep, vision.keep, scores, tolerance.tie * magnitude)
-        lines.append(line)
-        if line.ok and not np.array_equal(keep, vision.keep):
-            lines.append(Line("features", ok=True, message="not compared: of other groups"))
+        found.append(compare_rows(SCORES, scores, vision.scores, magnitude, tolerance))
+        found.append(compare_keep(keep, vision.keep, scores, tolerance.tie * magnitude))
+        if found[-1].verdict == TIED:
+            found.append(Comparison("features", SKIPPED, message="they are of other groups, since scores are tied"))
             return Vision(stored_values(expected, dtype), keep, vision.scores, None)
     magnitude = float(np.abs(expected).max())
     got = float32_values(session.engine(part).memory.to_host(vision.features), dtype)
-    lines.append(compare_rows("features", expected, got, magnitude, tolerance))
+    found.append(compare_rows("features", expected, got, magnitude, tolerance))
     return vision
 
 
-def keep_line(expected: NDArray[np.bool_], got: NDArray[np.bool_], scores: NDArray[np.float32], margin: float) -> Line:
-    """Return the line of the keep set; its overlap is the groups kept by both over those kept by either.
+def compare_keep(
+    expected: NDArray[np.bool_], got: NDArray[np.bool_], scores: NDArray[np.float32], margin: float
+) -> Comparison:
+    """Return the comparison of the keep set; its overlap is the groups kept by both over those kept by either.
 
     Args:
         expected: bool [T, G], what the model keeps.
@@ -79,7 +81,7 @@ def keep_line(expected: NDArray[np.bool_], got: NDArray[np.bool_], scores: NDArr
     different = expected != got
     count = int(different.sum())
     if count == 0:
-        return Line("keep set", ok=True, overlap=overlap)
+        return Comparison("keep set", PASSED, overlap=overlap)
     later, kept = scores[1:], expected[1:]  # the first frame always stays, whatever its scores
     cut = (float(later[kept].min(initial=np.inf)) + float(later[~kept].max(initial=-np.inf))) / 2
     tied = np.abs(scores - cut) <= margin
@@ -87,11 +89,14 @@ def keep_line(expected: NDArray[np.bool_], got: NDArray[np.bool_], scores: NDArr
     wrong = int((different & ~tied).sum())
     if wrong:
         text = f"{count} groups are kept by only one of the two, {wrong} of them far from the cut"
-        return Line("keep set", ok=False, overlap=overlap, message=text)
-    return Line("keep set", ok=True, overlap=overlap, message=f"{count} groups differ, tied in the model's scores")
+        return Comparison("keep set", FAILED, overlap=overlap, message=text)
+    text = f"{count} groups differ, tied in the model's scores"
+    return Comparison("keep set", TIED, overlap=overlap, message=text)
 
 
-def prompt_line(lines: list[Line], session: Session, reference: Reference, vision: Vision) -> NDArray[np.int64]:
+def compare_prompt(
+    found: list[Comparison], session: Session, reference: Reference, vision: Vision
+) -> NDArray[np.int64]:
     """Add the prompt's token ids and return them."""
     manifest, answer = session.manifest, reference.info.answer
     kept = vision.keep.sum(axis=1).tolist()
@@ -103,26 +108,26 @@ def prompt_line(lines: list[Line], session: Session, reference: Reference, visio
             session.tokenizer, manifest.prompt, manifest.tokens, clip.timestamps.tolist(), kept, answer.question
         )
         ids = turn.token_ids
-    lines.append(sequence_line("prompt ids", answer.token_ids, ids.tolist()))
+    found.append(compare_tokens("prompt ids", answer.token_ids, ids.tolist()))
     return ids
 
 
-def sequence_line(name: str, expected: Sequence[int], got: Sequence[int]) -> Line:
-    """Return the line of a sequence of tokens; its overlap is the share of places that agree."""
+def compare_tokens(name: str, expected: Sequence[int], got: Sequence[int]) -> Comparison:
+    """Return the comparison of a sequence of tokens; its overlap is the share of places that agree."""
     longest = max(len(expected), len(got), 1)
     different = [place for place, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]]
     different += range(min(len(expected), len(got)), longest)
     overlap = 1 - len(different) / longest
     if not different:
-        return Line(name, ok=True, overlap=overlap)
+        return Comparison(name, PASSED, overlap=overlap)
     place = different[0]
     want, have = (tokens[place] if place < len(tokens) else "nothing" for tokens in (expected, got))
     message = f"{len(different)} of {longest} differ, first at {place}: {have}, wanted {want}"
-    return Line(name, ok=False, overlap=overlap, message=message)
+    return Comparison(name, FAILED, overlap=overlap, message=message)
 
 
-def answer_lines(
-    lines: list[Line],
+def compare_answer(
+    found: list[Comparison],
     session: Session,
     reference: Reference,
     tolerance: Tolerance,
@@ -138,7 +143,7 @@ def answer_lines(
     decoding = Decoding(session.engine("decoder"), session.manifest)
     logits = decoding.read(ids, vision_flags(ids, session.manifest.tokens), vision.features)
     value = next(value for value in prefill.values if value.name == "logits")
-    lines.append(
+    found.append(
         compare_rows("first logits", reference.arrays[prefill.key("logits")], logits[None], value.magnitude, tolerance)
     )
     got, ties = [], 0
@@ -146,12 +151,15 @@ def answer_lines(
         if place > 0:
             logits = decoding.read(np.array(answer.greedy[place - 1 : place]), np.zeros(1, bool))
         if not np.isfinite(logits).all():
-            lines.append(failed_line("greedy tokens", f"logits of token {place} are NaN or infinite"))
+            found.append(failure("greedy tokens", f"logits of token {place} are NaN or infinite"))
             return
         likeliest = int(logits.argmax())
         tied = likeliest != token and gap <= tolerance.tie * value.magnitude
         ties += tied
         got.append(token if tied else likeliest)
-    line = sequence_line("greedy tokens", answer.greedy, got)
-    note = f"{ties} differ where the model's two likeliest are tied" if ties else ""
-    lines.append(Line(line.name, line.ok, overlap=line.overlap, message="; ".join(filter(None, (line.message, note)))))
+    tokens = compare_tokens("greedy tokens", answer.greedy, got)
+    if ties:
+        note = f"{ties} differ where the model's two likeliest are tied"
+        verdict = FAILED if tokens.failed else TIED
+        tokens = replace(tokens, verdict=verdict, message="; ".join(filter(None, (tokens.message, note))))
+    found.append(tokens)

@@ -53,7 +53,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Case:
+class RecordedRun:
     """One run of one part.
 
     Attributes:
@@ -103,7 +103,7 @@ class ReferenceInfo:
 
     schema: int
     source: str
-    cases: tuple[Case, ...]
+    cases: tuple[RecordedRun, ...]
     answer: Answer
 
 
@@ -121,30 +121,30 @@ class Reference:
     info: ReferenceInfo
     arrays: Mapping[str, NDArray]
 
-    def cases(self, part: str) -> tuple[Case, ...]:
+    def cases(self, part: str) -> tuple[RecordedRun, ...]:
         """Return the runs of a part, in the order they were recorded."""
-        return tuple(case for case in self.info.cases if case.part == part)
+        return tuple(run for run in self.info.cases if run.part == part)
 
-    def inputs(self, case: Case, spec: GraphSpec, grid: Grid) -> dict[str, NDArray]:
+    def inputs(self, run: RecordedRun, spec: GraphSpec, grid: Grid) -> dict[str, NDArray]:
         """Return the inputs of a run.
 
         Raises:
             VerificationError: the graph wants others.
         """
-        found: dict[str, NDArray] = {name: self.arrays[key] for name, key in case.inputs.items()}
-        if case.frames is not None:
-            found["patches"] = patches_from_frames(self.arrays[FRAMES][slice(*case.frames)], grid)
+        found: dict[str, NDArray] = {name: self.arrays[key] for name, key in run.inputs.items()}
+        if run.frames is not None:
+            found["patches"] = patches_from_frames(self.arrays[FRAMES][slice(*run.frames)], grid)
         wanted = [tensor.name for tensor in spec.inputs]
         if sorted(found) != sorted(wanted):
             raise VerificationError(
-                f"graph {case.part!r} takes {', '.join(wanted)}, the reference holds {', '.join(sorted(found))}: it "
+                f"graph {run.part!r} takes {', '.join(wanted)}, the reference holds {', '.join(sorted(found))}: it "
                 f"was recorded for another bundle; {RECORD_ANEW}"
             )
         return found
 
-    def rows(self, case: Case, value: Value) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def rows(self, run: RecordedRun, value: Value) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return which rows of a value were kept, and these rows [rows, D]."""
-        return self.arrays[rows_key(value.shape)], self.arrays[case.key(value.name)]
+        return self.arrays[rows_key(value.shape)], self.arrays[run.key(value.name)]
 
 
 def row_count(shape: Sequence[int]) -> int:
@@ -222,10 +222,10 @@ def read_reference(folder: Path) -> Reference:
 def _check_arrays(reference: Reference, path: Path) -> None:
     """Raise unless every array that is spoken of is there."""
     wanted = {FRAMES}
-    for case in reference.info.cases:
-        wanted |= {*case.inputs.values()}
-        for value in case.values:
-            wanted |= {case.key(value.name), rows_key(value.shape)}
+    for run in reference.info.cases:
+        wanted |= {*run.inputs.values()}
+        for value in run.values:
+            wanted |= {run.key(value.name), rows_key(value.shape)}
     missing = sorted(wanted - set(reference.arrays))
     if missing:
         raise VerificationError(f"{path}: damaged: no array {missing[0]!r}: copy the bundle again")

@@ -10,26 +10,31 @@ from stts_runtime.errors import VerificationError
 
 
 REPORT = "verify/report.json"
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
+
+PASSED, FAILED = "passed", "failed"
+TIED = "tied"
+SKIPPED = "skipped"
 
 
 @dataclass(frozen=True)
-class Line:
+class Comparison:
     """One tensor, or one fact, held against its reference. Numbers that do not apply are None.
 
     Attributes:
         name: the tap (path of a submodule), the output, or what is compared.
-        ok: whether it passes.
+        verdict: `passed`; `failed`, also where it should have been compared and could not be; `tied` (differs, only
+            where the model itself is undecided between the two); `skipped` (not compared, and that is no fault).
         cosine: smallest between a row and its reference.
         max_error: largest absolute error.
         p99_error: the absolute error that 99 % of the values stay under.
         relative_error: the largest over the reference's largest magnitude.
         overlap: for sets and sequences, the share that is equal.
-        message: why it fails, or what else is worth saying.
+        message: why it fails, is tied or was skipped.
     """
 
     name: str
-    ok: bool
+    verdict: str
     cosine: float | None = None
     max_error: float | None = None
     p99_error: float | None = None
@@ -37,30 +42,45 @@ class Line:
     overlap: float | None = None
     message: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """Whether it is a fault."""
+        return self.verdict == FAILED
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it says nothing."""
+        return self.verdict == SKIPPED
+
 
 @dataclass(frozen=True)
-class Rung:
+class CaseResult:
     """One run of one graph on recorded inputs, or the run of all from frames to tokens.
 
     Attributes:
         part: the graph's name, or `end_to_end`.
         case: which run: `frames 0 to 2`, `prefill`.
-        lines: in data-flow order.
+        comparisons: in data-flow order.
     """
 
     part: str
     case: str
-    lines: tuple[Line, ...]
+    comparisons: tuple[Comparison, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether something was compared and all of it holds."""
-        return bool(self.lines) and all(line.ok for line in self.lines)
+        """Whether something was compared and nothing fails."""
+        return self.compared > 0 and self.first_departure is None
 
     @property
-    def first_departure(self) -> Line | None:
-        """The first line that fails."""
-        return next((line for line in self.lines if not line.ok), None)
+    def compared(self) -> int:
+        """How many comparisons say something."""
+        return sum(not one.skipped for one in self.comparisons)
+
+    @property
+    def first_departure(self) -> Comparison | None:
+        """The first comparison that fails."""
+        return next((one for one in self.comparisons if one.failed), None)
 
     @property
     def name(self) -> str:
@@ -77,7 +97,7 @@ class Report:
         reference: what it was compared with.
         engine: backend and version.
         precision: in which the engines compute, which decided the tolerances.
-        rungs: graph by graph in data-flow order, then end to end.
+        results: graph by graph in data-flow order, then end to end.
         notes: what limits the verdict.
     """
 
@@ -85,30 +105,39 @@ class Report:
     reference: str
     engine: str
     precision: str
-    rungs: tuple[Rung, ...]
+    results: tuple[CaseResult, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether the bundle computes what the model does."""
-        return bool(self.rungs) and all(rung.ok for rung in self.rungs)
+        return bool(self.results) and all(result.ok for result in self.results)
 
     @property
-    def first_departure(self) -> tuple[Rung, Line] | None:
+    def first_departure(self) -> tuple[CaseResult, Comparison] | None:
         """Where the bundle first departs from the model."""
-        for rung in self.rungs:
-            if (line := rung.first_departure) is not None:
-                return rung, line
+        for result in self.results:
+            if (departure := result.first_departure) is not None:
+                return result, departure
         return None
 
     @property
     def verdict(self) -> str:
-        """One sentence: that all is well, or which graph departs at which layer and by how much."""
-        departure = self.first_departure
-        if departure is not None:
-            rung, line = departure
-            return f"{rung.part} departs from the model at {line.name} ({rung.case}): {line.message}"
-        return f"agrees with the model on {len(self.rungs)} runs" if self.ok else "nothing was compared"
+        """One sentence: that all is well but for what was skipped, or which graph departs where and by how much."""
+        if self.first_departure is not None:
+            result, departure = self.first_departure
+            return f"{result.part} departs from the model at {departure.name} ({result.case}): {departure.message}"
+        empty = [result.name for result in self.results if not result.compared]
+        if len(empty) == len(self.results):
+            return "nothing was compared"
+        if empty:
+            return f"nothing was compared in {'; '.join(empty)}"
+        agrees = f"agrees with the model on {len(self.results)} runs"
+        skipped = [one for result in self.results for one in result.comparisons if one.skipped]
+        if not skipped:
+            return agrees
+        reasons = ", ".join(f"{one.name} ({one.message})" for one in skipped)
+        return f"{agrees}, {len(skipped)} {'comparison' if len(skipped) == 1 else 'comparisons'} skipped: {reasons}"
 
 
 def report_json(report: Report) -> str:
@@ -139,5 +168,7 @@ def report_from_json(text: str, where: str = REPORT) -> Report:
     except (ValueError, TypeError, LookupError) as error:
         raise VerificationError(f"{where}: not a verification report ({error}); verify the bundle again") from error
     if schema != REPORT_SCHEMA:
-        raise VerificationError(f"{where}: report of schema {schema!r}, this version reads {REPORT_SCHEMA}")
+        raise VerificationError(
+            f"{where}: report of schema {schema!r}, this version reads {REPORT_SCHEMA}; verify the bundle again"
+        )
     return from_plain(Report, data, where, VerificationError)

@@ -1,29 +1,32 @@
 """A toy bundle, exported once, against its model: whole, and with one thing wrong at a time."""
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from reference.molmo2 import model_config
 from reference.processor import MOLMO2_PROMPT, special_tokens, trained_tokenizer
-from reference.toy_manifest import TOY_MANIFEST
+from reference.toy_manifest import model_manifest
 
 from stts_export.bundle.weights import WeightWriter
 from stts_export.bundle.write import write_manifest
 from stts_export.checkpoint.seeded import random_checkpoint
+from stts_export.cli import main as compiler
 from stts_export.graph import Form, capture, lower, write_graph
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
 from stts_export.recipe.config import ScorerConfig
-from stts_export.verify.ladder import reference_of_checkpoint, verify, verify_bundle
-from stts_export.verify.record import record_reference
+from stts_export.verify.record import record_bundle, record_reference
 from stts_export.verify.report import check_report
-from stts_runtime.bundle.manifest import DecoderShape, GraphEntry, Limits, Pruning
+from stts_export.verify.verify_bundle import verify_bundle
+from stts_runtime.bundle.manifest import GraphEntry, Limits, Pruning
 from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.cli import main as runtime
 from stts_runtime.errors import UsageError, VerificationError
-from stts_runtime.verify.reference import KEEP, Reference, write_reference
+from stts_runtime.verify.reference import KEEP, SCORES, Reference, reference_of, write_reference
+from stts_runtime.verify.report import SKIPPED, TIED
 
 
 pytestmark = pytest.mark.slow
@@ -47,25 +50,13 @@ DENSE_CONFIG = replace(CONFIG, scorer=ScorerConfig("none", soft_bias=False))
 
 
 def toy_manifest(graphs, config, pruning):
-    decoder = config.decoder
-    return replace(
-        TOY_MANIFEST,
-        grid=config.grid,
-        pruning=pruning,
-        tokens=config.tokens,
-        prompt=config.prompt,
-        frame_sampling=config.frame_sampling,
-        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
-        limits=LIMITS,
-        graphs=graphs,
-        model=asdict(config),
-    )
+    return model_manifest(config, pruning=pruning, limits=LIMITS, graphs=graphs)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A pruned toy bundle without a reference, and its graphs' entries."""
-    folder = tmp_path_factory.mktemp("ladder") / "toy.stts"
+    folder = tmp_path_factory.mktemp("verify") / "toy.stts"
     folder.mkdir()
     tensors = random_checkpoint(CONFIG, SEED).tensors
     graphs = {}
@@ -82,8 +73,9 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(exported):
-    checkpoint = random_checkpoint(CONFIG, SEED)
-    return record_reference(CONFIG, checkpoint, LIMITS, PRUNING, exported[0] / "tokenizer.json")
+    folder, graphs = exported
+    manifest = toy_manifest(graphs, CONFIG, PRUNING)
+    return record_reference(CONFIG, random_checkpoint(CONFIG, SEED), manifest, folder / "tokenizer.json")
 
 
 @pytest.fixture
@@ -100,26 +92,27 @@ def weight_in_file(bundle, part, name):
     return np.memmap(file, "<f4", "r+", weight.offset, (weight.length // 4,))
 
 
-def lines_of(report, part):
-    return {line.name: line for rung in report.rungs if rung.part == part for line in rung.lines}
+def comparisons_of(report, part):
+    return {one.name: one for result in report.results if result.part == part for one in result.comparisons}
 
 
 def test_a_pruned_bundle_agrees_with_its_model_graph_by_graph_and_end_to_end(bundle, reference):
     write_reference(bundle.path, reference)
     write_manifest(bundle.path, bundle.manifest)
-    report = verify_bundle(bundle.path)
+    stored = open_bundle(bundle.path)
+    report = verify_bundle(stored, reference_of(stored))
     assert report.ok, report.verdict
     check_report(report)
-    parts = list(dict.fromkeys(rung.part for rung in report.rungs))
+    parts = list(dict.fromkeys(result.part for result in report.results))
     assert parts == ["vision_score", "vision_encode", "vision_dense", "decoder", "end_to_end"]
-    score_runs = [rung.case for rung in report.rungs if rung.part == "vision_score"]
+    score_runs = [result.case for result in report.results if result.part == "vision_score"]
     assert score_runs == ["frames 0 to 2", "frames 3 to 5"]
     for part, graph in bundle.manifest.graphs.items():
-        assert set(graph.spec.taps) <= set(lines_of(report, part))
-    end = lines_of(report, "end_to_end")
+        assert set(graph.spec.taps) <= set(comparisons_of(report, part))
+    end = comparisons_of(report, "end_to_end")
     assert list(end) == ["scores", "keep set", "features", "prompt ids", "first logits", "greedy tokens"]
     assert end["keep set"].overlap == end["prompt ids"].overlap == end["greedy tokens"].overlap == 1.0
-    assert max(line.relative_error or 0 for rung in report.rungs for line in rung.lines) < 1e-5
+    assert max(one.relative_error or 0 for result in report.results for one in result.comparisons) < 1e-5
 
 
 def test_a_dense_bundle_agrees_with_its_model(bundle, exported):
@@ -129,12 +122,12 @@ def test_a_dense_bundle_agrees_with_its_model(bundle, exported):
     dense = Bundle(bundle.path, manifest)
     recorded = []
     checkpoint = random_checkpoint(DENSE_CONFIG, SEED)
-    reference = reference_of_checkpoint(dense, lambda config: recorded.append(config) or checkpoint)
-    report = verify(dense, reference)
+    reference = record_bundle(dense, lambda config: recorded.append(config) or checkpoint)
+    report = verify_bundle(dense, reference)
     assert recorded == [DENSE_CONFIG]
     assert report.ok, report.verdict
-    assert [rung.part for rung in report.rungs] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
-    assert "keep set" not in lines_of(report, "end_to_end")
+    assert [result.part for result in report.results] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
+    assert "keep set" not in comparisons_of(report, "end_to_end")
     assert any("no tokenizer" in note for note in report.notes)
 
 
@@ -151,36 +144,36 @@ def test_a_dense_bundle_agrees_with_its_model(bundle, exported):
 )
 def test_one_wrong_weight_in_one_block_is_reported_at_that_block(bundle, reference, part, block, weight):
     weight_in_file(bundle, part, f"{block}.{weight}")[17] += 1.0
-    report = verify(bundle, reference)
+    report = verify_bundle(bundle, reference)
     assert not report.ok
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == (part, block)
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == (part, block)
     with pytest.raises(VerificationError, match=rf"{part} departs from the model at {block} .*error"):
         check_report(report)
 
 
 def test_a_wrong_weight_does_not_show_up_in_graphs_that_do_not_read_it(bundle, reference):
     weight_in_file(bundle, "decoder", "decoder.blocks.1.mlp.gate.weight")[:] *= 1.5
-    report = verify(bundle, reference)
-    failing = {rung.part for rung in report.rungs if not rung.ok}
+    report = verify_bundle(bundle, reference)
+    failing = {result.part for result in report.results if not result.ok}
     assert failing == {"decoder", "end_to_end"}
 
 
 def test_a_wrong_scorer_is_reported_at_the_scores(bundle, reference):
     weight_in_file(bundle, "vision_score", "scorer.mlp.third.weight")[:] *= 2
-    report = verify(bundle, reference)
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == ("vision_score", "scores")
-    assert not lines_of(report, "end_to_end")["scores"].ok
+    report = verify_bundle(bundle, reference)
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == ("vision_score", "scores")
+    assert comparisons_of(report, "end_to_end")["scores"].failed
 
 
 def test_a_nan_is_a_failure_though_no_comparison_with_it_is_true(bundle, reference):
     weight_in_file(bundle, "vision_score", "vision_tower.blocks.0.mlp.up.weight")[3] = np.nan
-    report = verify(bundle, reference)
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == ("vision_score", "vision_tower.blocks.0")
-    assert "NaN" in line.message
-    assert "not finite" in lines_of(report, "end_to_end")["running it"].message
+    report = verify_bundle(bundle, reference)
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == ("vision_score", "vision_tower.blocks.0")
+    assert "NaN" in departure.message
+    assert "not finite" in comparisons_of(report, "end_to_end")["running it"].message
 
 
 def test_a_tap_that_the_graph_does_not_have_is_a_failure(bundle, reference):
@@ -188,35 +181,37 @@ def test_a_tap_that_the_graph_does_not_have_is_a_failure(bundle, reference):
     model = ir.load(file)
     next(value for node in model.graph for value in node.outputs if value.name == "decoder.blocks.0").name = "renamed"
     ir.save(model, file)
-    report = verify(bundle, reference)
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == ("decoder", "decoder.blocks.0")
-    assert "no value of this name" in line.message
+    report = verify_bundle(bundle, reference)
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == ("decoder", "decoder.blocks.0")
+    assert "no value of this name" in departure.message
 
 
 def test_a_graph_that_cannot_be_opened_fails_and_the_others_are_still_compared(bundle, reference):
     bundle.file("vision_encode.onnx").write_bytes(b"not a graph")
-    report = verify(bundle, reference)
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == ("vision_encode", "vision_encode.onnx")
-    assert [rung.part for rung in report.rungs if rung.ok] == ["vision_score"] * 2 + ["vision_dense"] + ["decoder"] * 2
+    report = verify_bundle(bundle, reference)
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == ("vision_encode", "vision_encode.onnx")
+    assert [result.part for result in report.results if result.ok] == ["vision_score"] * 2 + ["vision_dense"] + [
+        "decoder"
+    ] * 2
 
 
 def test_a_bundle_without_a_reference_says_how_to_verify_it(bundle):
     with pytest.raises(VerificationError, match=r"--no-verify.*--checkpoint DIRECTORY"):
-        verify_bundle(bundle.path)
+        reference_of(bundle)
 
 
 def test_a_reference_of_another_bundle_is_refused(bundle, reference):
     without = replace(reference.info, cases=reference.cases("decoder"))
     with pytest.raises(VerificationError, match="recorded for another bundle"):
-        verify(bundle, Reference(without, reference.arrays))
+        verify_bundle(bundle, Reference(without, reference.arrays))
 
 
 def test_a_precision_without_tolerances_is_refused(bundle, reference):
     engine = replace(bundle.manifest.engine, precision="int3")
     with pytest.raises(UsageError, match=r"int3.*known: float32"):
-        verify(Bundle(bundle.path, replace(bundle.manifest, engine=engine)), reference)
+        verify_bundle(Bundle(bundle.path, replace(bundle.manifest, engine=engine)), reference)
 
 
 def with_other_group_kept(reference):
@@ -229,10 +224,29 @@ def with_other_group_kept(reference):
 
 
 def test_another_keep_set_is_a_failure(bundle, reference):
-    report = verify(bundle, with_other_group_kept(reference))
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == ("end_to_end", "keep set")
-    assert 0.9 < line.overlap < 1.0
+    report = verify_bundle(bundle, with_other_group_kept(reference))
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == ("end_to_end", "keep set")
+    assert 0.9 < departure.overlap < 1.0
+
+
+def test_features_of_a_keep_set_that_is_tied_are_skipped_and_never_called_equal(bundle, reference):
+    changed = with_other_group_kept(reference)
+    scores = np.zeros_like(reference.arrays[SCORES])  # all tied, in a reference that is read no further
+    report = verify_bundle(bundle, Reference(changed.info, {**changed.arrays, SCORES: scores}))
+    end = comparisons_of(report, "end_to_end")
+    assert (end["keep set"].verdict, end["features"].verdict) == (TIED, SKIPPED)
+    assert end["features"].cosine is None
+    assert "prompt ids" in end
+
+
+def test_a_wrong_number_of_threads_is_wrong_use_as_in_the_runtime(bundle, reference, monkeypatch, capsys):
+    write_reference(bundle.path, reference)
+    write_manifest(bundle.path, bundle.manifest)
+    monkeypatch.setenv("STTS_THREADS", "abc")
+    for main in (compiler, runtime):
+        assert main(["verify", str(bundle.path)]) == 2
+        assert "error: STTS_THREADS is 'abc', wanted a number of threads" in capsys.readouterr().err
 
 
 def test_another_greedy_token_is_a_failure_unless_the_models_own_logits_are_tied(bundle, reference):
@@ -243,10 +257,12 @@ def test_another_greedy_token_is_a_failure_unless_the_models_own_logits_are_tied
         changed = replace(answer, greedy=greedy, logit_gaps=(*answer.logit_gaps[:-1], gap))
         return Reference(replace(reference.info, answer=changed), reference.arrays)
 
-    report = verify(bundle, with_last_gap(answer.logit_gaps[-1]))
-    rung, line = report.first_departure
-    assert (rung.part, line.name) == ("end_to_end", "greedy tokens")
-    assert f"first at 11: {answer.greedy[-1]}, wanted {greedy[-1]}" in line.message
-    report = verify(bundle, with_last_gap(0.0))
+    report = verify_bundle(bundle, with_last_gap(answer.logit_gaps[-1]))
+    result, departure = report.first_departure
+    assert (result.part, departure.name) == ("end_to_end", "greedy tokens")
+    assert f"first at 11: {answer.greedy[-1]}, wanted {greedy[-1]}" in departure.message
+    report = verify_bundle(bundle, with_last_gap(0.0))
     assert report.ok, report.verdict
-    assert "1 differ" in lines_of(report, "end_to_end")["greedy tokens"].message
+    tokens = comparisons_of(report, "end_to_end")["greedy tokens"]
+    assert tokens.verdict == TIED
+    assert "1 differ" in tokens.message
