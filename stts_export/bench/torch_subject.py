@@ -24,10 +24,12 @@ from stts_runtime.timings import Timings
 
 
 class Reader(Protocol):
-    """A language model that has read something: its cache is its own affair."""
+    """A language model that has read something, with a cache of its own; the runtime's `Decoding` is one."""
 
-    def read(self, token_ids: Tensor, vision_flags: Tensor, features: Tensor | None) -> Tensor:
-        """Return the next token's logits [vocabulary] after new tokens int64 [S] with flags bool [S]."""
+    def read(
+        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the next token's logits [vocabulary], see `Decoding.read`."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,11 @@ def _answer(clip: Clip, timings: Timings, look: Look, reader: Reader, task: Task
         features, keep = look(patches)
     turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, keep.sum(axis=1).tolist())
     with timings.stage("prefill"):
-        logits = reader.read(torch.from_numpy(turn.token_ids), torch.from_numpy(turn.vision_flags), features)
+        logits = reader.read(turn.token_ids, turn.vision_flags, features.numpy())
     tokens = [int(logits.argmax())]
     for _ in range(task.answer_tokens):
         with timings.stage("decode"):
-            logits = reader.read(torch.tensor(tokens[-1:]), torch.zeros(1, dtype=torch.bool), None)
+            logits = reader.read(np.array(tokens[-1:]), np.zeros(1, bool))
         tokens.append(int(logits.argmax()))
     timings.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=task.answer_tokens)
     return tuple(tokens)

@@ -132,14 +132,17 @@ class TransformersReader:
         self._model, self._image_patch, self._mask = model, image_patch, mask
         self._cache = DynamicCache(config=model.config)
 
-    def read(self, token_ids: Tensor, vision_flags: Tensor, features: Tensor | None) -> Tensor:
+    def read(
+        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Return the next token's logits, see `Reader`."""
+        tokens = torch.from_numpy(token_ids)
         if features is None:
-            inputs = {"input_ids": token_ids[None]}
+            inputs = {"input_ids": tokens[None]}
         else:
-            embedded = self._model.get_input_embeddings()(token_ids[None])
-            embedded[0, token_ids == self._image_patch] += features
-            inputs = {"inputs_embeds": embedded, **self._mask(vision_flags)}
+            embedded = self._model.get_input_embeddings()(tokens[None])
+            embedded[0, tokens == self._image_patch] += torch.from_numpy(features)
+            inputs = {"inputs_embeds": embedded, **self._mask(torch.from_numpy(vision_flags))}
         # the last position's logits are all that generation needs, here as in the bundle
         out = self._model(**inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        return out.logits[0, -1]
+        return out.logits[0, -1].numpy()

@@ -5,28 +5,21 @@ import pytest
 import torch
 from reference.molmo2 import DECODERS
 from reference.toy_bundle import toy_checkpoint, toy_config, toy_frames
-from reference.toy_manifest import TOY_MANIFEST
+from reference.toy_manifest import model_manifest
 
 from stts_export.bench.eager import eager_subjects
 from stts_export.bench.torch_subject import Task, torch_threads
 from stts_export.bench.transformers_config import is_llama
 from stts_export.bench.transformers_dense import transformers_subject
-from stts_runtime.bundle.manifest import DecoderShape, Pruning
+from stts_runtime.bundle.manifest import Pruning
 from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.errors import UsageError
 from stts_runtime.timings import Timings
 
 
 def task_of(config, answer_tokens, memory=False):
-    decoder = config.decoder
-    manifest = replace(
-        TOY_MANIFEST,
-        grid=config.grid,
-        tokens=config.tokens,
-        pruning=Pruning(0.5, config.scorer.kind, config.scorer.soft_bias, "ffd"),
-        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
-    )
-    return Task(manifest, answer_tokens, memory)
+    pruning = Pruning(0.5, config.scorer.kind, config.scorer.soft_bias, "ffd")
+    return Task(model_manifest(config, pruning=pruning), answer_tokens, memory)
 
 
 def clip_of(config, frames):
