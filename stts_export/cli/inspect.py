@@ -51,8 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from stts_export.bundle.summary import bundle_summary, summary_lines
-    from stts_export.report.engine_inspection import inspect_engines, inspection_rows
-    from stts_export.report.inspection import draw_pruning
+    from stts_export.inspection.engines import inspect_engines
+    from stts_export.inspection.pruning import draw_pruning
+    from stts_export.inspection.table import inspection_rows
     from stts_export.report.tables import terminal_table
     from stts_runtime.bundle.open import open_bundle
 

@@ -1,1 +1,1 @@
-"""Show people what happened: pictures of what was pruned, and tables of what was measured."""
+"""Show people what happened: pictures and tables of what others measured."""

@@ -8,10 +8,10 @@ from reference.toy_bundle import toy_request
 
 from stts_export.bundle.summary import bundle_summary
 from stts_export.errors import FitError
+from stts_export.inspection.engines import inspect_engines
 from stts_export.pipeline import BuildRequest, build
 from stts_export.pipeline.build import build_engines_of
 from stts_export.pipeline.request import resolve
-from stts_export.report.engine_inspection import inspect_engines
 from stts_runtime.bundle.engine_set import read_engine_sets
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.device.probe import probe_device

@@ -14,7 +14,6 @@ from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
-from stts_runtime.text_table import NONE, Rows
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.profiles import profiles_of
 
@@ -118,27 +117,3 @@ def inspect_engines(
 def attention_count(graph: Path) -> int:
     """Return how many attention operators a stored graph has: each holds the only softmax of its kind."""
     return sum(node.op_type == "Softmax" for node in ir.load(graph).graph)
-
-
-def inspection_rows(found: Sequence[EngineInspection]) -> Rows:
-    """Return a row an engine."""
-
-    def mib(size: int | None) -> str:
-        return NONE if size is None else f"{size / 2**20:.1f}"
-
-    rows = tuple(
-        (
-            one.part,
-            "+".join(map(str, one.compute_capabilities)),
-            one.precision,
-            mib(one.size),
-            mib(one.parameter_bytes),
-            f"{one.fused_attentions} of {one.attentions}",
-            mib(one.scratch_bytes),
-            f"{one.seconds:.1f}",
-            mib(one.peak_memory_bytes),
-        )
-        for one in found
-    )
-    headers = ("part", "SM", "precision", "MiB", "weights MiB", "fused attention", "scratch MiB", "build s", "peak MiB")
-    return Rows("", headers, rows)
