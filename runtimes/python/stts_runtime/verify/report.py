@@ -12,9 +12,7 @@ from stts_runtime.errors import VerificationError
 REPORT = "verify/report.json"
 REPORT_SCHEMA = 2
 
-PASSED, FAILED = "passed", "failed"
-TIED = "tied"
-SKIPPED = "skipped"
+PASSED, FAILED, TIED, SKIPPED = "passed", "failed", "tied", "skipped"
 
 
 @dataclass(frozen=True)
