@@ -17,14 +17,7 @@ from stts_runtime.bundle.manifest import Grid
 
 
 class VisionModel(nn.Module):
-    """Everything up to the features that the language model reads.
-
-    Args:
-        tower: sizes of the tower; the scorer and the pooling follow them.
-        scorer: which scorer, and whether its scores bias the next block.
-        grid: patches and groups of a frame.
-        projector_width: hidden width of the connector's projector.
-        output_width: d_model.
+    """Everything up to the features, `output_width` (d_model) wide, that the language model reads.
 
     Raises:
         RecipeError: the sizes do not fit together.

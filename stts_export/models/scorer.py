@@ -86,9 +86,8 @@ class RandomScorer(nn.Module):
         seeds = [pow(3, 7919 * (group + 1), self.modulus) for group in range(grid.groups)]
         low = [pow(self.multiplier, digit, self.modulus) for digit in range(256)]
         high = [pow(self.multiplier, digit << 8, self.modulus) for digit in range(256)]
-        self.register_buffer("seeds", torch.tensor(seeds), persistent=False)
-        self.register_buffer("low", torch.tensor(low), persistent=False)
-        self.register_buffer("high", torch.tensor(high), persistent=False)
+        for name, numbers in (("seeds", seeds), ("low", low), ("high", high)):
+            self.register_buffer(name, torch.tensor(numbers), persistent=False)
 
     def forward(self, hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores [T, G] in [0, 1) and the last frame's state [G, 1]; of `hidden` only T matters."""
