@@ -66,13 +66,7 @@ def module_of(
 ) -> nn.Module:
     """Return the stage's module, with what it freezes frozen, and ready for its precision.
 
-    Args:
-        base: the run's model.
-        before: what the stage that this one starts from left.
-        stage: its settings.
-        data: the dataset's folder, which names patch classes.
-        precision: of matrix products.
-        accelerator: where to.
+    It starts from what the stage `before` left; the dataset's folder `data` names patch classes.
 
     Raises:
         TrainingError: earlier adapters have another rank or scale.

@@ -25,12 +25,7 @@ def is_exhausted(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def clips_fit(stage: Stage, step: int, processes: int) -> Iterator[None]:
-    """Where memory is exhausted inside, say how fewer clips at once give the same step.
-
-    Args:
-        stage: under way.
-        step: steps finished.
-        processes: that share the clips of a step.
+    """Where memory is exhausted inside, after `step` finished steps, say how fewer clips at once give the same step.
 
     Raises:
         TrainingError: memory is exhausted.

@@ -26,15 +26,10 @@ class Meter:
     def __init__(
         self, metrics: MetricsLog | None, stage: Stage, folder: Path, processes: int, log: Log, seconds: float
     ) -> None:
-        """Begin to count.
+        """Begin to count, for a stage that took `seconds` before this process began.
 
-        Args:
-            metrics: where lines go; None in processes that write none.
-            stage: whose steps these are.
-            folder: the stage's.
-            processes: that share the clips of a step.
-            log: told each line in words.
-            seconds: the stage took before this process began.
+        Lines go to `metrics`, None in processes that write none, and in words to `log`; several `processes` share the
+        clips of a step.
         """
         self.metrics, self.stage, self.folder, self.processes, self.log = metrics, stage, folder, processes, log
         self._seconds, self._began = seconds, time.monotonic()

@@ -52,10 +52,7 @@ class StageResult:
     """What became of a stage.
 
     Attributes:
-        name: the stage's.
-        finished: whether all its steps are done.
-        step: steps done.
-        steps: in all.
+        step: steps done, of `steps` in all.
         last: the last line of its log with a loss; empty where none was written.
         evaluation: the last one; empty where none was made.
         model: the checkpoint that was written; None where none was.

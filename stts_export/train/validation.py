@@ -23,24 +23,12 @@ def validation_clips(questions: Sequence[Question], count: int) -> tuple[tuple[Q
 
 
 def evaluate(
-    module: nn.Module,
-    clips: Clips,
-    pruning: Pruning | None,
-    accelerator: Accelerator,
-    batch_clips: int,
-    workers: int,
+    module: nn.Module, clips: Clips, pruning: Pruning | None, accelerator: Accelerator, batch_clips: int, workers: int
 ) -> dict[str, Any]:
     """Return the accuracy over all questions of `clips` and by kind, or for patch classes that of the foreground.
 
-    No generator is touched. Several processes share the batches; all return the same.
-
-    Args:
-        module: `VideoQA` or `PatchClasses`, wrapped or not.
-        clips: in order, not shuffled.
-        pruning: how clips are pruned.
-        accelerator: the run's.
-        batch_clips: clips of one forward pass.
-        workers: processes that read ahead.
+    No generator is touched. Several processes share the batches; all return the same. The `module` is a `VideoQA` or
+    `PatchClasses`, wrapped or not; `clips` are not shuffled.
     """
     starts = range(0, len(clips.clips), batch_clips)
     places = [list(range(start, min(start + batch_clips, len(clips.clips)))) for start in starts]
