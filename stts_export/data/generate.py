@@ -59,14 +59,7 @@ class Domain(Protocol):
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip to make.
-
-    Attributes:
-        split: the split it belongs to.
-        path: relative to the dataset's folder.
-        seed: decides all about it.
-        scenario: where it is taken.
-    """
+    """A clip to make: its seed decides all about it, its path is relative to the dataset's folder."""
 
     split: str
     path: str

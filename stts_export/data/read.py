@@ -16,11 +16,7 @@ SHOWN_PROBLEMS = 5
 
 
 def open_questions(data: Path, split: str) -> tuple[Question, ...]:
-    """Return the questions of a split, in the file's order.
-
-    Args:
-        data: the dataset's folder.
-        split: name of the split; its file is `<split>.jsonl`.
+    """Return the questions of a split, in the order of its file, `<split>.jsonl`.
 
     Raises:
         DataError: the file is missing or empty, or lines are no questions; names file, line and what to do for the

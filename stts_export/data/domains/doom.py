@@ -44,11 +44,7 @@ def classes(recipe: DataRecipe) -> tuple[str, ...]:
 
 
 def render_clips(recipe: DataRecipe, specs: Sequence[tuple[int, str]]) -> Iterator[Rendered]:
-    """Render clips; the engine starts once for all of them.
-
-    Args:
-        recipe: sizes.
-        specs: (seed, scenario) of each.
+    """Render clips of (seed, scenario), in order; the engine starts once for all of them.
 
     Raises:
         DataError: ViZDoom is missing, has no such size of frames, or does not start.

@@ -65,11 +65,7 @@ def class_of(engine_name: str) -> str | None:
 
 
 def arguments(
-    shown: tuple[int, int],
-    away: tuple[int, int],
-    moves: tuple[int, int],
-    velocity: tuple[float, float],
-    pose: int,
+    shown: tuple[int, int], away: tuple[int, int], moves: tuple[int, int], velocity: tuple[float, float], pose: int
 ) -> tuple[int, ...]:
     """Return an actor's five arguments.
 

@@ -84,14 +84,9 @@ class Plan:
 def make_plan(
     rng: np.random.Generator, scenario: str, scripts: Sequence[Script], frames: int, still_camera: float
 ) -> Plan:
-    """Return a clip's plan.
+    """Return a clip's plan, all decided by `rng`, in one of SCENARIOS or HELD_OUT.
 
-    Args:
-        rng: decides everything.
-        scenario: one of SCENARIOS or HELD_OUT.
-        scripts: what shall happen.
-        frames: of the clip.
-        still_camera: how likely the camera stays.
+    The camera stays with probability `still_camera`.
     """
     room = _room(rng, scenario)
     camera = "still" if rng.random() < still_camera else str(rng.choice(CAMERAS[1:]))
