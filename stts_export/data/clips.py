@@ -48,12 +48,9 @@ class SampledClip:
 
 
 def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) -> SampledClip:
-    """Read the frames of a clip that a model looks at, chosen as the runtime chooses them.
+    """Read the frames of a clip, its zip or a video file, that a model looks at, chosen as the runtime chooses them.
 
-    Args:
-        path: a clip's zip, or a video file.
-        sampling: which frames.
-        frames: take exactly this many, evenly spread.
+    Where `frames` is given, exactly so many are taken, evenly spread.
 
     Raises:
         DataError: a zip is missing or damaged.
@@ -102,12 +99,8 @@ def write_clip(
 ) -> None:
     """Write a clip's zip; it appears whole or not at all, and the same clip gives the same bytes.
 
-    Args:
-        path: ends in .zip; its directory is made.
-        frames: uint8 [F, H, W, 3], RGB.
-        fps: frames a second.
-        classes: uint8 [F, N], the class of each patch of a square grid.
-        truth: what is known about the clip, for `clip.json`.
+    The path ends in .zip, and its directory is made. Frames are uint8 [F, H, W, 3], RGB; `classes`, uint8 [F, N], are
+    those of the patches of a square grid; the truth is what is known about the clip, for `clip.json`.
     """
     settings = {"fps": fps, "frames": len(frames)} | ({} if truth is None else {"truth": truth})
 

@@ -15,13 +15,11 @@ class Leak:
     """Accuracies on one kind of questions, each 0 to 1.
 
     Attributes:
-        kind: of questions.
         questions: scored ones in the test split.
         chance: one over the number of possible answers, on average.
         blind: the answer most frequent in training for the same text and choices.
-        first_frame: the answer most frequent in training where the first frame shows the same of what is asked about.
-        middle_frame: likewise, the middle frame.
-        last_frame: likewise, the last frame.
+        first_frame: the answer most frequent in training where the first frame shows the same of what is asked about;
+            `middle_frame` and `last_frame` likewise.
         one_frame_suffices: whether the kind asks for what one frame shows.
     """
 

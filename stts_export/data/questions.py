@@ -47,13 +47,10 @@ class Candidate:
     """A question that could be asked about a clip.
 
     Attributes:
-        kind: what is asked for.
         template: the text with X and Y for classes, so that questions of one sort can be counted together.
-        text: the text.
         answer: one of `options`.
         options: what could be answered, in an order that tells nothing.
         about: the classes asked about; what one frame shows of them is what one frame could give away.
-        role: the answer without classes' names: which option it is.
     """
 
     kind: str
@@ -65,7 +62,7 @@ class Candidate:
 
     @property
     def role(self) -> int:
-        """Which of the options is right."""
+        """Which of the options is right: the answer without classes' names."""
         return self.options.index(self.answer)
 
 

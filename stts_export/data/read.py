@@ -13,6 +13,7 @@ from stts_runtime.bundle.plain import Record, from_plain
 INFO = "dataset.json"
 SPLITS = ("train", "validation", "test", "held_out")
 SHOWN_PROBLEMS = 5
+EXAMPLE = '{"clip": "clips/a.mp4", "question": "How many barrels are there?", "answer": "2", "choices": ["1", "2"]}'
 
 
 def open_questions(data: Path, split: str) -> tuple[Question, ...]:
@@ -85,9 +86,6 @@ def splits_of(data: Path) -> tuple[str, ...]:
     """Return the names of the splits that the folder has, the usual ones first."""
     found = {path.stem for path in data.glob("*.jsonl")}
     return (*(split for split in SPLITS if split in found), *sorted(found - set(SPLITS)))
-
-
-EXAMPLE = '{"clip": "clips/a.mp4", "question": "How many barrels are there?", "answer": "2", "choices": ["1", "2"]}'
 
 
 def _question(line: str) -> Question:

@@ -51,11 +51,8 @@ class Placement:
     """Where a script plays.
 
     Attributes:
-        script: what happens.
-        x: where it begins, map units.
-        y: likewise.
-        dx: how far it goes in all, map units.
-        dy: likewise.
+        x: where it begins, map units, with `y`.
+        dx: how far it goes in all, map units, with `dy`.
         angle: it looks to, degrees.
         pose: which of its pictures it begins with.
         height: above the floor, map units.
