@@ -5,15 +5,33 @@ There is no `forward`: the vision flow is read in `vision`, and between its two 
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
-from stts_export.models.connector import Connector
 from stts_export.models.decoder import Decoder
+from stts_export.models.gated_mlp import GatedMlp
+from stts_export.models.pool import GroupPool
 from stts_export.models.scorer import scorer_from_config
 from stts_export.models.tower import VisionTower
 from stts_export.recipe.check import check_vision
 from stts_export.recipe.config import ModelConfig, ScorerConfig, TowerConfig
 from stts_runtime.bundle.manifest import Grid
+
+
+class Connector(nn.Module):
+    """Attention pooling over the patches of each kept group, then the projector."""
+
+    def __init__(self, config: TowerConfig, hidden_width: int, output_width: int) -> None:
+        super().__init__()
+        self.pool = GroupPool(config.width, config.heads, len(config.taps) * config.width)
+        self.projector = GatedMlp(config.width, hidden_width, output_width)
+
+    def forward(self, taps: Tensor, readout: Tensor) -> Tensor:
+        """Return features [K, d_model] in the order of `readout`, int64 [K, pool * pool]: the rows of groups' patches.
+
+        The `taps` [rows, taps * D] are the tapped block outputs side by side for every packed slot.
+        """
+        groups = taps.index_select(0, readout.flatten()).unflatten(0, readout.shape)
+        return self.projector(self.pool.pool(groups))
 
 
 class VisionModel(nn.Module):
