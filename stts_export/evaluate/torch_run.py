@@ -20,7 +20,7 @@ from stts_export.models.model import Model
 from stts_export.models.scorer import CosineScorer, RandomScorer
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
-from stts_export.train.memory import EXHAUSTED, is_exhausted
+from stts_export.train.memory import memory_fits
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -137,16 +137,10 @@ def _judged(
             scorer.lengths = [len(example.frames) for example in examples]
         video_qa.model.scorer = scorer  # type: ignore[assignment]
         pruning = Pruning(setting.prune, packing=options.packing, soft_bias=setting.soft_bias)
-    try:
+    smaller = f"--batch {max(1, len(examples) // 2)}" if len(examples) > 1 else "fewer --frames"
+    text = f"a batch of {len(examples)} clips does not fit the memory of {options.device}: use {smaller}"
+    with memory_fits(UsageError(f"{setting.label}: {text}")):
         return video_qa(examples, pruning).correct
-    except EXHAUSTED as error:
-        if not is_exhausted(error):
-            raise
-        smaller = f"--batch {max(1, len(examples) // 2)}" if len(examples) > 1 else "fewer --frames"
-        raise UsageError(
-            f"{setting.label}: a batch of {len(examples)} clips does not fit the memory of {options.device}: use "
-            f"{smaller}"
-        ) from error
 
 
 def _scorers(model: Model) -> dict[str, nn.Module | None]:

@@ -46,10 +46,8 @@ class Clips(Dataset[Example]):
     """The endless order of a split's clips as a map from place to example: epoch after epoch, each shuffled anew.
 
     Attributes:
-        data: the dataset's folder.
         clips: each clip's questions, at least one.
         sampling: the model's, for clips with fewer frames than asked for.
-        frames: of a clip.
         patch_classes: whether patch classes are wanted.
         shuffled: a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs.
     """
@@ -143,11 +141,7 @@ def batch_of(examples: Sequence[Example]) -> Batch:
 def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned: bool) -> Iterator[Iterator[Batch]]:
     """Give an iterator over batches of the examples at these places, read ahead by processes that end with the block.
 
-    Args:
-        clips: what is at a place.
-        places: of each batch, in order.
-        workers: processes; 0 reads here, when a batch is asked for.
-        pinned: whether they go to a GPU.
+    With 0 `workers` a batch is read here, when it is asked for; `pinned` are those that go to a GPU.
 
     Raises:
         SttsError: when its batch is asked for: a clip cannot be read, see `Clips`.

@@ -33,7 +33,6 @@ class Pruning:
         fraction: share of groups to drop, in (0, 1).
         packing: `ffd` (bins with refill, as the authors train) or `ragged`.
         soft_bias: whether scores bias the block after scoring.
-        aux_coefficient: weight of the auxiliary loss.
     """
 
     fraction: float

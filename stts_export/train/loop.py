@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from stts_export.train.data_loader import Batch, Clips, batches, positions_of
@@ -32,9 +32,6 @@ from stts_export.train.validation import evaluate
 from stts_runtime.progress import Log
 
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 _ASK_EVERY = 10  # steps between asking the other processes whether to stop
 
 
@@ -48,8 +45,6 @@ class Loop:
         plain: the `VideoQA` or `PatchClasses` that it was made of.
         optimizer: prepared; groups as `parameter_groups` makes them.
         validation: what is evaluated on; None where nothing is.
-        workers: processes that read ahead.
-        on_share: told the share that is done.
         step: steps finished.
         seconds: taken before this process began.
     """
@@ -92,7 +87,7 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, met
     trained = [parameter for group in loop.optimizer.param_groups for parameter in group["params"]]
     loop.module.train()
     while loop.step < stage.steps:
-        with meter.waiting():
+        with meter.spending("wait"):
             batch = next(read)
         rates = _set_rates(loop)
         with clips_fit(stage, loop.step, processes), meter.blaming(late):
@@ -113,7 +108,7 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, met
         if saving or (evaluating and loop.validation is not None):
             meter.take(late)
             late = None
-            with meter.paused():
+            with meter.spending("pause"):
                 if saving:
                     _save(loop, meter.seconds)
                 if evaluating:

@@ -68,13 +68,11 @@ class Stage:
         prune_fraction: share of groups to drop; 0 trains dense.
         packing: `ffd` or `ragged`.
         soft_bias: whether scores bias the block after scoring, the language loss's only way to the scorer.
-        aux_coefficient: weight of the auxiliary loss.
         lora: adapters instead of the decoder's weights.
         warmup_steps: of linear warm-up.
         final_fraction: of the highest rates, where the cosine ends.
         weight_decay: on matrices; biases, norms and embeddings have none.
-        betas: of AdamW.
-        epsilon: of AdamW.
+        betas: of AdamW, as `epsilon`.
         clip_norm: largest norm of the gradient.
         row_tokens: clips share a row of this many tokens.
         micro_clips: clips of one forward pass; gradients of several passes add up to a step. All where not given.

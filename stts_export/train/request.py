@@ -16,8 +16,6 @@ class TrainRequest:
 
     Attributes:
         recipe: a training recipe's name or file.
-        data: the dataset's folder.
-        output: the run's folder.
         stages: only these, in the recipe's order; all where empty.
         model: instead of the recipe's.
         checkpoint: the weights, where the model is a recipe that does not bring its own.

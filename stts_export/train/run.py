@@ -14,7 +14,9 @@ import shutil
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from accelerate import Accelerator
 
 from stts_export.checkpoint.trained import FILE as TRAINED_FILE, Trained
 from stts_export.data.read import open_questions
@@ -42,9 +44,6 @@ from stts_export.train.validation import validation_clips
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import Log, OnProgress, no_log
 
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 SETTINGS = "settings.json"
 _FREE = (  # how a stage is run, not what it computes: may differ when it is resumed

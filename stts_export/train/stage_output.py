@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -84,8 +85,6 @@ def stage_model(base: StartingModel, before: Trained, lora: Lora | None, device:
     Raises:
         TrainingError: earlier adapters have another rank or scale.
     """
-    from accelerate import init_empty_weights
-
     with init_empty_weights(include_buffers=False):
         model = Model(base.config)
     tensors = merge_trained(base.tensors, before if lora is None else _part(before, adapters=False))

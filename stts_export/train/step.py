@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from stts_export.data.records import CAPTION
@@ -15,10 +15,6 @@ from stts_export.train.forward import Pruning, VideoQA
 from stts_export.train.patch_classes import PatchClasses
 from stts_export.train.recipe import Stage
 from stts_export.train.sharded import whole
-
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 VALUES = ("loss", "language", "auxiliary", "accuracy", "gradient_norm")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 
 from stts_export.data.records import CAPTION, Question, clips_of
 from stts_export.train.data_loader import Clips, batches
 from stts_export.train.forward import Pruning
-
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 def validation_clips(questions: Sequence[Question], count: int) -> tuple[tuple[Question, ...], ...]:
@@ -50,8 +48,6 @@ def evaluate(
             results += found if number < len(places) else []
     module.train()
     if accelerator.num_processes > 1:
-        from accelerate.utils import gather_object
-
         results = gather_object(results)
     kinds = sorted({kind for kind, _ in results})
     by_kind = {kind: _mean([value for other, value in results if other == kind]) for kind in kinds}
