@@ -50,11 +50,6 @@ def by_clip(asked: Iterable[Asked]) -> tuple[Asked, ...]:
     return tuple(one for group in clips_of(asked) for one in group)
 
 
-def has_training_answers(data: Path) -> bool:
-    """Tell whether there is a train split to take the most frequent answers from."""
-    return "train" in splits_of(data)
-
-
 def scored_questions(data: Path, split: str) -> list[Question]:
     """Return the questions of a split, captions left out."""
     return [question for question in open_questions(data, split) if question.kind != CAPTION]

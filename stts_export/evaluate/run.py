@@ -7,13 +7,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from stts_export.data.read import open_info
+import torch
+
+from stts_export.data.read import open_info, splits_of
 from stts_export.errors import UsageError
+from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
 from stts_export.evaluate.prior import blind_answers
-from stts_export.evaluate.questions import has_training_answers, questions_to_ask, scored_questions
+from stts_export.evaluate.questions import questions_to_ask, scored_questions
 from stts_export.evaluate.records import MAIN, SCORERS, TWIN, Answers, Asked, Evaluation, Setting
 from stts_export.evaluate.settings import DEFAULT_SCORERS, FRACTIONS, settings_of
-from stts_export.evaluate.torch_run import TorchOptions
+from stts_export.evaluate.subjects import is_bundle, load_weights, open_weights, source_of, with_trained
+from stts_export.evaluate.torch_run import TorchOptions, evaluate_torch
+from stts_runtime import load
 from stts_runtime.progress import OnProgress
 
 
@@ -66,14 +71,12 @@ def evaluate(request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
         CheckpointError: the weights are missing, damaged or of another model.
         BundleError: the bundle is damaged.
     """
-    from stts_export.evaluate.subjects import is_bundle
-
     start = time.perf_counter()
     _check(request)
     asked = questions_to_ask(request.data, request.splits, request.questions)
     run = evaluated_bundle if is_bundle(Path(request.what)) else evaluated_checkpoint
     evaluation = run(request, asked, on_progress)
-    if has_training_answers(request.data):
+    if "train" in splits_of(request.data):
         blind = blind_answers(scored_questions(request.data, "train"), asked)
         evaluation = replace(evaluation, answers=(blind, *evaluation.answers))
     return replace(evaluation, seconds=round(time.perf_counter() - start, 3))
@@ -81,11 +84,7 @@ def evaluate(request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
 
 def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of torch models, one after the other, each freed before the next is opened."""
-    from stts_export.evaluate.subjects import load_weights, open_weights, source_of, with_trained
-    from stts_export.evaluate.torch_run import evaluate_torch
-
     options = request.options.resolved()
-
     source = source_of(request.what, request.model, request.checkpoint, request.trained, on_progress)
     beside = (() if request.twin is None else ((TWIN, request.twin),)) + request.also
     named = [(MAIN, source), *((name, with_trained(source, path, on_progress)) for name, path in beside)]
@@ -120,9 +119,6 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
 
 def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of a bundle, which has one scorer, by the runtime."""
-    from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
-    from stts_runtime import load
-
     given = {
         "--model": request.model,
         "--checkpoint": request.checkpoint,
@@ -180,6 +176,4 @@ def _data_name(data: Path) -> str:
 
 
 def _device_name(device: str) -> str:
-    import torch
-
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
