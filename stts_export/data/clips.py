@@ -7,10 +7,11 @@ which is what training does: few of a clip's frames, many times.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ JPEG_QUALITY = 92
 SETTINGS = "clip.json"
 CLASSES = "classes.npy"
 # What reading a damaged zip, picture or table may raise.
-DAMAGE = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError)
+DAMAGE = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,9 @@ class SampledClip:
 
 
 def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) -> SampledClip:
-    """Read the frames of a clip that a model looks at, chosen as the runtime chooses them.
+    """Read the frames of a clip, its zip or a video file, that a model looks at, chosen as the runtime chooses them.
 
-    Args:
-        path: a clip's zip, or a video file.
-        sampling: which frames.
-        frames: take exactly this many, evenly spread.
+    Where `frames` is given, exactly so many are taken, evenly spread.
 
     Raises:
         DataError: a zip is missing or damaged.
@@ -64,14 +62,11 @@ def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) ->
 
         video = read_video(path, sampling, frames)
         return SampledClip(video.frames, video.timestamps, video.indices)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            settings = json.loads(archive.read(SETTINGS))
-            chosen = sample_frames(sampling, settings["frames"], settings["fps"], frames=frames)
-            pictures = [_picture(archive, index) for index in chosen.indices]
-        return SampledClip(np.stack(pictures), chosen.timestamps, chosen.indices)
-    except DAMAGE as error:
-        raise _damaged(path, error) from error
+    with _opened(path) as archive:
+        settings = json.loads(archive.read(SETTINGS))
+        chosen = sample_frames(sampling, settings["frames"], settings["fps"], frames=frames)
+        pictures = np.stack([_picture(archive, index) for index in chosen.indices])
+    return SampledClip(pictures, chosen.timestamps, chosen.indices)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -80,11 +75,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the zip is missing or damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return dict(json.loads(archive.read(SETTINGS)))
-    except DAMAGE as error:
-        raise _damaged(path, error) from error
+    with _opened(path) as archive:
+        return dict(json.loads(archive.read(SETTINGS)))
 
 
 def read_patch_classes(path: Path, indices: Sequence[int] | np.ndarray) -> np.ndarray | None:
@@ -95,14 +87,11 @@ def read_patch_classes(path: Path, indices: Sequence[int] | np.ndarray) -> np.nd
     """
     if path.suffix != ".zip":
         return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if CLASSES not in archive.namelist():
-                return None
-            classes: np.ndarray = np.load(io.BytesIO(archive.read(CLASSES)))
-        return classes[np.asarray(indices)]
-    except (*DAMAGE, IndexError) as error:
-        raise _damaged(path, error) from error
+    with _opened(path) as archive:
+        if CLASSES not in archive.namelist():
+            return None
+        classes: np.ndarray = np.load(io.BytesIO(archive.read(CLASSES)))[np.asarray(indices)]
+        return classes
 
 
 def write_clip(
@@ -110,14 +99,10 @@ def write_clip(
 ) -> None:
     """Write a clip's zip; it appears whole or not at all, and the same clip gives the same bytes.
 
-    Args:
-        path: ends in .zip; its directory is made.
-        frames: uint8 [F, H, W, 3], RGB.
-        fps: frames a second.
-        classes: uint8 [F, N], the class of each patch of a square grid.
-        truth: what is known about the clip, for `clip.json`.
+    The path ends in .zip, and its directory is made. Frames are uint8 [F, H, W, 3], RGB; `classes`, uint8 [F, N], are
+    those of the patches of a square grid; the truth is what is known about the clip, for `clip.json`.
     """
-    settings = {"fps": fps, "frames": len(frames), **({"truth": truth} if truth is not None else {})}
+    settings = {"fps": fps, "frames": len(frames)} | ({} if truth is None else {"truth": truth})
 
     def write(file: Path) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -174,6 +159,20 @@ def clip_to_video(path: Path, output: Path) -> None:
         raise DataError(f"{output} cannot be written as a video: {error}") from error
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Give the clip's zip; what is damaged in it, or not there, is told as a DataError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; generate the dataset again, which makes what is missing.") from error
+    except DAMAGE as error:
+        raise DataError(
+            f"{path} cannot be read as a clip: {error}; delete it and generate the dataset again."
+        ) from error
+
+
 def _frame_name(index: int) -> str:
     return f"frame_{index:03d}.jpg"
 
@@ -193,9 +192,3 @@ def _jpeg(frame: np.ndarray) -> bytes:
 def _picture(archive: zipfile.ZipFile, index: int) -> np.ndarray:
     with Image.open(io.BytesIO(archive.read(_frame_name(index)))) as picture:
         return np.asarray(picture.convert("RGB"))
-
-
-def _damaged(path: Path, error: BaseException) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{path} does not exist; generate the dataset again, which makes what is missing.")
-    return DataError(f"{path} cannot be read as a clip: {error}; delete it and generate the dataset again.")

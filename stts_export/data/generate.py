@@ -40,6 +40,8 @@ BATCH = 64
 # Clips of different splits never share a number.
 SPLIT_OFFSET = 1_000_000
 SHORT_ANSWER = " Answer in one or two words."
+# What happened first cannot be said without the choices.
+LETTERED_KINDS = ("order",)
 
 
 class Domain(Protocol):
@@ -59,14 +61,7 @@ class Domain(Protocol):
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip to make.
-
-    Attributes:
-        split: the split it belongs to.
-        path: relative to the dataset's folder.
-        seed: decides all about it.
-        scenario: where it is taken.
-    """
+    """A clip to make: its seed decides all about it, its path is relative to the dataset's folder."""
 
     split: str
     path: str
@@ -83,12 +78,8 @@ def generate(
 ) -> DatasetInfo:
     """Generate a dataset, or what is missing of it.
 
-    Args:
-        recipe: what to generate.
-        output: the dataset's folder.
-        workers: processes; as many as there are processors where not given, and none besides this one for 1.
-        on_progress: told a stage's name and the share of it that is done.
-        clips: generate about this many clips in all, shared among the splits as in the recipe.
+    As many `workers` as there are processors render where not given, and none besides this process for 1. Where `clips`
+    is given, about so many are made in all, shared among the splits as in the recipe.
 
     Raises:
         DataError: the folder holds another dataset, the domain's library is missing, or a worker died.
@@ -240,10 +231,6 @@ def _question(clip: Clip, truth: Truth, item: Asked, rng: np.random.Generator) -
     if rng.random() < 0.5 and candidate.kind not in LETTERED_KINDS:
         text, choices = text + SHORT_ANSWER, ()
     return Question(clip.path, text, candidate.answer, choices, candidate.kind, clip.scenario, truth.still)
-
-
-# What happened first cannot be said without the choices.
-LETTERED_KINDS = ("order",)
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from stts_export.data.questions import ONE_FRAME_KINDS
-from stts_export.data.select import Asked
+from stts_export.data.select import BY_GLIMPSE, Asked, by_text
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,11 @@ class Leak:
     """Accuracies on one kind of questions, each 0 to 1.
 
     Attributes:
-        kind: of questions.
         questions: scored ones in the test split.
         chance: one over the number of possible answers, on average.
         blind: the answer most frequent in training for the same text and choices.
-        first_frame: the answer most frequent in training where the first frame shows the same of what is asked about.
-        middle_frame: likewise, the middle frame.
-        last_frame: likewise, the last frame.
+        first_frame: the answer most frequent in training where the first frame shows the same of what is asked about;
+            `middle_frame` and `last_frame` likewise.
         one_frame_suffices: whether the kind asks for what one frame shows.
     """
 
@@ -37,13 +35,7 @@ class Leak:
 
 def measure_leaks(train: Sequence[Asked], test: Sequence[Asked]) -> tuple[Leak, ...]:
     """Return, for each kind, how well tables learned on `train` answer `test` without watching the clip."""
-    keys: tuple[Callable[[Asked], Hashable], ...] = (
-        lambda item: (item.candidate.text, item.candidate.options),
-        lambda item: (item.candidate.template, item.glimpses[0]),
-        lambda item: (item.candidate.template, item.glimpses[1]),
-        lambda item: (item.candidate.template, item.glimpses[2]),
-    )
-    hits = [_hits(train, test, key) for key in keys]
+    hits = [_hits(train, test, key) for key in (by_text, *BY_GLIMPSE)]
     leaks = []
     for kind in sorted({item.candidate.kind for item in test}):
         where = [index for index, item in enumerate(test) if item.candidate.kind == kind]

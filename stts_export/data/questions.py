@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from stts_export.data.events import (
+    THIRDS,
     Event,
     direction,
     enters,
@@ -35,6 +36,8 @@ CAMERA_WORDS = {
 }
 CAPTION_PROMPT = "Describe the clip."
 MAX_COUNT = 3
+COUNTS = tuple(str(count) for count in range(MAX_COUNT + 1))
+YES_NO = ("yes", "no")
 # Kinds that one frame can answer, by what they ask for; all others must not be answerable from one.
 ONE_FRAME_KINDS = ("count", "where")
 
@@ -44,13 +47,10 @@ class Candidate:
     """A question that could be asked about a clip.
 
     Attributes:
-        kind: what is asked for.
         template: the text with X and Y for classes, so that questions of one sort can be counted together.
-        text: the text.
         answer: one of `options`.
         options: what could be answered, in an order that tells nothing.
         about: the classes asked about; what one frame shows of them is what one frame could give away.
-        role: the answer without classes' names: which option it is.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Candidate:
 
     @property
     def role(self) -> int:
-        """Which of the options is right."""
+        """Which of the options is right: the answer without classes' names."""
         return self.options.index(self.answer)
 
 
@@ -71,27 +71,16 @@ def candidates(
 ) -> tuple[Candidate, ...]:
     """Return every question that the truth answers beyond doubt.
 
-    Args:
-        truth: of the clip.
-        classes: of objects, without flashes: some that are not there are asked about, too.
-        flash: the class of flashes.
-        cameras: what the camera may do in this domain.
-        rng: chooses the absent classes.
+    Some of the `classes` of objects that are not there, chosen by `rng`, are asked about, too; flashes have a class of
+    their own. The `cameras` are what a camera may do in this domain.
     """
     absent = [name for name in classes if all(thing.name != name for thing in truth.things)]
     asked = {thing.name for thing in truth.things if not thing.flash}
     asked.update(str(name) for name in rng.permutation(absent)[:1])
-    found: list[Candidate] = []
-    for name in sorted(asked):
-        found += _counts(truth, name)
-    for thing in singles(truth):
-        found += [question for ask in ABOUT_ONE for question in ask(truth, thing)]
+    found = [question for name in sorted(asked) for question in _counts(truth, name)]
+    found += [question for thing in singles(truth) for ask in ABOUT_ONE for question in ask(truth, thing)]
     happened = events(truth)
-    found += _firsts(happened)
-    found += _orders(happened)
-    found += _flashes(truth, flash)
-    found += _cameras(truth, cameras)
-    return tuple(found)
+    return (*found, *_firsts(happened), *_orders(happened), *_flashes(truth, flash), *_cameras(truth, cameras))
 
 
 def caption(truth: Truth) -> str:
@@ -101,25 +90,23 @@ def caption(truth: Truth) -> str:
     for name in sorted({thing.name for thing in truth.things if not thing.flash}):
         same = [thing for thing in truth.things if thing.name == name]
         most = max(sum(seen(thing, frame) is True for thing in same) for frame in range(end + 1))
-        if most == 0:
-            continue
-        if len(same) > 1:
-            parts.append(f"{_number(most)} {plural(name) if most > 1 else name}")
-        else:
-            parts.append(_told(same[0], truth))
+        if most > 0:
+            parts.append(_counted(most, name) if len(same) > 1 else _told(same[0], truth))
     flashes = flash_times(truth)
     if flashes:
-        name = flashes[0][0]
-        parts.append(f"{_number(len(flashes))} {plural(name) if len(flashes) > 1 else name} flashing up")
+        parts.append(f"{_counted(len(flashes), flashes[0][0])} flashing up")
     listed = ", ".join(parts) if parts else "nothing"
     return f"The camera {CAMERA_WORDS[truth.camera]}: {listed}."
 
 
 def plural(name: str) -> str:
     """Return the plural of a class's name."""
-    if name.endswith("cross"):
-        return f"{name}es"
-    return f"{name}es" if name.endswith("ch") else f"{name}s"
+    return f"{name}es" if name.endswith(("cross", "ch")) else f"{name}s"
+
+
+def _asked(kind: str, text: str, names: Sequence[str], answer: str, options: tuple[str, ...]) -> Candidate:
+    """A question whose text has the classes asked about for its braces."""
+    return Candidate(kind, text.format("X", "Y"), text.format(*names), answer, options, tuple(names))
 
 
 def _counts(truth: Truth, name: str) -> list[Candidate]:
@@ -132,9 +119,8 @@ def _counts(truth: Truth, name: str) -> list[Candidate]:
         if None in states or sum(map(bool, states)) > MAX_COUNT:
             continue
         text = "How many {} are in view at the " + when + "?"
-        options = tuple(str(count) for count in range(MAX_COUNT + 1))
         count = str(sum(map(bool, states)))
-        found.append(Candidate("count", text.format("X"), text.format(plural(name)), count, options, (name,)))
+        found.append(Candidate("count", text.format("X"), text.format(plural(name)), count, COUNTS, (name,)))
     return found
 
 
@@ -146,9 +132,7 @@ def _where(truth: Truth, thing: Thing) -> list[Candidate]:
         places = {third(thing, frame) for frame in frames}
         if len(places) == 1 and None not in places:
             text = "Where is the {} at the " + when + "?"
-            options = ("left", "middle", "right")
-            place = str(places.pop())
-            found.append(Candidate("where", text.format("X"), text.format(thing.name), place, options, (thing.name,)))
+            found.append(_asked("where", text, [thing.name], str(places.pop()), THIRDS))
     return found
 
 
@@ -156,9 +140,7 @@ def _motion(truth: Truth, thing: Thing) -> list[Candidate]:
     """Whether a thing moves in the world, whatever the camera does."""
     if not movement_is_clear(thing, truth):
         return []
-    text = "Does the {} move?"
-    answer = "no" if thing.moves is None else "yes"
-    return [Candidate("motion", text.format("X"), text.format(thing.name), answer, ("yes", "no"), (thing.name,))]
+    return [_asked("motion", "Does the {} move?", [thing.name], "no" if thing.moves is None else "yes", YES_NO)]
 
 
 def _direction(truth: Truth, thing: Thing) -> list[Candidate]:
@@ -166,8 +148,7 @@ def _direction(truth: Truth, thing: Thing) -> list[Candidate]:
     side = direction(thing, truth)
     if side is None:
         return []
-    text = "Which way does the {} move?"
-    return [Candidate("direction", text.format("X"), text.format(thing.name), side, ("left", "right"), (thing.name,))]
+    return [_asked("direction", "Which way does the {} move?", [thing.name], side, ("left", "right"))]
 
 
 def _appear(truth: Truth, thing: Thing) -> list[Candidate]:
@@ -175,9 +156,7 @@ def _appear(truth: Truth, thing: Thing) -> list[Candidate]:
     gone = is_away(thing)
     if gone is None:
         return []
-    text = "Does the {} vanish for a while?"
-    answer = "yes" if gone else "no"
-    return [Candidate("appear", text.format("X"), text.format(thing.name), answer, ("yes", "no"), (thing.name,))]
+    return [_asked("appear", "Does the {} vanish for a while?", [thing.name], "yes" if gone else "no", YES_NO)]
 
 
 def _firsts(happened: Sequence[Event]) -> list[Candidate]:
@@ -188,8 +167,7 @@ def _firsts(happened: Sequence[Event]) -> list[Candidate]:
             continue
         names = tuple(sorted((one.name, other.name)))
         answer = min(one, other, key=lambda event: event.frame).name
-        text = f"Which {one.verb} first: the {{}} or the {{}}?"
-        found.append(Candidate("first", text.format("X", "Y"), text.format(*names), answer, names, names))
+        found.append(_asked("first", f"Which {one.verb} first: the {{}} or the {{}}?", names, answer, names))
     return found
 
 
@@ -214,29 +192,25 @@ def _flashes(truth: Truth, flash: str) -> list[Candidate]:
     if times is None:
         return []
     text = f"How many {plural(flash)} flash up?"
-    options = tuple(str(count) for count in range(4))
-    found = [Candidate("flash", text, text, str(len(times)), options, (flash,))] if len(times) < 4 else []
+    found = [Candidate("flash", text, text, str(len(times)), COUNTS, (flash,))] if len(times) <= MAX_COUNT else []
     text = f"Does a {flash} flash up?"
-    found.append(Candidate("flash", text, text, "yes" if times else "no", ("yes", "no"), (flash,)))
+    found.append(Candidate("flash", text, text, "yes" if times else "no", YES_NO, (flash,)))
     if len(times) == 1:
         thing = next(thing for thing in truth.things if thing.flash)
         places = {third(thing, frame) for frame in range(len(thing.area)) if seen(thing, frame)}
         if len(places) == 1 and None not in places:
             text = f"Where does the {flash} flash up?"
-            options = ("left", "middle", "right")
-            found.append(Candidate("flash", text, text, str(places.pop()), options, (flash,)))
+            found.append(Candidate("flash", text, text, str(places.pop()), THIRDS, (flash,)))
     return found
 
 
 def _cameras(truth: Truth, cameras: Sequence[str]) -> list[Candidate]:
     """What the camera does."""
-    text = "What does the camera do?"
     options = tuple(CAMERA_WORDS[camera] for camera in cameras)
-    answer = CAMERA_WORDS[truth.camera]
     moves = "no" if truth.camera == "still" else "yes"
     return [
-        Candidate("camera", text, text, answer, options, ()),
-        Candidate("camera", "Does the camera move?", "Does the camera move?", moves, ("yes", "no"), ()),
+        _asked("camera", "What does the camera do?", (), CAMERA_WORDS[truth.camera], options),
+        _asked("camera", "Does the camera move?", (), moves, YES_NO),
     ]
 
 
@@ -257,8 +231,9 @@ def _told(thing: Thing, truth: Truth) -> str:
     return f"a {thing.name}{where}"
 
 
-def _number(count: int) -> str:
-    return ("no", "one", "two", "three", "four", "five", "six")[count] if count <= 6 else str(count)
+def _counted(count: int, name: str) -> str:
+    number = ("no", "one", "two", "three", "four", "five", "six")[count] if count <= 6 else str(count)
+    return f"{number} {plural(name) if count > 1 else name}"
 
 
 ABOUT_ONE: tuple[Callable[[Truth, Thing], list[Candidate]], ...] = (_where, _motion, _direction, _appear)

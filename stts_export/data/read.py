@@ -13,14 +13,11 @@ from stts_runtime.bundle.plain import Record, from_plain
 INFO = "dataset.json"
 SPLITS = ("train", "validation", "test", "held_out")
 SHOWN_PROBLEMS = 5
+EXAMPLE = '{"clip": "clips/a.mp4", "question": "How many barrels are there?", "answer": "2", "choices": ["1", "2"]}'
 
 
 def open_questions(data: Path, split: str) -> tuple[Question, ...]:
-    """Return the questions of a split, in the file's order.
-
-    Args:
-        data: the dataset's folder.
-        split: name of the split; its file is `<split>.jsonl`.
+    """Return the questions of a split, in the order of its file, `<split>.jsonl`.
 
     Raises:
         DataError: the file is missing or empty, or lines are no questions; names file, line and what to do for the
@@ -89,9 +86,6 @@ def splits_of(data: Path) -> tuple[str, ...]:
     """Return the names of the splits that the folder has, the usual ones first."""
     found = {path.stem for path in data.glob("*.jsonl")}
     return (*(split for split in SPLITS if split in found), *sorted(found - set(SPLITS)))
-
-
-EXAMPLE = '{"clip": "clips/a.mp4", "question": "How many barrels are there?", "answer": "2", "choices": ["1", "2"]}'
 
 
 def _question(line: str) -> Question:

@@ -33,15 +33,12 @@ class DataRecipe:
         name: goes into `dataset.json`.
         domain: where clips come from, one of DOMAINS.
         seed: everything follows from it.
-        frames: frames of a clip.
         fps: frames a second; Doom runs at 35 and shows every 35 / fps-th.
-        width: of a frame, pixels.
-        height: of a frame, pixels.
+        width: of a frame, pixels, as `height`.
         label_side: patches a side of the grid that patch classes are told on.
         classes: how many classes of objects there are.
         still_camera: share of clips whose camera does not move, 0 to 1.
         questions: scored questions a clip has at most.
-        clips: of each split.
     """
 
     name: str

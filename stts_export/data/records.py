@@ -53,13 +53,10 @@ class DatasetInfo:
     """`dataset.json` of a generated dataset. A dataset made by hand does without it.
 
     Attributes:
-        name: the recipe's.
         seed: everything follows from it.
-        frames: frames of a clip.
         fps: frames a second, as the timestamps say.
         classes: names of the patch classes; index 0 is the background.
         label_side: patches a side of the grid that patch classes are stored on (27).
-        splits: clips of each split.
     """
 
     name: str

@@ -47,14 +47,7 @@ class Script:
 
 
 def write_scripts(rng: np.random.Generator, names: Sequence[str], frames: int, flash: str) -> tuple[Script, ...]:
-    """Return what happens in a clip: a group of one class, some single things with a story each, and flashes.
-
-    Args:
-        rng: decides everything.
-        names: the classes to choose from.
-        frames: of the clip.
-        flash: the name of short events.
-    """
+    """Return what happens in a clip, decided by `rng`: a group of one class, things with a story each, and flashes."""
     order = [str(name) for name in rng.permutation(list(names))]
     last = frames - 1
     scripts = [Script(order[0], (0, last)) for _ in range(int(rng.choice([0, 2, 3], p=[0.4, 0.3, 0.3])))]

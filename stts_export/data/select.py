@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -40,6 +41,19 @@ class Asked:
     glimpses: tuple[Hashable, Hashable, Hashable]
 
 
+def by_text(item: Asked) -> Hashable:
+    """Return what is read without watching."""
+    return item.candidate.text, item.candidate.options
+
+
+def _by_glimpse(item: Asked, number: int) -> Hashable:
+    return item.candidate.template, item.glimpses[number]
+
+
+BY_GLIMPSE: tuple[Callable[[Asked], Hashable], ...] = tuple(partial(_by_glimpse, number=number) for number in range(3))
+"""Each returns what one of the three glimpses shows of what is asked about."""
+
+
 def asked(clip: int, truth: Truth, candidate: Candidate) -> Asked:
     """Return the candidate with what single frames show."""
     frames = len(truth.things[0].area) if truth.things else 1
@@ -59,54 +73,31 @@ def glimpse(truth: Truth, candidate: Candidate, frame: int) -> Hashable:
 
 
 def select(pool: Sequence[Asked], questions: int, rng: np.random.Generator) -> tuple[Asked, ...]:
-    """Return the questions to ask, in the order of clips.
+    """Return the questions to ask of a split whose candidates are `pool`, in the order of clips.
 
-    Args:
-        pool: every candidate of the split.
-        questions: that a clip may have at most.
-        rng: chooses.
+    A clip has at most so many `questions`; `rng` chooses.
     """
     one_frame = [item for item in pool if item.candidate.kind in ONE_FRAME_KINDS]
     temporal = [item for item in pool if item.candidate.kind not in ONE_FRAME_KINDS]
     # One after the other, as all at once leave groups too small; again, as each upsets the ones before it a little.
-    for group in (_by_first_frame, _by_middle_frame, _by_last_frame) * ROUNDS:
+    for group in BY_GLIMPSE * ROUNDS:
         temporal = _balanced(temporal, group, rng, strict=True)
-    kept = _balanced([*one_frame, *temporal], _by_text, rng)
+    kept = _balanced([*one_frame, *temporal], by_text, rng)
     by_clip: dict[int, list[Asked]] = defaultdict(list)
     for item in kept:
         by_clip[item.clip].append(item)
     numbers = Counter(item.candidate.kind for item in kept)
     limited = [item for clip in sorted(by_clip) for item in _limited(by_clip[clip], questions, numbers, rng)]
     # Clips in which much happens have dropped more questions of the common kinds, whose answers may differ there.
-    return tuple(sorted(_balanced(limited, _by_text, rng), key=lambda item: item.clip))
-
-
-def _by_first_frame(item: Asked) -> Hashable:
-    return item.candidate.template, item.glimpses[0]
-
-
-def _by_middle_frame(item: Asked) -> Hashable:
-    return item.candidate.template, item.glimpses[1]
-
-
-def _by_last_frame(item: Asked) -> Hashable:
-    return item.candidate.template, item.glimpses[2]
-
-
-def _by_text(item: Asked) -> Hashable:
-    return item.candidate.text, item.candidate.options
+    return tuple(sorted(_balanced(limited, by_text, rng), key=lambda item: item.clip))
 
 
 def _balanced(
     items: Sequence[Asked], group: Callable[[Asked], Hashable], rng: np.random.Generator, strict: bool = False
 ) -> list[Asked]:
-    """Return items of which every group has each answer equally often.
+    """Return items of which every group, by what must not tell the answer, has each answer equally often.
 
-    Args:
-        items: to choose from.
-        group: what must not tell the answer.
-        rng: chooses.
-        strict: drop groups that lack an answer; else they keep one of each that they have.
+    Groups that lack an answer are dropped where `strict`; else they keep one of each that they have.
     """
     groups: dict[Hashable, dict[int, list[Asked]]] = defaultdict(lambda: defaultdict(list))
     roles: dict[str, set[int]] = defaultdict(set)

@@ -22,12 +22,7 @@ ALL_FRAMES = FrameSampling(method="uniform", max_frames=FRAMES, max_fps=1000.0)
 
 
 def draw_sheet(data: Path, splits: Mapping[str, Sequence[Question]], output: Path) -> None:
-    """Write a picture of a few clips of each split, each with some of its frames and all of its questions.
-
-    Args:
-        data: the dataset's folder.
-        splits: the questions of each split.
-        output: a PNG file.
+    """Write a picture of a few clips of each split, each with some of its frames and all of its questions, as PNG.
 
     Raises:
         DataError: a clip cannot be read, or the file cannot be written.
@@ -55,7 +50,7 @@ def _strips(data: Path, split: str, questions: Sequence[Question], wanted: int) 
         asked = [question for question in questions if question.clip == clip]
         still = f", {100 * asked[0].still:.0f} % still" if asked[0].still is not None else ""
         lines = [f"{split}: {clip}{still}", *map(_line, asked)]
-        strips.append(_strip(_frames(data / clip), lines))
+        strips.append(_strip(read_clip(data / clip, ALL_FRAMES).frames, lines))
     return strips
 
 
@@ -64,11 +59,7 @@ def _line(question: Question) -> str:
     return f"{question.kind}: {question.question}{choices}  -> {question.answer}"
 
 
-def _frames(path: Path) -> list[np.ndarray]:
-    return list(read_clip(path, ALL_FRAMES).frames)
-
-
-def _strip(frames: Sequence[np.ndarray], lines: Sequence[str]) -> Image.Image:
+def _strip(frames: np.ndarray, lines: Sequence[str]) -> Image.Image:
     strip = Image.new("RGB", (FRAMES * WIDTH + 2 * MARGIN, HEIGHT + LINE * len(lines) + 3 * MARGIN), "white")
     for index, frame in enumerate(frames):
         strip.paste(Image.fromarray(frame).resize((WIDTH, HEIGHT)), (MARGIN + index * WIDTH, MARGIN))

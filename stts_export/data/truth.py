@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 
-CAMERAS = ("still", "turn left", "turn right", "forward", "left", "right")
 # A patch has not changed when no colour of it moved by more than this, 0 to 255, on its average.
 STILL_DIFFERENCE = 2.0
 # The share of a patch that its class must cover.
@@ -42,7 +41,7 @@ class Truth:
 
     Attributes:
         scenario: where it was taken.
-        camera: one of CAMERAS.
+        camera: one of its domain's CAMERAS.
         still: share of patches that do not change from frame to frame.
         things: every object that is seen at some time.
     """
@@ -80,9 +79,7 @@ def truth_to_plain(truth: Truth) -> dict[str, Any]:
 def still_share(frames: np.ndarray, side: int) -> float:
     """Return the share of patches, of side x side a frame, that do not change from one frame to the next.
 
-    Args:
-        frames: uint8 [F, H, W, 3], before they are compressed.
-        side: patches a side.
+    The `frames` are uint8 [F, H, W, 3], before they are compressed.
     """
     patch = patch_of_pixels(frames.shape[1], frames.shape[2], side)
     pixels = np.bincount(patch)
@@ -97,9 +94,7 @@ def still_share(frames: np.ndarray, side: int) -> float:
 def patch_classes(classes: np.ndarray, side: int) -> np.ndarray:
     """Return uint8 [side * side], for each patch the class that covers most of it, or 0 where none covers enough.
 
-    Args:
-        classes: uint8 [H, W], the class of each pixel; 0 is the background.
-        side: patches a side.
+    The `classes` are those of pixels, uint8 [H, W]; 0 is the background.
     """
     patch = patch_of_pixels(*classes.shape, side)
     most = int(classes.max()) + 1

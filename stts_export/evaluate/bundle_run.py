@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 from stts_export.data.clips import SampledClip, read_clip
 from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
-from stts_export.evaluate.records import DENSE, MAIN, SCORERS, Answers, Asked, Setting
-from stts_export.evaluate.settings import FRACTIONS
+from stts_export.evaluate.records import DENSE, MAIN, SCORERS, Answers, Asked, Setting, right_text
+from stts_export.evaluate.settings import FRACTIONS, check_fractions
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.clip.frames import resize_frames
 from stts_runtime.clip.video import Clip
@@ -26,10 +27,8 @@ def bundle_settings(
 ) -> tuple[Setting, ...]:
     """Return the rows of a bundle, whose scorer is built in.
 
-    Args:
-        manifest: the bundle's.
-        fractions: shares to prune; all usual ones where not given, or 0 alone for a dense bundle.
-        frames: numbers of frames, None for the model's own sampling.
+    Shares to prune are the usual ones where not given, or 0 alone for a dense bundle; of the numbers of frames, None is
+    the model's own sampling.
 
     Raises:
         UsageError: a dense bundle is to be pruned.
@@ -39,9 +38,7 @@ def bundle_settings(
         fractions = (0.0,) if pruning.is_dense else FRACTIONS
     if pruning.is_dense and any(fractions):
         raise UsageError("the bundle was built dense and has no scorer: evaluate it with --prune 0")
-    for fraction in fractions:
-        if not 0 <= fraction < 1:
-            raise UsageError(f"--prune is {fraction}, wanted fractions in [0, 1): 0.5 drops half of the groups")
+    check_fractions(fractions)
     word = next((word for word, own in SCORERS.items() if own == (pruning.scorer, pruning.soft_bias)), DENSE)
     return tuple(
         Setting(MAIN, word if fraction else DENSE, float(fraction), length)
@@ -53,14 +50,9 @@ def bundle_settings(
 def evaluate_bundle(
     session: Session, data: Path, asked: Sequence[Asked], settings: Sequence[Setting], on_share: Callable[[float], None]
 ) -> list[Answers]:
-    """Return how every setting of a bundle does, and how long a question takes.
+    """Return how every setting of a bundle, from `bundle_settings`, does, and how long a question takes.
 
-    Args:
-        session: of the bundle.
-        data: the dataset's folder.
-        asked: questions, those on one clip beside each other.
-        settings: from `bundle_settings`.
-        on_share: told the share that is done.
+    Of `asked`, those on one clip lie beside each other; `on_share` is told the share that is done.
 
     Raises:
         LimitError: more frames or tokens than the bundle was built for.
@@ -80,12 +72,7 @@ def evaluate_bundle(
         on_share((done + 1) / len(clips))
     wanted = [one.question.target for one in asked]
     return [
-        Answers(
-            setting,
-            "".join("1" if text == target else "0" for text, target in zip(texts, wanted, strict=True)),
-            seconds[setting] / len(asked),
-            tuple(texts),
-        )
+        Answers(setting, right_text(map(operator.eq, texts, wanted)), seconds[setting] / len(asked), tuple(texts))
         for setting, texts in said.items()
     ]
 

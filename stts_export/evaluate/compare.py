@@ -22,8 +22,7 @@ class Agreement:
     Attributes:
         setting: as the first evaluation names it.
         questions: asked in both.
-        first: share right in the first, 0 to 1.
-        second: share right in the second.
+        first: share right in the first, 0 to 1; `second` likewise.
         same: share of questions that are right in both or wrong in both.
     """
 
@@ -66,11 +65,8 @@ def compare(first: Evaluation, second: Evaluation) -> tuple[Agreement, ...]:
         other = others.pop(_likeness(one.setting), None)
         if other is not None and one.setting.scorer != BLIND:
             mine, theirs = one.flags[here], other.flags[there]
-            found.append(
-                Agreement(
-                    one.setting, len(pairs), float(mine.mean()), float(theirs.mean()), float((mine == theirs).mean())
-                )
-            )
+            shares = (float(flags.mean()) for flags in (mine, theirs, mine == theirs))
+            found.append(Agreement(one.setting, len(pairs), *shares))
     if not found:
         raise UsageError(
             f"{first.what} and {second.what} have no setting in common: use the same --prune and --frames, and a "

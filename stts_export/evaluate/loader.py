@@ -37,12 +37,8 @@ def load_batches(
 ) -> Iterator[list[Example]]:
     """Yield the examples of each batch in turn, decoding the next batches meanwhile.
 
-    Args:
-        data: the dataset's folder, which clips' paths are relative to.
-        batches: the questions of each clip.
-        sampling: which frames the model looks at.
-        frames: exactly this many instead.
-        pinned: whether frames lie in pinned memory, from where a GPU fetches them beside its work.
+    The model looks at the frames that `sampling` says, or at exactly `frames`. They lie in pinned memory where wanted,
+    from where a GPU fetches them beside its work.
 
     Raises:
         DataError: a clip cannot be read.

@@ -81,8 +81,8 @@ def _plot_frames(axes: Axes, summary: Summary, frames: int | None) -> None:
             axes.axhspan(100 * row.overall.low, 100 * row.overall.high, color=colour, alpha=0.08, linewidth=0)
     for row in summary.rows:
         if row.setting.scorer == BLIND:
-            label = "without a picture"
-            axes.axhline(100 * row.overall.accuracy, color=INK, linewidth=1.0, linestyle=":", label=label)
+            height = 100 * row.overall.accuracy
+            axes.axhline(height, color=INK, linewidth=1.0, linestyle=":", label="without a picture")
     axes.set_xlabel("groups pruned, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)

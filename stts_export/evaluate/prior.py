@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from stts_export.data.records import Question
-from stts_export.evaluate.records import BLIND, PRIOR, Answers, Asked, Setting
+from stts_export.evaluate.records import BLIND, PRIOR, Answers, Asked, Setting, right_text
 
 
 def blind_answers(trained_on: Iterable[Question], asked: Sequence[Asked]) -> Answers:
@@ -21,9 +21,8 @@ def blind_answers(trained_on: Iterable[Question], asked: Sequence[Asked]) -> Ans
     for question in trained_on:
         by_text[question.question][question.answer] += 1
         by_kind[question.kind][question.answer] += 1
-    said = tuple(_guess(one.question, by_text, by_kind) for one in asked)
-    right = "".join("1" if word == one.question.answer else "0" for word, one in zip(said, asked, strict=True))
-    return Answers(Setting(PRIOR, BLIND), right)
+    right = [_guess(one.question, by_text, by_kind) == one.question.answer for one in asked]
+    return Answers(Setting(PRIOR, BLIND), right_text(right))
 
 
 def _guess(question: Question, by_text: dict[str, Counter[str]], by_kind: dict[str, Counter[str]]) -> str:

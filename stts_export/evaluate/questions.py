@@ -20,20 +20,12 @@ _SEED = 20260318
 def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None) -> tuple[Asked, ...]:
     """Return the questions of these splits, those on one clip beside each other; captions are left out.
 
-    Args:
-        data: a dataset's folder.
-        splits: names of splits.
-        most: take this many, spread evenly over the kinds, the same ones every time; all where not given.
+    Where `most` is given, so many are taken, spread evenly over the kinds, the same ones every time.
 
     Raises:
         DataError: a split is missing, damaged, or has nothing to score.
     """
-    asked = [
-        Asked(split, question)
-        for split in splits
-        for question in open_questions(data, split)
-        if question.kind != CAPTION
-    ]
+    asked = [Asked(split, question) for split in splits for question in scored_questions(data, split)]
     if not asked:
         raise DataError(
             f"{data}: no questions to score in {', '.join(splits)} (captions are trained on, never scored). Splits "
@@ -58,11 +50,6 @@ def by_clip(asked: Iterable[Asked]) -> tuple[Asked, ...]:
     return tuple(one for group in clips_of(asked) for one in group)
 
 
-def has_training_answers(data: Path) -> bool:
-    """Tell whether there is a train split to take the most frequent answers from."""
-    return "train" in splits_of(data)
-
-
-def training_questions(data: Path) -> list[Question]:
-    """Return what was trained on, captions left out."""
-    return [question for question in open_questions(data, "train") if question.kind != CAPTION]
+def scored_questions(data: Path, split: str) -> list[Question]:
+    """Return the questions of a split, captions left out."""
+    return [question for question in open_questions(data, split) if question.kind != CAPTION]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +133,6 @@ class Evaluation:
     format: int = FORMAT
 
 
-def right_text(flags: NDArray[np.bool_]) -> str:
-    """Return bool [Q] as `Answers.right`."""
+def right_text(flags: Iterable[bool | np.bool_]) -> str:
+    """Return whether each question was answered right as `Answers.right`."""
     return "".join("1" if flag else "0" for flag in flags)

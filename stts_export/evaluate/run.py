@@ -7,13 +7,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from stts_export.data.read import open_info
+import torch
+
+from stts_export.data.read import open_info, splits_of
 from stts_export.errors import UsageError
+from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
 from stts_export.evaluate.prior import blind_answers
-from stts_export.evaluate.questions import has_training_answers, questions_to_ask, training_questions
+from stts_export.evaluate.questions import questions_to_ask, scored_questions
 from stts_export.evaluate.records import MAIN, SCORERS, TWIN, Answers, Asked, Evaluation, Setting
-from stts_export.evaluate.settings import DEFAULT_SCORERS, FRACTIONS, Wanted, settings_of
-from stts_export.evaluate.torch_run import TorchOptions
+from stts_export.evaluate.settings import DEFAULT_SCORERS, FRACTIONS, settings_of
+from stts_export.evaluate.subjects import is_bundle, load_weights, open_weights, source_of, with_trained
+from stts_export.evaluate.torch_run import TorchOptions, evaluate_torch
+from stts_runtime import load
 from stts_runtime.progress import OnProgress
 
 
@@ -66,26 +71,20 @@ def evaluate(request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
         CheckpointError: the weights are missing, damaged or of another model.
         BundleError: the bundle is damaged.
     """
-    from stts_export.evaluate.subjects import is_bundle
-
     start = time.perf_counter()
     _check(request)
     asked = questions_to_ask(request.data, request.splits, request.questions)
     run = evaluated_bundle if is_bundle(Path(request.what)) else evaluated_checkpoint
     evaluation = run(request, asked, on_progress)
-    if has_training_answers(request.data):
-        blind = blind_answers(training_questions(request.data), asked)
+    if "train" in splits_of(request.data):
+        blind = blind_answers(scored_questions(request.data, "train"), asked)
         evaluation = replace(evaluation, answers=(blind, *evaluation.answers))
     return replace(evaluation, seconds=round(time.perf_counter() - start, 3))
 
 
 def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of torch models, one after the other, each freed before the next is opened."""
-    from stts_export.evaluate.subjects import load_weights, open_weights, source_of, with_trained
-    from stts_export.evaluate.torch_run import evaluate_torch
-
     options = request.options.resolved()
-
     source = source_of(request.what, request.model, request.checkpoint, request.trained, on_progress)
     beside = (() if request.twin is None else ((TWIN, request.twin),)) + request.also
     named = [(MAIN, source), *((name, with_trained(source, path, on_progress)) for name, path in beside)]
@@ -96,15 +95,8 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
     notes: list[str] = []
     for name, weights in opened:
         model, tokenizer = load_weights(weights)
-        answers += evaluate_torch(
-            model,
-            tokenizer,
-            request.data,
-            asked,
-            rows[name],
-            options,
-            partial(on_progress, name),
-        )
+        on_share = partial(on_progress, name)
+        answers += evaluate_torch(model, tokenizer, request.data, asked, rows[name], options, on_share)
         notes += [f"{name}: {note}" for note in weights.checkpoint.notes]
         del model
     if options.packing == "ffd" and options.batch != 1 and any(row.prune for named in rows.values() for row in named):
@@ -127,9 +119,6 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
 
 def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of a bundle, which has one scorer, by the runtime."""
-    from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
-    from stts_runtime import load
-
     given = {
         "--model": request.model,
         "--checkpoint": request.checkpoint,
@@ -164,12 +153,12 @@ def _settings(name: str, has_scorer: bool, request: EvaluationRequest) -> tuple[
     """Return the rows of one subject: all for the model itself, fewer for those that stand beside it."""
     fractions = FRACTIONS if request.fractions is None else request.fractions
     if name == TWIN:
-        return settings_of(name, Wanted((0.0,), (), request.lengths), has_scorer)
+        return settings_of(name, has_scorer, (0.0,), (), request.lengths)
     scorers = request.scorers if name == MAIN else None
     if scorers is None:
         usual = DEFAULT_SCORERS if name == MAIN else ("learned",) if has_scorer else ("cosine", "random")
         scorers = tuple(word for word in usual if has_scorer or SCORERS[word][0] != "learned")
-    return settings_of(name, Wanted(fractions, scorers, request.lengths), has_scorer)
+    return settings_of(name, has_scorer, fractions, scorers, request.lengths)
 
 
 def _check(request: EvaluationRequest) -> None:
@@ -187,6 +176,4 @@ def _data_name(data: Path) -> str:
 
 
 def _device_name(device: str) -> str:
-    import torch
-
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -17,11 +17,8 @@ class Share:
     """Right answers among questions, and the 95 % interval of their share.
 
     Attributes:
-        right: how many were right.
-        questions: of how many.
-        accuracy: their share, 0 to 1; 0 where nothing was asked.
-        low: lower end, 0 to 1.
-        high: upper end, 0 to 1.
+        accuracy: `right` of `questions`, 0 to 1; 0 where nothing was asked.
+        low: lower end of the interval, 0 to 1; `high` is the upper one.
     """
 
     right: int
@@ -38,11 +35,6 @@ class Difference:
     value: float
     low: float
     high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
 
 
 def share(flags: NDArray[np.bool_]) -> Share:
@@ -71,10 +63,8 @@ def difference(
     clips. Half a question is added to each of the four outcomes (Agresti and Min 2005), which keeps the interval from
     shrinking to nothing where no answer differs.
 
-    Args:
-        first: bool [Q].
-        second: bool [Q].
-        clusters: int64 [Q], number of each question's clip from 0 on; each question on its own where not given.
+    Both are bool [Q]. The `clusters`, int64 [Q], number each question's clip from 0 on; where they are not given, each
+    question is on its own.
     """
     total = len(first)
     if total == 0:

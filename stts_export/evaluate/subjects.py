@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from accelerate import init_empty_weights
 from safetensors import SafetensorError, safe_open
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
@@ -116,7 +117,9 @@ def source_of(
                 f"{what} holds what training changed; which model that was must be said: --model RECIPE (such as micro)"
             )
         return _over(read_model_recipe(model), checkpoint, own, on_progress)
-    laid_over = None if trained is None else _wanted_trained(trained)
+    laid_over = None if trained is None else trained_file(trained)
+    if trained is not None and laid_over is None:
+        raise UsageError(f"--trained {trained}: not a trained file ({TRAINED_FILE}), nor a stage's folder")
     if path.is_dir():
         return Source(_config(path, model), path, laid_over)
     if path.suffix != ".toml" and (path.exists() or len(path.parts) > 1):
@@ -173,8 +176,6 @@ def open_weights(source: Source) -> Weights:
 
 def load_weights(weights: Weights) -> tuple[Model, Tokenizer]:
     """Return the model in float32 on the CPU, and its tokenizer."""
-    from accelerate import init_empty_weights
-
     with init_empty_weights(include_buffers=False):  # drawing weights that are read at once would take seconds
         model = Model(weights.config)
     load_into(model, weights.checkpoint)
@@ -198,10 +199,3 @@ def _over(recipe: ModelRecipe, checkpoint: Path | None, trained: Path, on_progre
 
 def _base(recipe: ModelRecipe, checkpoint: Path | None, on_progress: OnProgress) -> Path:
     return weights_folder(recipe, checkpoint, otherwise=", the weights that were trained on", on_progress=on_progress)
-
-
-def _wanted_trained(path: Path) -> Path:
-    found = trained_file(path)
-    if found is None:
-        raise UsageError(f"--trained {path}: not a trained file ({TRAINED_FILE}), nor a stage's folder")
-    return found

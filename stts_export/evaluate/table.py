@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stts_export.evaluate.records import BLIND, DENSE, SCORERS, TWIN, Evaluation, Setting
 from stts_export.evaluate.statistics import Difference, Share
-from stts_export.evaluate.summary import Row, Summary, summarise
+from stts_export.evaluate.summary import Summary, summarise
 from stts_runtime.text_table import NONE, Rows
 
 
@@ -61,12 +61,11 @@ def head(setting: Setting) -> tuple[str, ...]:
 def _facet_rows(summary: Summary, facet: str) -> Rows:
     shares = summary.rows[0].parts[facet]
     headers = tuple(f"{value} ({one.questions})" for value, one in shares.items())
-    rows = tuple((*head(row.setting), *_cells(row, facet)) for row in summary.rows)
+    rows = tuple(
+        (*head(row.setting), *(f"{100 * one.accuracy:.1f}" for one in row.parts[facet].values()))
+        for row in summary.rows
+    )
     return Rows(TITLES[facet], (*HEAD, *headers), rows)
-
-
-def _cells(row: Row, facet: str) -> list[str]:
-    return [f"{100 * one.accuracy:.1f}" for one in row.parts[facet].values()]
 
 
 def _interval(found: Share) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from stts_export.models.model import Model
 from stts_export.models.scorer import CosineScorer, RandomScorer
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
-from stts_export.train.memory import EXHAUSTED, is_exhausted
+from stts_export.train.memory import memory_fits
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -93,14 +93,8 @@ def evaluate_torch(
 ) -> list[Answers]:
     """Return how every setting of one model does.
 
-    Args:
-        model: float32, on any device; it is moved, put into evaluation mode, and keeps its own scorer in the end.
-        tokenizer: the model's.
-        data: the dataset's folder.
-        asked: questions, those on one clip beside each other.
-        settings: of this model.
-        options: resolved.
-        on_share: told the share that is done.
+    The model, float32, is moved, put into evaluation mode, and keeps its own scorer in the end. Of `asked`, those on
+    one clip lie beside each other; `options` are resolved, and `on_share` is told the share that is done.
 
     Raises:
         UsageError: a batch does not fit the device's memory, or a clip has too few frames.
@@ -113,13 +107,13 @@ def evaluate_torch(
     batches = batches_of(clips_of(asked), options.batch or 1)
     lengths = list(dict.fromkeys(setting.frames for setting in settings))
     done, work = 0, len(batches) * len(settings)
-    with torch.inference_mode(), _autocast(options), _restored_scorer(model):
+    kind, lowered = torch.device(options.device).type, options.precision != "float32"
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=lowered), _restored_scorer(model):
         for frames in lengths:
             at_length = [setting for setting in settings if setting.frames == frames]
-            on_gpu = options.device.startswith("cuda")
             sampling = model.config.frame_sampling
-            for examples in load_batches(data, batches, sampling, frames, pinned=on_gpu):
-                moved = [_on_device(example, options.device) for example in examples]
+            for examples in load_batches(data, batches, sampling, frames, pinned=kind == "cuda"):
+                moved = [replace(one, frames=one.frames.to(options.device, non_blocking=True)) for one in examples]
                 found = [_judged(video_qa, scorers, moved, setting, options) for setting in at_length]
                 for setting, flags in zip(at_length, torch.stack(found).cpu().numpy(), strict=True):
                     right[setting].append(flags)
@@ -143,36 +137,19 @@ def _judged(
             scorer.lengths = [len(example.frames) for example in examples]
         video_qa.model.scorer = scorer  # type: ignore[assignment]
         pruning = Pruning(setting.prune, packing=options.packing, soft_bias=setting.soft_bias)
-    try:
+    smaller = f"--batch {max(1, len(examples) // 2)}" if len(examples) > 1 else "fewer --frames"
+    text = f"a batch of {len(examples)} clips does not fit the memory of {options.device}: use {smaller}"
+    with memory_fits(UsageError(f"{setting.label}: {text}")):
         return video_qa(examples, pruning).correct
-    except EXHAUSTED as error:
-        if not is_exhausted(error):
-            raise
-        smaller = f"--batch {max(1, len(examples) // 2)}" if len(examples) > 1 else "fewer --frames"
-        raise UsageError(
-            f"{setting.label}: a batch of {len(examples)} clips does not fit the memory of {options.device}: use "
-            f"{smaller}"
-        ) from error
 
 
 def _scorers(model: Model) -> dict[str, nn.Module | None]:
     device = model.vision_tower.position_embedding.device
-    tower = model.tower_config
     return {
         "learned": model.scorer if model.scorer_config.kind == "learned" else None,
-        "cosine": CosineScorer(tower, model.grid).to(device),
+        "cosine": CosineScorer(model.tower_config, model.grid).to(device),
         "random": ClipwiseRandom(RandomScorer(model.grid)).to(device),
     }
-
-
-def _on_device(example: Example, device: str) -> Example:
-    return replace(example, frames=example.frames.to(device, non_blocking=True))
-
-
-def _autocast(options: TorchOptions) -> AbstractContextManager[object]:
-    if options.precision == "float32":
-        return nullcontext()
-    return torch.autocast(torch.device(options.device).type, torch.bfloat16)
 
 
 @contextmanager

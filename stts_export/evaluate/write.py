@@ -24,12 +24,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def write_evaluation(evaluation: Evaluation, page: str, folder: Path) -> tuple[Path, ...]:
-    """Write `eval.json`, `eval.md` and `eval.png` into `folder`, made if need be, and return their paths.
-
-    Args:
-        evaluation: what was found.
-        page: its tables as Markdown.
-        folder: where they go.
+    """Write `eval.json`, `eval.md` (the `page`) and `eval.png` into `folder`, made if need be, and return their paths.
 
     Raises:
         DiskError: the disk is full or cannot be written.

@@ -19,14 +19,10 @@ _MASKED = -1e30
 def scaled_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
     """Return multi-head attention of `query` [B, Q, D] over `key` and `value` [B, N, D], as [B, Q, D].
 
-    Args:
-        query: one dtype with key and value.
-        key: see above.
-        value: see above.
-        heads: H; D / H is a head's width.
-        bias: float32, broadcast to [B, H, Q, N] and added to the logits.
+    All three have one dtype; D / `heads` is a head's width. The `bias`, float32, is broadcast to [B, H, Q, N] and added
+    to the logits.
     """
-    query, key, value = (_split_heads(x, heads) for x in (query, key, value))
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     logits = logits.float()
     if bias is not None:
@@ -38,12 +34,7 @@ def scaled_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, bias
 def frame_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, key_bias: Tensor | None = None) -> Tensor:
     """Return attention within each frame, [T, N, D] -> [T, N, D].
 
-    Args:
-        query: [T, N, D].
-        key: [T, N, D].
-        value: [T, N, D].
-        heads: H.
-        key_bias: [T, N], added to the logits along the keys for every head: the soft bias.
+    The soft bias `key_bias` [T, N] is added to the logits along the keys for every head.
     """
     if can_fuse(query.device, query.dtype):
         return fused_frame_attention(query, key, value, heads, key_bias)
@@ -54,12 +45,7 @@ def frame_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, key_b
 def segment_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, segments: Tensor) -> Tensor:
     """Return attention within each segment of each bin, [B, N, D] -> [B, N, D]: block-diagonal, not causal.
 
-    Args:
-        query: [B, N, D].
-        key: [B, N, D].
-        value: [B, N, D].
-        heads: H.
-        segments: integers [B, N], the frame a slot belongs to; -1 marks an empty slot, whose result is 0.
+    Integers `segments` [B, N] say which frame a slot belongs to; -1 marks an empty slot, whose result is 0.
     """
     # Empty slots see each other, so no row of logits is masked whole and softmax cannot give NaN.
     same = segments[:, :, None] == segments[:, None, :]
@@ -73,15 +59,9 @@ def ragged_attention(
 ) -> Tensor:
     """Return attention within each of the frames laid end to end, [M, D] -> [M, D].
 
-    The portable form: frames are padded to the longest one, attended, and laid end to end again.
-
-    Args:
-        query: [M, D].
-        key: [M, D].
-        value: [M, D].
-        heads: H.
-        cumulative_lengths: int64 [F + 1], frame f lies at [cumulative_lengths[f], cumulative_lengths[f + 1]).
-        positions: int64, 0 .. L - 1. Its length says how long the longest frame is, so that L is a shape, not data.
+    The portable form: frames are padded to the longest one, attended, and laid end to end again. Frame f lies at
+    [cumulative_lengths[f], cumulative_lengths[f + 1]), int64 [E]. The length of `positions`, int64 0 .. L - 1, says
+    how long the longest frame is, so that L is a shape, not data.
     """
     starts, stops = cumulative_lengths[:-1], cumulative_lengths[1:]
     frames, longest = starts.shape[0], positions.shape[0]
@@ -95,8 +75,3 @@ def ragged_attention(
     place = torch.arange(query.shape[0], device=query.device)
     frame = (place[:, None] >= stops).sum(dim=1)
     return attended.index_select(0, frame * longest + place - starts.index_select(0, frame))
-
-
-def _split_heads(x: Tensor, heads: int) -> Tensor:
-    """Return [B, N, H * d] as [B, H, N, d]."""
-    return x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2)

@@ -24,10 +24,7 @@ def soft_bias(scores: Tensor, gate: Tensor, grid: Grid) -> Tensor:
     rescaled to [e^-2, 1] by that row's minimum and maximum; the bias is the logarithm. Trained weights rely on the
     rescaling by row. Minimum and maximum carry gradient.
 
-    Args:
-        scores: float32 [T, G].
-        gate: float32 [T], 0 for frames without bias (the first of each video), else 1.
-        grid: how groups cover the frame.
+    Scores are float32 [T, G]. The gate, float32 [T], is 0 for frames without bias (the first of each video), else 1.
     """
     side, pool = grid.groups_per_side, grid.pool
     # The patches of a group share its score, so a patch row has the extremes of its group row.

@@ -38,36 +38,20 @@ Rotation = tuple[Tensor, Tensor]
 def feature_rows(token_ids: Tensor, image_patch: int) -> Tensor:
     """Return the row of features that each token is given, int64 [S]: row k to the k-th image patch, row 0 to others.
 
-    Not a part of the graph, whose caller has the ids: TensorRT up to 10.7 makes of CumSum a loop over the tokens.
-
-    Args:
-        token_ids: int64 [1, S].
-        image_patch: id of the token whose embedding a feature is added to.
+    Not a part of the graph, whose caller has the `token_ids` [1, S]: TensorRT up to 10.7 makes of CumSum a loop over
+    the tokens.
     """
     is_patch = token_ids[0] == image_patch
     return torch.where(is_patch, is_patch.long().cumsum(0) - 1, 0)
 
 
 def add_features(embedded: Tensor, is_patch: Tensor, features: Tensor, rows: Tensor) -> Tensor:
-    """Add to each image patch its row of `features`.
+    """Return `embedded` [1, S, d_model] with its row of `features` added to each token that `is_patch` [1, S] marks.
 
-    Written without data-dependent shapes: every token gathers a row, those that are no patch discard it.
-
-    Args:
-        embedded: [1, S, d_model].
-        is_patch: bool [1, S].
-        features: [K, d_model], K >= 1 (any row where there is no patch).
-        rows: int64 [S], each in 0..K-1, also of tokens that are no patch.
+    Written without data-dependent shapes: every token gathers a row, those that are no patch discard it. So K >= 1 in
+    `features` [K, d_model], and all of `rows` [S] lie in 0..K-1.
     """
     return embedded + torch.where(is_patch[..., None], F.embedding(rows, features), 0.0)
-
-
-def grown_cache(cache: Sequence[Cache], new: Sequence[Cache]) -> list[Cache]:
-    """Return `cache` with the `new` tokens' keys and values behind it."""
-    return [
-        (torch.cat((key, new_key), dim=2), torch.cat((value, new_value), dim=2))
-        for (key, value), (new_key, new_value) in zip(cache, new, strict=True)
-    ]
 
 
 class Attention(nn.Module):
@@ -134,11 +118,7 @@ class Decoder(nn.Module):
     """The language model, for prefill (S tokens, P = 0 or more cached) and decode (S = 1) alike."""
 
     def __init__(self, config: DecoderConfig, image_patch: int) -> None:
-        """Build the decoder.
-
-        Args:
-            config: its sizes and kind.
-            image_patch: id of the token whose embedding a vision feature is added to.
+        """Build the decoder; a vision feature is added to the embedding of the token whose id is `image_patch`.
 
         Raises:
             RecipeError: if `config` is impossible.
@@ -174,7 +154,7 @@ class Decoder(nn.Module):
         key_positions: Tensor,
         vision_flags: Tensor,
         cache: Sequence[Cache],
-        core: Core = prefix_attention,
+        core: Core,
     ) -> tuple[Tensor, list[Cache]]:
         """Return the last block's output [1, S, d_model], before the final norm, and each block's new cache entries."""
 
@@ -231,13 +211,3 @@ class Decoder(nn.Module):
         """
         hidden, new = self.hidden_states(token_ids, features, rows, positions, key_positions, vision_flags, cache, core)
         return self.logits(hidden[:, -1]), new
-
-    def all_logits(
-        self, token_ids: Tensor, features: Tensor, vision_flags: Tensor, core: Core = prefix_attention
-    ) -> Tensor:
-        """Return float32 logits [S, vocabulary] of every position of a whole sequence, from an empty cache."""
-        rows = feature_rows(token_ids, self.image_patch)
-        positions = torch.arange(token_ids.shape[1], device=token_ids.device)
-        cache = self.empty_cache()
-        hidden, _ = self.hidden_states(token_ids, features, rows, positions, positions, vision_flags, cache, core)
-        return self.logits(hidden[0])

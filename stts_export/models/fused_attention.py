@@ -26,13 +26,6 @@ def fused_frame_attention(
 
     A bias along the keys travels as one more coordinate: queries hold 1 there and keys the bias, so that the product
     of both adds it. No mask is stored, and the bias gets its gradient from the key's. It is rounded to half precision.
-
-    Args:
-        query: [T, N, D], half precision, on a GPU.
-        key: [T, N, D].
-        value: [T, N, D].
-        heads: H.
-        key_bias: [T, N], added to the logits along the keys for every head.
     """
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5
@@ -52,15 +45,9 @@ def fused_frame_attention(
 def fused_ragged_attention(
     query: Tensor, key: Tensor, value: Tensor, heads: int, cumulative_lengths: Tensor, longest: int
 ) -> Tensor:
-    """Return attention within each of the frames laid end to end, [M, D] -> [M, D].
+    """Return attention within each of the frames laid end to end, [M, D] -> [M, D], as `attention.ragged_attention`.
 
-    Args:
-        query: [M, D], half precision, on a GPU.
-        key: [M, D].
-        value: [M, D].
-        heads: H.
-        cumulative_lengths: int32 [E], frame f lies at [cumulative_lengths[f], cumulative_lengths[f + 1]).
-        longest: rows of the longest frame.
+    Here `cumulative_lengths` are int32 [E], and the longest frame has `longest` rows.
     """
     from torch.nn.attention.varlen import varlen_attn
 

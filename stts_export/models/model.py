@@ -5,10 +5,11 @@ There is no `forward`: the vision flow is read in `vision`, and between its two 
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
-from stts_export.models.connector import Connector
 from stts_export.models.decoder import Decoder
+from stts_export.models.gated_mlp import GatedMlp
+from stts_export.models.pool import GroupPool
 from stts_export.models.scorer import scorer_from_config
 from stts_export.models.tower import VisionTower
 from stts_export.recipe.check import check_vision
@@ -16,15 +17,25 @@ from stts_export.recipe.config import ModelConfig, ScorerConfig, TowerConfig
 from stts_runtime.bundle.manifest import Grid
 
 
-class VisionModel(nn.Module):
-    """Everything up to the features that the language model reads.
+class Connector(nn.Module):
+    """Attention pooling over the patches of each kept group, then the projector."""
 
-    Args:
-        tower: sizes of the tower; the scorer and the pooling follow them.
-        scorer: which scorer, and whether its scores bias the next block.
-        grid: patches and groups of a frame.
-        projector_width: hidden width of the connector's projector.
-        output_width: d_model.
+    def __init__(self, config: TowerConfig, hidden_width: int, output_width: int) -> None:
+        super().__init__()
+        self.pool = GroupPool(config.width, config.heads, len(config.taps) * config.width)
+        self.projector = GatedMlp(config.width, hidden_width, output_width)
+
+    def forward(self, taps: Tensor, readout: Tensor) -> Tensor:
+        """Return features [K, d_model] in the order of `readout`, int64 [K, pool * pool]: the rows of groups' patches.
+
+        The `taps` [rows, taps * D] are the tapped block outputs side by side for every packed slot.
+        """
+        groups = taps.index_select(0, readout.flatten()).unflatten(0, readout.shape)
+        return self.projector(self.pool.pool(groups))
+
+
+class VisionModel(nn.Module):
+    """Everything up to the features, `output_width` (d_model) wide, that the language model reads.
 
     Raises:
         RecipeError: the sizes do not fit together.

@@ -26,15 +26,8 @@ def prefix_attention(
 ) -> Tensor:
     """Return softmax(query key^T / sqrt(d)) value under `prefix_mask`, [1, H, S, d].
 
-    Query head h reads key and value head h // (H / Hkv). Softmax is taken in float32.
-
-    Args:
-        query: [1, H, S, d].
-        key: [1, Hkv, P + S, d]; slots of the cache first, the S new keys last.
-        value: [1, Hkv, P + S, d]; finite in empty slots too.
-        positions: int64 [S], see `prefix_mask`.
-        key_positions: int64 [P + S], see `prefix_mask`.
-        vision_flags: bool [P + S], see `prefix_mask`.
+    Query head h reads key and value head h // (H / Hkv) of [1, Hkv, P + S, d]: slots of the cache first, the S new
+    ones last; values are finite in empty slots too. Softmax is taken in float32.
     """
     _, heads, new, width = query.shape
     kv_heads, total = key.shape[1], key.shape[2]

@@ -86,9 +86,8 @@ class RandomScorer(nn.Module):
         seeds = [pow(3, 7919 * (group + 1), self.modulus) for group in range(grid.groups)]
         low = [pow(self.multiplier, digit, self.modulus) for digit in range(256)]
         high = [pow(self.multiplier, digit << 8, self.modulus) for digit in range(256)]
-        self.register_buffer("seeds", torch.tensor(seeds), persistent=False)
-        self.register_buffer("low", torch.tensor(low), persistent=False)
-        self.register_buffer("high", torch.tensor(high), persistent=False)
+        for name, numbers in (("seeds", seeds), ("low", low), ("high", high)):
+            self.register_buffer(name, torch.tensor(numbers), persistent=False)
 
     def forward(self, hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores [T, G] in [0, 1) and the last frame's state [G, 1]; of `hidden` only T matters."""
@@ -126,13 +125,8 @@ def aux_loss(scores: Tensor, hidden: Tensor, grid: Grid, coefficient: float = 0.
     """Return the auxiliary loss that teaches a scorer what changes, a scalar; zero for a single frame.
 
     The mean over frames after the first and groups of (score - (1 - cosine))^2, the cosine taken between the same
-    group in neighbouring frames. Neither side is detached; a pair across two videos in one row counts.
-
-    Args:
-        scores: float32 [T, G], raw: first frames not overridden.
-        hidden: [T, N, D], output of the block after which is scored.
-        grid: how groups cover the frame.
-        coefficient: weight of this loss beside the language loss.
+    group in neighbouring frames. Neither side is detached; a pair across two videos in one row counts. Scores, float32
+    [T, G], are raw: first frames not overridden. `hidden` [T, N, D] comes from the block after which is scored.
     """
     if scores.shape[0] == 1:
         return scores.new_zeros(())

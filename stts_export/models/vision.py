@@ -118,24 +118,14 @@ def run_vision(
 
 
 def run_vision_dense(model: VisionModel, patches: Tensor) -> Tensor:
-    """Return features of all groups, [T * G, d_model]: no scores, no bias, nothing pruned.
-
-    Args:
-        model: with or without a scorer.
-        patches: float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
-    """
+    """Return features of all groups, [T * G, d_model], of `patches` as in `run_vision`; nothing is scored or pruned."""
     outputs = enumerate(dense_outputs(model.vision_tower, patches))
     hidden_at = {index: hidden for index, hidden in outputs if index in model.tower_config.taps}
     return _connected(model, hidden_at, all_groups(len(patches), model.grid))
 
 
 def dense_outputs(tower: VisionTower, patches: Tensor) -> Iterator[Tensor]:
-    """Yield each block's output [T, N, D], run as it is asked for, every frame by itself.
-
-    Args:
-        tower: its blocks, from the first.
-        patches: float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
-    """
+    """Yield each block's output [T, N, D] for `patches` as in `run_vision`, run as it is asked for, frame by frame."""
     attend = in_turn(partial(frame_attention, heads=tower.heads))
     hidden = tower.embed(patches)
     for block in tower.blocks:

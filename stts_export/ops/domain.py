@@ -1,7 +1,10 @@
-"""What all operators of the domain share: its name and version, and how their bodies mask a logit."""
+"""What all operators of the domain share: its name and version, how they are called, and how bodies mask a logit."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from onnxscript import values
 
 
@@ -10,3 +13,11 @@ VERSION = 1
 STTS = values.Opset(DOMAIN, VERSION)
 MASKED = -30000.0
 """Far below any logit, and still a finite number in float16."""
+
+
+def operator(name: str, *inputs: torch.Tensor, **attributes: Any) -> torch.Tensor:
+    """Return the output of the operator, shaped like its first input, in the graph that is being traced."""
+    query = inputs[0]
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{name}", inputs, attributes, dtype=query.dtype, shape=query.shape, version=VERSION
+    )

@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from stts_export.models.model import Model
-from stts_export.ops.vision_prefix_attention import vision_prefix_attention
+from stts_export.ops.vision_prefix_attention.call import vision_prefix_attention
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits

@@ -31,8 +31,8 @@ from torch import nn
 
 from stts_export.models.model import Model
 from stts_export.models.tower import Attend
-from stts_export.ops.ragged_attention import ragged_attention
-from stts_export.ops.segment_attention import segment_attention
+from stts_export.ops.ragged_attention.call import ragged_attention
+from stts_export.ops.segment_attention.call import segment_attention
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits

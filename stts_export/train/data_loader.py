@@ -41,34 +41,23 @@ def positions_of(step: int, clips_per_step: int, rank: int = 0, processes: int =
     return list(range(step * clips_per_step + rank, (step + 1) * clips_per_step, processes))
 
 
+@dataclass(frozen=True)
 class Clips(Dataset[Example]):
-    """The endless order of a split's clips as a map from place to example: epoch after epoch, each shuffled anew."""
+    """The endless order of a split's clips as a map from place to example: epoch after epoch, each shuffled anew.
 
-    def __init__(
-        self,
-        data: Path,
-        clips: Sequence[tuple[Question, ...]],
-        sampling: FrameSampling,
-        frames: int,
-        patch_classes: bool = False,
-        shuffled: tuple[int, int] | None = None,
-    ) -> None:
-        """Describe the order; nothing is read yet.
+    Attributes:
+        clips: each clip's questions, at least one.
+        sampling: the model's, for clips with fewer frames than asked for.
+        patch_classes: whether patch classes are wanted.
+        shuffled: a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs.
+    """
 
-        Args:
-            data: the dataset's folder.
-            clips: each clip's questions, at least one.
-            sampling: the model's, for clips with fewer frames than asked for.
-            frames: of a clip.
-            patch_classes: whether patch classes are wanted.
-            shuffled: a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs.
-        """
-        self.data = data
-        self.clips = clips
-        self.sampling = sampling
-        self.frames = frames
-        self.patch_classes = patch_classes
-        self.shuffled = shuffled
+    data: Path
+    clips: Sequence[tuple[Question, ...]]
+    sampling: FrameSampling
+    frames: int
+    patch_classes: bool = False
+    shuffled: tuple[int, int] | None = None
 
     def questions(self, place: int) -> tuple[Question, ...]:
         """Return the questions asked at a place; all are about one clip."""
@@ -99,12 +88,8 @@ class Clips(Dataset[Example]):
                 f"{path}: no patch classes, which the objective patch_classes learns from. Generate a dataset with "
                 "labels, or leave the stage out: a pretrained tower does without."
             )
-        return Example(
-            torch.from_numpy(clip.frames),
-            clip.timestamps,
-            questions,
-            None if classes is None else torch.from_numpy(classes),
-        )
+        labels = None if classes is None else torch.from_numpy(classes)
+        return Example(torch.from_numpy(clip.frames), clip.timestamps, questions, labels)
 
 
 @dataclass(frozen=True)
@@ -115,8 +100,6 @@ class Batch:
         data: uint8, frames of all examples one after the other, then their patch classes.
         shapes: of each example's frames.
         classes: shape of each example's patch classes, or None.
-        timestamps: of each example.
-        questions: of each example.
     """
 
     data: Tensor
@@ -158,11 +141,7 @@ def batch_of(examples: Sequence[Example]) -> Batch:
 def batches(clips: Clips, places: Sequence[Sequence[int]], workers: int, pinned: bool) -> Iterator[Iterator[Batch]]:
     """Give an iterator over batches of the examples at these places, read ahead by processes that end with the block.
 
-    Args:
-        clips: what is at a place.
-        places: of each batch, in order.
-        workers: processes; 0 reads here, when a batch is asked for.
-        pinned: whether they go to a GPU.
+    With 0 `workers` a batch is read here, when it is asked for; `pinned` are those that go to a GPU.
 
     Raises:
         SttsError: when its batch is asked for: a clip cannot be read, see `Clips`.

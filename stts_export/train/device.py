@@ -6,11 +6,12 @@ import os
 import random
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from stts_export.checkpoint.trained import Trained
 from stts_export.data.read import open_info
@@ -27,10 +28,6 @@ from stts_export.train.starting_model import StartingModel
 from stts_runtime.language.tokenizer import open_tokenizer
 
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-
 def accelerator_for(stages: list[Stage], cpu: bool) -> Accelerator:
     """Return the devices and processes: this one, or those that `accelerate launch` started.
 
@@ -40,8 +37,6 @@ def accelerator_for(stages: list[Stage], cpu: bool) -> Accelerator:
     # blocks are what is sharded; `accelerate launch` hands its choices over in the environment
     os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
     os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", f"{VisionBlock.__name__},{Block.__name__}")
-    from accelerate import Accelerator
-
     accelerator = Accelerator(cpu=cpu)
     if is_sharded(accelerator) and not accelerator.is_fsdp2:
         raise TrainingError("sharding needs FSDP's second version: accelerate launch --use_fsdp --fsdp_version 2 ...")
@@ -66,13 +61,7 @@ def module_of(
 ) -> nn.Module:
     """Return the stage's module, with what it freezes frozen, and ready for its precision.
 
-    Args:
-        base: the run's model.
-        before: what the stage that this one starts from left.
-        stage: its settings.
-        data: the dataset's folder, which names patch classes.
-        precision: of matrix products.
-        accelerator: where to.
+    It starts from what the stage `before` left; the dataset's folder `data` names patch classes.
 
     Raises:
         TrainingError: earlier adapters have another rank or scale.
@@ -112,8 +101,6 @@ def prepared(module: nn.Module, stage: Stage, accelerator: Accelerator) -> tuple
 
 def _spare(module: nn.Module, stage: Stage) -> None:
     """Compile what pays most, and spare memory, as the stage says."""
-    from torch.utils.checkpoint import checkpoint
-
     for block in module.modules():
         if not isinstance(block, VisionBlock | Block):
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from stts_export.models.decoder import Decoder, add_features
 from stts_export.models.model import Model, VisionModel
 from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import run_vision, run_vision_dense
-from stts_export.train.caching_tokenizer import CachingTokenizer
 from stts_export.train.example import Example, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
 from stts_runtime.language.tokenizer import Tokenizer
@@ -33,7 +33,6 @@ class Pruning:
         fraction: share of groups to drop, in (0, 1).
         packing: `ffd` (bins with refill, as the authors train) or `ragged`.
         soft_bias: whether scores bias the block after scoring.
-        aux_coefficient: weight of the auxiliary loss.
     """
 
     fraction: float
@@ -62,33 +61,36 @@ class Outcome:
     kept: float
 
 
+class CachingTokenizer(Tokenizer):
+    """Gives the ids that the tokenizer it is made of gives, twice as fast on prompts with many frames.
+
+    It remembers texts: clips share their timestamps, and settings of an evaluation their questions.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer.library)
+        self._remembered = lru_cache(maxsize=65536)(lambda text: tuple(tokenizer.encode(text, specials=False)))
+
+    def encode(self, text: str, specials: bool) -> list[int]:
+        """Token ids of `text`, see `Tokenizer.encode`."""
+        return super().encode(text, specials) if specials else list(self._remembered(text))
+
+
 class VideoQA(nn.Module):
     """A model with its tokenizer, as one module whose forward pass can be distributed."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, row_tokens: int = 2048) -> None:
-        """Wrap a model.
-
-        Args:
-            model: with a scorer where clips are to be pruned.
-            tokenizer: the checkpoint's.
-            row_tokens: clips share a row of this many tokens where they fit.
-        """
+        """Wrap a model, with a scorer where clips are to be pruned; clips share rows of `row_tokens` where they fit."""
         super().__init__()
         self.model = model
         self.row_tokens = row_tokens
         self.writer = RowWriter(CachingTokenizer(tokenizer), model.config.prompt, model.config.tokens)
 
     def forward(self, examples: Sequence[Example], pruning: Pruning | None) -> Outcome:
-        """Return losses and right answers of a batch.
-
-        Args:
-            examples: at least one, with at least one question between them.
-            pruning: how it is pruned; None runs dense.
-        """
+        """Return losses and right answers of a batch with at least one question; dense where `pruning` is None."""
         model = self.model
-        seen = see(model, examples, pruning)
-        features, kept, lengths = seen.features, seen.kept, [len(example.frames) for example in examples]
-        first = np.cumsum([0, *lengths])
+        features, aux_loss, kept = see(model, examples, pruning)
+        first = np.cumsum([0, *(len(example.frames) for example in examples)])
         clips = [
             ClipTokens(example.timestamps, kept[start:stop], example.questions)
             for example, start, stop in zip(examples, first, first[1:], strict=False)
@@ -108,40 +110,25 @@ class VideoQA(nn.Module):
         wrong = wrong.index_add(0, questions, (~right).float())
         return Outcome(
             language_loss=(losses * weights).sum() / weights.sum(),
-            aux_loss=seen.aux_loss,
+            aux_loss=aux_loss,
             correct=wrong == 0,
             tokens=int((rows.clips >= 0).sum()),
             kept=float(kept.mean() / model.grid.groups),
         )
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the vision side hands on.
+def see(
+    model: VisionModel, examples: Sequence[Example], pruning: Pruning | None
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Return what the vision side hands on of all clips, which lie in one batch row as the authors train.
 
-    Attributes:
-        features: [K, d_model], raster order of frames and groups.
-        aux_loss: scalar, coefficient included; 0 where nothing is pruned.
-        kept: int64 [T], groups kept in each frame.
-    """
-
-    features: Tensor
-    aux_loss: Tensor
-    kept: NDArray[np.int64]
-
-
-def see(model: VisionModel, examples: Sequence[Example], pruning: Pruning | None) -> Seen:
-    """Return features of all examples' clips, which lie in one batch row as the authors train, with gradients.
-
-    Args:
-        model: with a scorer where clips are to be pruned.
-        examples: their frames are looked at, their questions are not.
-        pruning: how they are pruned; None runs dense.
+    These are features [K, d_model] in raster order of frames and groups, the auxiliary loss (a scalar with its
+    coefficient, 0 where nothing is pruned), both with gradients, and how many groups each frame keeps, int64 [T]. The
+    model has a scorer, or `pruning` is None, and it runs dense.
     """
     patches = patches_of(examples, model.grid, model.vision_tower.position_embedding.device)
     if pruning is None:
-        everything = np.full(len(patches), model.grid.groups)
-        return Seen(run_vision_dense(model, patches), patches.new_zeros(()), everything)
+        return run_vision_dense(model, patches), patches.new_zeros(()), np.full(len(patches), model.grid.groups)
     result = run_vision(
         model,
         patches,
@@ -151,7 +138,7 @@ def see(model: VisionModel, examples: Sequence[Example], pruning: Pruning | None
         pruning.soft_bias,
         aux_coefficient=pruning.aux_coefficient,
     )
-    return Seen(result.features, result.aux_loss, result.keep.numpy().sum(axis=1))
+    return result.features, result.aux_loss, result.keep.numpy().sum(axis=1)
 
 
 def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Tensor:
@@ -169,18 +156,15 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor]) -> Ten
         key, value = key.repeat_interleave(sharing, dim=1), value.repeat_interleave(sharing, dim=1)
         return F.scaled_dot_product_attention(query.to(kind), key.to(kind), value, attn_mask=mask)
 
-    tables = [decoder.rotary, decoder.scaled_rotary] if decoder.yarn_layers else [decoder.rotary]
-    rotations = [_rotation(decoder, table, rows["positions"], kind) for table in tables]
-    plain, scaled = rotations[0], rotations[-1]
+    def rotation(table: RotaryTable) -> tuple[Tensor, Tensor]:
+        cosine, sine = decoder.rotation(table, rows["positions"], kind)
+        return cosine[:, None], sine[:, None]  # [R, 1, S, d / 2], alike for all heads
+
+    plain = rotation(decoder.rotary)
+    scaled = rotation(decoder.scaled_rotary) if decoder.yarn_layers else plain
     for layer, block in enumerate(decoder.blocks):
         hidden, _ = block(hidden, scaled if layer in decoder.yarn_layers else plain, None, attend)
     return hidden
-
-
-def _rotation(decoder: Decoder, table: RotaryTable, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines [R, 1, S, d / 2], alike for all heads."""
-    cosine, sine = decoder.rotation(table, positions, dtype)
-    return cosine[:, None], sine[:, None]
 
 
 def _mask(rows: dict[str, Tensor]) -> Tensor:

@@ -8,14 +8,15 @@ and before any state is saved.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from stts_export.train.data_loader import Batch, Clips, batches, positions_of
@@ -23,7 +24,6 @@ from stts_export.train.logs import MetricsLog
 from stts_export.train.memory import clips_fit, weights_fit
 from stts_export.train.meter import Meter
 from stts_export.train.recipe import Stage
-from stts_export.train.schedule import rate_factor
 from stts_export.train.sharded import gathered_state
 from stts_export.train.state import write_state
 from stts_export.train.step import PendingMetrics, gradients, pruning_of
@@ -31,9 +31,6 @@ from stts_export.train.stop import Stop
 from stts_export.train.validation import evaluate
 from stts_runtime.progress import Log
 
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 _ASK_EVERY = 10  # steps between asking the other processes whether to stop
 
@@ -43,17 +40,11 @@ class Loop:
     """A stage under way.
 
     Attributes:
-        stage: its settings.
         folder: of its log and state.
-        accelerator: device and processes.
         module: prepared.
         plain: the `VideoQA` or `PatchClasses` that it was made of.
         optimizer: prepared; groups as `parameter_groups` makes them.
-        clips: what is trained on.
         validation: what is evaluated on; None where nothing is.
-        workers: processes that read ahead.
-        log: told what a person should know.
-        on_share: told the share that is done.
         step: steps finished.
         seconds: taken before this process began.
     """
@@ -96,19 +87,19 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, met
     trained = [parameter for group in loop.optimizer.param_groups for parameter in group["params"]]
     loop.module.train()
     while loop.step < stage.steps:
-        with meter.waiting():
+        with meter.spending("wait"):
             batch = next(read)
         rates = _set_rates(loop)
         with clips_fit(stage, loop.step, processes), meter.blaming(late):
             examples = batch.examples(accelerator.device)
-            result = gradients(loop.module, loop.plain, examples, stage, accelerator, trained)
+            values, tokens = gradients(loop.module, loop.plain, examples, stage, accelerator, trained)
         meter.take(late)  # raises before this step's update where the last one was not finite
         with weights_fit(stage):
             loop.optimizer.step()
         loop.optimizer.zero_grad(set_to_none=True)
         loop.step += 1
-        late = PendingMetrics(loop.step, result.values, [questions[0].clip for questions in batch.questions])
-        meter.count(len(examples), result.tokens, rates)
+        late = PendingMetrics(loop.step, values, [questions[0].clip for questions in batch.questions])
+        meter.count(len(examples), tokens, rates)
         loop.on_share(loop.step / stage.steps)
         finished = loop.step == stage.steps
         stopping = not finished and _stopping(stop, loop)
@@ -117,7 +108,7 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, met
         if saving or (evaluating and loop.validation is not None):
             meter.take(late)
             late = None
-            with meter.paused():
+            with meter.spending("pause"):
                 if saving:
                     _save(loop, meter.seconds)
                 if evaluating:
@@ -141,6 +132,19 @@ def _batches(loop: Loop) -> AbstractContextManager[Iterator[Batch]]:
     steps = range(loop.step, loop.stage.steps)
     places = [positions_of(step, loop.stage.clips_per_step, rank, processes) for step in steps]
     return batches(loop.clips, places, loop.workers, pinned=loop.accelerator.device.type == "cuda")
+
+
+def rate_factor(step: int, steps: int, warmup_steps: int, final_fraction: float) -> float:
+    """Return what the highest rates are multiplied with in a step, counted from 0.
+
+    It grows linearly to 1 in step `warmup_steps` - 1 (a tenth of a shorter stage), then falls as a cosine does, to
+    `final_fraction` in the last step.
+    """
+    warmup = min(warmup_steps, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - 1 - warmup)
+    return final_fraction + (1 - final_fraction) * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
 def _set_rates(loop: Loop) -> dict[str, float]:

@@ -9,28 +9,25 @@ import torch
 
 from stts_export.errors import TrainingError
 from stts_export.train.recipe import Stage
+from stts_runtime.errors import SttsError
 
 
-EXHAUSTED = (torch.OutOfMemoryError, MemoryError, RuntimeError)
-"""What exhausted memory may raise; `is_exhausted` tells it from other errors of these kinds."""
-
-
-def is_exhausted(error: Exception) -> bool:
-    """Tell whether the error says that a device, or the host, has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # torch's allocator for the host has no error class of its own
-    return "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)
+@contextlib.contextmanager
+def memory_fits(otherwise: SttsError) -> Iterator[None]:
+    """Raise `otherwise` where a device, or the host, has no memory left inside."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise otherwise from error
+    except RuntimeError as error:  # torch's allocator for the host has no error class of its own
+        if "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error):
+            raise otherwise from error
+        raise
 
 
 @contextlib.contextmanager
 def clips_fit(stage: Stage, step: int, processes: int) -> Iterator[None]:
-    """Where memory is exhausted inside, say how fewer clips at once give the same step.
-
-    Args:
-        stage: under way.
-        step: steps finished.
-        processes: that share the clips of a step.
+    """Where memory is exhausted inside, after `step` finished steps, say how fewer clips at once give the same step.
 
     Raises:
         TrainingError: memory is exhausted.
@@ -43,7 +40,7 @@ def clips_fit(stage: Stage, step: int, processes: int) -> Iterator[None]:
         if now > 1
         else "micro_clips is 1 already: set activation_checkpoints = true, or fewer frames."
     )
-    with _told(f"stage {stage.name}, step {step + 1}: out of memory. {advice}"):
+    with memory_fits(TrainingError(f"stage {stage.name}, step {step + 1}: out of memory. {advice}")):
         yield
 
 
@@ -56,19 +53,10 @@ def weights_fit(stage: Stage) -> Iterator[None]:
     """
     parts = ", ".join(stage.learning_rates.given)
     lora = "" if stage.lora is not None or "decoder" not in stage.learning_rates.given else ", give the decoder lora"
-    with _told(
+    text = (
         f"stage {stage.name}: out of memory for the weights and AdamW's moments of what it trains ({parts}). Fewer "
         f"clips do not help: leave out a part's learning rate{lora}, or share the weights out over several devices, "
         "accelerate launch --use_fsdp --fsdp_version 2 ..."
-    ):
+    )
+    with memory_fits(TrainingError(text)):
         yield
-
-
-@contextlib.contextmanager
-def _told(text: str) -> Iterator[None]:
-    try:
-        yield
-    except EXHAUSTED as error:
-        if not is_exhausted(error):
-            raise
-        raise TrainingError(text) from error

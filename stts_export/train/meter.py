@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,15 +26,10 @@ class Meter:
     def __init__(
         self, metrics: MetricsLog | None, stage: Stage, folder: Path, processes: int, log: Log, seconds: float
     ) -> None:
-        """Begin to count.
+        """Begin to count, for a stage that took `seconds` before this process began.
 
-        Args:
-            metrics: where lines go; None in processes that write none.
-            stage: whose steps these are.
-            folder: the stage's.
-            processes: that share the clips of a step.
-            log: told each line in words.
-            seconds: the stage took before this process began.
+        Lines go to `metrics`, None in processes that write none, and in words to `log`; several `processes` share the
+        clips of a step.
         """
         self.metrics, self.stage, self.folder, self.processes, self.log = metrics, stage, folder, processes, log
         self._seconds, self._began = seconds, time.monotonic()
@@ -47,23 +42,16 @@ class Meter:
 
     def _begin(self) -> None:
         self._values: defaultdict[str, float] = defaultdict(float)
+        self._spent: defaultdict[str, float] = defaultdict(float)
         self._steps = self._clips = self._tokens = 0
-        self._wait = self._pause = 0.0
         self._since = time.monotonic()
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time inside as spent waiting for data."""
+    def spending(self, what: Literal["wait", "pause"]) -> Iterator[None]:
+        """Count the time inside as spent waiting for data, or leave it out as a pause: it was no training."""
         begun = time.monotonic()
         yield
-        self._wait += time.monotonic() - begun
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the time inside out: it was no training."""
-        begun = time.monotonic()
-        yield
-        self._pause += time.monotonic() - begun
+        self._spent[what] += time.monotonic() - begun
 
     @contextlib.contextmanager
     def blaming(self, late: PendingMetrics | None) -> Iterator[None]:
@@ -96,7 +84,7 @@ class Meter:
         stage = self.stage
         if late.step % stage.log_every and late.step != stage.steps:
             return
-        seconds = max(time.monotonic() - self._since - self._pause, 1e-9)
+        seconds = max(time.monotonic() - self._since - self._spent["pause"], 1e-9)
         line: dict[str, Any] = {
             "step": late.step,
             **{name: value / self._steps for name, value in self._values.items()},
@@ -104,7 +92,7 @@ class Meter:
             "clips_per_second": round(self._clips / seconds, 3),
             "tokens_per_second": round(self._tokens / seconds, 1),
             "step_seconds": round(seconds / self._steps, 5),
-            "wait_seconds": round(self._wait / self._steps, 5),
+            "wait_seconds": round(self._spent["wait"] / self._steps, 5),
             "seconds": round(self.seconds, 3),
         }
         if torch.cuda.is_initialized():

@@ -39,19 +39,11 @@ def parameter_groups(module: nn.Module, stage: Stage) -> list[dict[str, Any]]:
     rates = stage.learning_rates.given
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for name, parameter in trained_names(module).items():
-        part, decays = part_of(name), _decays(name, parameter)
+        part = part_of(name)
+        decays = parameter.ndim >= 2 and not name.endswith(_WITHOUT_DECAY)
         rate = rates["vision_tower" if part == HEAD else part]
-        group = groups.setdefault(
-            (part, decays),
-            {
-                "params": [],
-                "names": [],
-                "part": part,
-                "lr": rate,
-                "top_rate": rate,
-                "weight_decay": stage.weight_decay if decays else 0.0,
-            },
-        )
+        settings = {"part": part, "lr": rate, "top_rate": rate, "weight_decay": stage.weight_decay if decays else 0.0}
+        group = groups.setdefault((part, decays), {"params": [], "names": [], **settings})
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
@@ -71,7 +63,3 @@ def lower_frozen(module: nn.Module, dtype: torch.dtype) -> None:
 def part_of(name: str) -> str:
     """Return the part that our name belongs to: vision_tower, scorer, connector, decoder or patch_head."""
     return name.split(".", 1)[0]
-
-
-def _decays(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim >= 2 and not name.endswith(_WITHOUT_DECAY)

@@ -54,13 +54,10 @@ class PatchClasses(nn.Module):
     words: Tensor | None
 
     def __init__(self, model: VisionModel, classes: int, words: Tensor | None = None) -> None:
-        """Put a head behind the tower.
+        """Put a head for so many classes, background among them, behind the tower.
 
-        Args:
-            model: tower and connector.
-            classes: how many, background among them.
-            words: float32 [classes + 3, d_model], what features should be for each class (zero for the background), and
-                what is added to them on the left, in the middle and on the right; None leaves the connector alone.
+        `words`, float32 [classes + 3, d_model], say what features should be for each class (zero for the background),
+        and what is added to them on the left, in the middle and on the right; None leaves the connector alone.
         """
         super().__init__()
         self.model = model
@@ -123,10 +120,7 @@ class PatchClasses(nn.Module):
 def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str]) -> Tensor:
     """Return what `PatchClasses` wants features to be, float32 [classes + 3, d_model]: mean embeddings of the words.
 
-    Args:
-        decoder: whose embedding it is.
-        tokenizer: the checkpoint's.
-        classes: names, the background first.
+    The `classes` are names, the background first.
     """
 
     def embedded(text: str) -> Tensor:

@@ -68,13 +68,11 @@ class Stage:
         prune_fraction: share of groups to drop; 0 trains dense.
         packing: `ffd` or `ragged`.
         soft_bias: whether scores bias the block after scoring, the language loss's only way to the scorer.
-        aux_coefficient: weight of the auxiliary loss.
         lora: adapters instead of the decoder's weights.
         warmup_steps: of linear warm-up.
         final_fraction: of the highest rates, where the cosine ends.
         weight_decay: on matrices; biases, norms and embeddings have none.
-        betas: of AdamW.
-        epsilon: of AdamW.
+        betas: of AdamW, as `epsilon`.
         clip_norm: largest norm of the gradient.
         row_tokens: clips share a row of this many tokens.
         micro_clips: clips of one forward pass; gradients of several passes add up to a step. All where not given.
@@ -122,7 +120,6 @@ class TrainingRecipe:
     """A training run.
 
     Attributes:
-        name: of the recipe.
         model: a model recipe's name or file, or a checkpoint directory.
         data: the data recipe that it was made for; any dataset can be given.
         seed: of adapters, heads, a scorer that is not there yet, and the order of the data.
@@ -195,32 +192,19 @@ def _stage(stage: Stage) -> Iterator[Finding]:
         yield name, getattr(stage, name) >= 0, getattr(stage, name), "0 or more"
     yield "micro_clips", stage.micro_clips is None or stage.micro_clips > 0, stage.micro_clips, "a number above 0"
     yield "final_fraction", 0 <= stage.final_fraction <= 1, stage.final_fraction, "a number from 0 to 1"
-    yield (
-        "prune_fraction",
-        0 <= stage.prune_fraction < 1,
-        stage.prune_fraction,
-        "a number from 0 up to, not including, 1",
-    )
-    betas = stage.betas
+    pruned, betas = stage.prune_fraction, stage.betas
+    yield "prune_fraction", 0 <= pruned < 1, pruned, "a number from 0 up to, not including, 1"
     yield "betas", len(betas) == 2 and all(0 <= beta < 1 for beta in betas), betas, "two numbers below 1"
     rates = stage.learning_rates.given
     yield "learning_rates", len(rates) > 0, rates, "a rate for at least one part: what has none is frozen"
     for part, rate in rates.items():
         yield f"learning_rates.{part}", rate > 0, rate, "a number above 0, or no such key to freeze the part"
     if stage.objective == PATCH_CLASSES:
-        yield (
-            "learning_rates",
-            set(rates) <= {"vision_tower", "connector"},
-            rates,
-            "vision_tower to learn the classes, connector to learn the words for them: they train no other part",
-        )
+        wanted = "vision_tower to learn the classes, connector to learn the words for them: they train no other part"
+        yield "learning_rates", set(rates) <= {"vision_tower", "connector"}, rates, wanted
     elif stage.prune_fraction == 0:
-        yield (
-            "learning_rates.scorer",
-            "scorer" not in rates,
-            rates.get("scorer"),
-            "none: nothing is scored at prune_fraction = 0",
-        )
+        wanted = "none: nothing is scored at prune_fraction = 0"
+        yield "learning_rates.scorer", "scorer" not in rates, rates.get("scorer"), wanted
     if stage.lora is not None:
         yield "lora.rank", stage.lora.rank > 0, stage.lora.rank, "a number above 0"
         yield "lora.alpha", stage.lora.alpha > 0, stage.lora.alpha, "a number above 0"

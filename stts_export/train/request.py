@@ -16,8 +16,6 @@ class TrainRequest:
 
     Attributes:
         recipe: a training recipe's name or file.
-        data: the dataset's folder.
-        output: the run's folder.
         stages: only these, in the recipe's order; all where empty.
         model: instead of the recipe's.
         checkpoint: the weights, where the model is a recipe that does not bring its own.
@@ -52,10 +50,7 @@ class StageResult:
     """What became of a stage.
 
     Attributes:
-        name: the stage's.
-        finished: whether all its steps are done.
-        step: steps done.
-        steps: in all.
+        step: steps done, of `steps` in all.
         last: the last line of its log with a loss; empty where none was written.
         evaluation: the last one; empty where none was made.
         model: the checkpoint that was written; None where none was.

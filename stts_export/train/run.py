@@ -14,7 +14,9 @@ import shutil
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from accelerate import Accelerator
 
 from stts_export.checkpoint.trained import FILE as TRAINED_FILE, Trained
 from stts_export.data.read import open_questions
@@ -42,9 +44,6 @@ from stts_export.train.validation import validation_clips
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import Log, OnProgress, no_log
 
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 SETTINGS = "settings.json"
 _FREE = (  # how a stage is run, not what it computes: may differ when it is resumed
@@ -76,18 +75,16 @@ class _Run:
 def train(request: TrainRequest, on_progress: OnProgress, log: Log) -> RunResult:
     """Run the chosen stages; stop early, with a state to resume from, when told to or out of time.
 
-    Args:
-        request: what is wanted.
-        on_progress: told a stage's name and the share of it that is done.
-        log: told what a person should know.
-
     Raises:
         SttsError: with one message that says what to do; states that were saved stay.
     """
     stop = Stop(request.minutes)
     recipe, chosen = recipe_of(request)
-    if not request.resume:
-        _check_new(request.output, chosen)
+    begun = [stage.name for stage in chosen if (request.output / stage.name / SETTINGS).is_file()]
+    if begun and not request.resume:
+        raise UsageError(
+            f"{request.output} holds stage {begun[0]} already: go on with --resume, or begin anew with another -o RUN"
+        )
     data = {split: open_questions(request.data, split) for split in ("train", *_validation_of(request, chosen))}
     model = request.model or recipe.model
     base = open_starting_model(model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer)
@@ -96,15 +93,12 @@ def train(request: TrainRequest, on_progress: OnProgress, log: Log) -> RunResult
     results: list[StageResult] = []
     with signals_stop(stop):
         for stage in chosen:
+            last = stage is chosen[-1]
             if (request.output / stage.name / TRAINED_FILE).is_file():
                 log(f"{stage.name}: finished before{_otherwise(run, stage)}")
-                written = _model_of(run, stage) if stage is chosen[-1] else None
-                results.append(_result(run, stage, finished=True, step=stage.steps, model=written))
+                results.append(_result(run, stage, True, stage.steps, _model_of(run, stage) if last else None))
                 continue
-            if stop.due:
-                results.append(_result(run, stage, finished=False, step=0, model=None))
-                break
-            results.append(_run_stage(run, stage, last=stage is chosen[-1]))
+            results.append(_result(run, stage, False, 0, None) if stop.due else _run_stage(run, stage, last))
             if not results[-1].finished:
                 break
     return RunResult(tuple(results), stop.signal)
@@ -131,6 +125,8 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
     if state is not None:
         restore_generators(state.generators)
         run.log(f"{stage.name}: goes on from step {state.step}")
+    held_out = validation_clips(run.data.get("validation", ()), stage.evaluate_questions)
+    shuffled = (stage_seed(run.recipe.seed, stage.name), stage.questions_per_clip)
     loop = Loop(
         stage=stage,
         folder=folder,
@@ -138,8 +134,8 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
         module=module,
         plain=plain,
         optimizer=optimizer,
-        clips=_training_clips(run, stage),
-        validation=_validation_clips(run, stage),
+        clips=_clips(run, stage, clips_of(run.data["train"]), shuffled),
+        validation=_clips(run, stage, held_out) if held_out else None,
         workers=workers_for(accelerator) if request.workers is None else request.workers,
         log=run.log if accelerator.is_main_process else no_log,
         on_share=partial(run.on_progress, stage.name),
@@ -173,14 +169,6 @@ def _model_of(run: _Run, stage: Stage) -> str | None:
         write_model(folder / "model", run.base, read_stage_output(folder))
     run.accelerator.wait_for_everyone()
     return str(folder / "model")
-
-
-def _check_new(output: Path, chosen: list[Stage]) -> None:
-    begun = [stage.name for stage in chosen if (output / stage.name / SETTINGS).is_file()]
-    if begun:
-        raise UsageError(
-            f"{output} holds stage {begun[0]} already: go on with --resume, or begin anew with another -o RUN"
-        )
 
 
 def _validation_of(request: TrainRequest, chosen: list[Stage]) -> tuple[str, ...]:
@@ -223,23 +211,11 @@ def _settings(run: _Run, stage: Stage) -> dict[str, Any]:
     }
 
 
-def _training_clips(run: _Run, stage: Stage) -> Clips:
-    return Clips(
-        run.request.data,
-        clips_of(run.data["train"]),
-        run.base.config.frame_sampling,
-        stage.frames,
-        patch_classes=stage.objective == PATCH_CLASSES,
-        shuffled=(stage_seed(run.recipe.seed, stage.name), stage.questions_per_clip),
-    )
-
-
-def _validation_clips(run: _Run, stage: Stage) -> Clips | None:
-    clips = validation_clips(run.data.get("validation", ()), stage.evaluate_questions)
-    if not clips:
-        return None
+def _clips(
+    run: _Run, stage: Stage, clips: tuple[tuple[Question, ...], ...], shuffled: tuple[int, int] | None = None
+) -> Clips:
     sampling, labelled = run.base.config.frame_sampling, stage.objective == PATCH_CLASSES
-    return Clips(run.request.data, clips, sampling, stage.frames, patch_classes=labelled)
+    return Clips(run.request.data, clips, sampling, stage.frames, labelled, shuffled)
 
 
 def _result(run: _Run, stage: Stage, finished: bool, step: int, model: str | None) -> StageResult:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from stts_export.train.parameters import trained_names
 from stts_export.train.state import State, generator_states
-
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
@@ -52,15 +48,11 @@ def put_state(module: nn.Module, optimizer: torch.optim.Optimizer, state: State)
 
 def whole(tensor: Tensor) -> Tensor:
     """Return the tensor in one piece; with shards, all processes must ask for it."""
-    from torch.distributed.tensor import DTensor
-
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """Return a whole tensor where and as `parameter` lies."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     tensor = tensor.to(parameter.device)
     if isinstance(parameter, DTensor):
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -47,14 +48,10 @@ def digest_of(stage: Path) -> str:
 def write_stage_output(
     folder: Path, before: Trained, own: Mapping[str, Tensor], stage: Stage, facts: Mapping[str, str]
 ) -> None:
-    """Write all that was trained so far: what the stage started from, and over it what it trained itself.
+    """Write all that was trained so far: what was there `before` the stage, over it its `own` tensors by our names.
 
-    Args:
-        folder: the stage's.
-        before: what it started from.
-        own: our name -> tensor; the patch classes' head is left out, it dies with its stage.
-        stage: says how adapters are scaled, and whether it took earlier ones into the weights it trained.
-        facts: for the file's metadata.
+    The patch classes' head is left out, it dies with its stage. The stage says how adapters are scaled, and whether it
+    took earlier ones into the weights it trained. The `facts` go into the file's metadata.
 
     Raises:
         DiskError: the disk is full or cannot be written; the stage's state is still there.
@@ -82,19 +79,12 @@ def write_stage_output(
 def stage_model(base: StartingModel, before: Trained, lora: Lora | None, device: torch.device) -> Model:
     """Return the model that a stage trains: the base's, with what earlier stages changed, and its adapters.
 
-    Earlier adapters are trained on where the stage has adapters, and merged into the weights where it has none.
-
-    Args:
-        base: the checkpoint.
-        before: what the stage it starts from left.
-        lora: the stage's adapters; drawn from torch's global generator where there were none.
-        device: where the weights go, one tensor at a time.
+    Earlier adapters are trained on where the stage has adapters, and merged into the weights where it has none. New
+    ones are drawn from torch's global generator. Weights go to the device one tensor at a time.
 
     Raises:
         TrainingError: earlier adapters have another rank or scale.
     """
-    from accelerate import init_empty_weights
-
     with init_empty_weights(include_buffers=False):
         model = Model(base.config)
     tensors = merge_trained(base.tensors, before if lora is None else _part(before, adapters=False))

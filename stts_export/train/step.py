@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from stts_export.data.records import CAPTION
@@ -18,24 +17,8 @@ from stts_export.train.recipe import Stage
 from stts_export.train.sharded import whole
 
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-
 VALUES = ("loss", "language", "auxiliary", "accuracy", "gradient_norm")
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step yields, still on the device.
-
-    Attributes:
-        values: float32 [5], see `VALUES`; accuracy is that of questions, or of foreground patches.
-        tokens: the decoder read.
-    """
-
-    values: Tensor
-    tokens: int
+"""What is known of a step; accuracy is that of questions, or of foreground patches."""
 
 
 def pruning_of(stage: Stage) -> Pruning | None:
@@ -52,19 +35,14 @@ def gradients(
     stage: Stage,
     accelerator: Accelerator,
     trained: Sequence[nn.Parameter],
-) -> StepResult:
+) -> tuple[Tensor, int]:
     """Add the gradients of this process's clips up, `micro_clips` at a time, and clip them.
 
-    The sum is that of a single forward pass: the language loss is weighted by answer over all clips of the step.
-    The auxiliary loss and the packing of bins look at the clips of one pass, so these differ a little.
+    Returns `VALUES`, float32 [5], still on the device, and the number of tokens that the decoder read. The sum is that
+    of a single forward pass: the language loss is weighted by answer over all clips of the step. The auxiliary loss and
+    the packing of bins look at the clips of one pass, so these differ a little.
 
-    Args:
-        module: prepared by `accelerator`.
-        plain: the `VideoQA` or `PatchClasses` that it was made of.
-        examples: of this process.
-        stage: its settings.
-        accelerator: the run's.
-        trained: what has gradients.
+    `module` is `plain`, a `VideoQA` or `PatchClasses`, as the accelerator prepared it; `trained` is what has gradients.
     """
     size = stage.micro_clips or len(examples)
     passes = [examples[start : start + size] for start in range(0, len(examples), size)]
@@ -91,7 +69,7 @@ def gradients(
     norm = accelerator.clip_grad_norm_(trained, stage.clip_norm)
     if accelerator.num_processes > 1:
         known = accelerator.reduce(known, reduction="mean")
-    return StepResult(torch.cat([known, whole(norm).float().reshape(1)]), tokens)
+    return torch.cat([known, whole(norm).float().reshape(1)]), tokens
 
 
 class PendingMetrics:

@@ -23,12 +23,7 @@ class Stop:
     @property
     def due(self) -> bool:
         """Whether the run is to stop now."""
-        return self.signal is not None or self.out_of_time
-
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the minutes are over."""
-        return self._end is not None and time.monotonic() >= self._end
+        return self.signal is not None or (self._end is not None and time.monotonic() >= self._end)
 
 
 @contextlib.contextmanager

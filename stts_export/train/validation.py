@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 
 from stts_export.data.records import CAPTION, Question, clips_of
 from stts_export.train.data_loader import Clips, batches
 from stts_export.train.forward import Pruning
-
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 def validation_clips(questions: Sequence[Question], count: int) -> tuple[tuple[Question, ...], ...]:
@@ -23,24 +21,12 @@ def validation_clips(questions: Sequence[Question], count: int) -> tuple[tuple[Q
 
 
 def evaluate(
-    module: nn.Module,
-    clips: Clips,
-    pruning: Pruning | None,
-    accelerator: Accelerator,
-    batch_clips: int,
-    workers: int,
+    module: nn.Module, clips: Clips, pruning: Pruning | None, accelerator: Accelerator, batch_clips: int, workers: int
 ) -> dict[str, Any]:
     """Return the accuracy over all questions of `clips` and by kind, or for patch classes that of the foreground.
 
-    No generator is touched. Several processes share the batches; all return the same.
-
-    Args:
-        module: `VideoQA` or `PatchClasses`, wrapped or not.
-        clips: in order, not shuffled.
-        pruning: how clips are pruned.
-        accelerator: the run's.
-        batch_clips: clips of one forward pass.
-        workers: processes that read ahead.
+    No generator is touched. Several processes share the batches; all return the same. The `module` is a `VideoQA` or
+    `PatchClasses`, wrapped or not; `clips` are not shuffled.
     """
     starts = range(0, len(clips.clips), batch_clips)
     places = [list(range(start, min(start + batch_clips, len(clips.clips)))) for start in starts]
@@ -62,8 +48,6 @@ def evaluate(
             results += found if number < len(places) else []
     module.train()
     if accelerator.num_processes > 1:
-        from accelerate.utils import gather_object
-
         results = gather_object(results)
     kinds = sorted({kind for kind, _ in results})
     by_kind = {kind: _mean([value for other, value in results if other == kind]) for kind in kinds}

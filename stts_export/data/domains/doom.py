@@ -35,6 +35,8 @@ LEAD = 6
 PLAYER_START = 1
 # Map units below which a thing counts as unmoved.
 UNMOVED = 2.0
+# The button's value for one map unit a tic once the walk is steady: the engine adds value / 32 a tic and keeps 29/32.
+PUSH = 3.0
 OPTIONS = "+movebob 0 +stillbob 0 +cl_capfps 0 +r_drawplayersprites 0 +gl_texture_filter 0 +con_notifytime 0"
 
 
@@ -44,11 +46,7 @@ def classes(recipe: DataRecipe) -> tuple[str, ...]:
 
 
 def render_clips(recipe: DataRecipe, specs: Sequence[tuple[int, str]]) -> Iterator[Rendered]:
-    """Render clips; the engine starts once for all of them.
-
-    Args:
-        recipe: sizes.
-        specs: (seed, scenario) of each.
+    """Render clips of (seed, scenario), in order; the engine starts once for all of them.
 
     Raises:
         DataError: ViZDoom is missing, has no such size of frames, or does not start.
@@ -225,7 +223,3 @@ def _moves(places: Sequence[tuple[float, float]]) -> tuple[int, int] | None:
     if not any(steps):
         return None
     return 1 + steps.index(True), len(steps) - steps[::-1].index(True)
-
-
-# The button's value for one map unit a tic once the walk is steady: the engine adds value / 32 a tic and keeps 29/32.
-PUSH = 3.0

@@ -65,20 +65,12 @@ def class_of(engine_name: str) -> str | None:
 
 
 def arguments(
-    shown: tuple[int, int],
-    away: tuple[int, int],
-    moves: tuple[int, int],
-    velocity: tuple[float, float],
-    pose: int,
+    shown: tuple[int, int], away: tuple[int, int], moves: tuple[int, int], velocity: tuple[float, float], pose: int
 ) -> tuple[int, ...]:
     """Return an actor's five arguments.
 
-    Args:
-        shown: it is there from the first of these tics until before the second.
-        away: it is not there from the first of these tics until before the second.
-        moves: it moves from the first of these tics until before the second.
-        velocity: map units a tic, east and north, each below 32.
-        pose: which of its pictures it begins with.
+    It is there from the first tic of `shown` until before the second, is away and moves likewise. The velocity is told
+    in map units a tic, east and north, each below 32; the pose says which of its pictures it begins with.
     """
     east, north = (round(value * _STEPS) + _BIAS for value in velocity)
     hidden = [first + (second << _TIC_BITS) for first, second in zip(shown, away, strict=True)]

@@ -51,11 +51,8 @@ class Placement:
     """Where a script plays.
 
     Attributes:
-        script: what happens.
-        x: where it begins, map units.
-        y: likewise.
-        dx: how far it goes in all, map units.
-        dy: likewise.
+        x: where it begins, map units, with `y`.
+        dx: how far it goes in all, map units, with `dy`.
         angle: it looks to, degrees.
         pose: which of its pictures it begins with.
         height: above the floor, map units.
@@ -84,14 +81,9 @@ class Plan:
 def make_plan(
     rng: np.random.Generator, scenario: str, scripts: Sequence[Script], frames: int, still_camera: float
 ) -> Plan:
-    """Return a clip's plan.
+    """Return a clip's plan, all decided by `rng`, in one of SCENARIOS or HELD_OUT.
 
-    Args:
-        rng: decides everything.
-        scenario: one of SCENARIOS or HELD_OUT.
-        scripts: what shall happen.
-        frames: of the clip.
-        still_camera: how likely the camera stays.
+    The camera stays with probability `still_camera`.
     """
     room = _room(rng, scenario)
     camera = "still" if rng.random() < still_camera else str(rng.choice(CAMERAS[1:]))

@@ -50,12 +50,7 @@ def classes(recipe: DataRecipe) -> tuple[str, ...]:
 
 
 def render_clips(recipe: DataRecipe, specs: Sequence[tuple[int, str]]) -> Iterator[Rendered]:
-    """Render clips.
-
-    Args:
-        recipe: sizes.
-        specs: (seed, scenario) of each.
-    """
+    """Render clips of (seed, scenario), in order."""
     for seed, scenario in specs:
         yield _render(recipe, np.random.default_rng(seed), scenario)
 

@@ -20,10 +20,8 @@ class Placed:
 
     Attributes:
         type: the engine's number of its kind.
-        x: map units.
-        y: map units.
+        x: map units, as `y` and `height`, which is above the floor.
         angle: it looks to, whole degrees, anticlockwise from east.
-        height: above the floor, map units.
         arguments: up to five whole numbers that its kind reads.
     """
 
@@ -43,9 +41,7 @@ class Room:
         outline: corners, clockwise seen from above.
         pillars: corners of solid pillars, each anticlockwise.
         walls: texture of each side of the outline.
-        pillar_wall: texture of the pillars.
-        floor: flat.
-        ceiling: flat; F_SKY1 is the open sky.
+        ceiling: a flat, as `floor`; F_SKY1 is the open sky.
         height: of the ceiling, map units.
         light: 0 to 255.
     """

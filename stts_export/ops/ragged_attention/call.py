@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from stts_export.models import attention
+from stts_export.ops.domain import operator
 
 
 def ragged_attention(
@@ -18,11 +19,4 @@ def ragged_attention(
     """Return attention [M, D] within each frame's rows; shapes as in the operator's README."""
     if not torch.onnx.is_in_onnx_export():
         return attention.ragged_attention(query, key, value, heads, cumulative_lengths, positions)
-    return torch.onnx.ops.symbolic(
-        "stts::RaggedAttention",
-        (query, key, value, cumulative_lengths, positions),
-        attrs={"heads": heads},
-        dtype=query.dtype,
-        shape=query.shape,
-        version=1,
-    )
+    return operator("RaggedAttention", query, key, value, cumulative_lengths, positions, heads=heads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from stts_export.models import attention
+from stts_export.ops.domain import operator
 
 
 def segment_attention(
@@ -13,11 +14,4 @@ def segment_attention(
     """Return attention [B, N, D] within the segments of each bin; shapes as in the operator's README."""
     if not torch.onnx.is_in_onnx_export():
         return attention.segment_attention(query, key, value, heads, segments)
-    return torch.onnx.ops.symbolic(
-        "stts::SegmentAttention",
-        (query, key, value, segments),
-        attrs={"heads": heads},
-        dtype=query.dtype,
-        shape=query.shape,
-        version=1,
-    )
+    return operator("SegmentAttention", query, key, value, segments, heads=heads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from stts_export.models.prefix_attention import prefix_attention
+from stts_export.ops.domain import operator
 
 
 def vision_prefix_attention(
@@ -18,10 +19,4 @@ def vision_prefix_attention(
     """Return attention [1, H, S, d]; shapes as in the operator's README."""
     if not torch.onnx.is_in_onnx_export():
         return prefix_attention(query, key, value, positions, key_positions, vision_flags)
-    return torch.onnx.ops.symbolic(
-        "stts::VisionPrefixAttention",
-        (query, key, value, positions, key_positions, vision_flags),
-        dtype=query.dtype,
-        shape=query.shape,
-        version=1,
-    )
+    return operator("VisionPrefixAttention", query, key, value, positions, key_positions, vision_flags)

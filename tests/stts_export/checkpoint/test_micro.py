@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference.decoding import all_logits
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
@@ -75,7 +76,7 @@ def test_the_decoder_is_the_smollm2_that_transformers_reads(recipe: ModelRecipe,
     tensors = decoder_tensors(reader, config, seed=0)
     ours.load_state_dict({name.removeprefix("decoder."): tensor.read() for name, tensor in tensors.items()})
     ids = torch.tensor([[0, 1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198]])
-    got = ours.all_logits(ids, torch.zeros(1, config.decoder.width), torch.zeros(ids.shape[1], dtype=torch.bool))
+    got = all_logits(ours, ids, torch.zeros(1, config.decoder.width), torch.zeros(ids.shape[1], dtype=torch.bool))
     wanted = theirs(input_ids=ids).logits[0]
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import torch
+from reference.decoding import all_logits
 from reference.toy_recipe import toy_config
 
 from stts_export.checkpoint.load import load_into
@@ -43,5 +44,5 @@ def test_activations_stay_sane_and_scores_differ(tmp_path: Path) -> None:
     assert 0.01 < result.features.std() < 10
     assert result.scores.std() > 1e-4
     flags = torch.zeros(6, dtype=torch.bool)
-    logits = model.decoder.all_logits(torch.arange(6)[None], result.features, flags)
+    logits = all_logits(model.decoder, torch.arange(6)[None], result.features, flags)
     assert 0.1 < logits.std() < 10

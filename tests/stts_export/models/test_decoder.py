@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from reference.decoding import all_logits, grown_cache
 from reference.molmo2 import DECODERS, GRID, KINDS, TOKENS, model_config, video_token_ids, vision_flags
 from torch import Tensor
 
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.errors import RecipeError
-from stts_export.models.decoder import Decoder, feature_rows, grown_cache
+from stts_export.models.decoder import Decoder, feature_rows
 from stts_export.recipe.config import Yarn
 
 
@@ -51,7 +52,7 @@ def test_prefill_then_one_token_at_a_time_equals_the_whole_sequence(kind: str) -
     length = TOKEN_IDS.shape[1]
     ends = list(range(length - TEXT, length + 1))
     got = in_pieces(decoder, ends)
-    whole = decoder.all_logits(TOKEN_IDS, features(), FLAGS)
+    whole = all_logits(decoder, TOKEN_IDS, features(), FLAGS)
     torch.testing.assert_close(torch.stack(got), whole[[end - 1 for end in ends]], rtol=0, atol=2e-5)
 
 
@@ -61,7 +62,7 @@ def test_a_second_chunk_of_text_equals_the_whole_sequence(kind: str) -> None:
     decoder = toy(kind)
     length = TOKEN_IDS.shape[1]
     got = in_pieces(decoder, [4, length - TEXT + 1, length - 1, length])
-    whole = decoder.all_logits(TOKEN_IDS, features(), FLAGS)
+    whole = all_logits(decoder, TOKEN_IDS, features(), FLAGS)
     torch.testing.assert_close(got[-1], whole[-1], rtol=0, atol=2e-5)
     torch.testing.assert_close(got[1], whole[length - TEXT], rtol=0, atol=2e-5)
 
@@ -71,7 +72,7 @@ def test_each_feature_is_added_to_its_own_placeholder_and_to_nothing_else() -> N
     decoder = toy("qwen3")
     seen: list[Tensor] = []
     hook = decoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]))
-    decoder.all_logits(TOKEN_IDS, features(), FLAGS)
+    all_logits(decoder, TOKEN_IDS, features(), FLAGS)
     hook.remove()
     wanted = decoder.embedding(TOKEN_IDS)[0]
     wanted[TOKEN_IDS[0] == TOKENS.image_patch] += features()
@@ -103,13 +104,13 @@ def test_each_image_patch_is_given_the_row_it_is_told_whatever_rows_other_tokens
 def test_features_are_ignored_where_no_token_is_a_placeholder() -> None:
     decoder = toy("qwen3")
     ids, flags = TOKEN_IDS[:, -TEXT:], FLAGS[-TEXT:]
-    assert torch.equal(decoder.all_logits(ids, NO_FEATURES, flags), decoder.all_logits(ids, features(), flags))
+    assert torch.equal(all_logits(decoder, ids, NO_FEATURES, flags), all_logits(decoder, ids, features(), flags))
 
 
 def test_gradients_reach_features_and_every_weight() -> None:
     for kind in KINDS:
         decoder, rows = toy(kind), features().requires_grad_()
-        decoder.all_logits(TOKEN_IDS, rows, FLAGS).square().sum().backward()
+        all_logits(decoder, TOKEN_IDS, rows, FLAGS).square().sum().backward()
         assert rows.grad is not None
         assert (rows.grad != 0).any(dim=1).all()
         assert [name for name, weight in decoder.named_parameters() if weight.grad is None] == []
@@ -132,7 +133,7 @@ def test_attention_biases_exist_on_query_key_and_value_only() -> None:
 def test_a_tied_head_is_the_embedding_without_its_extra_rows() -> None:
     decoder = toy("llama")
     assert not hasattr(decoder, "head")
-    logits = decoder.all_logits(TOKEN_IDS, features(), FLAGS)
+    logits = all_logits(decoder, TOKEN_IDS, features(), FLAGS)
     assert logits.shape == (TOKEN_IDS.shape[1], DECODERS["llama"].vocabulary)
     hidden = torch.randn(3, 32)
     rows = decoder.embedding.weight[: DECODERS["llama"].vocabulary]
@@ -147,7 +148,7 @@ def test_yarn_acts_on_the_chosen_layers_and_on_all_where_none_is_chosen() -> Non
     def logits(layers: tuple[int, ...]) -> Tensor:
         decoder = Decoder(replace(config, yarn=replace(config.yarn, layers=layers)), TOKENS.image_patch)
         decoder.load_state_dict(toy("olmo3").state_dict())
-        return decoder.all_logits(TOKEN_IDS, features(), FLAGS)
+        return all_logits(decoder, TOKEN_IDS, features(), FLAGS)
 
     assert torch.equal(logits(()), logits((0, 1, 2)))
     assert not torch.allclose(logits((1,)), logits((0,)), atol=1e-3)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference.decoding import all_logits, grown_cache
 from reference.molmo2 import (
     KINDS,
     TOKENS,
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.open import open_checkpoint
-from stts_export.models.decoder import feature_rows, grown_cache
+from stts_export.models.decoder import feature_rows
 from stts_export.models.model import Model
 from stts_export.models.vision import run_vision_dense
 
@@ -89,9 +90,9 @@ def test_logits_of_every_position_equal(pair: Pair, frames: int) -> None:
     token_ids, patches = video_token_ids(frames, seed=frames), video_patches(frames)
     features = run_vision_dense(pair.ours, patches)
     wanted = pair.theirs.logits(token_ids, patches)
-    got = pair.ours.decoder.all_logits(token_ids, features, vision_flags(token_ids))
+    got = all_logits(pair.ours.decoder, token_ids, features, vision_flags(token_ids))
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
-    causal = pair.ours.decoder.all_logits(token_ids, features, torch.zeros_like(token_ids[0], dtype=torch.bool))
+    causal = all_logits(pair.ours.decoder, token_ids, features, torch.zeros_like(token_ids[0], dtype=torch.bool))
     assert (causal - wanted).abs().max() > 0.1, (
         "the toy must tell vision tokens that see each other from those that do not"
     )
@@ -112,7 +113,7 @@ def test_logits_depend_on_the_picture(pair: Pair) -> None:
     token_ids = video_token_ids(2)
     flags = vision_flags(token_ids)
     first, second = (
-        pair.ours.decoder.all_logits(token_ids, run_vision_dense(pair.ours, video_patches(2, seed)), flags)
+        all_logits(pair.ours.decoder, token_ids, run_vision_dense(pair.ours, video_patches(2, seed)), flags)
         for seed in (0, 1)
     )
     before = int((token_ids[0] == TOKENS.frame_start).nonzero()[0])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
+from reference.decoding import all_logits
 from reference.processor import trained_tokenizer
 from reference.toy_bundle import toy_checkpoint, toy_config
 
@@ -48,7 +49,7 @@ def alone(qa: VideoQA, clip: Example, question: Question, pruning: Pruning | Non
     answer = [*tokenizer.encode(question.target, specials=False), config.tokens.stop[0]]
     ids = torch.tensor([[*turn.token_ids, *answer]])
     flags = torch.from_numpy(np.append(turn.vision_flags, np.zeros(len(answer), bool)))
-    logits = model.decoder.all_logits(ids, features, flags)
+    logits = all_logits(model.decoder, ids, features, flags)
     return logits[len(turn.token_ids) - 1 : -1], answer
 
 

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from stts_export.train.schedule import rate_factor
+from stts_export.train.loop import rate_factor
 
 
 def test_the_rate_warms_up_linearly_and_falls_as_a_cosine():
