@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,11 +69,11 @@ def evaluate_bundle(
                     said[setting] += answers_on(session, sampled, questions, setting.prune)
                     seconds[setting] += time.perf_counter() - start
         on_share((done + 1) / len(clips))
-    wanted = [one.question.target for one in asked]
-    return [
-        Answers(setting, right_text(map(operator.eq, texts, wanted)), seconds[setting] / len(asked), tuple(texts))
-        for setting, texts in said.items()
-    ]
+    answers = []
+    for setting, texts in said.items():
+        right = right_text(text == one.question.target for text, one in zip(texts, asked, strict=True))
+        answers.append(Answers(setting, right, seconds[setting] / len(asked), tuple(texts)))
+    return answers
 
 
 def answers_on(session: Session, sampled: SampledClip, questions: Sequence[Asked], prune: float) -> list[str]:
