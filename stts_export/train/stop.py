@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -16,9 +16,10 @@ class Stop:
         signal: the number of the signal that asked for it; None where none did.
     """
 
-    def __init__(self, minutes: float | None = None) -> None:
+    def __init__(self, minutes: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.signal: int | None = None
-        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._clock = clock  # in seconds
+        self._end = None if minutes is None else clock() + 60 * minutes
 
     @property
     def due(self) -> bool:
@@ -28,7 +29,7 @@ class Stop:
     @property
     def out_of_time(self) -> bool:
         """Whether the minutes are over."""
-        return self._end is not None and time.monotonic() >= self._end
+        return self._end is not None and self._clock() >= self._end
 
 
 @contextlib.contextmanager
