@@ -47,7 +47,7 @@ demo: $(READY)  ## build the micro model, verify it, and ask it about a real cli
 	$(BIN)/stts-export inspect $(OUT)/micro.stts --video $(CLIP) --frames 16 --picture $(OUT)/pruned.png --check
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: lint types layers test  ## lint, types, layer contracts, tests; CI also runs train-smoke and engines
 

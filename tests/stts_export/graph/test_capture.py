@@ -130,11 +130,11 @@ def lines_of(model):
     ]
 
 
-def test_a_part_that_tests_share_is_traced_once_and_whoever_gets_it_may_change_it(tmp_path):
+def test_a_part_that_tests_share_is_traced_once_and_whoever_gets_it_may_change_it(tmp_path, captured):
     traced = []
-    once = capture_once(tmp_path, lambda part: [capture(part), traced.append(part)][0])
-    part = Part(spec([X], [Y], "T", taps=("first",)), TwoLayers().eval())
-    first, wanted = once(part), capture(part)
+    once = capture_once(tmp_path, lambda part: [captured.clone(), traced.append(part)][0])
+    part, wanted = Part(spec([X], [Y], "T", taps=("first",)), TwoLayers().eval()), captured.clone()
+    first = once(part)
     assert lines_of(first) == lines_of(wanted)
     assert [v.const_value is None for v in first.graph.initializers.values()] == [True] * 4 + [False]
     first.graph.inputs[0].name = "changed"

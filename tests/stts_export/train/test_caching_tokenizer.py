@@ -2,7 +2,7 @@ import tokenizers
 from hypothesis import given, strategies
 from reference.processor import trained_tokenizer
 
-from stts_export.train.remembering import CachingTokenizer
+from stts_export.train.caching_tokenizer import CachingTokenizer
 from stts_runtime.language.tokenizer import Tokenizer
 
 
