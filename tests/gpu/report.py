@@ -99,7 +99,7 @@ def timed(bundles: dict[str, Any]) -> list[list[str]]:
         for measured in times["measurements"]:
             ratio = ratios.get((measured["frames"], measured["prune"]))
             faster = (
-                [f"{ratio['vision_and_prefill']:.2f}x", f"{ratio['stages']['decoding']:.2f}x"] if ratio else [NONE] * 2
+                [f"{ratio['vision_and_prefill']:.2f}x", f"{ratio['stages']['decode']:.2f}x"] if ratio else [NONE] * 2
             )
             rows.append([
                 name, str(measured["frames"]), f"{measured['prune']:.0%}", str(measured["tokens"]["prompt_tokens"]),
