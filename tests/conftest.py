@@ -1,31 +1,56 @@
-"""Settings every test shares."""
+"""Settings every test shares, and what is made once in a test run."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Threads that wait should sleep: beside other work, spinning ones make small tensors slower by an order of magnitude.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Tensors here are small: a second thread costs more than it brings, and the other cores have tests of their own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("STTS_THREADS", "1")
 
-import torch
 from hypothesis import settings
 
 from stts_export.bench.import_transformers import make_transformers_importable
 
 
+if TYPE_CHECKING:
+    from stts_export.graph.capture import Capture
+
+
 make_transformers_importable()  # before anything imports transformers
-torch.set_num_threads(2)
 settings.register_profile("patient", deadline=None)  # the machine may be busy with other things
 settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
-def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Where the toy bundle of a kind (`ffd`, `ragged`, `dense`) lies; not to be changed, other tests read it too."""
-    from reference.toy_bundle import toy_bundles  # torch's exporter, which most tests do without
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share, and no other run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / "run"
+    folder.mkdir(exist_ok=True)
+    return folder
 
-    return toy_bundles(tmp_path_factory.mktemp("toy"))
+
+@pytest.fixture(scope="session")
+def captured(run_folder: Path) -> Capture:
+    """`capture`, which traces a part once in a test run."""
+    from reference.capture_once import capture_once  # torch's exporter, which most tests do without
+
+    return capture_once(run_folder)
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(run_folder: Path, captured: Capture) -> Callable[[str], Path]:
+    """Where the toy bundle of a kind (`ffd`, `ragged`, `dense`) lies; not to be changed, other tests read it too."""
+    from reference.toy_bundle import toy_bundles
+
+    return toy_bundles(run_folder, captured)

@@ -23,7 +23,7 @@ AS_IS = "as_is"
 TRANSPOSED = "transposed"
 FOLDER = "weights"
 ALIGNMENT = 4096
-_PIECE_BYTES = 64 << 20
+PIECE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,15 @@ class WeightWriter:
         slots: what was stored so far, by (name, transform, dtype).
     """
 
-    def __init__(self, staging: Path) -> None:
+    def __init__(self, staging: Path, piece_bytes: int = PIECE_BYTES) -> None:
+        """Begin with nothing stored.
+
+        Args:
+            staging: where the bundle is written.
+            piece_bytes: about how much of a tensor is converted at once, counted in float32.
+        """
         self.slots: dict[tuple[str, str, str], WeightSlot] = {}
-        self._staging = staging
+        self._staging, self._piece_bytes = staging, piece_bytes
         self._files: dict[str, BinaryIO] = {}
         self._closing = contextlib.ExitStack()
 
@@ -67,7 +73,7 @@ class WeightWriter:
     def add(self, name: str, transform: str, tensor: LazyTensor, dtype: str = "float32") -> WeightSlot:
         """Store `tensor` in the file of its group (the first component of `name`), once, and return its slot.
 
-        Memory: the tensor in its stored dtype (where the checkpoint maps its files, not even that), and 64 MiB.
+        Memory: the tensor in its stored dtype (where the checkpoint maps its files, not even that), and a piece of it.
 
         Args:
             name: the model's state-dict name, `decoder.blocks.0.mlp.gate.weight`.
@@ -96,7 +102,7 @@ class WeightWriter:
         file = self._file(group)
         file.write(bytes(-file.tell() % ALIGNMENT))
         offset = file.tell()
-        for piece in _pieces(values):
+        for piece in _pieces(values, self._piece_bytes):
             file.write(_stored(name, piece, dtype))
         length = file.tell() - offset
         return WeightSlot(f"{FOLDER}/{group}.bin", offset, length, _name(dtype), tuple(values.shape))
@@ -109,13 +115,13 @@ class WeightWriter:
         return self._files[group]
 
 
-def _pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Cut along the first dimension into views of about 64 MiB in float32, which bounds what conversion copies."""
+def _pieces(values: torch.Tensor, piece_bytes: int) -> Iterator[torch.Tensor]:
+    """Cut along the first dimension into views of about `piece_bytes` in float32: conversion copies no more at once."""
     if values.ndim == 0 or values.numel() == 0:
         yield values
         return
     row_bytes = 4 * math.prod(values.shape[1:])
-    yield from values.split(max(1, _PIECE_BYTES // row_bytes))
+    yield from values.split(max(1, piece_bytes // row_bytes))
 
 
 def _stored(name: str, piece: torch.Tensor, dtype: torch.dtype) -> memoryview:

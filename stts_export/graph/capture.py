@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import onnx_ir as ir
@@ -23,6 +23,9 @@ from stts_runtime.bundle.spec import GraphSpec
 
 OPSET = 20  # Gelu with tanh is one operator from here on, and every engine we target reads it
 TAP = "stts::Tap"
+
+Capture = Callable[[Part], ir.Model]
+"""What makes a part's graph anew at every call, free to be changed: `capture`, or one that remembers it."""
 
 
 def weightless_model(config: ModelConfig) -> Model:

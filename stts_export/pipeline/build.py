@@ -15,7 +15,7 @@ from stts_export.bundle.weights import WeightSlot, WeightWriter
 from stts_export.bundle.write import write_manifest, writing_bundle
 from stts_export.estimate.estimate import Estimate
 from stts_export.graph import capture, form_for, lower, spec_in_form, write_graph
-from stts_export.graph.capture import weightless_model
+from stts_export.graph.capture import Capture, weightless_model
 from stts_export.parts import parts_of
 from stts_export.pipeline.request import BuildRequest, ResolvedBuild, resolve
 from stts_export.verify.record import record_reference
@@ -35,13 +35,16 @@ from stts_runtime.verify.reference import write_reference
 OTHER_BYTES = 64 << 20  # graphs, tokenizer, the verification's records
 
 
-def build(request: BuildRequest, on_progress: OnProgress = no_progress, log: Log = no_log) -> Path:
+def build(
+    request: BuildRequest, on_progress: OnProgress = no_progress, log: Log = no_log, capture: Capture = capture
+) -> Path:
     """Build a bundle and return where it lies; it is whole and verified, or not there at all.
 
     Args:
         request: what to build.
         on_progress: told how far each stage is.
         log: told what a person should know and no code needs.
+        capture: makes a part's graph.
 
     Raises:
         EngineError: the bundle is there, and its engines could not be built.
@@ -54,7 +57,7 @@ def build(request: BuildRequest, on_progress: OnProgress = no_progress, log: Log
         place = next(folder for folder in request.output.resolve().parents if folder.is_dir())
         check_build_resources(probe_device(disk=place), resolved.estimate.memory, log)
     with writing_bundle(request.output, resolved.disk_bytes + OTHER_BYTES, request.overwrite) as staging:
-        graphs = write_graphs(resolved, staging, on_progress)
+        graphs = write_graphs(resolved, staging, on_progress, capture)
         if resolved.tokenizer is not None:
             shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")
         manifest = manifest_of(resolved, graphs)
@@ -97,7 +100,9 @@ def build_engines_of(resolved: ResolvedBuild, on_progress: OnProgress, log: Log)
         ) from error
 
 
-def write_graphs(resolved: ResolvedBuild, staging: Path, on_progress: OnProgress) -> dict[str, GraphEntry]:
+def write_graphs(
+    resolved: ResolvedBuild, staging: Path, on_progress: OnProgress, capture: Capture
+) -> dict[str, GraphEntry]:
     """Trace, lower and write every part with the weights it needs, each weight once."""
     model = weightless_model(resolved.config)
     parts = parts_of(model, resolved.config, resolved.limits, resolved.pruning.packing)

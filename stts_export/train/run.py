@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -72,13 +74,21 @@ class _Run:
     on_progress: OnProgress
 
 
-def train(request: TrainRequest, on_progress: OnProgress, log: Log) -> RunResult:
+def train(
+    request: TrainRequest, on_progress: OnProgress, log: Log, clock: Callable[[], float] = time.monotonic
+) -> RunResult:
     """Run the chosen stages; stop early, with a state to resume from, when told to or out of time.
+
+    Args:
+        request: what is wanted.
+        on_progress: told a stage's name and the share of it that is done.
+        log: told what a person should know.
+        clock: says the seconds that the request's minutes are counted in.
 
     Raises:
         SttsError: with one message that says what to do; states that were saved stay.
     """
-    stop = Stop(request.minutes)
+    stop = Stop(request.minutes, clock)
     recipe, chosen = recipe_of(request)
     begun = [stage.name for stage in chosen if (request.output / stage.name / SETTINGS).is_file()]
     if begun and not request.resume:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -16,14 +16,15 @@ class Stop:
         signal: the number of the signal that asked for it; None where none did.
     """
 
-    def __init__(self, minutes: float | None = None) -> None:
+    def __init__(self, minutes: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.signal: int | None = None
-        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._clock = clock  # in seconds
+        self._end = None if minutes is None else clock() + 60 * minutes
 
     @property
     def due(self) -> bool:
         """Whether the run is to stop now."""
-        return self.signal is not None or (self._end is not None and time.monotonic() >= self._end)
+        return self.signal is not None or (self._end is not None and self._clock() >= self._end)
 
 
 @contextlib.contextmanager

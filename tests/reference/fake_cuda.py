@@ -75,6 +75,7 @@ class FakeCuda:
         allocations: size of every device allocation so far.
         launches: how many graphs were launched.
         captures: how many graphs were recorded.
+        waits: how often somebody waited for a stream.
     """
 
     cudaError_t, cudaMemcpyKind = cudaError_t, cudaMemcpyKind
@@ -85,7 +86,7 @@ class FakeCuda:
         self.total, self.capability, self.pools = total, capability, pools
         self.copies: list[tuple[str, int]] = []
         self.allocations: list[int] = []
-        self.launches = self.captures = 0
+        self.launches = self.captures = self.waits = 0
         self.fault: cudaError_t = OK  # what a wait will answer
         self._next = 1 << 44
         self._device: dict[int, np.ndarray] = {}
@@ -164,6 +165,7 @@ class FakeCuda:
         if stream.recorded is not None:
             stream.spoiled = True
             return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        self.waits += 1
         self._drain(stream)
         return (self.fault,)
 

@@ -224,6 +224,9 @@ def fake_tensorrt(version: str, module: types.ModuleType | None = None) -> Any:
         def set_flag(self, flag: Any) -> None:
             self.flags_set.add(flags(flag))
 
+        def get_flag(self, flag: Any) -> bool:
+            return flags(flag) in self.flags_set
+
         def clear_flag(self, flag: Any) -> None:
             self.flags_set.discard(flags(flag))
 

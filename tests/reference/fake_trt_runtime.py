@@ -248,7 +248,7 @@ class _Context:
         self.runs = 0  # how often it was asked to run, recordings included
         self.profile: int | None = None
         self.scratch: tuple[int, int] | None = None
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._fresh = True  # shapes changed since the last run
 
@@ -262,15 +262,15 @@ class _Context:
         low, _, high = self._engine.get_tensor_profile_shape(name, self.profile)
         if len(shape) != len(low) or not all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True)):
             return self._refuse(f"setInputShape: {name} {shape} is not in [{low}, {high}] of profile {self.profile}")
-        self._fresh = self._fresh or self._shapes.get(name) != tuple(shape)
-        self._shapes[name] = tuple(shape)
+        self._fresh = self._fresh or self.shapes.get(name) != tuple(shape)
+        self.shapes[name] = tuple(shape)
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        if name in self._shapes:
-            return self._shapes[name]
+        if name in self.shapes:
+            return self.shapes[name]
         sizes: dict[str, int] = {}
-        for known, shape in self._shapes.items():
+        for known, shape in self.shapes.items():
             sizes |= dict(zip(map(str, self._engine._tensors[known]["shape"]), shape, strict=True))
         for symbol, (factor, of) in self._data.get("gives", {}).items():
             sizes.setdefault(symbol, factor * sizes.get(of, 1))
@@ -287,7 +287,7 @@ class _Context:
     def execute_async_v3(self, stream_handle: int) -> bool:
         cuda: FakeCuda = self._module.cuda
         missing = [name for name in self._engine._tensors if name not in self._addresses]
-        unset = [n for n in self._engine._tensors if self._engine.get_tensor_mode(n) == 1 and n not in self._shapes]
+        unset = [n for n in self._engine._tensors if self._engine.get_tensor_mode(n) == 1 and n not in self.shapes]
         if missing or unset or self.profile is None or self.scratch is None:
             return self._refuse(f"enqueueV3: not set: addresses {missing}, shapes {unset}, {self.profile}, scratch")
         assert self.strategy == ExecutionContextAllocationStrategy.USER_MANAGED

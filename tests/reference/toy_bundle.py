@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from reference.molmo2 import DECODERS, GRID
+from reference.once import once
 from reference.processor import MOLMO2_PROMPT, special_tokens, trained_tokenizer
 from stts_export.checkpoint.layouts import layout_named
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.write import write_checkpoint
+from stts_export.graph.capture import Capture
 from stts_export.models.model import Model
 from stts_export.pipeline import BuildRequest, build
 from stts_export.recipe.config import ModelConfig, ScorerConfig, TowerConfig
@@ -123,14 +125,13 @@ def toy_request(folder: Path, kind: str) -> BuildRequest:
     )
 
 
-def toy_bundles(root: Path) -> Callable[[str], Path]:
+def toy_bundles(root: Path, capture: Capture) -> Callable[[str], Path]:
     """Return a function that says where a bundle of `KINDS` lies, and builds it under `root` when it is first asked."""
 
-    @cache
     def bundle(kind: str) -> Path:
         folder = root / kind
-        folder.mkdir()
-        return build(toy_request(folder, kind), lambda stage, share: None)
+        folder.mkdir(exist_ok=True)
+        return once(folder / f"{kind}.stts", lambda path: build(toy_request(folder, kind), capture=capture))
 
     return bundle
 

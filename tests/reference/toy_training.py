@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -117,7 +119,7 @@ class ToyRun:
         }
         return TrainRequest(**{**given, **values})  # type: ignore[arg-type]
 
-    def train(self, output: str = "run", **values: object) -> RunResult:
+    def train(self, output: str = "run", clock: Callable[[], float] = time.monotonic, **values: object) -> RunResult:
         """Run it; what was said is in `said`."""
         torch.manual_seed(0)
-        return train(self.request(output, **values), lambda stage, share: None, self.said.append)
+        return train(self.request(output, **values), lambda stage, share: None, self.said.append, clock)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from stts_export.bundle import weights
 from stts_export.bundle.weights import ALIGNMENT, AS_IS, TRANSPOSED, WeightWriter
 from stts_export.checkpoint.records import LazyTensor
 from stts_export.errors import CheckpointError, ExportError
@@ -32,10 +31,9 @@ def matrix():
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 64, 64 << 20])
-def test_tensors_come_back_as_they_were_or_transposed_however_they_were_cut(tmp_path, monkeypatch, matrix, piece_bytes):
-    monkeypatch.setattr(weights, "_PIECE_BYTES", piece_bytes)
+def test_tensors_come_back_as_they_were_or_transposed_however_they_were_cut(tmp_path, matrix, piece_bytes):
     deep = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    with WeightWriter(tmp_path) as writer:
+    with WeightWriter(tmp_path, piece_bytes) as writer:
         writer.add("decoder.a.weight", AS_IS, lazy(matrix))
         writer.add("decoder.a.weight", TRANSPOSED, lazy(matrix))
         writer.add("decoder.deep", AS_IS, lazy(deep))

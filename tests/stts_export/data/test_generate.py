@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stts_export.data import generate as room
 from stts_export.data.clips import read_settings, write_clip
 from stts_export.data.generate import generate, load_domain, plan_clips, read_leaks
 from stts_export.data.read import open_info, open_questions
@@ -107,27 +106,30 @@ def test_the_same_recipe_gives_the_same_bytes_on_two_workers(data, tmp_path):
     assert told[-1] == ("questions", 1.0)
 
 
-def test_generation_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
+def written(folder: Path) -> dict[str, int]:
+    """When each clip was written."""
+    return {file.name: file.stat().st_mtime_ns for file in folder.rglob("*.zip")}
+
+
+def test_generation_goes_on_where_it_stopped(data, tmp_path):
     folder = tmp_path / "toy"
-    rendered = []
-    render = room._render_batch
 
-    def stop_after_two(recipe, output, batch):
-        render(recipe, output, batch[:2])
-        raise KeyboardInterrupt
+    def stop(stage, share):
+        if share > 0:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(room, "_render_batch", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
-        generate(RECIPE, folder, workers=1)
+        generate(RECIPE, folder, workers=1, on_progress=stop)
     assert open_info(folder) is None
-
-    def note(recipe, output, batch):
-        rendered.extend(batch)
-        render(recipe, output, batch)
-
-    monkeypatch.setattr(room, "_render_batch", note)
+    *spare, first, second = sorted(folder.rglob("*.zip"))
+    for clip in spare:
+        clip.unlink()
+    before = written(folder)
     generate(RECIPE, folder, workers=1)
-    assert len(rendered) == 38 - 2
+    after = written(folder)
+    assert {first.name, second.name} == before.keys()
+    assert len(after) == 38
+    assert {name: after[name] for name in before} == before
     assert contents(folder) == contents(data)
 
 

@@ -1,7 +1,6 @@
 """The closed formulas equal what the captured graphs hold, product by product, and the arithmetic STTS is known by."""
 
 from dataclasses import replace
-from functools import cache
 
 import onnx_ir as ir
 import pytest
@@ -11,7 +10,7 @@ from stts_export.estimate import count
 from stts_export.estimate.clip import clip_of
 from stts_export.estimate.count import Packed, Work
 from stts_export.estimate.memory import parameters
-from stts_export.graph.capture import capture, weightless_model
+from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
 from stts_export.recipe import read_model_recipe
 from stts_export.recipe.config import ScorerConfig
@@ -22,13 +21,17 @@ DIMS = {"T": T, "A": A, "B": B, "K": K, "S": S, "P": P, "M": M, "E": F + 1, "L":
 ATTENTIONS = ("SegmentAttention", "RaggedAttention", "VisionPrefixAttention")
 
 
-@cache
-def captured(kind, name):
+@pytest.fixture(scope="module")
+def graph_of(captured):
     """The configuration and the graph of one part of a toy bundle."""
-    decoder, scorer, packing = KINDS[kind]
-    config = toy_config(decoder, scorer)
-    parts = parts_of(weightless_model(config), config, LIMITS, packing or "none")
-    return config, capture(next(part for part in parts if part.spec.name == name)).graph
+
+    def graph(kind, name):
+        decoder, scorer, packing = KINDS[kind]
+        config = toy_config(decoder, scorer)
+        parts = parts_of(weightless_model(config), config, LIMITS, packing or "none")
+        return config, captured(next(part for part in parts if part.spec.name == name)).graph
+
+    return graph
 
 
 def sizes(value, dims):
@@ -115,20 +118,20 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "part"), CASES)
-def test_flops_weights_and_activations_are_those_of_the_graph(kind, part):
-    config, graph = captured(kind, part)
+def test_flops_weights_and_activations_are_those_of_the_graph(graph_of, kind, part):
+    config, graph = graph_of(kind, part)
     assert counted(graph, DIMS) == formula(config, kind, part)
 
 
 @pytest.mark.parametrize(("new", "room"), [(1, 256), (1, 0), (40, 0), (40, 256)])
-def test_prefill_and_decode_are_one_formula(new, room):
-    config, graph = captured("ffd", "decoder")
+def test_prefill_and_decode_are_one_formula(graph_of, new, room):
+    config, graph = graph_of("ffd", "decoder")
     assert counted(graph, {**DIMS, "S": new, "P": room}) == count.decoder(config.decoder, new, room + new)
 
 
 @pytest.mark.parametrize(("kind", "part"), CASES)
-def test_a_part_holds_as_many_weights_as_its_graph(kind, part):
-    config, graph = captured(kind, part)
+def test_a_part_holds_as_many_weights_as_its_graph(graph_of, kind, part):
+    config, graph = graph_of(kind, part)
     held = sum(elements(value, DIMS) for value in graph.initializers.values() if value.const_value is None)
     assert parameters(config, pruned=True)[part] == held
 

@@ -1,7 +1,10 @@
 """Tracing small modules: what a graph looks like, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from reference.capture_once import capture_once
 from torch import nn
 
 from stts_export.errors import ExportError
@@ -119,3 +122,25 @@ def test_trailing_inputs_may_be_any_number():
     graph = capture(Part(spec(inputs, outputs, "T", "P"), Many())).graph
     assert [value.name for value in graph.inputs] == ["x", "a", "b"]
     assert [str(value.shape[0]) for value in graph.outputs] == ["T", "P", "P"]
+
+
+def lines_of(model):
+    return [
+        (node.op_type, [v.name for v in node.inputs], [(v.name, v.shape) for v in node.outputs]) for node in model.graph
+    ]
+
+
+def test_a_part_that_tests_share_is_traced_once_and_whoever_gets_it_may_change_it(tmp_path, captured):
+    traced = []
+    once = capture_once(tmp_path, lambda part: [captured.clone(), traced.append(part)][0])
+    part, wanted = Part(spec([X], [Y], "T", taps=("first",)), TwoLayers().eval()), captured.clone()
+    first = once(part)
+    assert lines_of(first) == lines_of(wanted)
+    assert [v.const_value is None for v in first.graph.initializers.values()] == [True] * 4 + [False]
+    first.graph.inputs[0].name = "changed"
+    assert lines_of(once(part)) == lines_of(wanted)
+    other = TwoLayers().eval()
+    other.scale += 1
+    for changed in (Part(part.spec, other), replace(part, spec=replace(part.spec, values=()))):
+        once(changed)
+    assert [changed.module for changed in traced] == [part.module, other, part.module]

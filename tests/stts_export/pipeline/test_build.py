@@ -8,9 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import onnx_ir as ir
 import pytest
-from reference.small_graph import model_of, named, value
 from reference.toy_bundle import KINDS, LIMITS, toy_config, toy_frames, toy_request
 
 from stts_export.errors import DiskError, ExportError
@@ -75,20 +73,6 @@ def test_the_same_request_gives_the_same_bytes_in_another_process_and_place(toy_
     assert not different
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Tracing takes no time: every part becomes one product with the same weight."""
-
-    def lowered(*_):
-        x, norm = value("x", 32), value("decoder.norm.weight", 32)
-        y = named(ir.node("Mul", [x, norm]), "y", shape=(32,))
-        return model_of([x], [y], y.outputs, [norm])
-
-    module = sys.modules[build.__module__]  # the package calls the function by the module's name
-    monkeypatch.setattr(module, "capture", lambda part: None)
-    monkeypatch.setattr(module, "lower", lowered)
-
-
 class Interruption:
     """Progress that raises when a stage has come so far."""
 
@@ -112,28 +96,28 @@ class Interruption:
     ],
     ids=["ctrl-c", "export", "disk full", "memory"],
 )
-def test_a_build_that_ends_in_the_middle_leaves_nothing_and_the_next_one_runs(tmp_path, quick, stage, error, caught):
+def test_a_build_that_ends_in_the_middle_leaves_nothing_and_the_next_one_runs(tmp_path, captured, stage, error, caught):
     request = replace(toy_request(tmp_path, "dense"), verify=False)
     before = sorted(tmp_path.iterdir())
     report = Interruption(stage, error)
     with pytest.raises(caught):
-        build(request, report)
+        build(request, report, capture=captured)
     assert report.stages[-1] == stage
     assert sorted(tmp_path.iterdir()) == before
-    assert open_bundle(build(request, silent), check=True).path == request.output
+    assert open_bundle(build(request, silent, capture=captured), check=True).path == request.output
 
 
-def test_an_existing_bundle_survives_a_failed_build_and_is_replaced_only_when_told(tmp_path, quick):
+def test_an_existing_bundle_survives_a_failed_build_and_is_replaced_only_when_told(tmp_path, captured):
     request = replace(toy_request(tmp_path, "dense"), verify=False)
-    build(request, silent)
+    build(request, silent, capture=captured)
     manifest = (request.output / "manifest.json").read_bytes()
     with pytest.raises(UsageError, match="--overwrite"):
-        build(request, silent)
+        build(request, silent, capture=captured)
     longer = replace(request, overwrite=True, max_tokens=100)
     with pytest.raises(KeyboardInterrupt):
-        build(longer, Interruption("digest", KeyboardInterrupt()))
+        build(longer, Interruption("digest", KeyboardInterrupt()), capture=captured)
     assert (request.output / "manifest.json").read_bytes() == manifest
-    build(longer, silent)
+    build(longer, silent, capture=captured)
     assert open_bundle(request.output, check=True).manifest.limits.max_tokens == 100
 
 
@@ -143,9 +127,9 @@ def test_a_request_that_cannot_be_met_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_of_random_weights_can_look_at_a_clip_but_not_be_asked(tmp_path, quick):
+def test_a_bundle_of_random_weights_can_look_at_a_clip_but_not_be_asked(tmp_path, captured):
     request = replace(toy_request(tmp_path, "dense"), checkpoint=None, random_weights=1, verify=False)
-    with load(build(request, silent)) as session:
+    with load(build(request, silent, capture=captured)) as session:
         assert session.manifest.tokenizer is None
         assert any("answers are meaningless" in note for note in session.manifest.notes)
         with pytest.raises(UsageError, match="random weights"):
@@ -153,7 +137,7 @@ def test_a_bundle_of_random_weights_can_look_at_a_clip_but_not_be_asked(tmp_path
         assert session.read(toy_frames(2)).frames.shape == (2, 126, 126, 3)
 
 
-def test_progress_goes_through_the_stages_in_order(tmp_path, quick):
+def test_progress_goes_through_the_stages_in_order(tmp_path, captured):
     report = Interruption("", ValueError())
-    build(replace(toy_request(tmp_path, "dense"), verify=False), report)
+    build(replace(toy_request(tmp_path, "dense"), verify=False), report, capture=captured)
     assert list(dict.fromkeys(report.stages)) == ["trace vision_dense", "write", "trace decoder", "digest"]

@@ -28,19 +28,19 @@ def unheard(stage, share):
 
 
 @pytest.fixture(scope="module")
-def rtx(tmp_path_factory):
+def rtx(tmp_path_factory, captured):
     """A toy bundle for RTX cards, with engines; it was verified when it was built."""
     folder = tmp_path_factory.mktemp("rtx")
     request = replace(toy_request(folder, "ffd"), target="rtx", precision="bfloat16", verify=True)
-    return open_bundle(build(request, unheard), check=True)
+    return open_bundle(build(request, unheard, capture=captured), check=True)
 
 
 @pytest.fixture(scope="module")
-def orin(tmp_path_factory):
+def orin(tmp_path_factory, captured):
     """A toy bundle for a Jetson, whose engines are to be built there; verified too."""
     folder = tmp_path_factory.mktemp("orin")
     request = replace(toy_request(folder, "ragged"), target="jetson-orin", precision="float16", verify=True)
-    return open_bundle(build(request, unheard), check=True)
+    return open_bundle(build(request, unheard, capture=captured), check=True)
 
 
 def test_an_rtx_bundle_holds_engines_of_every_part_for_all_of_the_targets_cards(rtx):

@@ -1,27 +1,20 @@
 """A toy bundle, exported once, against its model: whole, and with one thing wrong at a time."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import onnx_ir as ir
 import pytest
-from reference.molmo2 import model_config
-from reference.processor import MOLMO2_PROMPT, special_tokens, trained_tokenizer
-from reference.toy_manifest import model_manifest
+from reference.toy_bundle import KINDS, toy_checkpoint, toy_config
 
-from stts_export.bundle.weights import WeightWriter
 from stts_export.bundle.write import write_manifest
-from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.cli import main as compiler
-from stts_export.graph import Form, capture, lower, write_graph
-from stts_export.graph.capture import weightless_model
-from stts_export.parts import parts_of
 from stts_export.recipe.config import ScorerConfig
 from stts_export.verify.record import record_bundle, record_reference
 from stts_export.verify.report import check_report
 from stts_export.verify.verify_bundle import verify_bundle
-from stts_runtime.bundle.manifest import GraphEntry, Limits, Pruning
+from stts_runtime.bundle.manifest import Pruning
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.cli import main as runtime
 from stts_runtime.errors import UsageError, VerificationError
@@ -31,57 +24,25 @@ from stts_runtime.verify.report import SKIPPED, TIED
 
 pytestmark = pytest.mark.slow
 
-SEED = 5
-LIMITS = Limits(max_frames=8, max_tokens=512, chunk_frames=3)
-PRUNING = Pruning(0.5, "learned", soft_bias=True, packing="ffd")
-
-
-def toy_config():
-    config = model_config("qwen3", "learned", soft_bias=True)
-    tokens = special_tokens()
-    decoder = replace(config.decoder, vocabulary=tokens.bos - 1, extra_vocabulary=16)
-    # As few blocks as there can be on both sides of the prune: tracing takes most of the time here.
-    tower = replace(config.tower, blocks=4, taps=(3, 2), score_after=0)
-    return replace(config, tower=tower, decoder=decoder, tokens=tokens, prompt=MOLMO2_PROMPT)
-
-
-CONFIG = toy_config()
+CONFIG = toy_config(*KINDS["ffd"][:2])
 DENSE_CONFIG = replace(CONFIG, scorer=ScorerConfig("none", soft_bias=False))
 
 
-def toy_manifest(graphs, config, pruning):
-    return model_manifest(config, pruning=pruning, limits=LIMITS, graphs=graphs)
-
-
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A pruned toy bundle without a reference, and its graphs' entries."""
-    folder = tmp_path_factory.mktemp("verify") / "toy.stts"
-    folder.mkdir()
-    tensors = random_checkpoint(CONFIG, SEED).tensors
-    graphs = {}
-    with WeightWriter(folder) as weights:
-        for part in parts_of(weightless_model(CONFIG), CONFIG, LIMITS, PRUNING.packing):
-            file = f"{part.spec.name}.onnx"
-            store = lambda name, transform, dtype: weights.add(name, transform, tensors[name], dtype)  # noqa: E731
-            write_graph(lower(capture(part), part.spec, Form()), folder / file, store)
-            graphs[part.spec.name] = GraphEntry(file, part.spec)
-    (folder / "tokenizer.json").write_text(trained_tokenizer())
-    write_manifest(folder, toy_manifest(graphs, CONFIG, PRUNING))
-    return folder, graphs
+def exported(toy_bundle):
+    """A pruned toy bundle without a reference."""
+    return open_bundle(toy_bundle("ffd"))
 
 
 @pytest.fixture(scope="module")
 def reference(exported):
-    folder, graphs = exported
-    manifest = toy_manifest(graphs, CONFIG, PRUNING)
-    return record_reference(CONFIG, random_checkpoint(CONFIG, SEED), manifest, folder / "tokenizer.json")
+    return record_reference(CONFIG, toy_checkpoint(CONFIG), exported.manifest, exported.file("tokenizer.json"))
 
 
 @pytest.fixture
 def bundle(exported, tmp_path):
     """A copy that a test may damage."""
-    return open_bundle(shutil.copytree(exported[0], tmp_path / "toy.stts"))
+    return open_bundle(shutil.copytree(exported.path, tmp_path / "toy.stts"))
 
 
 def weight_in_file(bundle, part, name):
@@ -115,13 +76,13 @@ def test_a_pruned_bundle_agrees_with_its_model_graph_by_graph_and_end_to_end(bun
     assert max(one.relative_error or 0 for result in report.results for one in result.comparisons) < 1e-5
 
 
-def test_a_dense_bundle_agrees_with_its_model(bundle, exported):
-    graphs = {name: exported[1][name] for name in ("vision_dense", "decoder")}
+def test_a_dense_bundle_agrees_with_its_model(bundle):
+    graphs = {name: bundle.manifest.graphs[name] for name in ("vision_dense", "decoder")}
     pruning = Pruning(0.0, "none", soft_bias=False, packing="none")
-    manifest = replace(toy_manifest(graphs, DENSE_CONFIG, pruning), tokenizer=None)
+    manifest = replace(bundle.manifest, graphs=graphs, pruning=pruning, model=asdict(DENSE_CONFIG), tokenizer=None)
     dense = Bundle(bundle.path, manifest)
     recorded = []
-    checkpoint = random_checkpoint(DENSE_CONFIG, SEED)
+    checkpoint = toy_checkpoint(DENSE_CONFIG)
     reference = record_bundle(dense, lambda config: recorded.append(config) or checkpoint)
     report = verify_bundle(dense, reference)
     assert recorded == [DENSE_CONFIG]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from stts_runtime.bench import fresh
 from stts_runtime.bench.fresh import pass_memory, score_working_bytes, startup, vision_score_memory
 from stts_runtime.errors import BundleError, EngineError, LimitError, UsageError
 
@@ -35,21 +34,22 @@ def test_vision_score_is_weighed_with_a_short_and_a_long_clip(toy_bundle):
 
 
 @LINUX
-def test_input_and_output_are_no_working_memory(toy_bundle, monkeypatch):
+def test_input_and_output_are_no_working_memory(toy_bundle):
     class Bare:
         """A timings that saw nothing but the arrays."""
 
         peak_bytes = 3 * 81 * 32 * 4 + 3 * 9 * 4
 
-    monkeypatch.setattr(fresh, "PeakTimings", Bare)
-    assert score_working_bytes(str(toy_bundle("ffd")), 3) == 0
+    assert score_working_bytes(str(toy_bundle("ffd")), 3, Bare) == 0
 
 
-def test_where_peaks_cannot_be_set_back_there_is_no_figure(toy_bundle, monkeypatch):
-    monkeypatch.setattr(fresh, "_fresh", lambda function, **arguments: None)
-    found = vision_score_memory(toy_bundle("ffd"), (3, 8))
+def test_where_peaks_cannot_be_set_back_there_is_no_figure(toy_bundle):
+    def without(function, **arguments):
+        return None
+
+    found = vision_score_memory(toy_bundle("ffd"), (3, 8), without)
     assert (found.working_mib, found.ratio) == ((None, None), None)
-    assert pass_memory(toy_bundle("ffd"), BIKES, 4, 0.5, 1) is None
+    assert pass_memory(toy_bundle("ffd"), BIKES, 4, 0.5, 1, without) is None
 
 
 def test_a_bundle_without_vision_score_is_refused(toy_bundle):

@@ -1,10 +1,8 @@
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stts_runtime.bench import peak_memory
 from stts_runtime.bench.peak_memory import PeakTimings, can_reset_peak
 from stts_runtime.sizes import MIB
 
@@ -44,6 +42,5 @@ def test_of_a_stage_that_runs_in_pieces_the_largest_counts():
     assert set(timings.milliseconds) == {"vision_score"}
 
 
-def test_a_system_without_such_a_peak_is_told_apart(monkeypatch, tmp_path):
-    monkeypatch.setattr(peak_memory, "_CLEAR", Path(tmp_path / "missing" / "clear_refs"))
-    assert not can_reset_peak()
+def test_a_system_without_such_a_peak_is_told_apart(tmp_path):
+    assert not can_reset_peak(tmp_path / "missing" / "clear_refs")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from reference.processor import reference_processor
 
+from stts_export.bench.torch_subject import torch_threads
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.clip.frames import aspect_notes, check_frames, patches_from_frames, resize_frames
 from stts_runtime.errors import UsageError
@@ -31,7 +32,8 @@ def random_frames(frames, height, width):
 def reference_patches(frames):
     processor = reference_processor().video_processor
     video = np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
-    with warnings.catch_warnings():
+    # on one thread torch resizes by another kernel, which rounds otherwise
+    with torch_threads(2), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers speaks about missing metadata; only pixels matter here
         return processor([video], do_sample_frames=False, return_tensors="pt")["pixel_values_videos"].numpy()
 

@@ -58,21 +58,17 @@ def test_answers_are_those_of_onnxruntime_and_only_scores_and_logits_come_back(g
 
 def test_a_chunk_of_frames_is_looked_at_before_the_host_waits_for_its_hidden_states(one, toy_bundle, tmp_path):
     """What is not read on the host makes nobody wait: only scores, once a chunk, and logits, once a token."""
-    waits = []
-    synchronize = one.cuda.cudaStreamSynchronize
-    one.cuda.cudaStreamSynchronize = lambda stream: (waits.append(1), synchronize(stream))[1]
     with session_on(one, toy_bundle("ffd"), tmp_path) as session:
         session.open()
-        waits.clear()
-        clip = session.read(toy_frames(7))
+        clip, waits = session.read(toy_frames(7)), one.cuda.waits
         session.vision(clip)
-        assert len(waits) == -(-7 // LIMITS.chunk_frames)
+        assert one.cuda.waits - waits == -(-7 // LIMITS.chunk_frames)
 
 
 def test_decoding_is_replayed_and_recorded_anew_when_the_cache_grows(one, toy_bundle, tmp_path):
     def slots():
         """Capacity of the cache as the decode profile's context saw it last."""
-        shapes = [context._shapes.get("past_positions") for context in one.tensorrt.made if context.profile == 1]
+        shapes = [context.shapes.get("past_positions") for context in one.tensorrt.made if context.profile == 1]
         return shapes[-1]
 
     with session_on(one, toy_bundle("ffd"), tmp_path) as session:

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,6 +32,9 @@ _CALL = (
     "json.dump(getattr(fresh, call['function'])(**call['arguments']), sys.stdout)"
 )
 _IMPORT = "import time; start = time.perf_counter(); import stts_runtime.session; print(time.perf_counter() - start)"
+
+Apart = Callable[..., Any]
+"""Called with the name of a function of this module and its arguments, calls it where nothing else was done before."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,20 @@ def startup(bundle: str | Path, repeats: int = 5) -> Startup:
     with load(bundle) as session:  # what is wrong with the bundle is said here, by its own message
         session.open()
     imports = [float(_run([sys.executable, "-c", _IMPORT], "import")) for _ in range(repeats)]
-    opens = [_fresh("open_seconds", bundle=str(bundle)) for _ in range(repeats)]
+    opens = [in_fresh_process("open_seconds", bundle=str(bundle)) for _ in range(repeats)]
     return Startup(median(imports), median(opens))
 
 
-def vision_score_memory(bundle: str | Path, frames: tuple[int, ...] = (32, 256)) -> ScoreMemory:
-    """Return the working memory of vision_score for clips of noise of these lengths.
+def in_fresh_process(function: str, **arguments: object) -> Any:
+    """Return what a function of this module returns in a process of its own."""
+    call = json.dumps({"function": function, "arguments": arguments})
+    return json.loads(_run([sys.executable, "-c", _CALL, call], function))
+
+
+def vision_score_memory(
+    bundle: str | Path, frames: tuple[int, ...] = (32, 256), apart: Apart = in_fresh_process
+) -> ScoreMemory:
+    """Return the working memory of vision_score for clips of noise of these lengths, each weighed `apart`.
 
     Raises:
         UsageError: the bundle is dense.
@@ -102,17 +114,22 @@ def vision_score_memory(bundle: str | Path, frames: tuple[int, ...] = (32, 256))
             f"{bundle} was built for at most {manifest.limits.max_frames} frames, {max(frames)} were to be scored: "
             "build again with a larger --max-frames"
         )
-    found = tuple(_mib(_fresh("score_working_bytes", bundle=str(bundle), frames=count)) for count in frames)
+    found = tuple(_mib(apart("score_working_bytes", bundle=str(bundle), frames=count)) for count in frames)
     first, last = found[0], found[-1]
     return ScoreMemory(frames, found, last / first if first and last is not None else None)
 
 
 def pass_memory(
-    bundle: str | Path, video: str | Path, frames: int, prune: float, answer_tokens: int
+    bundle: str | Path,
+    video: str | Path,
+    frames: int,
+    prune: float,
+    answer_tokens: int,
+    apart: Apart = in_fresh_process,
 ) -> PassMemory | None:
-    """Return the memory of one question; None where the system keeps no peak that can be set back."""
+    """Return the memory of one question, weighed `apart`; None where the system keeps no peak that can be set back."""
     arguments = {"video": str(video), "frames": frames, "prune": prune, "answer_tokens": answer_tokens}
-    found = _fresh("pass_bytes", bundle=str(bundle), **arguments)
+    found = apart("pass_bytes", bundle=str(bundle), **arguments)
     if found is None:
         return None
     return PassMemory(found["peak"] / MIB, {stage: size / MIB for stage, size in found["stages"].items()})
@@ -126,14 +143,14 @@ def open_seconds(bundle: str) -> float:
         return time.perf_counter() - start
 
 
-def score_working_bytes(bundle: str, frames: int) -> int | None:
+def score_working_bytes(bundle: str, frames: int, timings: Callable[[], PeakTimings] = PeakTimings) -> int | None:
     """Return the peak of scoring a clip of noise, less its arrays; once in a process."""
     if not can_reset_peak():
         return None
     with load(bundle) as session:
         engine, size = session.engine("vision_score"), session.manifest.grid.image_size
         clip = np.random.default_rng(0).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
-        memory = PeakTimings()  # the input is there already, the outputs are not yet
+        memory = timings()  # the input is there already, the outputs are not yet
         hidden, scores = score_frames(engine, clip, session.manifest, Timings())
         return memory.peak_bytes - hidden.nbytes - scores.nbytes
 
@@ -149,12 +166,6 @@ def pass_bytes(bundle: str, video: str, frames: int, prune: float, answer_tokens
             clip = read_clip(session, video, frames)
         answer_once(session, clip, prune, answer_tokens, memory)
         return {"peak": memory.peak_bytes, "stages": memory.working_bytes}
-
-
-def _fresh(function: str, **arguments: object) -> Any:
-    """Return what a function of this module returns in a process of its own."""
-    call = json.dumps({"function": function, "arguments": arguments})
-    return json.loads(_run([sys.executable, "-c", _CALL, call], function))
 
 
 def _run(command: list[str], what: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from stts_runtime.timings import Timings
 
 
-_CLEAR = Path("/proc/self/clear_refs")
+CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"  # see proc_pid_clear_refs(5); costs microseconds, other values walk all pages
 
@@ -29,10 +29,10 @@ class Resident:
     peak: int
 
 
-def can_reset_peak() -> bool:
+def can_reset_peak(clear: Path = CLEAR) -> bool:
     """Return whether the high-water mark can be set back, which it is by asking."""
     try:
-        _CLEAR.write_text(_RESET_PEAK)
+        clear.write_text(_RESET_PEAK)
     except OSError:
         return False
     return True
