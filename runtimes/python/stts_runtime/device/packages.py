@@ -9,6 +9,7 @@ onnxruntime's providers are the shared objects beside it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import re
@@ -40,10 +41,8 @@ def installed_distributions() -> dict[str, str]:
     """Return the version of each of `DISTRIBUTIONS` that this Python sees."""
     found = {}
     for name in DISTRIBUTIONS:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -34,10 +34,6 @@ class Readings:
     """What was read, before any of it is interpreted.
 
     Attributes:
-        schema_version: of this record.
-        machine: `x86_64`, `aarch64`.
-        system: `Linux`.
-        python: of the running interpreter, `3.10.12`.
         files: contents of `FILES`; None where there is no such file.
         commands: standard output by command line; None where there is no such command, or it failed.
         distributions: version by name of the installed ones of `packages.DISTRIBUTIONS`.
