@@ -26,15 +26,10 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
         config: whose `expected_tensors` are wanted.
         seed: any whole number.
     """
-    tensors = {
-        name: LazyTensor(
-            shape=shape,
-            dtype=torch.float32,
-            source=f"random, seed {seed}: {name}",
-            load=partial(seeded_tensor, name, shape, seed, depth=_depth(name, config)),
-        )
-        for name, shape in expected_tensors(config).items()
-    }
+    tensors = {}
+    for name, shape in expected_tensors(config).items():
+        load = partial(seeded_tensor, name, shape, seed, depth=_depth(name, config))
+        tensors[name] = LazyTensor(shape, torch.float32, f"random, seed {seed}: {name}", load)
     return Checkpoint(
         layout="random",
         path=None,
