@@ -8,8 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import clear_progress, note, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
 
 
 EXAMPLES = """examples:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import note
+from stts_runtime.cli.command import add_command, note
 
 
 if TYPE_CHECKING:

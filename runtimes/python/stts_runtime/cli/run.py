@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import clear_progress, note, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
 from stts_runtime.timings import STAGES, Timings
 
 

@@ -13,10 +13,7 @@ from typing import Any
 
 LIBRARY = "libcuda.so.1"
 
-# CUdevice_attribute, cuda.h
-_INTEGRATED = 18
-_MAJOR = 75
-_MINOR = 76
+_INTEGRATED, _MAJOR, _MINOR = 18, 75, 76  # CUdevice_attribute, cuda.h
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class CudaDevice:
 
     Attributes:
         compute_capability: 87 is 8.7.
-        integrated: whether that memory is the CPU's.
+        integrated: whether its memory is the CPU's.
         bus_id: its place on the PCI bus, `0000:01:00.0`.
     """
 

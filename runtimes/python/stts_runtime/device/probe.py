@@ -17,13 +17,12 @@ class Probe:
     Attributes:
         machine: `x86_64`, `aarch64`.
         python: of the running interpreter, `3.10.12`.
-        jetson_model: None where it is no Jetson.
         l4t: release of Jetson Linux, `36.4.3`.
         power_mode: of a Jetson: `MAXN`, `15W`.
         gpu_name: of the GPU that CUDA shows first.
         compute_capability: of that GPU, 87 is 8.7.
         shared_memory: whether that GPU uses the CPU's memory.
-        free_memory_bytes: what of it programs can get.
+        free_memory_bytes: of main memory, what programs can get.
         free_swap_bytes: swap space on disks, where a build's host memory can go.
         disk_path: where disk space was looked at.
         cuda: newest CUDA that the driver serves, `12.6`.

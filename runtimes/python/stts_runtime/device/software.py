@@ -68,14 +68,13 @@ def _missing_tensorrt(probe: Probe, level: str) -> Finding:
     if probe.system_tensorrt is not None:
         jetpack = _jetpack(probe)
         python = f"python{jetpack.python}" if jetpack is not None else "python3"
-        return Finding(
-            level,
-            "tensorrt",
-            f"{probe.system_tensorrt} is installed by apt, but this Python ({probe.python}) does not see it",
+        text = f"{probe.system_tensorrt} is installed by apt, but this Python ({probe.python}) does not see it"
+        advice = (
             f"sudo apt install python3-libnvinfer, and run with the system's Python: {python} -m venv "
             "--system-site-packages ENV, then install stts-runtime there with its extra for the device's CUDA "
-            "(tensorrt-cu12 on JetPack 6, tensorrt-cu13 on JetPack 7)",
+            "(tensorrt-cu12 on JetPack 6, tensorrt-cu13 on JetPack 7)"
         )
+        return Finding(level, "tensorrt", text, advice)
     if probe.jetson_model is not None:
         return Finding(level, "tensorrt", "not installed", "sudo apt install nvidia-jetpack")
     install = "pip install tensorrt-cu12" if _cuda_major(probe) < 13 else "pip install tensorrt"
