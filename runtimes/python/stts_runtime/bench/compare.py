@@ -178,10 +178,7 @@ def measure(
 
 
 def take_turns(
-    subjects: Sequence[Subject],
-    read: Callable[[], Clip],
-    repeats: int,
-    about_to: Callable[[Subject, int], None],
+    subjects: Sequence[Subject], read: Callable[[], Clip], repeats: int, about_to: Callable[[Subject, int], None]
 ) -> list[Measurement]:
     """Return each subject's measurement: all warm up, then in every round all answer once."""
     clip = read()

@@ -49,8 +49,7 @@ def build_engine(request: EngineRequest, on_progress: OnProgress = no_progress, 
         built = _run(replace(request, output=str(partial)), on_progress, log)
         partial.replace(output)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
     return built
 
 
@@ -94,7 +93,7 @@ class _Listener:
         self.built: BuiltEngine | None = None
         self.error = ""
         self.memory = 0
-        self._status = Path(f"/proc/{process}/status")
+        self._process = process
         self._on_progress = on_progress
         self._log = log
 
@@ -105,7 +104,7 @@ class _Listener:
             rest = b""
             while True:
                 ready = selector.select(_LOOK_SECONDS)
-                self._look()
+                self.memory = peak_memory(self._process) or self.memory
                 if not ready:
                     continue
                 block = os.read(pipe.fileno(), 1 << 16)
@@ -125,11 +124,13 @@ class _Listener:
         else:
             self.built = from_plain(BuiltEngine, told["built"], "built engine", EngineError)
 
-    def _look(self) -> None:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in self._status.read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    self.memory = int(line.split()[1]) << 10
+
+def peak_memory(process: int | str) -> int | None:
+    """Return the most bytes that a process (`self`: this one) had in memory; None where the kernel does not tell."""
+    with contextlib.suppress(OSError, LookupError, ValueError):
+        lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) << 10
+    return None
 
 
 def _death(request: EngineRequest, code: int, memory: int, said: IO[bytes]) -> str:
