@@ -23,7 +23,6 @@ from stts_export.recipe.read import read_model_recipe
 from stts_runtime.bench.compare import BUNDLE, Subject, measure, opened_subjects
 from stts_runtime.bench.fresh import ScoreMemory, Startup, startup, vision_score_memory
 from stts_runtime.bench.measurement import Bench, Measurement
-from stts_runtime.bench.trial import read_clip
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.errors import UsageError
@@ -249,7 +248,7 @@ def against(measurements: tuple[Measurement, ...]) -> tuple[Against, ...]:
 
 def source_video(session: Session, video: Path) -> SourceVideo:
     """Return what the clips were taken from."""
-    clip = read_clip(session, video, 1)
+    clip = session.read(video, frames=1)
     return SourceVideo(video.name, *clip.source_size, clip.source_frames, clip.source_fps, clip.duration)
 
 

@@ -54,125 +54,100 @@ def _rule(ours: str, *pieces: str | Piece) -> Rule:
     return Rule(ours, tuple(piece if isinstance(piece, Piece) else Piece(piece) for piece in pieces))
 
 
+# our name, the authors', transformers'
+_TOWER_BLOCK = (
+    ("attention_norm", "attention_norm", "layer_norm1"),
+    ("attention.query", "attention.wq", "self_attn.q_proj"),
+    ("attention.key", "attention.wk", "self_attn.k_proj"),
+    ("attention.value", "attention.wv", "self_attn.v_proj"),
+    ("attention.output", "attention.wo", "self_attn.o_proj"),
+    ("mlp_norm", "ffn_norm", "layer_norm2"),
+    ("mlp.up", "feed_forward.w1", "mlp.fc1"),
+    ("mlp.down", "feed_forward.w2", "mlp.fc2"),
+)
+_CONNECTOR = (
+    ("pool.query", "image_pooling_2d.wq", "image_pooling_2d.q_proj"),
+    ("pool.key", "image_pooling_2d.wk", "image_pooling_2d.k_proj"),
+    ("pool.value", "image_pooling_2d.wv", "image_pooling_2d.v_proj"),
+    ("pool.output", "image_pooling_2d.wo", "image_pooling_2d.o_proj"),
+    ("projector.gate", "image_projector.w1", "image_projector.gate_proj"),
+    ("projector.down", "image_projector.w2", "image_projector.down_proj"),
+    ("projector.up", "image_projector.w3", "image_projector.up_proj"),
+)
+# our name, the authors' and which of its rows, transformers'
+_DECODER_BLOCK = (
+    ("attention_norm", "attn_norm", "all", "input_layernorm"),
+    ("attention.query", "self_attn.att_proj", "query", "self_attn.q_proj"),
+    ("attention.key", "self_attn.att_proj", "key", "self_attn.k_proj"),
+    ("attention.value", "self_attn.att_proj", "value", "self_attn.v_proj"),
+    ("attention.output", "self_attn.attn_out", "all", "self_attn.o_proj"),
+    ("attention.query_norm", "self_attn.q_norm", "all", "self_attn.q_norm"),
+    ("attention.key_norm", "self_attn.k_norm", "all", "self_attn.k_norm"),
+    ("mlp_norm", "ff_norm", "all", "post_attention_layernorm"),
+    ("mlp.up", "mlp.ff_proj", "first", "mlp.up_proj"),
+    ("mlp.gate", "mlp.ff_proj", "second", "mlp.gate_proj"),
+    ("mlp.down", "mlp.ff_out", "all", "mlp.down_proj"),
+)
+# our name, the authors'; transformers has no scorer
+_SCORER = (
+    ("pool.query", "patch_token_pooler.wq"),
+    ("pool.key", "patch_token_pooler.wk"),
+    ("pool.value", "patch_token_pooler.wv"),
+    ("pool.output", "patch_token_pooler.wo"),
+    ("mlp.first", "mlp.w1"),
+    ("mlp.second", "mlp.w2"),
+    ("mlp.third", "mlp.w3"),
+)
+_TOWER = "vision_backbone.image_vit."
+
 _AUTHORS_VISION = (
-    _rule("vision_tower.patch_embedding", "vision_backbone.image_vit.patch_embedding"),
-    _rule("vision_tower.position_embedding", "vision_backbone.image_vit.positional_embedding"),
+    _rule("vision_tower.patch_embedding", f"{_TOWER}patch_embedding"),
+    _rule("vision_tower.position_embedding", f"{_TOWER}positional_embedding"),
     *(
-        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"vision_backbone.image_vit.transformer.resblocks.{{i}}.{theirs}")
-        for ours, theirs in (
-            ("attention_norm", "attention_norm"),
-            ("attention.query", "attention.wq"),
-            ("attention.key", "attention.wk"),
-            ("attention.value", "attention.wv"),
-            ("attention.output", "attention.wo"),
-            ("mlp_norm", "ffn_norm"),
-            ("mlp.up", "feed_forward.w1"),
-            ("mlp.down", "feed_forward.w2"),
-        )
+        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"{_TOWER}transformer.resblocks.{{i}}.{theirs}")
+        for ours, theirs, _ in _TOWER_BLOCK
     ),
-    *(
-        _rule(f"scorer.{ours}", f"vision_backbone.image_vit.transformer.{SCORER_MARK}{theirs}")
-        for ours, theirs in (
-            ("pool.query", "patch_token_pooler.wq"),
-            ("pool.key", "patch_token_pooler.wk"),
-            ("pool.value", "patch_token_pooler.wv"),
-            ("pool.output", "patch_token_pooler.wo"),
-            ("mlp.first", "mlp.w1"),
-            ("mlp.second", "mlp.w2"),
-            ("mlp.third", "mlp.w3"),
-        )
-    ),
-    _rule("connector.pool.query", "vision_backbone.image_pooling_2d.wq"),
-    _rule("connector.pool.key", "vision_backbone.image_pooling_2d.wk"),
-    _rule("connector.pool.value", "vision_backbone.image_pooling_2d.wv"),
-    _rule("connector.pool.output", "vision_backbone.image_pooling_2d.wo"),
-    _rule("connector.projector.gate", "vision_backbone.image_projector.w1"),
-    _rule("connector.projector.down", "vision_backbone.image_projector.w2"),
-    _rule("connector.projector.up", "vision_backbone.image_projector.w3"),
+    *(_rule(f"scorer.{ours}", f"{_TOWER}transformer.{SCORER_MARK}{theirs}") for ours, theirs in _SCORER),
+    *(_rule(f"connector.{ours}", f"vision_backbone.{theirs}") for ours, theirs, _ in _CONNECTOR),
 )
 
 
-def _authors_text(attention: str, mlp: str, head: str) -> tuple[Rule, ...]:
-    block = "transformer.blocks.{i}."
+def _authors_text(head: str, flat: bool) -> tuple[Rule, ...]:
+    def stored(name: str) -> str:
+        return "transformer.blocks.{i}." + (name.rpartition(".")[2] if flat else name)
+
     return (
         _rule("decoder.embedding.weight", "transformer.wte.embedding", "transformer.wte.new_embedding"),
-        _rule("decoder.blocks.{i}.attention_norm", block + "attn_norm"),
-        _rule("decoder.blocks.{i}.attention.query", Piece(f"{block}{attention}att_proj", "query")),
-        _rule("decoder.blocks.{i}.attention.key", Piece(f"{block}{attention}att_proj", "key")),
-        _rule("decoder.blocks.{i}.attention.value", Piece(f"{block}{attention}att_proj", "value")),
-        _rule("decoder.blocks.{i}.attention.output", f"{block}{attention}attn_out"),
-        _rule("decoder.blocks.{i}.attention.query_norm", f"{block}{attention}q_norm"),
-        _rule("decoder.blocks.{i}.attention.key_norm", f"{block}{attention}k_norm"),
-        _rule("decoder.blocks.{i}.mlp_norm", block + "ff_norm"),
-        _rule("decoder.blocks.{i}.mlp.up", Piece(f"{block}{mlp}ff_proj", "first")),
-        _rule("decoder.blocks.{i}.mlp.gate", Piece(f"{block}{mlp}ff_proj", "second")),
-        _rule("decoder.blocks.{i}.mlp.down", f"{block}{mlp}ff_out"),
+        *(
+            _rule(f"decoder.blocks.{{i}}.{ours}", Piece(stored(theirs), rows))
+            for ours, theirs, rows, _ in _DECODER_BLOCK
+        ),
         _rule("decoder.norm", "transformer.ln_f"),
         _rule("decoder.head", head),
     )
 
 
-_NATIVE_VISION = (
+_NATIVE = (
     _rule("vision_tower.patch_embedding", "vision_tower.patch_embedding"),
     _rule("vision_tower.position_embedding", "vision_tower.positional_embedding"),
     *(
-        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"vision_tower.layers.{{i}}.{theirs}")
-        for ours, theirs in (
-            ("attention_norm", "layer_norm1"),
-            ("attention.query", "self_attn.q_proj"),
-            ("attention.key", "self_attn.k_proj"),
-            ("attention.value", "self_attn.v_proj"),
-            ("attention.output", "self_attn.o_proj"),
-            ("mlp_norm", "layer_norm2"),
-            ("mlp.up", "mlp.fc1"),
-            ("mlp.down", "mlp.fc2"),
-        )
+        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"vision_tower.layers.{{i}}.{name}")
+        for ours, _, name in _TOWER_BLOCK
     ),
-    *(
-        _rule(f"connector.{ours}", f"multi_modal_projector.{theirs}")
-        for ours, theirs in (
-            ("pool.query", "image_pooling_2d.q_proj"),
-            ("pool.key", "image_pooling_2d.k_proj"),
-            ("pool.value", "image_pooling_2d.v_proj"),
-            ("pool.output", "image_pooling_2d.o_proj"),
-            ("projector.gate", "image_projector.gate_proj"),
-            ("projector.up", "image_projector.up_proj"),
-            ("projector.down", "image_projector.down_proj"),
-        )
-    ),
-)
-
-_NATIVE_TEXT = (
+    *(_rule(f"connector.{ours}", f"multi_modal_projector.{theirs}") for ours, _, theirs in _CONNECTOR),
     _rule("decoder.embedding", "language_model.embed_tokens"),
     *(
         _rule(f"decoder.blocks.{{i}}.{ours}", f"language_model.layers.{{i}}.{theirs}")
-        for ours, theirs in (
-            ("attention_norm", "input_layernorm"),
-            ("attention.query", "self_attn.q_proj"),
-            ("attention.key", "self_attn.k_proj"),
-            ("attention.value", "self_attn.v_proj"),
-            ("attention.output", "self_attn.o_proj"),
-            ("attention.query_norm", "self_attn.q_norm"),
-            ("attention.key_norm", "self_attn.k_norm"),
-            ("mlp_norm", "post_attention_layernorm"),
-            ("mlp.gate", "mlp.gate_proj"),
-            ("mlp.up", "mlp.up_proj"),
-            ("mlp.down", "mlp.down_proj"),
-        )
+        for ours, *_, theirs in _DECODER_BLOCK
     ),
     _rule("decoder.norm", "language_model.norm"),
     _rule("decoder.head", "lm_head"),
 )
-
-_NESTED_TEXT = _authors_text(attention="self_attn.", mlp="mlp.", head="lm_head")
-_FLAT_TEXT = _authors_text(attention="", mlp="", head="transformer.ff_out")
+_NESTED_TEXT = _authors_text("lm_head", flat=False)
+_FLAT_TEXT = _authors_text("transformer.ff_out", flat=True)
 
 LAYOUTS = (
-    Layout(
-        "native",
-        re.compile(r"(model\.)?(language_model|vision_tower|multi_modal_projector)\."),
-        _NATIVE_VISION + _NATIVE_TEXT,
-    ),
+    Layout("native", re.compile(r"(model\.)?(language_model|vision_tower|multi_modal_projector)\."), _NATIVE),
     # the trainer's blocks are flat; files converted half-way carry the nested names without the prefix
     Layout("trainer", re.compile(r"(model\.)?transformer\.blocks\.\d+\.att_proj\."), _AUTHORS_VISION + _FLAT_TEXT),
     Layout("remote_code", re.compile(r"model\.(transformer|vision_backbone)\."), _AUTHORS_VISION + _NESTED_TEXT),
@@ -214,10 +189,10 @@ def pieces_of(ours: str, layout: Layout) -> tuple[Piece, ...]:
     """Return the stored pieces of our tensor `ours`, indices filled in; empty where the layout has no such tensor."""
     index = re.search(r"\.(\d+)\.", ours)
     template = ours.replace(f".{index[1]}.", ".{i}.", 1) if index else ours
+    block = index[1] if index else ""
     for suffix in ("", ".weight", ".bias"):
         for rule in layout.rules:
             if rule.ours + suffix == template:
-                block = index[1] if index else ""
                 return tuple(Piece(p.name.replace("{i}", block) + suffix, p.rows) for p in rule.pieces)
     return ()
 
@@ -246,11 +221,6 @@ def fused_rows(rows: str, decoder: DecoderConfig) -> int | None:
     if rows in ("query", "key", "value"):
         return (decoder.heads + 2 * decoder.kv_heads) * decoder.head_dim
     return 2 * decoder.mlp_width if rows in ("first", "second") else None
-
-
-def name_map(names: Iterable[str], layout: Layout) -> dict[str, tuple[Piece, ...]]:
-    """Return our name -> stored pieces for all `names`."""
-    return {name: pieces_of(name, layout) for name in names}
 
 
 def is_scorer(name: str) -> bool:

@@ -43,10 +43,7 @@ def untrained(recipe: ModelRecipe) -> ModelRecipe:
 
 
 def weights_folder(
-    recipe: ModelRecipe,
-    named: Path | None,
-    otherwise: str = "",
-    on_progress: OnProgress = no_progress,
+    recipe: ModelRecipe, named: Path | None, otherwise: str = "", on_progress: OnProgress = no_progress
 ) -> Path:
     """Return the folder of a model's weights, putting them together first where the recipe says how.
 

@@ -80,14 +80,12 @@ def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, on_progre
 def _digest(recipe: ModelRecipe, source: Path) -> str:
     assert recipe.assembly is not None
     content = hashlib.sha256(f"{_FORMAT} {recipe.config!r} {recipe.assembly!r}".encode())
-    for file in (source, *_trained_files(recipe.assembly)):
+    named = recipe.assembly.trained
+    trained = [] if named is None else sorted(find_weights(named).glob("*.safetensors"))
+    for file in (source, *trained):
         with file.open("rb") as stream:
             content.update(hashlib.file_digest(stream, "sha256").digest())
     return content.hexdigest()[:16]
-
-
-def _trained_files(assembly: Assembly) -> list[Path]:
-    return [] if assembly.trained is None else sorted(find_weights(assembly.trained).glob("*.safetensors"))
 
 
 def _write(folder: Path, config: ModelConfig, source: Path, assembly: Assembly, on_progress: OnProgress) -> None:

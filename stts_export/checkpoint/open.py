@@ -17,7 +17,6 @@ from stts_export.checkpoint.layouts import (
     fused_rows,
     is_scorer,
     is_untapped_block,
-    name_map,
     pieces_of,
     row_range,
 )
@@ -55,7 +54,7 @@ def open_checkpoint(path: Path | str, config: ModelConfig, only: tuple[str, ...]
             "a dense bundle with --prune 0, or choose a scorer that needs no training: --scorer cosine (or random)."
         )
     expected = {name: shape for name, shape in expected_tensors(config).items() if name.startswith(only)}
-    mapping = name_map(expected, layout)
+    mapping = {name: pieces_of(name, layout) for name in expected}
     used = {piece.name for pieces in mapping.values() for piece in pieces}
     notes, spare = _left_unread(tensors, used, layout, config, only)
     _check_names(path, layout, mapping, tensors, sorted(set(tensors) - used - spare))
@@ -106,18 +105,15 @@ def _left_unread(
     notes: list[str] = []
     spare: set[str] = set()
     scorer = {name for name in stored if is_scorer(name)} - used
-    if scorer and config.scorer.kind != "learned":
+    kind = config.scorer.kind
+    if scorer and kind != "learned":
         spare |= scorer
-        notes.append(
-            f"the checkpoint's trained scorer ({len(scorer)} tensors) is not used: scorer is {config.scorer.kind}"
-        )
+        notes.append(f"the checkpoint's trained scorer ({len(scorer)} tensors) is not used: scorer is {kind}")
     untapped = {name for name in stored if is_untapped_block(name, config)}
     if untapped:
         spare |= untapped
-        notes.append(
-            f"{len(untapped)} tensors of tower blocks from {config.tower.blocks} on are not used: "
-            "nothing reads their output"
-        )
+        blocks = f"tower blocks from {config.tower.blocks} on"
+        notes.append(f"{len(untapped)} tensors of {blocks} are not used: nothing reads their output")
     head = pieces_of(HEAD, layout)[0].name
     if config.decoder.tied_embedding and head in stored and "".startswith(only):
         _check_tied(stored[head], stored.get(pieces_of("decoder.embedding.weight", layout)[0].name))
@@ -143,11 +139,10 @@ def _lazy(ours: str, shape: Shape, parts: list[tuple[Piece, Stored]], config: Mo
     """Return our tensor, made of rows of stored ones; all shapes are checked here, before anything is read."""
     ranges = [row_range(piece.rows, config.decoder) for piece, _ in parts]
     for piece, tensor in parts:
-        wanted_rows = fused_rows(piece.rows, config.decoder)
-        if len(tensor.shape) != len(shape) or tensor.shape[1:] != shape[1:]:
-            raise _wrong_shape(tensor, ours, shape if wanted_rows is None else (wanted_rows, *shape[1:]))
-        if wanted_rows not in (None, tensor.shape[0]):
-            raise _wrong_shape(tensor, ours, (wanted_rows, *shape[1:]))
+        fused = fused_rows(piece.rows, config.decoder)
+        wanted = shape if fused is None else (fused, *shape[1:])
+        if len(tensor.shape) != len(shape) or tensor.shape[1:] != shape[1:] or fused not in (None, tensor.shape[0]):
+            raise _wrong_shape(tensor, ours, wanted)
     heights = [rows[1] - rows[0] if rows else tensor.shape[0] for (_, tensor), rows in zip(parts, ranges, strict=True)]
     if sum(heights) != shape[0]:
         raise _wrong_shape(parts[0][1], ours, shape, got=(sum(heights), *shape[1:]))

@@ -26,15 +26,11 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
         config: whose `expected_tensors` are wanted.
         seed: any whole number.
     """
-    tensors = {
-        name: LazyTensor(
-            shape=shape,
-            dtype=torch.float32,
-            source=f"random, seed {seed}: {name}",
-            load=partial(seeded_tensor, name, shape, seed, depth=_depth(name, config)),
-        )
-        for name, shape in expected_tensors(config).items()
-    }
+    tensors = {}
+    for name, shape in expected_tensors(config).items():
+        depth = config.decoder.layers if name.startswith("decoder.") else config.tower.blocks
+        load = partial(seeded_tensor, name, shape, seed, depth=depth)
+        tensors[name] = LazyTensor(shape, torch.float32, f"random, seed {seed}: {name}", load)
     return Checkpoint(
         layout="random",
         path=None,
@@ -53,13 +49,10 @@ def seeded_tensor(name: str, shape: Shape, seed: int, depth: int = 1) -> torch.T
         seed: any whole number.
         depth: blocks of the stack the tensor is in, which share out the growth of the residual stream.
     """
-    generator = torch.Generator().manual_seed(_seed_of(name, seed))
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     tensor = torch.empty(shape).normal_(0.0, _deviation(name, shape, depth), generator=generator)
     return tensor.add_(1.0) if "norm" in name and name.endswith(".weight") else tensor
-
-
-def _seed_of(name: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little") >> 1
 
 
 def _deviation(name: str, shape: Shape, depth: int) -> float:
@@ -67,7 +60,3 @@ def _deviation(name: str, shape: Shape, depth: int) -> float:
         return _SMALL
     ends_branch = ".blocks." in name and name.endswith(("output.weight", "down.weight"))
     return 1 / math.sqrt(shape[1] * (2 * depth if ends_branch else 1))
-
-
-def _depth(name: str, config: ModelConfig) -> int:
-    return config.decoder.layers if name.startswith("decoder.") else config.tower.blocks

@@ -94,9 +94,8 @@ def decoder_tensors(reader: gguf.GGUFReader, config: ModelConfig, seed: int) -> 
         theirs = _gguf_name(name)
         if theirs not in stored:
             raise CheckpointError(f"the GGUF file has no tensor {theirs} (our {name}). Install it again:\n  {_PIP}")
-        tensors[name] = LazyTensor(
-            shape, torch.float32, f"GGUF: {theirs}", partial(_load, stored[theirs], name, shape, config, seed)
-        )
+        load = partial(_load, stored[theirs], name, shape, config, seed)
+        tensors[name] = LazyTensor(shape, torch.float32, f"GGUF: {theirs}", load)
     return tensors
 
 

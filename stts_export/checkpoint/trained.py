@@ -87,13 +87,11 @@ def open_trained(path: Path) -> Trained:
                 for name in names:
                     stored = opened.get_slice(name)
                     kind = torch.float16 if stored.get_dtype() == "F16" else torch.float32
-                    tensors[name] = LazyTensor(
-                        tuple(stored.get_shape()), kind, f"{file}: {name}", partial(_load, file, name)
-                    )
+                    load = partial(_load, file, name)
+                    tensors[name] = LazyTensor(tuple(stored.get_shape()), kind, f"{file}: {name}", load)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{file}: not a whole safetensors file ({error}); copy it again, or train again"
-            ) from error
+            advice = "copy it again, or train again"
+            raise CheckpointError(f"{file}: not a whole safetensors file ({error}); {advice}") from error
     return Trained(tensors, metadata)
 
 

@@ -62,9 +62,8 @@ class LowerOpset(ir.passes.InPlacePass):
                     f"{len(node.inputs)} inputs, unknown attributes {sorted(unknown)}"
                 )
             if node.op_type in LOOPS:
-                raise ir.passes.PostconditionError(
-                    f"{node.op_type} {node.name} is a loop over tokens before TensorRT 10.8"
-                )
+                loop = f"{node.op_type} {node.name} is a loop over tokens before TensorRT 10.8"
+                raise ir.passes.PostconditionError(loop)
             if (node.op_type == "Shape" and node.attributes) or (node.op_type == "Squeeze" and len(node.inputs) < 2):
                 raise ir.passes.PostconditionError(f"{node.op_type} {node.name} is misread by old parsers as it stands")
 
@@ -84,7 +83,7 @@ def expand_gelu(graph: ir.Graph, node: ir.Node) -> None:
         return made.outputs[0]
 
     def number(name: str, value: float) -> ir.Value:
-        return float_constant(graph, f"gelu.{name}", value)
+        return constant(graph, f"gelu.{name}", np.array(value, np.float32))
 
     cube = step("Mul", step("Mul", step("Mul", x, x), x), number("cubic", 0.044715))
     inner = step("Mul", step("Add", x, cube), number("scale", math.sqrt(2 / math.pi)))
@@ -135,19 +134,13 @@ def name_squeezed_axes(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def integers_constant(graph: ir.Graph, *numbers: int) -> ir.Value:
-    """Return the graph's int64 vector of these numbers, made when it is first asked for."""
-    name = f"integers.{'.'.join(map(str, numbers))}"
+    """Return the graph's int64 vector of these numbers."""
+    return constant(graph, f"integers.{'.'.join(map(str, numbers))}", np.array(numbers, np.int64))
+
+
+def constant(graph: ir.Graph, name: str, numbers: np.ndarray) -> ir.Value:
+    """Return the graph's constant of that name, made when it is first asked for."""
     if name not in graph.initializers:
-        tensor = ir.tensor(np.array(numbers, np.int64), name=name)
-        shape = ir.Shape([len(numbers)])
+        tensor, shape = ir.tensor(numbers, name=name), ir.Shape(numbers.shape)
         graph.initializers.add(ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor))
-    return graph.initializers[name]
-
-
-def float_constant(graph: ir.Graph, name: str, value: float) -> ir.Value:
-    """Return the graph's float32 scalar of that name, made when it is first asked for."""
-    if name not in graph.initializers:
-        tensor = ir.tensor(np.array(value, np.float32), name=name)
-        constant = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([]), const_value=tensor)
-        graph.initializers.add(constant)
     return graph.initializers[name]

@@ -18,7 +18,6 @@ class NameTaps(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite `model`."""
-        modified = False
         named: set[ir.Value] = set()
         for node in list(model.graph):
             if (node.domain, node.op_type) != ("stts", "Tap"):
@@ -43,8 +42,7 @@ class NameTaps(ir.passes.InPlacePass):
             else:
                 ir.convenience.replace_all_uses_with(target, source)
             model.graph.remove(node, safe=True)
-            modified = True
-        return ir.passes.PassResult(model, modified)
+        return ir.passes.PassResult(model, bool(named))
 
     def ensures(self, model: ir.Model) -> None:
         """No mark is left."""

@@ -12,11 +12,7 @@ from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
 
 LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.3895313892515355e38}
 
-DTYPES = {
-    "float32": ir.DataType.FLOAT,
-    "float16": ir.DataType.FLOAT16,
-    "bfloat16": ir.DataType.BFLOAT16,
-}
+DTYPES = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 
 FLOAT32_OPS = frozenset(
     ["Cos", "Div", "Log", "Pow", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Sin", "Softmax", "Sqrt", "Tanh"]
@@ -81,8 +77,8 @@ class SetPrecision(ir.passes.InPlacePass):
             exact = node.op_type in FLOAT32_OPS or is_count(node) or node in island or typed.stays_exact(node)
             typed.set(node, DTYPES["float32"] if exact else self.low)
         for place, value in enumerate(list(graph.outputs)):
-            if is_float(value):
-                typed.bind_output(place, value, DTYPES[self.bindings[str(value.name)]])
+            if is_float(value) and value.dtype != (wanted := DTYPES[self.bindings[str(value.name)]]):
+                cast_output(graph, place, wanted, inner=f"{value.name}.{precision_of(value.dtype)}")
         return ir.passes.PassResult(model, True)
 
     def island(self, graph: ir.Graph) -> set[ir.Node]:
@@ -180,11 +176,6 @@ class Typed:
         made = cast_value(self.graph, value, dtype)
         made.name = f"{value.name}.{precision_of(dtype)}"
         return made
-
-    def bind_output(self, place: int, value: ir.Value, dtype: ir.DataType) -> None:
-        """Let output number `place` be of `dtype`."""
-        if value.dtype != dtype:
-            cast_output(self.graph, place, dtype, inner=f"{value.name}.{precision_of(value.dtype)}")
 
 
 def is_float(value: ir.Value | None) -> bool:

@@ -6,13 +6,13 @@ import torch
 from reference.molmo2 import Molmo2Reference, model_config, reference_model
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
-from stts_export.checkpoint.layouts import LAYOUTS, name_map, row_range
+from stts_export.checkpoint.layouts import LAYOUTS, pieces_of, row_range
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.recipe.config import ModelConfig
 
 
 def in_memory(ours: str, state: dict[str, torch.Tensor], config: ModelConfig) -> torch.Tensor:
-    (piece,) = name_map([ours], LAYOUTS[0])[ours]
+    (piece,) = pieces_of(ours, LAYOUTS[0])
     assert row_range(piece.rows, config.decoder) is None
     return state[piece.name if piece.name in state else f"model.{piece.name}"]
 

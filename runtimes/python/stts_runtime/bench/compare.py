@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stts_runtime.bench.fresh import PassMemory, pass_memory
 from stts_runtime.bench.measurement import Bench, Measurement, comparisons, summarise, variant
-from stts_runtime.bench.trial import answer_once, check_bench_limits, read_clip
+from stts_runtime.bench.trial import answer_once, check_bench_limits
 from stts_runtime.clip.video import Clip
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
@@ -101,13 +101,11 @@ def opened_subjects(
             check_same_model(session, sessions[0.0][0])
         for fraction, (chosen, _) in sessions.items():
             chosen.open(fraction)
-        yield (
-            session,
-            [
-                _bundle_subject(chosen, path, video, fraction, answer_tokens, memory=memory)
-                for fraction, (chosen, path) in sessions.items()
-            ],
-        )
+        subjects = [
+            _bundle_subject(chosen, path, video, fraction, answer_tokens, memory=memory)
+            for fraction, (chosen, path) in sessions.items()
+        ]
+        yield session, subjects
 
 
 def fractions_to_compare(session: Session, prune: Sequence[float] | None) -> list[float]:
@@ -172,18 +170,15 @@ def measure(
     measurements: list[Measurement] = []
     notes: list[str] = []
     for length, competitors in subjects.items():
-        clip = read_clip(session, video, length)
+        clip = session.read(video, frames=length)
         notes += clip_notes(clip, session.manifest.frame_sampling.max_fps)
-        measurements += take_turns(competitors, partial(read_clip, session, video, length), repeats, about_to)
+        measurements += take_turns(competitors, partial(session.read, video, frames=length), repeats, about_to)
     on_progress("done", 1.0)
     return Bench(tuple(measurements), comparisons(measurements), tuple(dict.fromkeys(notes)))
 
 
 def take_turns(
-    subjects: Sequence[Subject],
-    read: Callable[[], Clip],
-    repeats: int,
-    about_to: Callable[[Subject, int], None],
+    subjects: Sequence[Subject], read: Callable[[], Clip], repeats: int, about_to: Callable[[Subject, int], None]
 ) -> list[Measurement]:
     """Return each subject's measurement: all warm up, then in every round all answer once."""
     clip = read()
@@ -210,13 +205,13 @@ def take_turns(
 
 def clip_notes(clip: Clip, max_fps: float) -> list[str]:
     """Return what a reader must know of a clip, a sentence each."""
-    if not clip.denser:
-        return list(clip.notes)
-    denser = (
-        f"T = {len(clip.frames)}: the clip lasts {clip.duration:.1f} s, too short for that many frames at the "
-        f"{max_fps:g} a second the model was trained on, so it is sampled denser"
-    )
-    return [*clip.notes, denser]
+    notes = list(clip.notes)
+    if clip.denser:
+        notes.append(
+            f"T = {len(clip.frames)}: the clip lasts {clip.duration:.1f} s, too short for that many frames at the "
+            f"{max_fps:g} a second the model was trained on, so it is sampled denser"
+        )
+    return notes
 
 
 def _bundle_subject(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stts_runtime.bench.peak_memory import PeakTimings, can_reset_peak
-from stts_runtime.bench.trial import answer_once, read_clip
+from stts_runtime.bench.trial import answer_once
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.errors import EngineError, LimitError, UsageError
 from stts_runtime.session import load
@@ -114,7 +114,8 @@ def vision_score_memory(
             f"{bundle} was built for at most {manifest.limits.max_frames} frames, {max(frames)} were to be scored: "
             "build again with a larger --max-frames"
         )
-    found = tuple(_mib(apart("score_working_bytes", bundle=str(bundle), frames=count)) for count in frames)
+    sizes = [apart("score_working_bytes", bundle=str(bundle), frames=count) for count in frames]
+    found = tuple(None if size is None else size / MIB for size in sizes)
     first, last = found[0], found[-1]
     return ScoreMemory(frames, found, last / first if first and last is not None else None)
 
@@ -163,7 +164,7 @@ def pass_bytes(bundle: str, video: str, frames: int, prune: float, answer_tokens
         session.open(prune)
         memory = PeakTimings()
         with memory.stage("read_video"):
-            clip = read_clip(session, video, frames)
+            clip = session.read(video, frames=frames)
         answer_once(session, clip, prune, answer_tokens, memory)
         return {"peak": memory.peak_bytes, "stages": memory.working_bytes}
 
@@ -174,7 +175,3 @@ def _run(command: list[str], what: str) -> str:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise EngineError(f"measuring {what} in a process of its own failed: {last}")
     return done.stdout
-
-
-def _mib(size: int | None) -> float | None:
-    return None if size is None else size / MIB

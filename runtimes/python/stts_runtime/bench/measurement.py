@@ -21,7 +21,6 @@ class Measurement:
     """How one subject fared with clips of one length.
 
     Attributes:
-        engine: what ran it.
         frames: T.
         prune: share of groups dropped; 0 is dense.
         milliseconds: median over the passes, by stage.
@@ -50,7 +49,6 @@ class Speedup:
     """Dense against pruned, by one engine.
 
     Attributes:
-        engine: what ran both.
         frames: T.
         prune: share of groups dropped in the pruned run.
         stages: dense / pruned time by stage, of stages both have: above 1, pruned is faster.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stts_runtime.bench.measurement import Bench, Measurement, variant
+from stts_runtime.bench.measurement import Bench, Measurement, Speedup, variant
 from stts_runtime.text_table import NONE, Rows, text_table
 
 
@@ -37,16 +37,11 @@ def time_rows(found: Bench) -> Rows:
     rows = []
     for one in found.measurements:
         compared = faster.get((one.engine, one.frames, one.prune))
-        rows.append(
-            (
-                *_head(one),
-                *(_number(one.milliseconds.get(stage)) for stage in stages),
-                _number(one.vision_and_prefill),
-                times_text(compared.vision_and_prefill if compared else None),
-                NONE if compared is None or compared.plan_share is None else f"{compared.plan_share:.2%}",
-                _number(one.token_ms),
-            )
-        )
+        share = None if compared is None else compared.plan_share
+        stage_times = (_number(one.milliseconds.get(stage)) for stage in stages)
+        ratio = times_text(compared.vision_and_prefill if compared else None)
+        plan = NONE if share is None else f"{share:.2%}"
+        rows.append((*_head(one), *stage_times, _number(one.vision_and_prefill), ratio, plan, _number(one.token_ms)))
     headers = ("T", "engine", "variant", *(TIMED[stage] for stage in stages), "vision+prefill")
     title = "Milliseconds (medians); vision+prefill is all but decode and answer, faster is against dense"
     return Rows(title, (*headers, "faster", "plan share", "a token"), tuple(rows))
@@ -54,20 +49,13 @@ def time_rows(found: Bench) -> Rows:
 
 def ratio_rows(found: Bench) -> Rows:
     """Return dense by pruned, stage by stage."""
-    stages = [stage for stage in (*TIMED, "decode") if any(stage in one.stages for one in found.comparisons)]
+    timed = [stage for stage in (*TIMED, "decode") if stage != "vision"]
+    stages = [stage for stage in timed if any(stage in one.stages for one in found.comparisons)]
     rows = tuple(
-        (
-            str(one.frames),
-            one.engine,
-            variant(one.prune),
-            *(times_text(one.stages.get(stage)) for stage in stages if stage != "vision"),
-            times_text(one.vision),
-            times_text(one.vision_and_prefill),
-        )
+        (*_head(one), *map(times_text, (*map(one.stages.get, stages), one.vision, one.vision_and_prefill)))
         for one in found.comparisons
     )
-    names = [_column(stage) for stage in stages if stage != "vision"]
-    headers = ("T", "engine", "variant", *names, "all vision", "vision+prefill")
+    headers = ("T", "engine", "variant", *map(_column, stages), "all vision", "vision+prefill")
     return Rows("Dense by pruned: above 1 pruned is faster; all vision is score, plan and encode", headers, rows)
 
 
@@ -85,19 +73,15 @@ def token_rows(measured: Sequence[Measurement]) -> Rows:
 
 def memory_rows(measured: Sequence[Measurement]) -> Rows:
     """Return peak memory of the whole and by stage."""
-    weighed = [one for one in measured if one.memory is not None]
-    stages = [
-        stage for stage in (*TIMED, "decode") if any(one.memory and stage in one.memory.stages for one in weighed)
-    ]
+    weighed = [(one, one.memory) for one in measured if one.memory is not None]
+    stages = [stage for stage in (*TIMED, "decode") if any(stage in memory.stages for _, memory in weighed)]
     rows = tuple(
-        (*_head(one), _number(one.memory.peak), *(_number(one.memory.stages.get(stage)) for stage in stages))
-        for one in weighed
-        if one.memory
+        (*_head(one), _number(memory.peak), *(_number(memory.stages.get(stage)) for stage in stages))
+        for one, memory in weighed
     )
     headers = ("T", "engine", "variant", "peak", *map(_column, stages))
-    return Rows(
-        "Memory in MiB above what the opened engines hold; by stage, above what was there before it", headers, rows
-    )
+    title = "Memory in MiB above what the opened engines hold; by stage, above what was there before it"
+    return Rows(title, headers, rows)
 
 
 def text_report(found: Bench) -> str:
@@ -107,7 +91,7 @@ def text_report(found: Bench) -> str:
     return "\n".join([*blocks, notes] if notes else blocks)
 
 
-def _head(one: Measurement) -> tuple[str, str, str]:
+def _head(one: Measurement | Speedup) -> tuple[str, str, str]:
     return str(one.frames), one.engine, variant(one.prune)
 
 

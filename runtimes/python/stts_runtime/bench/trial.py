@@ -6,8 +6,6 @@ dense and pruned prompts differ in nothing but the groups the model sees.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from stts_runtime.bundle.manifest import Manifest
@@ -61,13 +59,3 @@ def answer_once(
         answer.append(int(logits.argmax()))
     timings.tokens.update(prompt_tokens=len(turn.token_ids), answer_tokens=answer_tokens)
     return tuple(answer)
-
-
-def read_clip(session: Session, video: str | Path, frames: int) -> Clip:
-    """Return exactly `frames` frames of a video file, evenly spread, even if that is denser than the model's sampling.
-
-    Raises:
-        VideoError: the file cannot be read as video.
-        UsageError: it has fewer frames.
-    """
-    return session.read(Path(video), frames=frames)

@@ -31,11 +31,9 @@ class EngineFile:
     """One part's engine.
 
     Attributes:
-        part: whose engine it is.
         file: its name in the set's folder.
         size: in bytes.
         sha256: in hex.
-        seconds: its build took.
         activation_bytes: what a context wants beside weights, inputs and outputs; None where TensorRT did not say.
         peak_memory_bytes: most memory of the building process; None where the kernel does not tell.
     """
@@ -54,7 +52,6 @@ class EngineSet:
     """The engines of one build.
 
     Attributes:
-        schema_version: of this record.
         backend: `tensorrt` or `tensorrt_rtx`.
         version: of the backend, all of it: engines are tied to it.
         compute_capabilities: SMs that each engine serves, in rising order.
@@ -78,10 +75,7 @@ class EngineSet:
 
     def file_of(self, part: str) -> EngineFile:
         """Return the engine of `part`; KeyError if the set has none."""
-        for file in self.files:
-            if file.part == part:
-                return file
-        raise KeyError(part)
+        return {file.part: file for file in self.files}[part]
 
 
 def manifest_digest(manifest: Manifest) -> str:
@@ -157,11 +151,8 @@ def check_engine_files(folder: Path, engines: EngineSet, progress: Callable[[int
     Raises:
         BundleError: a file is missing, changed, or not listed.
     """
-    wrong = []
-    for entry in engines.files:
-        path = folder / entry.file
-        if not is_whole(path, entry, progress):
-            wrong.append(f"{entry.file} (missing or damaged)")
+    damaged = [entry.file for entry in engines.files if not is_whole(folder / entry.file, entry, progress)]
+    wrong = [f"{name} (missing or damaged)" for name in damaged]
     listed = {INDEX, *(entry.file for entry in engines.files)}
     wrong += [f"{path.name} (not listed)" for path in sorted(folder.iterdir()) if path.name not in listed]
     if wrong:

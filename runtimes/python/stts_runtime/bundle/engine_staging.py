@@ -7,14 +7,13 @@ an interrupted one ended. The set that is in place stays until the new one is wh
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stts_runtime.bundle.engine_set import ENGINES, INDEX, EngineFile, EngineSet, index_bytes, is_whole, read_engine_set
-from stts_runtime.bundle.swap import DISK_ERRORS, claim, finish_swap, put_in_place, remove
+from stts_runtime.bundle.swap import DISK_ERRORS, claim, finish_swap, put_in_place, remove, sync, write_whole
 from stts_runtime.errors import BundleError, EngineError
 
 
@@ -58,18 +57,21 @@ class Staging:
         """
         finished = {} if anew else {entry.part: entry for entry in self._whole_files(self.path)}
         self.path.mkdir(parents=True, exist_ok=True)
-        self._keep({entry.file for entry in finished.values()})
+        kept = {INDEX, *(entry.file for entry in finished.values())} if finished else set()
+        for path in self.path.iterdir():
+            if path.name not in kept:
+                path.unlink()
         return finished
 
     def write_index(self, finished: dict[str, EngineFile]) -> EngineSet:
         """Write down which engines are finished, and return the set so far."""
         engines = replace(self.wanted, files=tuple(finished[part] for part in self.parts if part in finished))
-        partial = self.path / f"{INDEX}.partial"
-        with partial.open("wb") as stream:
-            stream.write(index_bytes(engines))
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(self.path / INDEX)
+
+        def write(file: Path) -> None:
+            file.write_bytes(index_bytes(engines))
+            sync(file)
+
+        write_whole(self.path / INDEX, write)
         return engines
 
     def publish(self) -> None:
@@ -92,11 +94,6 @@ class Staging:
         return tuple(
             entry for entry in found.files if entry.part in self.parts and is_whole(folder / entry.file, entry)
         )
-
-    def _keep(self, names: Collection[str]) -> None:
-        for path in self.path.iterdir():
-            if path.name not in names and (path.name != INDEX or not names):
-                path.unlink()
 
 
 @contextlib.contextmanager

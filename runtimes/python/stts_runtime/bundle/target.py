@@ -29,7 +29,6 @@ class Target:
 
     Attributes:
         name: what `--target` takes.
-        title: the product's name.
         backends: engines that run there, the default first: `onnxruntime`, `tensorrt`, `tensorrt_rtx`.
         precisions: what engines may compute in, the default first: `float32`, `float16`, `bfloat16`.
         compute_capabilities: SM versions (87 is 8.7) an engine is built for; empty without a GPU.
@@ -39,7 +38,6 @@ class Target:
         source: where the figures come from, and what was measured.
         memory_gib: of the GPU; None where it differs from card to card.
         bandwidth_gb_per_s: of that memory, as the vendor prints it; None where it differs from card to card.
-        peak_tflops: dense peaks.
         max_tokens: default limit on tokens a conversation; None follows from frames and model.
     """
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from stts_runtime.cli import bench, build, doctor, run, verify
 from stts_runtime.cli.bench import add_bench_options
-from stts_runtime.cli.command import add_command, guarded
-from stts_runtime.cli.progress import clear_progress, note, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, guarded, note, show_progress
 
 
 __all__ = ["add_bench_options", "add_command", "clear_progress", "guarded", "main", "note", "show_progress"]

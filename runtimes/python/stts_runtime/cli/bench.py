@@ -6,8 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import clear_progress, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, show_progress
 
 
 EXAMPLES = """examples:
@@ -24,18 +23,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def add_bench_options(parser: argparse.ArgumentParser) -> None:
     """Add what both bench commands take."""
-    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
-    parser.add_argument("--video", type=Path, required=True, help="a video file")
-    parser.add_argument(
-        "--dense", type=Path, help="a bundle built with --prune 0, for the dense runs (default: the same)"
-    )
-    parser.add_argument(
-        "--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)"
-    )
-    parser.add_argument("--prune", type=float, nargs="+", help="fractions to compare (default: 0 and the bundle's)")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="timed runs of each, after one warm-up (default: %(default)s)"
-    )
+    option = parser.add_argument
+    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("--video", type=Path, required=True, help="a video file")
+    option("--dense", type=Path, help="a bundle built with --prune 0, for the dense runs (default: the same)")
+    option("--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)")
+    option("--prune", type=float, nargs="+", help="fractions to compare (default: 0 and the bundle's)")
+    option("--repeats", type=int, default=3, help="timed runs of each, after one warm-up (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,8 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import clear_progress, note, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
 
 
 EXAMPLES = """examples:
@@ -47,24 +46,22 @@ def run(arguments: argparse.Namespace) -> int:
     reused: list[str] = []
     shown: set[str] = set()
 
+    def say(text: str) -> None:
+        clear_progress()
+        note(text)
+
     def on_progress(stage: str, share: float) -> None:
         part, phase = part_and_phase(stage)
         if phase == REUSED:
             reused.append(part)
-            clear_progress()
-            note(f"{part}: reused")
+            say(f"{part}: reused")
         elif phase == DONE:
-            clear_progress()
-            note(f"{part}: built")
+            say(f"{part}: built")
         else:
             if part not in shown and not sys.stderr.isatty():
                 note(f"{part} ...")
             shown.add(part)
             show_progress(stage, share)
-
-    def log(text: str) -> None:
-        clear_progress()
-        note(f"note: {text}")
 
     started = time.monotonic()
     engines = build_engines(
@@ -72,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         compute_capabilities=arguments.compute_capability,
         workspace=None if arguments.workspace_mib is None else arguments.workspace_mib * _MIB,
         on_progress=on_progress,
-        log=log,
+        log=lambda text: say(f"note: {text}"),
         force=arguments.force,
     )
     clear_progress()

@@ -1,4 +1,4 @@
-"""What every command has: its options, and errors as one message and an exit code."""
+"""What every command has: its options, a line that says what is being done, errors as one message and an exit code."""
 
 from __future__ import annotations
 
@@ -31,10 +31,8 @@ def guarded(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
     except Exception as error:
         if parsed.debug:
             raise
-        message, code = (
-            f"{type(error).__name__}: {error}\nThis is a bug. Run again with --debug and report what it prints.",
-            1,
-        )
+        advice = "This is a bug. Run again with --debug and report what it prints."
+        message, code = f"{type(error).__name__}: {error}\n{advice}", 1
     if parsed.debug:
         import traceback
 
@@ -58,3 +56,20 @@ def add_command(
     parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
     parser.set_defaults(run=run)
     return parser
+
+
+def show_progress(name: str, share: float) -> None:
+    """Rewrite one line on standard error with what is being done."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{share:4.0%} {name}", end="", file=sys.stderr, flush=True)
+
+
+def clear_progress() -> None:
+    """Remove the line that `show_progress` wrote."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """Print something for the person at the terminal, beside the result."""
+    print(text, file=sys.stderr)

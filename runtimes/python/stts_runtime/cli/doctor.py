@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import note
+from stts_runtime.cli.command import add_command, note
 
 
 if TYPE_CHECKING:
@@ -32,11 +31,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Say what this device can run, or whether a bundle fits it; exit code 1 if there is a problem."
     parser = add_command(commands, "doctor", run, summary, EXAMPLES)
-    parser.add_argument(
-        "bundle", type=Path, nargs="?", help="a bundle directory, NAME.stts (default: the device alone)"
-    )
-    parser.add_argument("--probe", type=Path, metavar="FILE", help="look at a recorded device, not at this one")
-    parser.add_argument("--save-probe", type=Path, metavar="FILE", help="record what was read of the device, as JSON")
+    option = parser.add_argument
+    option("bundle", type=Path, nargs="?", help="a bundle directory, NAME.stts (default: the device alone)")
+    option("--probe", type=Path, metavar="FILE", help="look at a recorded device, not at this one")
+    option("--save-probe", type=Path, metavar="FILE", help="record what was read of the device, as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

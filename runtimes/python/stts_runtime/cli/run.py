@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import clear_progress, note, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
 from stts_runtime.timings import STAGES, Timings
 
 
@@ -26,25 +25,18 @@ LOOKING = (*STAGES[:-2], "frames", "groups", "kept_groups", "patches", "packed_p
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "run", run, "Ask one question, or several in turn, about a video.", EXAMPLES)
-    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
-    parser.add_argument("question", nargs="+", help="asked in turn; the video is looked at once")
-    parser.add_argument("--video", type=Path, required=True, help="a video file")
-    parser.add_argument(
-        "--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)"
-    )
-    parser.add_argument(
-        "--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)"
-    )
-    parser.add_argument("--max-tokens", type=int, default=256, help="most tokens of an answer (default: %(default)s)")
-    parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens only (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random draw (default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="compare every file with its digest first")
-    parser.add_argument("--times", action="store_true", help="print the time of each stage")
+    option = parser.add_argument
+    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("question", nargs="+", help="asked in turn; the video is looked at once")
+    option("--video", type=Path, required=True, help="a video file")
+    option("--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)")
+    option("--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)")
+    option("--max-tokens", type=int, default=256, help="most tokens of an answer (default: %(default)s)")
+    option("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: %(default)s)")
+    option("--top-p", type=float, default=1.0, help="draw from the likeliest tokens only (default: %(default)s)")
+    option("--seed", type=int, default=0, help="of the random draw (default: %(default)s)")
+    option("--check", action="store_true", help="compare every file with its digest first")
+    option("--times", action="store_true", help="print the time of each stage")
 
 
 def run(arguments: argparse.Namespace) -> int:

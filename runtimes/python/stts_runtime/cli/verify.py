@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command
-from stts_runtime.cli.progress import clear_progress, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, show_progress
 
 
 EXAMPLES = """examples:

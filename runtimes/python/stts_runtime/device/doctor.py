@@ -12,7 +12,6 @@ from stts_runtime.device.known_targets import KnownTarget, targets_for
 from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.device.software import backend_findings
 from stts_runtime.errors import EngineError
-from stts_runtime.sizes import size_text
 
 
 def check(probe: Probe, bundle: Bundle | None = None) -> tuple[Finding, ...]:
@@ -70,7 +69,7 @@ def _check_device_alone(probe: Probe) -> tuple[Finding, ...]:
         *hardware.power_findings(probe),
         *dict.fromkeys(packages),  # each once: both TensorRTs need the same bindings
         hardware.free_memory_finding(probe),
-        *_free_disk(probe),
+        *hardware.free_disk_findings(probe),
         _targets_finding(probe, targets, (*gpu_backends, ONNXRUNTIME.name)),
     )
 
@@ -80,9 +79,8 @@ def _targets_finding(probe: Probe, targets: tuple[KnownTarget, ...], said: Seque
     names: dict[str, list[str]] = {}
     for target in targets:
         names.setdefault(_readiness(probe, target, said), []).append(target.name)
-    return Finding(
-        OK, "targets", "; ".join(f"bundles for {', '.join(found)} {readiness}" for readiness, found in names.items())
-    )
+    text = "; ".join(f"bundles for {', '.join(found)} {readiness}" for readiness, found in names.items())
+    return Finding(OK, "targets", text)
 
 
 def _readiness(probe: Probe, target: KnownTarget, said: Sequence[str]) -> str:
@@ -113,9 +111,3 @@ def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     if engines and built is None and needed.engines:
         findings += [fit.build_memory_finding(probe, needed), fit.build_disk_finding(probe, needed)]
     return tuple(findings)
-
-
-def _free_disk(probe: Probe) -> tuple[Finding, ...]:
-    if probe.free_disk_bytes is None:
-        return ()
-    return (Finding(OK, "disk", f"{size_text(probe.free_disk_bytes)} free at {probe.disk_path}"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from stts_runtime.sizes import GIB, size_text
 if TYPE_CHECKING:
     from stts_runtime.bundle.engine_set import EngineSet
 
+_ESTIMATE = "(`stts-export estimate` proposes what fits)"
+
 
 def is_for_another_gpu(probe: Probe, bundle: Bundle, ready: bool) -> bool:
     """Tell whether the bundle's target has other SMs than this GPU, and no engines for it; arguments as below."""
@@ -27,7 +30,7 @@ def is_for_another_gpu(probe: Probe, bundle: Bundle, ready: bool) -> bool:
     return not ready and bool(sms) and probe.compute_capability not in (None, *sms)
 
 
-def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding, ...]:
+def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> Iterator[Finding]:
     """Say whether the bundle was built for this GPU, and for this JetPack; nothing for a bundle of the CPU's.
 
     Args:
@@ -35,64 +38,39 @@ def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding,
         bundle: what is to run there.
         ready: whether it holds engines that fit this GPU, whatever its target is.
     """
-    target = bundle.manifest.target
-    if bundle.manifest.engine.device != "cuda" or probe.compute_capability is None:
-        return ()
+    target, engine = bundle.manifest.target, bundle.manifest.engine
+    if engine.device != "cuda" or probe.compute_capability is None:
+        return
     sms = ", ".join(map(str, target.compute_capabilities))
     if is_for_another_gpu(probe, bundle, ready):
-        fitting = [target.name for target in targets_for(probe.compute_capability, probe.gpu_memory_bytes)]
-        return (
-            Finding(
-                PROBLEM,
-                "target",
-                f"the bundle is built for {target.name} ({target.title}; SM {sms}), and this GPU, {probe.gpu_name}, is "
-                f"SM {probe.compute_capability}",
-                f"build it again with `stts-export build --target {fitting[0]}`"
-                + (f" (here also: {', '.join(fitting[1:])})" if fitting[1:] else ""),
-            ),
-        )
-    return (
-        Finding(OK, "target", f"{target.name} ({target.title}), built for SM {sms}"),
-        *_jetpack(probe, bundle, ready),
-        *_precision(probe, bundle),
-    )
-
-
-def _jetpack(probe: Probe, bundle: Bundle, ready: bool) -> tuple[Finding, ...]:
-    target = bundle.manifest.target
-    if probe.l4t is None or not target.jetpacks:
-        return ()
-    jetpack = jetpack_of_l4t(probe.l4t)
-    near = jetpack or nearest_jetpack(probe.l4t)
-    if near.name in target.jetpacks:
-        return ()
-    names = ", ".join(target.jetpacks)
-    # one that the table does not have is only guessed at, and engines that were built here outweigh the target
-    level = PROBLEM if jetpack is not None and not ready else WARNING
-    taken = "" if jetpack is not None else f" (L4T {probe.l4t}, taken for it)"
-    return (
-        Finding(
-            level,
-            "target",
-            f"{target.name} bundles are for JetPack {names}, and this device has {near.name}{taken}",
-            f"install JetPack {target.jetpacks[-1]} on the device",
-        ),
-    )
-
-
-def _precision(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
-    engine = bundle.manifest.engine
-    old = engine.backend == TENSORRT.name and probe.tensorrt is not None and numbers(probe.tensorrt) < (9,)
-    if not old or engine.precision != "bfloat16":
-        return ()
-    return (
-        Finding(
+        first, *others = [known.name for known in targets_for(probe.compute_capability, probe.gpu_memory_bytes)]
+        yield Finding(
             PROBLEM,
             "target",
-            f"the bundle computes in bfloat16, which TensorRT {probe.tensorrt} does not have",
-            "build it again with `stts-export build --precision float16`, or install a later JetPack or TensorRT",
-        ),
-    )
+            f"the bundle is built for {target.name} ({target.title}; SM {sms}), and this GPU, {probe.gpu_name}, is "
+            f"SM {probe.compute_capability}",
+            f"build it again with `stts-export build --target {first}`"
+            + (f" (here also: {', '.join(others)})" if others else ""),
+        )
+        return
+    yield Finding(OK, "target", f"{target.name} ({target.title}), built for SM {sms}")
+    if probe.l4t is not None and target.jetpacks:
+        near, known = nearest_jetpack(probe.l4t), jetpack_of_l4t(probe.l4t) is not None
+        if near.name not in target.jetpacks:
+            taken = "" if known else f" (L4T {probe.l4t}, taken for it)"
+            yield Finding(
+                # one that the table does not have is only guessed at, and engines built here outweigh the target
+                PROBLEM if known and not ready else WARNING,
+                "target",
+                f"{target.name} bundles are for JetPack {', '.join(target.jetpacks)}, and this device has "
+                f"{near.name}{taken}",
+                f"install JetPack {target.jetpacks[-1]} on the device",
+            )
+    old = engine.backend == TENSORRT.name and probe.tensorrt is not None and numbers(probe.tensorrt) < (9,)
+    if old and engine.precision == "bfloat16":
+        text = f"the bundle computes in bfloat16, which TensorRT {probe.tensorrt} does not have"
+        advice = "build it again with `stts-export build --precision float16`, or install a later JetPack or TensorRT"
+        yield Finding(PROBLEM, "target", text, advice)
 
 
 def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], EngineSet | None]:
@@ -113,13 +91,9 @@ def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], 
         return (Finding(PROBLEM, "engines", str(error), f"build them: `stts-runtime build {bundle.path}`"),), None
     version = probe.version_of(backend.name)
     if not sets:
-        unbuilt = Finding(
-            WARNING,
-            "engines",
-            "none are built yet; the bundle holds graphs to build them from",
-            f"build them on this device: `stts-runtime build {bundle.path}`",
-        )
-        return (unbuilt,), None
+        advice = f"build them on this device: `stts-runtime build {bundle.path}`"
+        text = "none are built yet; the bundle holds graphs to build them from"
+        return (Finding(WARNING, "engines", text, advice),), None
     if version is None or probe.compute_capability is None:
         names = ", ".join(found.folder for found in sets)
         return (Finding(WARNING, "engines", f"{names}: cannot tell whether they fit", "see the other findings"),), None
@@ -156,29 +130,19 @@ def run_memory_finding(probe: Probe, bundle: Bundle, engines: EngineSet | None =
         return Finding(WARNING, "memory", f"{need}; {where} cannot be told", "compare that with what the device has")
     here = f"{where}: {size_text(total)}" + ("" if free is None else f", {size_text(free)} free")
     if needed.weights > total:
-        return Finding(
-            PROBLEM,
-            "memory",
-            f"{need}. The weights alone do not fit. {here}",
-            "take a smaller model, or a lower --precision if it has one (`stts-export estimate` proposes what fits)",
-        )
+        advice = f"take a smaller model, or a lower --precision if it has one {_ESTIMATE}"
+        return Finding(PROBLEM, "memory", f"{need}. The weights alone do not fit. {here}", advice)
     if needed.total > total:
         tokens = max(0, (total - needed.without_tokens) // needed.per_token)
         fits = f"up to about {tokens} tokens fit. " if tokens else ""
-        return Finding(
-            WARNING,
-            "memory",
-            f"{need}: may not fit. {here}",
+        advice = (
             f"{fits}Keep clips and conversations short, or build it again with fewer --max-frames and --max-tokens, or "
-            "a smaller model (`stts-export estimate` proposes what fits)",
+            f"a smaller model {_ESTIMATE}"
         )
+        return Finding(WARNING, "memory", f"{need}: may not fit. {here}", advice)
     if free is not None and needed.total > free:
-        return Finding(
-            WARNING,
-            "memory",
-            f"{need}: may not fit in what is free. {here}",
-            "end other programs" + (" (on a Jetson: the desktop too)" if probe.jetson_model else ""),
-        )
+        advice = "end other programs" + (" (on a Jetson: the desktop too)" if probe.jetson_model else "")
+        return Finding(WARNING, "memory", f"{need}: may not fit in what is free. {here}", advice)
     return Finding(OK, "memory", f"{need}. {here}")
 
 
@@ -219,9 +183,8 @@ def build_memory_finding(probe: Probe, needed: MemoryNeeded) -> Finding:
     if probe.shared_memory and part == "decoder":
         need += f", {size_text(needed.output_head)} of it in one piece (the output head)"
     if probe.total_memory_bytes is None or probe.free_memory_bytes is None:
-        return Finding(
-            WARNING, "build memory", f"{need}; main memory cannot be told", "compare that with what the device has"
-        )
+        advice = "compare that with what the device has"
+        return Finding(WARNING, "build memory", f"{need}; main memory cannot be told", advice)
     swap = probe.free_swap_bytes or 0
     free = probe.free_memory_bytes + swap
     here = f"main memory: {size_text(probe.total_memory_bytes)}, {size_text(probe.free_memory_bytes)} free, " + (

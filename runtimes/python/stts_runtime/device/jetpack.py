@@ -19,13 +19,9 @@ class JetPack:
     """A JetPack release.
 
     Attributes:
-        name: `6.2.1`.
-        l4t_releases: releases of Jetson Linux that belong to it, three numbers each.
+        l4t_releases: of Jetson Linux that belong to it, three numbers each.
         modules: Jetson families it is for.
-        ubuntu: version of the system.
         python: the system's, which is the one that its TensorRT has bindings for.
-        cuda: the toolkit's version.
-        tensorrt: version it comes with.
         tensorrt_extra: another version that can be installed beside it.
     """
 
@@ -56,14 +52,11 @@ def jetpack_of_l4t(l4t: str) -> JetPack | None:
     `36.5` and `36.5.0` are the same release.
     """
     wanted = _place(l4t)
-    for jetpack in JETPACKS:
-        if wanted in map(_place, jetpack.l4t_releases):
-            return jetpack
-    return None
+    return next((jetpack for jetpack in JETPACKS if wanted in map(_place, jetpack.l4t_releases)), None)
 
 
 def nearest_jetpack(l4t: str) -> JetPack:
-    """Return the JetPack with the release nearest to one that is not in the table; of two as near, the older."""
+    """Return the JetPack with the release nearest to this one, its own if there is one; of two as near, the older."""
     return min(JETPACKS, key=lambda jetpack: min(abs(_place(l4t) - _place(known)) for known in jetpack.l4t_releases))
 
 

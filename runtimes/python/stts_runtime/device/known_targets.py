@@ -6,7 +6,10 @@ two together.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from stts_runtime.sizes import GIB
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,6 @@ def targets_for(compute_capability: int | None, memory_bytes: int | None) -> tup
             product comes with several sizes of memory, and targets describe one.
     """
     built = tuple(target for target in KNOWN_TARGETS if compute_capability in target.compute_capabilities)
-    fitting = tuple(target for target in built if _holds(memory_bytes, target)) or built
-    return (*fitting, KNOWN_TARGETS[-1])
-
-
-def _holds(memory_bytes: int | None, target: KnownTarget) -> bool:
-    wanted = (target.memory_gib or 0) * 2**30
-    return memory_bytes is None or memory_bytes >= _SEEN_SHARE * wanted
+    memory = math.inf if memory_bytes is None else memory_bytes
+    fitting = tuple(target for target in built if memory >= _SEEN_SHARE * (target.memory_gib or 0) * GIB)
+    return (*(fitting or built), KNOWN_TARGETS[-1])

@@ -13,10 +13,7 @@ from typing import Any
 
 LIBRARY = "libcuda.so.1"
 
-# CUdevice_attribute, cuda.h
-_INTEGRATED = 18
-_MAJOR = 75
-_MINOR = 76
+_INTEGRATED, _MAJOR, _MINOR = 18, 75, 76  # CUdevice_attribute, cuda.h
 
 
 @dataclass(frozen=True)
@@ -24,10 +21,8 @@ class CudaDevice:
     """The first GPU that CUDA shows this process.
 
     Attributes:
-        name: the product's.
         compute_capability: 87 is 8.7.
-        memory_bytes: all of its memory.
-        integrated: whether that memory is the CPU's.
+        integrated: whether its memory is the CPU's.
         bus_id: its place on the PCI bus, `0000:01:00.0`.
     """
 
@@ -65,12 +60,12 @@ def read_libcuda(load: Callable[[str], Any] = ctypes.CDLL) -> CudaReading:
         library = load(LIBRARY)
     except OSError:
         return CudaReading(loaded=False)
-    version = ctypes.c_int()
-    known = library.cuDriverGetVersion(ctypes.byref(version)) == 0
+    number = ctypes.c_int()
+    version = number.value if library.cuDriverGetVersion(ctypes.byref(number)) == 0 else None
     try:
-        return CudaReading(True, version.value if known else None, None, _first_device(library))
+        return CudaReading(True, version, device=_first_device(library))
     except _CudaError as error:
-        return CudaReading(True, version.value if known else None, str(error))
+        return CudaReading(True, version, str(error))
 
 
 class _CudaError(Exception):

@@ -22,11 +22,7 @@ class SmiGpu:
     """A row of the answer; None where it says that it does not know.
 
     Attributes:
-        name: the product's.
         compute_capability: 89 is 8.9.
-        total_bytes: of its memory.
-        free_bytes: of its memory.
-        driver: its version.
         bus_id: its place on the PCI bus, `00000000:01:00.0`.
     """
 
@@ -49,11 +45,8 @@ def smi_gpu_at(gpus: tuple[SmiGpu, ...], bus_id: str | None) -> SmiGpu | None:
 
     CUDA's first GPU, the one engines run on, need not be the first of the list.
     """
-    if bus_id is not None:
-        for gpu in gpus:
-            if gpu.bus_id is not None and gpu.bus_id.lower().endswith(bus_id.lower()):
-                return gpu
-    return gpus[0] if gpus else None
+    there = (gpu for gpu in gpus if bus_id and gpu.bus_id and gpu.bus_id.lower().endswith(bus_id.lower()))
+    return next(there, gpus[0] if gpus else None)
 
 
 def _gpu(row: list[str]) -> SmiGpu:

@@ -9,6 +9,7 @@ onnxruntime's providers are the shared objects beside it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import re
@@ -40,10 +41,8 @@ def installed_distributions() -> dict[str, str]:
     """Return the version of each of `DISTRIBUTIONS` that this Python sees."""
     found = {}
     for name in DISTRIBUTIONS:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -83,7 +82,8 @@ def version_of(module: str, distributions: Mapping[str, str], answer: str | None
     wheels = {cuda: distributions.get(f"{name}-cu{cuda}") for cuda in (13, 12)}
     cuda = next((cuda for cuda, version in wheels.items() if version is not None), None)
     version = distributions.get(name) or (wheels[cuda] if cuda is not None else None)
-    return version or _first_version(answer), cuda
+    printed = re.search(r"\d+(?:\.\d+)+", answer or "")
+    return version or (printed[0] if printed else None), cuda
 
 
 def onnxruntime_providers(distributions: Mapping[str, str], libraries: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,8 +103,3 @@ def system_tensorrt(text: str | None) -> str | None:
     """Return the version of TensorRT's library among apt's packages: `10.3.0.30` of `10.3.0.30-1+cuda12.5`."""
     found = re.search(r"^libnvinfer\d+(?::\w+)?\s+(\d[\d.]*)", text or "", re.MULTILINE)
     return found[1] if found else None
-
-
-def _first_version(text: str | None) -> str | None:
-    found = re.search(r"\d+(?:\.\d+)+", text or "")
-    return found[0] if found else None

@@ -16,31 +16,20 @@ class Probe:
 
     Attributes:
         machine: `x86_64`, `aarch64`.
-        system: `Linux`.
         python: of the running interpreter, `3.10.12`.
-        jetson_model: None where it is no Jetson.
         l4t: release of Jetson Linux, `36.4.3`.
         power_mode: of a Jetson: `MAXN`, `15W`.
         gpu_name: of the GPU that CUDA shows first.
         compute_capability: of that GPU, 87 is 8.7.
         shared_memory: whether that GPU uses the CPU's memory.
-        gpu_memory_bytes: all of that GPU's memory.
-        free_gpu_memory_bytes: what of it is free.
-        total_memory_bytes: main memory.
-        free_memory_bytes: what of it programs can get.
+        free_memory_bytes: of main memory, what programs can get.
         free_swap_bytes: swap space on disks, where a build's host memory can go.
         disk_path: where disk space was looked at.
-        free_disk_bytes: free space there.
-        driver: version of the NVIDIA driver.
         cuda: newest CUDA that the driver serves, `12.6`.
         cuda_error: what CUDA refuses with.
-        cuda_loaded: whether libcuda is there.
-        tensorrt: version that this Python sees.
-        tensorrt_cuda: major version of CUDA that its wheel is for, if it says so.
+        tensorrt: version that this Python sees; so with `tensorrt_rtx` and `onnxruntime`.
+        tensorrt_cuda: major version of CUDA that its wheel is for, if it says so; so with `tensorrt_rtx_cuda`.
         system_tensorrt: version that apt installed.
-        tensorrt_rtx: version that this Python sees.
-        tensorrt_rtx_cuda: major version of CUDA that its wheel is for, if it says so.
-        onnxruntime: version that this Python sees.
         onnxruntime_providers: by onnxruntime's names.
         cuda_bindings: version of cuda-bindings, or of a cuda-python from before they were split off.
     """

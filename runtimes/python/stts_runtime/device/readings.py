@@ -34,15 +34,10 @@ class Readings:
     """What was read, before any of it is interpreted.
 
     Attributes:
-        schema_version: of this record.
-        machine: `x86_64`, `aarch64`.
-        system: `Linux`.
-        python: of the running interpreter, `3.10.12`.
         files: contents of `FILES`; None where there is no such file.
         commands: standard output by command line; None where there is no such command, or it failed.
         distributions: version by name of the installed ones of `packages.DISTRIBUTIONS`.
         provider_libraries: file names of onnxruntime's providers.
-        libcuda: what the driver library said.
         disk_path: where disk space was looked at.
         free_disk_bytes: what this user may still write there; None if that cannot be told.
     """
@@ -64,12 +59,7 @@ def run_command(command: Sequence[str]) -> str | None:
     """Return what a command prints, see `Run`; half a minute is waited for it."""
     try:
         done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE_SECONDS,
-            stdin=subprocess.DEVNULL,
+            command, capture_output=True, errors="replace", timeout=_PATIENCE_SECONDS, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -77,10 +67,7 @@ def run_command(command: Sequence[str]) -> str | None:
 
 
 def read_device(
-    root: Path = Path("/"),
-    run: Run = run_command,
-    cuda: Callable[[], CudaReading] = read_libcuda,
-    disk: Path = Path(),
+    root: Path = Path("/"), run: Run = run_command, cuda: Callable[[], CudaReading] = read_libcuda, disk: Path = Path()
 ) -> Readings:
     """Return what this device says of itself. Nothing is imported, and no GPU memory is taken.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stts_runtime.bundle.backend import TENSORRT, backend_named
 from stts_runtime.bundle.versions import numbers
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
-from stts_runtime.device.jetpack import JetPack, jetpack_of_l4t, nearest_jetpack
+from stts_runtime.device.jetpack import JetPack, nearest_jetpack
 from stts_runtime.device.probe import Probe
 from stts_runtime.engine.cuda import install_command
 from stts_runtime.trt.bindings import OLDEST
@@ -39,9 +39,8 @@ def _onnxruntime(probe: Probe, device: str, level: str) -> Finding:
         return Finding(level, "onnxruntime", "not installed for this Python", install)
     text = f"{probe.onnxruntime} ({', '.join(probe.onnxruntime_providers)})"
     if device == "cuda" and "CUDAExecutionProvider" not in probe.onnxruntime_providers:
-        return Finding(
-            level, "onnxruntime", f"{text}: cannot run on the GPU", f"pip uninstall onnxruntime, then {install}"
-        )
+        advice = f"pip uninstall onnxruntime, then {install}"
+        return Finding(level, "onnxruntime", f"{text}: cannot run on the GPU", advice)
     return Finding(OK, "onnxruntime", text)
 
 
@@ -56,13 +55,12 @@ def _tensorrt(probe: Probe, level: str) -> Finding:
         return too_new
     jetpack = _jetpack(probe)
     if jetpack is not None and not _is_of(probe.tensorrt, jetpack):
-        return Finding(
-            WARNING,
-            "tensorrt",
-            f"{probe.tensorrt} is not the {jetpack.tensorrt} that JetPack {jetpack.name} comes with",
+        text = f"{probe.tensorrt} is not the {jetpack.tensorrt} that JetPack {jetpack.name} comes with"
+        advice = (
             "wheels from PyPI are for servers and need not know this GPU; if the build fails, pip uninstall tensorrt "
-            "and use JetPack's",
+            "and use JetPack's"
         )
+        return Finding(WARNING, "tensorrt", text, advice)
     return Finding(OK, "tensorrt", probe.tensorrt)
 
 
@@ -70,14 +68,13 @@ def _missing_tensorrt(probe: Probe, level: str) -> Finding:
     if probe.system_tensorrt is not None:
         jetpack = _jetpack(probe)
         python = f"python{jetpack.python}" if jetpack is not None else "python3"
-        return Finding(
-            level,
-            "tensorrt",
-            f"{probe.system_tensorrt} is installed by apt, but this Python ({probe.python}) does not see it",
+        text = f"{probe.system_tensorrt} is installed by apt, but this Python ({probe.python}) does not see it"
+        advice = (
             f"sudo apt install python3-libnvinfer, and run with the system's Python: {python} -m venv "
             "--system-site-packages ENV, then install stts-runtime there with its extra for the device's CUDA "
-            "(tensorrt-cu12 on JetPack 6, tensorrt-cu13 on JetPack 7)",
+            "(tensorrt-cu12 on JetPack 6, tensorrt-cu13 on JetPack 7)"
         )
+        return Finding(level, "tensorrt", text, advice)
     if probe.jetson_model is not None:
         return Finding(level, "tensorrt", "not installed", "sudo apt install nvidia-jetpack")
     install = "pip install tensorrt-cu12" if _cuda_major(probe) < 13 else "pip install tensorrt"
@@ -88,12 +85,9 @@ def _tensorrt_rtx(probe: Probe, level: str) -> Finding:
     sm = probe.compute_capability
     if sm is not None and sm not in RTX_COMPUTE_CAPABILITIES:
         known = ", ".join(map(str, RTX_COMPUTE_CAPABILITIES))
-        return Finding(
-            level,
-            "tensorrt-rtx",
-            f"{probe.tensorrt_rtx or 'not installed'}: it knows SM {known}, and this GPU is SM {sm}",
-            "build the bundle again with `stts-export build --backend tensorrt`, for a target of this GPU",
-        )
+        text = f"{probe.tensorrt_rtx or 'not installed'}: it knows SM {known}, and this GPU is SM {sm}"
+        advice = "build the bundle again with `stts-export build --backend tensorrt`, for a target of this GPU"
+        return Finding(level, "tensorrt-rtx", text, advice)
     if probe.tensorrt_rtx is None:
         return Finding(level, "tensorrt-rtx", "not installed", _rtx_install(probe))
     too_new = _too_new_for_driver(probe, "tensorrt-rtx", probe.tensorrt_rtx, probe.tensorrt_rtx_cuda, level)
@@ -113,12 +107,8 @@ def _too_new_for_driver(probe: Probe, topic: str, version: str, cuda: int | None
     other = f", or pip install {topic}-cu12" if cuda == 13 else ""
     driver = f"driver {probe.driver}" if probe.driver else "the driver"
     branch = _CUDA_13_DRIVER if cuda == 13 else f"one that serves CUDA {cuda}"
-    return Finding(
-        level,
-        topic,
-        f"{version} is built for CUDA {cuda}, but {driver} serves CUDA up to {probe.cuda}",
-        f"update the NVIDIA driver to {branch}{other}",
-    )
+    text = f"{version} is built for CUDA {cuda}, but {driver} serves CUDA up to {probe.cuda}"
+    return Finding(level, topic, text, f"update the NVIDIA driver to {branch}{other}")
 
 
 def _cuda_bindings(probe: Probe, level: str) -> Finding:
@@ -127,12 +117,8 @@ def _cuda_bindings(probe: Probe, level: str) -> Finding:
     if probe.cuda_bindings is None:
         return Finding(level, "cuda-bindings", "not installed", install)
     if probe.cuda is not None and numbers(probe.cuda_bindings)[:1] > (major,):
-        return Finding(
-            level,
-            "cuda-bindings",
-            f"{probe.cuda_bindings} is for a newer CUDA than the driver serves ({probe.cuda})",
-            install,
-        )
+        text = f"{probe.cuda_bindings} is for a newer CUDA than the driver serves ({probe.cuda})"
+        return Finding(level, "cuda-bindings", text, install)
     return Finding(OK, "cuda-bindings", probe.cuda_bindings)
 
 
@@ -142,7 +128,7 @@ def _cuda_major(probe: Probe) -> int:
 
 
 def _jetpack(probe: Probe) -> JetPack | None:
-    return None if probe.l4t is None else jetpack_of_l4t(probe.l4t) or nearest_jetpack(probe.l4t)
+    return None if probe.l4t is None else nearest_jetpack(probe.l4t)
 
 
 def _is_of(version: str, jetpack: JetPack) -> bool:

@@ -23,13 +23,7 @@ class Replay:
     """
 
     def __init__(self, memory: DeviceMemory, what: str, on: bool) -> None:
-        """Start with nothing recorded.
-
-        Args:
-            memory: whose stream the runs are put on.
-            what: whose runs they are, for messages.
-            on: whether to record.
-        """
+        """Start with nothing recorded; `memory` has the stream of the runs, and messages say `what` runs."""
         self.on = on
         self._memory, self._what = memory, what
         self._key: Hashable = None

@@ -38,13 +38,7 @@ class Block:
 
 
 class DeviceArray:
-    """A C-contiguous array in device memory; a slice of rows is a view that keeps the memory alive.
-
-    Attributes:
-        shape: its sizes.
-        dtype: its numpy dtype, see `storage_dtype`.
-        nbytes: its size in bytes.
-    """
+    """An `Array` in device memory; a slice of rows is a view that keeps the memory alive."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, block: Block, offset: int = 0) -> None:
         self.shape, self.dtype = shape, dtype
@@ -86,8 +80,6 @@ class DeviceMemory:
     """The memory, the stream that orders its use, and the page-locked way to it.
 
     Attributes:
-        cuda: the runtime.
-        stream: where all work goes.
         staging: the way between numpy arrays and the device.
         lock: held by whoever puts something on the stream: there is one way through `staging`, and while a run is
             recorded into a CUDA graph all that comes to the stream would be recorded with it.
@@ -263,8 +255,8 @@ class SharedMemory:
         """Say that one engine needs the memory no more; the last one closes it."""
         with self._lock:
             self._engines -= 1
-            memory = self._memory if self._engines == 0 else None
-            if memory is not None:
-                self._memory = None
+            if self._engines:
+                return
+            memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()

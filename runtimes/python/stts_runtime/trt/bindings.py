@@ -21,7 +21,6 @@ class Bindings:
 
     Attributes:
         backend: `tensorrt` or `tensorrt_rtx`, which is the module's name too.
-        module: the module.
         version: as it says itself, `10.3.0`.
     """
 

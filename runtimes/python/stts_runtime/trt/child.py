@@ -17,10 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from stts_runtime.bundle.engine_set import sm_text
 from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.bundle.swap import sync
 from stts_runtime.errors import EngineError, SttsError
 from stts_runtime.trt import dialect
 from stts_runtime.trt.bindings import Bindings, import_bindings
+from stts_runtime.trt.engine_file import peak_memory
 from stts_runtime.trt.inspection import Inspection, check_engine, inspection_of
 from stts_runtime.trt.messages import Messages, collecting_logger
 from stts_runtime.trt.onnx_file import read_onnx_file
@@ -50,16 +53,15 @@ def main(descriptor: int, parent: int) -> int:
         try:
             request = from_plain(EngineRequest, json.loads(sys.stdin.readline()), "request", EngineError)
             tell(built=to_plain(build(request, tell)))
+            return 0
         except SttsError as error:
-            tell(error=str(error))
-            return 1
+            message = str(error)
         except MemoryError:
-            tell(error="out of memory")
-            return 1
+            message = "out of memory"
         except OSError as error:
-            tell(error=f"{error.filename or 'the system'}: {error.strerror or error}")
-            return 1
-    return 0
+            message = f"{error.filename or 'the system'}: {error.strerror or error}"
+        tell(error=message)
+        return 1
 
 
 def build(request: EngineRequest, tell: Tell) -> BuiltEngine:
@@ -76,16 +78,15 @@ def build(request: EngineRequest, tell: Tell) -> BuiltEngine:
     tell(phase="parse", share=0.0)
     plan, inspection = _plan(bindings, request, messages, tell)
     tell(phase="write", share=1.0)
-    with open(request.output, "wb") as stream:  # noqa: PTH123
-        stream.write(plan)
-        stream.flush()
-        os.fsync(stream.fileno())
+    output = Path(request.output)
+    output.write_bytes(plan)
+    sync(output)
     return BuiltEngine(
         size=len(plan),
         sha256=hashlib.sha256(plan).hexdigest(),
         seconds=round(time.monotonic() - start, 1),
         parameter_bytes=read_onnx_file(Path(request.graph)).parameter_bytes,
-        peak_memory_bytes=_peak_memory(),
+        peak_memory_bytes=peak_memory("self"),
         inspection=inspection,
         **messages.figures(),
     )
@@ -115,10 +116,8 @@ def _plan(
     with _timing_cache(bindings, request, config, tell):
         plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(
-            f"{bindings.title} cannot build it for SM "
-            f"{', '.join(map(str, request.compute_capabilities))}: {messages.explanation()}"
-        )
+        sms = sm_text(request.compute_capabilities)
+        raise EngineError(f"{bindings.title} cannot build it for {sms}: {messages.explanation()}")
     del monitor, parser  # which had to live until here
     if not request.inspect:
         return memoryview(plan), None
@@ -169,11 +168,3 @@ def _end_with(parent: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     if os.getppid() != parent:  # it died before it could be told to the kernel
         raise SystemExit(1)
-
-
-def _peak_memory() -> int | None:
-    """Return the most bytes this process had in memory; None where the kernel does not tell."""
-    with contextlib.suppress(OSError, LookupError, ValueError):
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) << 10
-    return None

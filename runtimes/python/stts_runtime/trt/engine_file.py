@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -49,8 +50,7 @@ def build_engine(request: EngineRequest, on_progress: OnProgress = no_progress, 
         built = _run(replace(request, output=str(partial)), on_progress, log)
         partial.replace(output)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
     return built
 
 
@@ -69,67 +69,55 @@ def _run(request: EngineRequest, on_progress: OnProgress, log: Log) -> BuiltEngi
             )
         finally:
             os.close(writing)
-        listener = _Listener(request, child.pid, on_progress, log)
+        built, error, memory = None, "", 0
         try:
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError), child.stdin:  # if it is dead, we hear of it below
                 child.stdin.write(json.dumps(to_plain(request)).encode() + b"\n")
-            listener.listen(pipe)
+            for told in _told(pipe):
+                memory = peak_memory(child.pid) or memory
+                if "phase" in told:
+                    on_progress(told["phase"], told["share"])
+                elif "note" in told:
+                    log(told["note"])
+                elif "error" in told:
+                    error = told["error"]
+                elif "built" in told:
+                    built = from_plain(BuiltEngine, told["built"], "built engine", EngineError)
             code = child.wait()
         finally:
             if child.poll() is None:
                 child.kill()
                 child.wait()
-        if listener.error:
-            raise EngineError(f"part {request.spec.name!r}: {listener.error}")
-        if listener.built is None or code != 0:
-            raise EngineError(_death(request, code, listener.memory, said))
-        return listener.built
+        if error:
+            raise EngineError(f"part {request.spec.name!r}: {error}")
+        if built is None or code != 0:
+            raise EngineError(_death(request, code, memory, said))
+        return built
 
 
-class _Listener:
-    """What the child has told, and how much memory it has had."""
+def _told(pipe: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield what the child tells until it closes its end, and nothing told where it is silent for a while."""
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            if not selector.select(_LOOK_SECONDS):
+                yield {}
+                continue
+            block = os.read(pipe.fileno(), 1 << 16)
+            if not block:
+                return
+            *lines, rest = (rest + block).split(b"\n")
+            yield from map(json.loads, lines)
 
-    def __init__(self, request: EngineRequest, process: int, on_progress: OnProgress, log: Log) -> None:
-        self.built: BuiltEngine | None = None
-        self.error = ""
-        self.memory = 0
-        self._status = Path(f"/proc/{process}/status")
-        self._on_progress = on_progress
-        self._log = log
 
-    def listen(self, pipe: IO[bytes]) -> None:
-        """Read until the child closes its end."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            rest = b""
-            while True:
-                ready = selector.select(_LOOK_SECONDS)
-                self._look()
-                if not ready:
-                    continue
-                block = os.read(pipe.fileno(), 1 << 16)
-                if not block:
-                    return
-                *lines, rest = (rest + block).split(b"\n")
-                for line in lines:
-                    self._hear(json.loads(line))
-
-    def _hear(self, told: dict[str, Any]) -> None:
-        if "phase" in told:
-            self._on_progress(told["phase"], told["share"])
-        elif "note" in told:
-            self._log(told["note"])
-        elif "error" in told:
-            self.error = told["error"]
-        else:
-            self.built = from_plain(BuiltEngine, told["built"], "built engine", EngineError)
-
-    def _look(self) -> None:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in self._status.read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    self.memory = int(line.split()[1]) << 10
+def peak_memory(process: int | str) -> int | None:
+    """Return the most bytes that a process (`self`: this one) had in memory; None where the kernel does not tell."""
+    with contextlib.suppress(OSError, LookupError, ValueError):
+        lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) << 10
+    return None
 
 
 def _death(request: EngineRequest, code: int, memory: int, said: IO[bytes]) -> str:

@@ -10,7 +10,6 @@ _SHOWN = 3
 _FIGURES = {
     "scratch_bytes": re.compile(r"Max Scratch Memory: (\d+) bytes"),
     "activation_bytes": re.compile(r"Total Activation Memory: (\d+) bytes"),
-    "weights_bytes": re.compile(r"Total Weights Memory: (\d+) bytes"),
 }
 _NO_DRIVER = re.compile(r"cudaError 35|CUDA initialization failure with error: 35|driver version is insufficient")
 

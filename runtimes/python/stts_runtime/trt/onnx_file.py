@@ -40,9 +40,7 @@ class OnnxFile:
     """A graph file.
 
     Attributes:
-        opset: version of the standard operators.
         nodes: in the file's order, which is how TensorRT counts them.
-        parameter_bytes: size of all weights.
         external_files: files that hold weights, relative to the graph file's directory.
     """
 
@@ -67,25 +65,20 @@ def read_onnx_file(path: Path) -> OnnxFile:
 def _model(view: memoryview) -> OnnxFile:
     opset = 0
     nodes: list[OnnxNode] = []
-    size = 0
-    external: dict[str, None] = {}
+    tensors: list[tuple[int, str]] = []
     for number, value in _fields(view):
         if number == _MODEL_OPSETS:
             fields = dict(_fields(_message(value)))
             if not _text(fields.get(_OPSET_DOMAIN)):
                 opset = _number(fields.get(_OPSET_VERSION))
         elif number == _MODEL_GRAPH:
-            for inner, part in _fields(_message(value)):
-                if inner == _GRAPH_NODES:
-                    nodes.append(_node(_message(part)))
-                elif inner == _GRAPH_INITIALIZERS:
-                    count, file = _tensor(_message(part))
-                    size += count
-                    if file:
-                        external[file] = None
+            parts = list(_fields(_message(value)))
+            nodes += [_node(_message(part)) for inner, part in parts if inner == _GRAPH_NODES]
+            tensors += [_tensor(_message(part)) for inner, part in parts if inner == _GRAPH_INITIALIZERS]
     if not nodes:
         raise ValueError("it has no nodes")
-    return OnnxFile(opset, tuple(nodes), size, tuple(external))
+    files = dict.fromkeys(file for _, file in tensors if file)
+    return OnnxFile(opset, tuple(nodes), sum(size for size, _ in tensors), tuple(files))
 
 
 def _node(view: memoryview) -> OnnxNode:

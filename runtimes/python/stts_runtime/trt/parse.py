@@ -74,17 +74,14 @@ def _differences(
 
 def _shape_fits(shape: tuple[int, ...], tensor: TensorSpec, spec: GraphSpec, is_output: bool) -> bool:
     """Tell whether a network's shape is the spec's; an output's may be unknown where the spec knows more."""
-    if len(shape) != len(tensor.shape):
-        return False
-    for got, want in zip(shape, tensor.shape, strict=True):
+
+    def fits(got: int, want: int | str) -> bool:
         if isinstance(want, int):
-            fits = got == want or (is_output and got == -1)
-        else:
-            dim = spec.dim(want)
-            fits = got == -1 or dim.minimum == dim.maximum == got
-        if not fits:
-            return False
-    return True
+            return got == want or (is_output and got == -1)
+        dim = spec.dim(want)
+        return got == -1 or dim.minimum == dim.maximum == got
+
+    return len(shape) == len(tensor.shape) and all(map(fits, shape, tensor.shape))
 
 
 def _parse_error(bindings: Bindings, parser: Any, messages: Messages, path: Path, file: OnnxFile) -> str:

@@ -51,7 +51,7 @@ class Phases:
 
 
 def progress_monitor(module: Any, on_progress: OnProgress) -> Any:
-    """Return an `IProgressMonitor` that tells `report`; keep it until the engine is built."""
+    """Return an `IProgressMonitor` that calls `on_progress`; keep it until the engine is built."""
     phases = Phases(on_progress)
 
     class Monitor(module.IProgressMonitor):

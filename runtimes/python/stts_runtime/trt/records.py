@@ -15,10 +15,8 @@ class EngineRequest:
     Attributes:
         backend: `tensorrt` or `tensorrt_rtx`.
         graph: path of the ONNX file; its weights may lie beside it.
-        spec: what the graph takes and gives.
         precision: of the bundle: `float32`, `float16` or `bfloat16`.
         compute_capabilities: SMs the engine is for; with `tensorrt` the device's own and no other.
-        output: path of the file to write.
         workspace: most bytes of scratch memory a layer may ask for; None leaves it to TensorRT.
         inspect: whether to read the detailed log, and to check bindings and profiles of the engine with it.
     """
@@ -40,12 +38,10 @@ class BuiltEngine:
     Attributes:
         size: of its file, in bytes.
         sha256: of its file, in hex.
-        seconds: the build took.
         parameter_bytes: of the graph's weights.
         peak_memory_bytes: most memory of the building process; None where the kernel does not tell.
         scratch_bytes: most that a layer wants beside its tensors; None where the log does not say so.
         activation_bytes: what a context wants while it runs, scratch included; None likewise.
-        weights_bytes: of the engine's weights; None likewise.
         inspection: what the detailed log says, if it was asked for.
     """
 
@@ -56,5 +52,4 @@ class BuiltEngine:
     peak_memory_bytes: int | None = None
     scratch_bytes: int | None = None
     activation_bytes: int | None = None
-    weights_bytes: int | None = None
     inspection: Inspection | None = None

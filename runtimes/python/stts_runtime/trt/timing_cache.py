@@ -6,13 +6,13 @@ with a line that says what they are and their digest; what does not fit is set a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from stts_runtime.bundle.swap import write_whole
 from stts_runtime.trt.bindings import Bindings
 
 
@@ -60,14 +60,9 @@ def set_aside(file: Path, reason: str) -> str:
 def write_timing_cache(file: Path, bindings: Bindings, compute_capabilities: Sequence[int], content: bytes) -> str:
     """Store what TensorRT has timed; return a message if that failed, which costs the next build its time only."""
     header = json.dumps(_header(bindings, compute_capabilities, content), sort_keys=True).encode()
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(header + b"\n" + content)
-        partial.replace(file)
+        write_whole(file, lambda path: path.write_bytes(header + b"\n" + content))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         return f"timing cache {file} cannot be written ({error.strerror}): the next build will time everything again"
     return ""
 
