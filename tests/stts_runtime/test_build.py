@@ -52,7 +52,7 @@ def orin(tmp_path, monkeypatch, device):
         packages = tmp_path / version
         if not packages.exists():
             install_fake_tensorrt(packages, version)
-        monkeypatch.setenv("PYTHONPATH", str(packages))
+        monkeypatch.setenv("PYTHONPATH", str(packages), prepend=os.pathsep)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("FAKE_TENSORRT_LOG", str(tmp_path / "log"))
         for name, value in environment.items():

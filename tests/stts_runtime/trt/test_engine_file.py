@@ -112,7 +112,7 @@ def fake(tmp_path, monkeypatch):
 
     def install(version, **environment):
         packages = install_fake_tensorrt(tmp_path / "packages", version)
-        monkeypatch.setenv("PYTHONPATH", str(packages))
+        monkeypatch.setenv("PYTHONPATH", str(packages), prepend=os.pathsep)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name("cache")))
         for name, value in environment.items():
             monkeypatch.setenv(f"FAKE_TENSORRT_{name}", str(value))
