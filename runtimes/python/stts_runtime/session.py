@@ -150,29 +150,49 @@ class Session:
             )
         return prune
 
-    def read(self, video: Video, *, frames: int | None = None, fps: float | None = None) -> Clip:
-        """Return the frames the model will look at.
+    def read(
+        self,
+        video: Video,
+        *,
+        frames: int | None = None,
+        fps: float | None = None,
+        video_stream: int | None = None,
+        prune: float | None = None,
+    ) -> Clip:
+        """Return the frames the model will look at. How many there are is known, and judged, before any is decoded.
 
         Args:
             video: a video file, or frames uint8 [T, H, W, 3].
             frames: take exactly this many frames of a file, evenly, instead of the model's own sampling.
             fps: frames a second of an array; without it the array is taken as the samples themselves.
+            video_stream: the number of the video stream in a file, as `ffprobe` shows it; default the players' choice.
+            prune: share of groups that will be dropped, in [0, 1); default the bundle's. More fit the more are dropped.
 
         Raises:
             VideoError: the file cannot be read as video.
-            UsageError: the array is no video, or `frames` or `fps` is given for what it cannot apply to.
+            UsageError: the array is no video, or a setting is given for what it cannot apply to.
+            LimitError: more frames, or more tokens, than the bundle was built for.
         """
+        fraction = self.prune_fraction(prune)
         sampling, size = self.manifest.frame_sampling, self.manifest.grid.image_size
         is_file = isinstance(video, str | Path)
         if frames is not None and not is_file:
             raise UsageError("frames chooses among the frames of a file; of an array, pass the frames to look at")
         if fps is not None and (is_file or isinstance(video, Clip)):
             raise UsageError("fps says how fast an array of frames is; files and clips know their own")
+        if video_stream is not None and not is_file:
+            raise UsageError("video_stream chooses among the streams of a file")
+
+        def admit(count: int) -> None:
+            self.check_frame_limit(count)
+            self.check_token_limit(count, fraction)
+
         if isinstance(video, Clip):
+            admit(len(video.frames))
             return video
         if isinstance(video, str | Path):
-            return read_video(Path(video), sampling, frames=frames, size=size)
-        return clip_from_frames(video, sampling, fps=fps, size=size)
+            return read_video(video, sampling, frames=frames, size=size, stream=video_stream, admit=admit)
+        return clip_from_frames(video, sampling, fps=fps, size=size, admit=admit)
 
     def vision(
         self,
@@ -195,11 +215,7 @@ class Session:
         """
         timings = Timings() if timings is None else timings
         fraction, manifest, frames = self.prune_fraction(prune), self.manifest, clip.frames
-        if len(frames) > manifest.limits.max_frames:
-            raise LimitError(
-                f"the clip has {len(frames)} frames, the bundle was built for at most {manifest.limits.max_frames}: "
-                "take fewer frames, or build again with a larger --max-frames"
-            )
+        self.check_frame_limit(len(frames))
         if fraction == 0:
             vision = dense_vision(self.engine("vision_dense"), frames, manifest, timings, on_progress)
         else:
@@ -222,6 +238,7 @@ class Session:
         prune: float | None = None,
         frames: int | None = None,
         fps: float | None = None,
+        video_stream: int | None = None,
         on_progress: OnProgress = no_progress,
     ) -> Conversation:
         """Look at a video once, and return a conversation about it.
@@ -231,6 +248,7 @@ class Session:
             prune: share of groups to drop, in [0, 1); default the bundle's.
             frames: see `read`.
             fps: see `read`.
+            video_stream: see `read`.
             on_progress: told how far the engines are.
 
         Raises:
@@ -241,9 +259,17 @@ class Session:
         timings = Timings()
         fraction = self.prune_fraction(prune)  # a wrong fraction is refused before the video is decoded
         with timings.stage("read_video"):
-            clip = self.read(video, frames=frames, fps=fps)
-        self.check_token_limit(len(clip.frames), fraction)
+            clip = self.read(video, frames=frames, fps=fps, video_stream=video_stream, prune=fraction)
         return Conversation(self, clip, self.vision(clip, prune, timings, on_progress), fraction, timings)
+
+    def check_frame_limit(self, frames: int) -> None:
+        """Raise LimitError if the bundle was built for fewer frames."""
+        limit = self.manifest.limits.max_frames
+        if frames > limit:
+            raise LimitError(
+                f"the clip has {frames} frames, the bundle was built for at most {limit}: take fewer frames, or build "
+                "again with a larger --max-frames"
+            )
 
     def check_token_limit(self, frames: int, prune_fraction: float) -> None:
         """Raise LimitError if the video alone has more tokens than a conversation may have.
@@ -272,11 +298,12 @@ class Session:
         prune: float | None = None,
         frames: int | None = None,
         fps: float | None = None,
+        video_stream: int | None = None,
         **generation: Any,
     ) -> str | Iterator[str]:
         """Return the answer to one question about a video; see `look` and `Conversation.ask` for the settings."""
         settings = generation_from(generation)
-        conversation = self.look(video, prune=prune, frames=frames, fps=fps)
+        conversation = self.look(video, prune=prune, frames=frames, fps=fps, video_stream=video_stream)
         pieces = conversation.stream(question, settings)
         return pieces if stream else "".join(pieces)
 

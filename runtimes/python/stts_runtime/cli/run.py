@@ -31,6 +31,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--video", type=Path, required=True, help="a video file")
     option("--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)")
     option("--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)")
+    option(
+        "--stream", type=int, metavar="N", help="number of the video stream, as ffprobe shows it (default: as players)"
+    )
     option("--max-tokens", type=int, default=256, help="most tokens of an answer (default: %(default)s)")
     option("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: %(default)s)")
     option("--top-p", type=float, default=1.0, help="draw from the likeliest tokens only (default: %(default)s)")
@@ -50,7 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     with load(arguments.bundle, check=arguments.check) as model:
         note(f"looking at {arguments.video} ...")
         conversation = model.look(
-            arguments.video, prune=arguments.prune, frames=arguments.frames, on_progress=show_progress
+            arguments.video,
+            prune=arguments.prune,
+            frames=arguments.frames,
+            video_stream=arguments.stream,
+            on_progress=show_progress,
         )
         clear_progress()
         for text in (*model.manifest.notes, *conversation.notes):

@@ -7,6 +7,7 @@ with, and what the timestamps in the prompt say.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -45,8 +46,9 @@ def sample_frames(
         UsageError: `frames` cannot be had, or the method is unknown.
     """
     if frames is not None:
-        if not 1 <= frames <= total:
-            raise UsageError(f"{frames} frames were asked for; the video has {total}, so ask for 1 to {total}.")
+        if not (is_number(frames) and frames == int(frames) and 1 <= frames <= total):
+            raise UsageError(f"{frames!r} frames were asked for; the video has {total}, so ask for 1 to {total}.")
+        frames = int(frames)
         indices = _evenly(total, frames)
     elif sampling.method == "uniform":
         indices = sample_uniform(total, fps, duration, sampling.max_frames, sampling.max_fps)
@@ -59,6 +61,11 @@ def sample_frames(
     # A frame asked for beyond the rate counts; a video that is itself slower or a fraction faster does not.
     allowed = max(1, int(total / fps * sampling.max_fps)) + 1
     return SampledFrames(indices, indices / fps, denser=frames is not None and len(indices) > allowed)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a caller's value is a number that can be reckoned with; true is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
 
 
 def sample_uniform(total: int, fps: float, duration: float | None, max_frames: int, max_fps: float) -> np.ndarray:

@@ -5,16 +5,20 @@ Frames are squeezed one by one while the file is decoded, so a long video never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stts_runtime.bundle.manifest import FrameSampling
-from stts_runtime.clip.decode import Packets, decoded_frames, scan_packets, video_stream
-from stts_runtime.clip.frame_sampling import SampledFrames, sample_frames
+from stts_runtime.clip.decode import DamagedError, decoded_frames, frames_of_damaged
+from stts_runtime.clip.frame_sampling import SampledFrames, is_number, sample_frames
 from stts_runtime.clip.frames import aspect_notes, check_frames, resize_frames
+from stts_runtime.clip.orientation import display_matrix, shown_size, upright
+from stts_runtime.clip.source import check_file, is_picture, opened, stream_name, video_streams
+from stts_runtime.clip.timeline import Timeline, packets_of, read_timeline
 from stts_runtime.errors import UsageError, VideoError
 
 
@@ -28,11 +32,12 @@ class Clip:
 
     Attributes:
         frames: uint8 [T, size, size, 3], RGB.
-        timestamps: float64 [T], seconds told to the model: index / average rate.
+        timestamps: float64 [T], seconds told to the model: index / average rate; what transformers tells it, unless a
+            note speaks of the clock.
         indices: int64 [T], which frames of the source these are.
-        source_size: (width, height) in pixels, upright.
+        source_size: (width, height) in pixels as the source is shown: upright, pixels square.
         source_fps: average frames a second.
-        source_frames: frames in the source.
+        source_frames: frames in the source, lost ones counted.
         duration: seconds, source_frames / source_fps.
         denser: whether frames lie closer than the model's highest rate because a number of frames was demanded.
         notes: what a user should be told, each a sentence; mostly empty.
@@ -49,30 +54,57 @@ class Clip:
     notes: tuple[str, ...] = ()
 
 
-def read_video(path: str | Path, sampling: FrameSampling, frames: int | None = None, size: int = 378) -> Clip:
+Admit = Callable[[int], None]
+"""Called with the number of frames that will be looked at, before any is decoded or resized; raises to refuse them."""
+
+
+def admit_all(count: int) -> None:
+    """Refuse no number of frames."""
+
+
+def read_video(
+    path: str | Path,
+    sampling: FrameSampling,
+    frames: int | None = None,
+    size: int = 378,
+    stream: int | None = None,
+    admit: Admit = admit_all,
+) -> Clip:
     """Read the frames of a video file that the model looks at.
 
+    A frame that is missing or damaged is replaced by the nearest before it, at the start by the nearest after it.
+
     Args:
-        path: a file PyAV can decode; its first video stream is taken, turned upright.
+        path: a file that PyAV can decode; shown as players show it: their choice of stream, upright.
         sampling: which frames, from the manifest.
         frames: take exactly this many, evenly spread, even if that is denser than the model was trained on.
         size: pixels a side of the square frames.
+        stream: the number of the video stream in the file, as `ffprobe` shows it; default the players' choice.
+        admit: asked before the work begins.
 
     Raises:
-        VideoError: PyAV is missing, or the file is missing, empty, unreadable or without video.
-        UsageError: `frames` cannot be had.
+        VideoError: PyAV is missing, or the file is missing, empty, unreadable, a playlist or without video.
+        UsageError: `frames` or `stream` cannot be had, or `path` is none.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(f"wanted the path of a video file, got {type(path).__name__}.")
     path = Path(path)
-    _check_file(path)
+    check_file(path)
     av = _library()
     try:
-        return _clip_from_file(av, path, sampling, frames, size)
+        return _clip_from_file(av, path, sampling, frames, size, stream, admit)
     except av.error.FFmpegError as error:
         reason = error.strerror or type(error).__name__
         raise VideoError(f"{path} cannot be read as a video: {reason}. Does `ffprobe` open it?") from None
 
 
-def clip_from_frames(frames: np.ndarray, sampling: FrameSampling, fps: float | None = None, size: int = 378) -> Clip:
+def clip_from_frames(
+    frames: np.ndarray,
+    sampling: FrameSampling,
+    fps: float | None = None,
+    size: int = 378,
+    admit: Admit = admit_all,
+) -> Clip:
     """Make a clip of frames in memory.
 
     Args:
@@ -81,19 +113,22 @@ def clip_from_frames(frames: np.ndarray, sampling: FrameSampling, fps: float | N
         fps: frames a second; without it the frames count as chosen already, at the model's highest rate, and all are
             taken.
         size: pixels a side of the square frames.
+        admit: asked before the work begins.
 
     Raises:
         UsageError: `frames` is no such array, or `fps` is not positive.
     """
     check_frames(frames)
-    if fps is not None and not (fps > 0 and np.isfinite(fps)):
-        raise UsageError(f"fps must be above 0 frames a second, got {fps}.")
+    if fps is not None and not (is_number(fps) and 0 < fps < np.inf):
+        raise UsageError(f"fps must be a number above 0, frames a second; got {fps!r}.")
     total, height, width = frames.shape[:3]
     if fps is None:
+        admit(total)
         fps = sampling.max_fps
         chosen = SampledFrames(np.arange(total), np.arange(total) / fps, denser=False)
     else:
         chosen = sample_frames(sampling, total, fps)
+        admit(len(chosen.indices))
     return Clip(
         frames=np.concatenate([resize_frames(frames[i : i + 1], size) for i in chosen.indices]),
         timestamps=chosen.timestamps,
@@ -104,15 +139,6 @@ def clip_from_frames(frames: np.ndarray, sampling: FrameSampling, fps: float | N
         duration=total / fps,
         notes=aspect_notes(width, height),
     )
-
-
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise VideoError(f"{path} does not exist; give the path of a video file.")
-    if path.is_dir():
-        raise VideoError(f"{path} is a directory; give the path of one video file.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes); was its copy or download cut off?")
 
 
 def _library() -> Any:
@@ -126,66 +152,167 @@ def _library() -> Any:
     return av
 
 
-def _clip_from_file(av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: int) -> Clip:
-    with av.open(str(path)) as container:
-        stream = video_stream(container, path)
-        packets = scan_packets(container, stream)
-        declared = stream.frames
-    if packets.count == 0:
-        raise VideoError(f"{path} has a video stream without a single frame; was its copy or download cut off?")
-    notes = []
-    if declared > packets.count:
-        notes.append(f"the file is cut off: it says it has {declared} frames and holds {packets.count}; these are used")
-    total = packets.count
-    chosen = sample_frames(sampling, total, packets.fps, frames=frames)
-    squares, source_size, decoded = _squares(av, path, packets, chosen.indices, size)
-    if len(squares) < len(chosen.indices) and packets.can_seek:
-        packets = replace(packets, key_frames=packets.key_frames[:0])
-        squares, source_size, decoded = _squares(av, path, packets, chosen.indices, size)
-    if len(squares) < len(chosen.indices):
-        if decoded == 0:
-            raise VideoError(f"{path} holds no frame that can be decoded; was its copy or download cut off?")
-        notes.append(f"of the {total} frames in the file only the first {decoded} can be decoded; these are used")
-        total = decoded
-        chosen = sample_frames(sampling, total, packets.fps, frames=frames)
-        squares, source_size, _ = _squares(av, path, packets, chosen.indices, size)
+def _clip_from_file(
+    av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: int, wanted: int | None, admit: Admit
+) -> Clip:
+    film = _film(av, path, wanted)
+    timeline, notes = film.timeline, list(film.notes)
+    total = timeline.count
+    chosen = sample_frames(sampling, total, timeline.fps, frames=frames)
+    admit(len(chosen.indices))
+    pictures = _pictures(av, path, film, chosen.indices, size)
+    if pictures.missing and not timeline.is_timed and pictures.last + 1 < total:
+        # Frames of files without times are only counted: those that never came may be halves of others.
+        total = pictures.last + 1
+        notes.append(f"of the {timeline.count} packets in the file only {total} give frames; these are used")
+        chosen = sample_frames(sampling, total, timeline.fps, frames=frames)
+        pictures = _pictures(av, path, film, chosen.indices, size)
+    if pictures.missing:
+        notes.append(
+            f"{pictures.missing} of the {len(chosen.indices)} frames looked at are damaged or missing in the file; the "
+            "nearest before each is used in its place (at the start, the nearest after it)"
+        )
     return Clip(
-        frames=np.stack(squares),
+        frames=np.stack(pictures.squares),
         timestamps=chosen.timestamps,
         indices=chosen.indices,
-        source_size=source_size,
-        source_fps=packets.fps,
+        source_size=pictures.source_size,
+        source_fps=timeline.fps,
         source_frames=total,
-        duration=total / packets.fps,
+        duration=total / timeline.fps,
         denser=chosen.denser,
-        notes=(*notes, *_rate_notes(packets, chosen), *aspect_notes(*source_size)),
+        notes=(*notes, *_time_notes(timeline, chosen), *aspect_notes(*pictures.source_size)),
     )
 
 
-def _squares(
-    av: Any, path: Path, packets: Packets, indices: np.ndarray, size: int
-) -> tuple[list[np.ndarray], tuple[int, int], int]:
-    """The frames at `indices`, square; the source's (width, height); how many frames were there up to the last."""
+@dataclass(frozen=True)
+class _Film:
+    """The stream that is looked at: its number in the file, its frames, what its format is called, and notes."""
+
+    stream: int
+    timeline: Timeline
+    format: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Square frames, the source's (width, height), how many were missing, and the last place that was decoded."""
+
+    squares: list[np.ndarray]
+    source_size: tuple[int, int]
+    missing: int
+    last: int
+
+
+def _film(av: Any, path: Path, wanted: int | None) -> _Film:
+    """Return the first of the streams that players would take which has frames.
+
+    Raises:
+        VideoError: none has.
+    """
+    with opened(av, path) as container:
+        order = [stream.index for stream in video_streams(container, path, wanted)]
+    for index in order:
+        with opened(av, path) as container:
+            stream = container.streams[index]
+            if stream.codec_context is None:
+                continue
+            timeline, declared = read_timeline(container, stream), stream.frames
+            if timeline.count == 0:
+                continue
+            notes = []
+            if len(order) > 1:
+                notes.append(
+                    f"the file has {len(order)} video streams: {stream_name(stream)} is looked at; --stream chooses "
+                    f"another ({', '.join(str(other) for other in sorted(order) if other != index)})"
+                )
+            if timeline.count == 1 and is_picture(container):
+                notes.append("the file is a picture: it is looked at as a video of one frame")
+            name = f"{stream.codec_context.codec.long_name} in {container.format.long_name or container.format.name}"
+        if declared > timeline.packets and not _is_trimmed(av, path, index, declared):
+            notes.append(
+                f"the file is cut off: it says it has {declared} frames and holds {timeline.packets}; these are used"
+            )
+        return _Film(index, timeline, name, tuple(notes))
+    raise VideoError(f"{path} has a video stream without a single frame; was its copy or download cut off?")
+
+
+def _is_trimmed(av: Any, path: Path, index: int, declared: int) -> bool:
+    """Tell whether frames that a file declares are there and only hidden, by an edit list."""
+    with opened(av, path, ignore_editlist="1") as container:
+        return sum(packet.size > 0 for packet in packets_of(container, container.streams[index])) >= declared
+
+
+def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: int) -> _Pictures:
+    """Return the frames at the places `indices`, square.
+
+    Raises:
+        VideoError: no frame can be decoded.
+    """
+    try:
+        with opened(av, path) as container:
+            stream = container.streams[film.stream]
+            found = _taken(decoded_frames(container, stream, film.timeline, indices), stream, indices, size)
+    except DamagedError:
+        found = None
+    if found is None or found.missing or not found.squares:  # threads may lose sound frames beside a damaged one
+        with opened(av, path) as container:
+            stream = container.streams[film.stream]
+            found = _taken(frames_of_damaged(container, stream, film.timeline), stream, indices, size)
+    if not found.squares:
+        raise VideoError(
+            f"{path}: no frame can be decoded ({film.format}): the file is damaged, or this FFmpeg does not decode all "
+            f"of the format. If a player shows it, convert it: ffmpeg -i {path.name} -c:v libx264 clip.mp4"
+        )
+    return found
+
+
+def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, size: int) -> _Pictures:
+    """Take the frames at `indices`; for one that does not come, the nearest before it, or after it at the start."""
     squares: list[np.ndarray] = []
-    source_size = (0, 0)
-    position = -1
-    with av.open(str(path)) as container:
-        for position, picture in decoded_frames(container, video_stream(container, path), packets, indices):
-            if len(squares) < len(indices) and position == indices[len(squares)]:
-                upright = np.rot90(picture.to_ndarray(format="rgb24"), round(picture.rotation / 90))
-                source_size = (upright.shape[1], upright.shape[0])
-                squares.append(resize_frames(upright[None], size)[0])
-    return squares, source_size, position + 1
+    source_size, missing, place = (0, 0), 0, -1
+    before: Any = None
+
+    def take(frame: Any) -> None:
+        nonlocal source_size
+        matrix = display_matrix(frame)
+        if not squares:
+            source_size = shown_size(frame.width, frame.height, stream.sample_aspect_ratio, matrix)
+        squares.append(resize_frames(upright(frame.to_ndarray(format="rgb24"), matrix)[None], size)[0])
+
+    for place, frame in frames:
+        while len(squares) < len(indices) and indices[len(squares)] < place:
+            take(frame if before is None else before)
+            missing += 1
+        if len(squares) < len(indices) and indices[len(squares)] == place:
+            take(frame)
+        before = frame
+        if len(squares) == len(indices):
+            break
+    while before is not None and len(squares) < len(indices):
+        take(before)
+        missing += 1
+    return _Pictures(squares, source_size, missing, place)
 
 
-def _rate_notes(packets: Packets, chosen: SampledFrames) -> tuple[str, ...]:
-    if len(packets.times) == 0:
+def _time_notes(timeline: Timeline, chosen: SampledFrames) -> tuple[str, ...]:
+    if len(timeline.jumps):
+        jumps = ", ".join(f"{seconds:+.1f} s" for seconds in timeline.jumps[:3])
+        more = f" and {len(timeline.jumps) - 3} more" if len(timeline.jumps) > 3 else ""
+        note = (
+            f"the file's clock jumps ({jumps}{more}): the times told to the model go on counting at {timeline.fps:.2f} "
+            "frames a second, the rate of the longest stretch without a jump, and are not the clock's"
+        )
+        return (note,)
+    found = np.isin(timeline.places, chosen.indices)
+    if not found.any():
         return ()
-    departure = float(np.abs(packets.seconds[chosen.indices] - chosen.timestamps).max())
+    departure = float(np.abs(timeline.seconds[found] - timeline.places[found] / timeline.fps).max())
     if departure <= TOLD_SECONDS:
         return ()
     note = (
-        f"the frame rate varies: the times told to the model are index / average rate ({packets.fps:.2f} a second), as"
+        f"the frame rate varies: the times told to the model are index / average rate ({timeline.fps:.2f} a second), as"
         f" it was trained, and depart from the true ones by up to {departure:.1f} s; convert the video to a constant"
         " rate if times matter"
     )
