@@ -21,6 +21,9 @@ WHERE_ON_CPU = {
     "tflops": "--tflops TFLOP/S: cores x clock x FLOPs a clock in {precision}",
 }
 
+MOST = 1 << 30
+"""Of any figure of a card, in its unit: beyond it a slip of a key."""
+
 
 def with_card(
     target: Target,
@@ -44,8 +47,8 @@ def with_card(
     """
     given = {"memory": memory_gib, "bandwidth": bandwidth_gb_per_s, "tflops": tflops}
     for name, value in given.items():
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name} is {value}, wanted a number above 0")
+        if value is not None and not 0 < value <= MOST:
+            raise UsageError(f"--{name} is {value}, wanted a number above 0, at most {MOST:,}")
     peaks = target.peak_tflops if tflops is None else replace(target.peak_tflops, **{precision: tflops})
     made = replace(
         target,

@@ -19,6 +19,9 @@ BLOCK_NORMS = ("pre", "post")
 SAMPLINGS = ("uniform", "uniform_last_frame")
 PRECISIONS = ("float32", "float16", "bfloat16")
 OLDEST_SM, NEWEST_SM = 50, 130
+# Far beyond any model: larger numbers are slips of a key, and would be counted to, or taken memory for.
+MOST_BLOCKS, MOST_WIDTH, MOST_ROWS = 1000, 1 << 20, 1 << 24
+MOST_PIXELS, MOST_FRAMES, MOST_POSITIONS, MOST_GIB = 1 << 14, 1 << 20, 1 << 27, 1 << 20
 
 
 def check_model(config: ModelConfig, where: str) -> None:
@@ -89,10 +92,15 @@ def _target(target: Target) -> Iterator[Finding]:
     known = all(OLDEST_SM <= capability < NEWEST_SM for capability in capabilities)
     yield "compute_capabilities", known, capabilities, "SM versions such as 87 for 8.7"
     yield "compute_capabilities", len(set(capabilities)) == len(capabilities), capabilities, "each SM once"
-    yield "max_frames", target.max_frames > 0, target.max_frames, "a number above 0"
-    for key in ("memory_gib", "bandwidth_gb_per_s", "max_tokens"):
-        value = getattr(target, key)
-        yield key, value is None or 0 < value < float("inf"), value, "a number above 0, or no such key where it differs"
+    yield (
+        "max_frames",
+        0 < target.max_frames <= MOST_FRAMES,
+        target.max_frames,
+        f"a number above 0, at most {MOST_FRAMES:,}",
+    )
+    for key, most in (("memory_gib", MOST_GIB), ("bandwidth_gb_per_s", 1 << 30), ("max_tokens", MOST_POSITIONS)):
+        value, wanted = getattr(target, key), f"a number above 0, at most {most:,}, or no such key where it differs"
+        yield key, value is None or 0 < value <= most, value, wanted
     for field in fields(target.peak_tflops):
         peak = getattr(target.peak_tflops, field.name)
         yield f"peak_tflops.{field.name}", peak is None or 0 < peak < float("inf"), peak, "a number above 0"
@@ -116,9 +124,10 @@ def _model(config: ModelConfig) -> Iterator[Finding]:
     yield from _sampling(config.frame_sampling)
 
 
-def _positive(table: str, **values: float) -> Iterator[Finding]:
+def _positive(table: str, most: float = float("inf"), **values: float) -> Iterator[Finding]:
     for key, value in values.items():
-        yield f"{table}.{key}", value > 0, value, "a number above 0"
+        wanted = "a number above 0" + (f", at most {most:,}" if most < float("inf") else "")
+        yield f"{table}.{key}", 0 < value <= most, value, wanted
 
 
 def _scorer_kind(kind: str) -> Finding:
@@ -131,7 +140,7 @@ def _vision(grid: Grid, tower: TowerConfig) -> Iterator[Finding]:
 
 
 def _grid(grid: Grid) -> Iterator[Finding]:
-    yield from _positive("grid", image_size=grid.image_size, patch_size=grid.patch_size, pool=grid.pool)
+    yield from _positive("grid", MOST_PIXELS, image_size=grid.image_size, patch_size=grid.patch_size, pool=grid.pool)
     side = grid.patch_size * grid.pool
     yield (
         "grid.image_size",
@@ -142,8 +151,9 @@ def _grid(grid: Grid) -> Iterator[Finding]:
 
 
 def _tower(tower: TowerConfig) -> Iterator[Finding]:
-    yield from _positive("tower", width=tower.width, heads=tower.heads, mlp_width=tower.mlp_width)
-    yield from _positive("tower", blocks=tower.blocks, epsilon=tower.epsilon)
+    yield from _positive("tower", MOST_WIDTH, width=tower.width, heads=tower.heads, mlp_width=tower.mlp_width)
+    yield from _positive("tower", MOST_BLOCKS, blocks=tower.blocks)
+    yield from _positive("tower", 1.0, epsilon=tower.epsilon)
     yield "tower.heads", tower.width % tower.heads == 0, tower.heads, f"a divisor of tower.width = {tower.width}"
     last = tower.blocks - 2
     yield (
@@ -160,12 +170,15 @@ def _tower(tower: TowerConfig) -> Iterator[Finding]:
 
 
 def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
-    yield from _positive("decoder", layers=decoder.layers, width=decoder.width, heads=decoder.heads)
-    yield from _positive("decoder", kv_heads=decoder.kv_heads, head_dim=decoder.head_dim, mlp_width=decoder.mlp_width)
-    yield from _positive("decoder", vocabulary=decoder.vocabulary, max_positions=decoder.max_positions)
-    yield from _positive("decoder", rope_theta=decoder.rope_theta, epsilon=decoder.epsilon)
+    yield from _positive("decoder", MOST_BLOCKS, layers=decoder.layers)
+    widths = ("width", "heads", "kv_heads", "head_dim", "mlp_width")
+    yield from _positive("decoder", MOST_WIDTH, **{name: getattr(decoder, name) for name in widths})
+    yield from _positive("decoder", MOST_ROWS, vocabulary=decoder.vocabulary)
+    yield from _positive("decoder", MOST_POSITIONS, max_positions=decoder.max_positions)
+    yield from _positive("decoder", rope_theta=decoder.rope_theta)
+    yield from _positive("decoder", 1.0, epsilon=decoder.epsilon)
     extra = decoder.extra_vocabulary
-    yield "decoder.extra_vocabulary", extra >= 0, extra, "0 or more rows"
+    yield "decoder.extra_vocabulary", 0 <= extra <= MOST_ROWS, extra, f"0 or more rows, at most {MOST_ROWS:,}"
     kv_heads = decoder.kv_heads
     yield "decoder.kv_heads", decoder.heads % kv_heads == 0, kv_heads, f"a divisor of decoder.heads = {decoder.heads}"
     yield "decoder.head_dim", decoder.head_dim % 2 == 0, decoder.head_dim, "an even number: rope turns pairs"
@@ -176,7 +189,8 @@ def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
 
 
 def _yarn(yarn: Yarn, layers: int) -> Iterator[Finding]:
-    yield from _positive("decoder.yarn", original_max_positions=yarn.original_max_positions, beta_slow=yarn.beta_slow)
+    yield from _positive("decoder.yarn", MOST_POSITIONS, original_max_positions=yarn.original_max_positions)
+    yield from _positive("decoder.yarn", beta_slow=yarn.beta_slow)
     yield "decoder.yarn.factor", yarn.factor >= 1, yarn.factor, "1 or more: it stretches"
     slow = yarn.beta_slow
     yield "decoder.yarn.beta_fast", yarn.beta_fast > slow, yarn.beta_fast, f"more than beta_slow = {slow}"
@@ -202,4 +216,5 @@ def _prompt(prompt: Prompt) -> Iterator[Finding]:
 
 def _sampling(sampling: FrameSampling) -> Iterator[Finding]:
     yield choice("frame_sampling.method", sampling.method, SAMPLINGS)
-    yield from _positive("frame_sampling", max_frames=sampling.max_frames, max_fps=sampling.max_fps)
+    yield from _positive("frame_sampling", MOST_FRAMES, max_frames=sampling.max_frames)
+    yield from _positive("frame_sampling", max_fps=sampling.max_fps)

@@ -14,6 +14,7 @@ from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import find_recipe
 from stts_export.recipe.findings import choice, refuse
 from stts_runtime.bundle.plain import Record, from_plain
+from stts_runtime.bundle.swap import read_file
 
 
 SOURCES = ("checkpoint", "micro")
@@ -88,8 +89,10 @@ def record_from_toml(kind: type[Record], path: Path) -> Record:
 
 def _table_from_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_file(path).decode())
+    except RecursionError as error:
+        raise RecipeError(f"{path}: not valid TOML: tables or lists are nested too deeply") from error
+    except ValueError as error:  # also text that is not UTF-8, and numbers of thousands of digits
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from error
+        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error

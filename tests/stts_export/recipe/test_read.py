@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_what_the_records_do_not_say_is_refused_with_key_and_wish(
         ('kind = "learned"\nsoft_bias = true', 'kind = "none"\nsoft_bias = false', "prune_fraction is 0.5 but scorer"),
         ("prune_fraction = 0.5", "prune_fraction = 1.0", "prune_fraction is 1.0; wanted a number from 0 up to"),
         ("prune_fraction = 0.5", "prune_fraction = -0.1", "prune_fraction is -0.1; wanted a number from 0 up to"),
-        ("prune_fraction = 0.5", "prune_fraction = nan", "prune_fraction is nan; wanted a number from 0 up to"),
+        ("prune_fraction = 0.5", "prune_fraction = nan", "prune_fraction: wanted a number, got nan"),
         ("kv_heads = 2", "kv_heads = 3", "decoder.kv_heads is 3; wanted a divisor of decoder.heads = 4"),
         ("head_dim = 8", "head_dim = 7", "decoder.head_dim is 7; wanted an even number"),
         ("vocabulary = 40", "vocabulary = 0", "decoder.vocabulary is 0; wanted a number above 0"),
@@ -117,3 +118,35 @@ def test_what_the_records_do_not_say_is_refused_with_key_and_wish(
 def test_impossible_values_are_refused_with_key_value_and_wish(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(RecipeError, match=re.escape(said)):
         read_changed(tmp_path, old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "blocks = 6",
+            "blocks = 1000000000000",
+            "tower.blocks is 1000000000000; wanted a number above 0, at most 1,000",
+        ),
+        ("vocabulary = ", "vocabulary = 9999999999", "decoder.vocabulary is 9999999999"),
+        ("width = 8", "width = 9e99", "tower.width: wanted a whole number"),
+        ("max_fps = 2", "max_fps = inf", "frame_sampling.max_fps: wanted a number, got inf"),
+        ("max_fps = 2", "max_fps = nan", "frame_sampling.max_fps: wanted a number, got nan"),
+        ("blocks = 6", f"blocks = {'9' * 400}", "tower.blocks: wanted a whole number, got one of"),
+        ("blocks = 6", f"blocks = {'9' * 5000}", "not valid TOML"),
+        ("blocks = 6", f"blocks = {'[' * 50000}", "not valid TOML: tables or lists are nested too deeply"),
+    ],
+    ids=["a long run", "many rows", "a float", "endless", "no number", "400 digits", "5,000 digits", "50,000 deep"],
+)
+def test_numbers_that_no_model_has_are_refused_by_name_and_at_once(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    line = next(line for line in TOY_RECIPE.splitlines() if line.startswith(old))
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        read_changed(tmp_path, line, new)
+
+
+def test_a_recipe_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        read_model_recipe(str(tmp_path / "pipe.toml"))

@@ -125,7 +125,7 @@ def test_a_target_of_ones_own_is_read_from_a_file(tmp_path):
         ("max_frames = 64", "max_frames = 0", "max_frames is 0; wanted a number above 0"),
         ("memory_gib = 8", "memory_gib = -8", "memory_gib is -8.0; wanted a number above 0"),
         ("memory_gib = 8", "bandwidth_gb_per_s = 0", "bandwidth_gb_per_s is 0.0; wanted a number above 0"),
-        ("memory_gib = 8", "memory_gib = nan", "memory_gib is nan; wanted a number above 0"),
+        ("memory_gib = 8", "memory_gib = nan", "memory_gib: wanted a number or nothing (null), got nan"),
         ("memory_gib = 8", "max_tokens = 0", "max_tokens is 0; wanted a number above 0"),
         ("float16 = 10", "float16 = -1", "peak_tflops.float16 is -1.0; wanted a number above 0"),
         ("float16 = 10", "fp16 = 10", "peak_tflops.fp16: unknown key; did you mean 'float16'?"),

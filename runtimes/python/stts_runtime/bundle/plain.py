@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from stts_runtime.errors import BundleError, SttsError
 Record = TypeVar("Record")
 
 _SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_LARGEST = 1 << 63  # whole numbers stay below it; longer ones can neither be counted with nor always be shown
 
 
 def to_plain(value: object) -> Any:
@@ -162,8 +164,12 @@ def _tuple(kind: Any, data: Any, place: _Place) -> tuple[Any, ...]:
 
 
 def _fits(kind: Any, data: object) -> bool:
-    """Tell whether `data` is a `kind`: true is no number, and a whole number will do for a float."""
-    return type(data) is kind or (kind is float and type(data) is int)
+    """Tell whether `data` is a `kind`: true is no number, a whole number will do for a float, no number is endless."""
+    if type(data) is float:
+        return kind is float and math.isfinite(data)
+    if type(data) is int:
+        return kind in (int, float) and -_LARGEST < data < _LARGEST
+    return type(data) is kind
 
 
 def _wanted(kind: Any) -> str:
@@ -188,6 +194,8 @@ def _shown(data: object) -> str:
         return "keys and values"
     if isinstance(data, list):
         return "a list"
+    if type(data) is int and abs(data) >= _LARGEST:
+        return f"one of {data.bit_length()} bits"
     text = repr(data)
     return text if len(text) <= 60 else text[:57] + "..."
 

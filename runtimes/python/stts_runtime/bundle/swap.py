@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -107,6 +108,17 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_file(path: Path) -> bytes:
+    """Return what a file holds; a pipe, a socket or a device is not opened, since reading it may never end.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is a directory, a pipe or a device, and no file", str(path))
+    return path.read_bytes()
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> Path:

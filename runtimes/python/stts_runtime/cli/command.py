@@ -14,8 +14,10 @@ def guarded(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
 
     Commands are set as `run`, a function of the parsed arguments that returns an exit code.
     """
-    parsed = parser.parse_args(arguments)
+    debug = False
     try:
+        parsed = parser.parse_args(arguments)
+        debug = parsed.debug
         return parsed.run(parsed)
     except SttsError as error:
         message, code = str(error), error.exit_code
@@ -28,12 +30,14 @@ def guarded(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
         message, code = f"out of memory ({error}): use fewer frames, or a smaller model", 1
     except OSError as error:
         message, code = f"{error.filename or 'the system'}: {error.strerror or error}", 1
-    except Exception as error:
-        if parsed.debug:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        if debug:
             raise
         advice = "This is a bug. Run again with --debug and report what it prints."
         message, code = f"{type(error).__name__}: {error}\n{advice}", 1
-    if parsed.debug:
+    if debug:
         import traceback
 
         traceback.print_exc()
