@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import numbers
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from stts_runtime.errors import BundleError, SttsError
+from stts_runtime.errors import BundleError, SttsError, UsageError
 
 
 Record = TypeVar("Record")
@@ -64,6 +66,17 @@ def from_plain(
             `manifest.json: graphs.decoder.spec.dims[2].minimum: wanted a whole number, got '3'`.
     """
     return _value(kind, data, _Place(where, "", error, beside))
+
+
+def argument(kind: type[Record], value: object, name: str) -> Record:
+    """Return an argument of a call as a `kind`; numpy's numbers will do where Python's are wanted.
+
+    Raises:
+        UsageError: it is of another type; true is no number.
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        value = int(value) if isinstance(value, numbers.Integral) else float(value)
+    return from_plain(kind, value, name, UsageError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +175,8 @@ def _tuple(kind: Any, data: Any, place: _Place) -> tuple[Any, ...]:
 
 
 def _fits(kind: Any, data: object) -> bool:
-    """Tell whether `data` is a `kind`: true is no number, and a whole number will do for a float."""
-    return type(data) is kind or (kind is float and type(data) is int)
+    """Tell whether `data` is a `kind`: true is no number, and a whole number within its range will do for a float."""
+    return type(data) is kind or (kind is float and type(data) is int and abs(data) <= sys.float_info.max)
 
 
 def _wanted(kind: Any) -> str:
@@ -188,6 +201,8 @@ def _shown(data: object) -> str:
         return "keys and values"
     if isinstance(data, list):
         return "a list"
+    if type(data) is int and data.bit_length() > 256:  # Python itself refuses to write very long ones
+        return f"a number of {data.bit_length()} bits"
     text = repr(data)
     return text if len(text) <= 60 else text[:57] + "..."
 
