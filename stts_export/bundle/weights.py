@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import torch
 
-from stts_export.checkpoint.records import LazyTensor
+from stts_export.checkpoint.records import LazyTensor, check_finite
 from stts_export.errors import CheckpointError, ExportError
 
 
@@ -82,7 +82,7 @@ class WeightWriter:
             dtype: `float32`, `float16` or `bfloat16`.
 
         Raises:
-            CheckpointError: the tensor read is not of the shape that was announced.
+            CheckpointError: the tensor read is not of the shape that was announced, or holds NaN or infinity.
             ExportError: a value does not fit the stored dtype.
         """
         key = (name, transform, dtype)
@@ -90,10 +90,10 @@ class WeightWriter:
             values = tensor.load()  # as stored: converting it whole would double the memory
             if tuple(values.shape) != tuple(tensor.shape):
                 raise CheckpointError(f"{name}: wanted shape {tuple(tensor.shape)}, got {tuple(values.shape)}")
-            self.slots[key] = self._store(name, transform, getattr(torch, dtype), values)
+            self.slots[key] = self._store(name, transform, getattr(torch, dtype), values, tensor.source)
         return self.slots[key]
 
-    def _store(self, name: str, transform: str, dtype: torch.dtype, values: torch.Tensor) -> WeightSlot:
+    def _store(self, name: str, transform: str, dtype: torch.dtype, values: torch.Tensor, source: str) -> WeightSlot:
         if transform == TRANSPOSED and values.ndim == 2:
             values = values.T
         elif transform != AS_IS:
@@ -103,6 +103,7 @@ class WeightWriter:
         file.write(bytes(-file.tell() % ALIGNMENT))
         offset = file.tell()
         for piece in _pieces(values, self._piece_bytes):
+            check_finite(piece, f"{source} (our {name})")
             file.write(_stored(name, piece, dtype))
         length = file.tell() - offset
         return WeightSlot(f"{FOLDER}/{group}.bin", offset, length, _name(dtype), tuple(values.shape))
@@ -128,7 +129,7 @@ def _stored(name: str, piece: torch.Tensor, dtype: torch.dtype) -> memoryview:
     """Return the bytes of `piece` in row-major order as little-endian `dtype`."""
     piece = piece.detach()
     stored = piece.to(dtype).contiguous()
-    if dtype != piece.dtype and not torch.equal(stored.isfinite(), piece.isfinite()):
+    if dtype != piece.dtype and not stored.isfinite().all():
         raise ExportError(f"{name}: values up to {piece.abs().max():.3g} do not fit {_name(dtype)}: use float32")
     return stored.reshape(-1).view(torch.uint8).numpy().data
 

@@ -2,71 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stts_export.checkpoint.json_file import Table, beside, read_json
 from stts_export.checkpoint.layouts import is_scorer
 from stts_export.checkpoint.shards import open_shards
-from stts_export.checkpoint.tokenizer import FILE as TOKENIZER_FILE
+from stts_export.checkpoint.token_ids import tokens_from_files
 from stts_export.errors import CheckpointError, RecipeError
 from stts_export.recipe.check import check_model
 from stts_export.recipe.config import DecoderConfig, ModelConfig, ScorerConfig, TowerConfig, Yarn
-from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt
 
 
-_REQUIRED = object()
 _PROMPT = Prompt(
     system="{video}",  # Molmo2 puts the video before the first role header
     user="<|im_start|>user\n{content}<|im_end|>\n",
     assistant="<|im_start|>assistant\n",
     turn_end="<|im_end|>\n",
 )
-# bos and stop ids of the released models, for checkpoints that come without tokenizer files
-_KNOWN_ENDS = {"qwen3": (151645, (151645, 151643)), "olmo": (100257, (100257, 100265))}
 _QUERY_KEY_NORMS = {"qwen3": "head", "olmo": "full"}
 _TIED = "tie_word_embeddings"
-
-
-class _Table:
-    """A JSON object whose keys may be spelt in several ways; says which file and key is missing."""
-
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self.values = values
-        self.where = where
-
-    def get(self, *spellings: str, default: Any = _REQUIRED) -> Any:
-        for key in spellings:
-            if self.values.get(key) is not None:
-                return self.values[key]
-        if default is _REQUIRED:
-            raise CheckpointError(f"{self.where}: key {' or '.join(spellings)} is missing. Is it a Molmo2 checkpoint?")
-        return default
-
-    def whole(self, *spellings: str, default: Any = _REQUIRED) -> int:
-        return self._typed(int, "a whole number", spellings, default)
-
-    def number(self, *spellings: str, default: Any = _REQUIRED) -> float:
-        return float(self._typed((int, float), "a number", spellings, default))
-
-    def truth(self, *spellings: str, default: bool) -> bool:
-        return self._typed(bool, "true or false", spellings, default)
-
-    def wholes(self, *spellings: str, default: Sequence[int]) -> list[int]:
-        values = self._typed(list, "a list of whole numbers", spellings, list(default))
-        if not all(type(value) is int for value in values):
-            raise CheckpointError(f"{self.where}: key {spellings[0]} is {values!r}; wanted a list of whole numbers")
-        return values
-
-    def _typed(self, kind: Any, described: str, spellings: tuple[str, ...], default: Any) -> Any:
-        value = self.get(*spellings, default=default)
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise CheckpointError(f"{self.where}: key {spellings[0]} is {value!r}; wanted {described}")
-        return value
-
-    def table(self, *spellings: str) -> _Table:
-        return _Table(self._typed(dict, "a JSON object", spellings, _REQUIRED), f"{self.where}: {spellings[0]}")
+_MOST_BLOCKS = 10_000
 
 
 def config_from_checkpoint(path: Path | str, score_after: int = 3) -> ModelConfig:
@@ -83,7 +40,7 @@ def config_from_checkpoint(path: Path | str, score_after: int = 3) -> ModelConfi
         CheckpointError: no config.json, not a Molmo2's, or with values that cannot be.
     """
     folder = Path(path)
-    config = _Table(_json(folder / "config.json"), str(folder / "config.json"))
+    config = Table(read_json(folder / "config.json"), str(folder / "config.json"))
     if config.get("model_type", default="") != "molmo2":
         raise CheckpointError(
             f"{config.where}: model_type is {config.get('model_type', default=None)!r}; wanted 'molmo2'. "
@@ -98,7 +55,7 @@ def config_from_checkpoint(path: Path | str, score_after: int = 3) -> ModelConfi
         tower=_tower(vision, adapter, score_after),
         scorer=ScorerConfig(kind="learned" if pruned else "none", soft_bias=pruned),
         decoder=_decoder(text, config, adapter),
-        tokens=_tokens(config, text, folder),
+        tokens=tokens_from_files(config, _kind(text), folder, _PROMPT),
         prompt=_PROMPT,
         frame_sampling=_sampling(folder, pruned),
     )
@@ -109,49 +66,33 @@ def config_from_checkpoint(path: Path | str, score_after: int = 3) -> ModelConfi
     return model
 
 
-def _beside(folder: Path, name: str) -> _Table:
-    """Return a file that lies beside config.json; an empty table where it does not."""
-    file = folder / name
-    return _Table(_json(file) if file.is_file() else {}, str(file))
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror}). Give a checkpoint's directory.") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error}). Download it again.") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{file}: wanted a JSON object, got {type(values).__name__}")
-    return values
-
-
-def _wanted(table: _Table, key: str, got: Any, wanted: Any) -> None:
+def _wanted(table: Table, key: str, got: Any, wanted: Any) -> None:
     if got != wanted:
         raise CheckpointError(f"{table.where}: {key} is {got!r}; the modules here compute {wanted!r} only")
 
 
-def _grid(vision: _Table, folder: Path) -> Grid:
-    size = vision.wholes("image_size", "image_default_input_size", default=(378, 378))
-    patch = vision.whole("patch_size", "image_patch_size", default=14)
+def _grid(vision: Table, folder: Path) -> Grid:
+    size = vision.wholes("image_size", "image_default_input_size", default=(378, 378), least=1)
+    patch = vision.whole("patch_size", "image_patch_size", default=14, least=1)
     patches = (size[0] // patch) ** 2
     _wanted(vision, "image_size", size, [size[0], size[0]])
     _wanted(vision, "image_num_pos", vision.whole("num_position_embeddings", "image_num_pos", default=patches), patches)
-    pool = _beside(folder, "video_preprocessor_config.json").wholes("pooling_size", default=(3, 3))
+    pool = beside(folder, "video_preprocessor_config.json").wholes("pooling_size", default=(3, 3), least=1)
     return Grid(image_size=size[0], patch_size=patch, pool=pool[0])
 
 
-def _tower(vision: _Table, adapter: _Table, score_after: int) -> TowerConfig:
-    width, heads = vision.whole("hidden_size"), vision.whole("num_attention_heads")
+def _tower(vision: Table, adapter: Table, score_after: int) -> TowerConfig:
+    width, heads = vision.whole("hidden_size"), vision.whole("num_attention_heads", least=1)
     _wanted(vision, "hidden_act", vision.get("hidden_act", default="gelu_pytorch_tanh"), "gelu_pytorch_tanh")
     _wanted(vision, "num_key_value_heads", vision.whole("num_key_value_heads", default=heads), heads)
     _wanted(vision, "head_dim * heads", vision.whole("head_dim", default=width // heads) * heads, width)
     _wanted(adapter, "hidden_size", adapter.whole("hidden_size"), width)
     _wanted(adapter, "num_attention_heads", adapter.whole("num_attention_heads"), heads)
-    declared = vision.whole("num_hidden_layers")
+    declared = vision.whole("num_hidden_layers", most=_MOST_BLOCKS)
     taps = adapter.wholes("vision_feature_layer", "vit_layers", default=(24, 18))
     taps = [tap if tap >= 0 else declared + tap for tap in taps]
+    if not all(0 <= tap < declared for tap in taps):
+        raise CheckpointError(f"{adapter.where}: vision_feature_layer is {taps}; wanted blocks below {declared}")
     return TowerConfig(
         width=width,
         heads=heads,
@@ -163,14 +104,14 @@ def _tower(vision: _Table, adapter: _Table, score_after: int) -> TowerConfig:
     )
 
 
-def _decoder(text: _Table, config: _Table, adapter: _Table) -> DecoderConfig:
-    width, heads = text.whole("hidden_size"), text.whole("num_attention_heads")
-    layers, mlp_width = text.whole("num_hidden_layers"), text.whole("intermediate_size")
+def _decoder(text: Table, config: Table, adapter: Table) -> DecoderConfig:
+    width, heads = text.whole("hidden_size"), text.whole("num_attention_heads", least=1)
+    layers, mlp_width = text.whole("num_hidden_layers", most=_MOST_BLOCKS), text.whole("intermediate_size")
     _wanted(text, "hidden_act", text.get("hidden_act", default="silu"), "silu")
     _wanted(adapter, "intermediate_size", adapter.whole("intermediate_size"), mlp_width)
     _wanted(adapter, "text_hidden_size", adapter.whole("text_hidden_size"), width)
-    scaling = {**text.get("rope_scaling", default={}), **text.get("rope_parameters", default={})}
-    rope = _Table(scaling, f"{text.where}: rope_parameters")
+    scaling = {**text.table("rope_scaling", default={}).values, **text.table("rope_parameters", default={}).values}
+    rope = Table(scaling, f"{text.where}: rope_parameters")
     return DecoderConfig(
         layers=layers,
         width=width,
@@ -191,14 +132,14 @@ def _decoder(text: _Table, config: _Table, adapter: _Table) -> DecoderConfig:
     )
 
 
-def _kind(text: _Table) -> str:
+def _kind(text: Table) -> str:
     kind = text.get("qk_norm_type", default="qwen3")
-    if kind not in _QUERY_KEY_NORMS:
+    if not isinstance(kind, str) or kind not in _QUERY_KEY_NORMS:
         raise CheckpointError(f"{text.where}: qk_norm_type is {kind!r}; wanted one of {', '.join(_QUERY_KEY_NORMS)}")
     return str(kind)
 
 
-def _yarn(text: _Table, rope: _Table, layers: int) -> Yarn | None:
+def _yarn(text: Table, rope: Table, layers: int) -> Yarn | None:
     kind = rope.get("rope_type", "type", default="default")
     if kind == "default":
         return None
@@ -214,36 +155,10 @@ def _yarn(text: _Table, rope: _Table, layers: int) -> Yarn | None:
     )
 
 
-def _tokens(config: _Table, text: _Table, folder: Path) -> Tokens:
-    known_bos, known_stop = _KNOWN_ENDS[_kind(text)]
-    stop = _beside(folder, "generation_config.json").get("eos_token_id", default=known_stop)
-    bos = _named_token(folder, "bos_token", "eos_token")
-    return Tokens(
-        bos=known_bos if bos is None else bos,
-        stop=(stop,) if isinstance(stop, int) else tuple(stop),
-        image_patch=config.whole("image_patch_id", default=151938),
-        frame_start=config.whole("frame_start_token_id", default=151943),
-        frame_end=config.whole("frame_end_token_id", default=151944),
-    )
-
-
-def _named_token(folder: Path, *roles: str) -> int | None:
-    """Return the id of the first of these roles that the tokenizer has: its EOS stands in where it has no BOS."""
-    settings = _beside(folder, "tokenizer_config.json")
-    added = _beside(folder, TOKENIZER_FILE).get("added_tokens", default=[])
-    ids = {token["content"]: token["id"] for token in added}
-    for role in roles:
-        token = settings.get(role, default=None)
-        text = token.get("content") if isinstance(token, dict) else token
-        if text in ids:
-            return int(ids[text])
-    return None
-
-
 def _sampling(folder: Path, pruned: bool) -> FrameSampling:
     if pruned:
         return FrameSampling(method="uniform_last_frame", max_frames=128, max_fps=2.0)
-    processor = _beside(folder, "video_preprocessor_config.json")
+    processor = beside(folder, "video_preprocessor_config.json")
     method = processor.get("frame_sample_mode", default="uniform")
     return FrameSampling(
         method="uniform_last_frame" if method == "uniform_last_frame" else "uniform",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from stts_export.checkpoint.records import Checkpoint
+from stts_export.checkpoint.records import Checkpoint, check_finite
 from stts_export.errors import CheckpointError
 
 
@@ -16,7 +16,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     over on either side.
 
     Raises:
-        CheckpointError: names or shapes of module and checkpoint differ.
+        CheckpointError: names or shapes of module and checkpoint differ, or a value is NaN or infinite.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
@@ -31,6 +31,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
         )
     for name, parameter in model.state_dict(keep_vars=True).items():
         tensor = checkpoint.tensors[name].read(torch.float32)
+        check_finite(tensor, f"{checkpoint.tensors[name].source} (our {name})")
         if parameter.is_meta:
             model.load_state_dict({name: tensor}, strict=False, assign=True)
         else:

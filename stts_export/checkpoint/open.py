@@ -22,6 +22,7 @@ from stts_export.checkpoint.layouts import (
 )
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.shards import Stored, open_shards
+from stts_export.checkpoint.token_ids import stop_notes
 from stts_export.errors import CheckpointError
 from stts_export.recipe.config import ModelConfig
 
@@ -66,7 +67,7 @@ def open_checkpoint(path: Path | str, config: ModelConfig, only: tuple[str, ...]
             for name, pieces in mapping.items()
         },
         has_scorer=has_scorer,
-        notes=notes,
+        notes=(*notes, *(stop_notes(path, config.tokens.stop) if path.is_dir() else ())),
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from stts_export.errors import CheckpointError
+
 
 @dataclass(frozen=True)
 class LazyTensor:
@@ -28,6 +30,15 @@ class LazyTensor:
     def read(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return the tensor in `dtype`. It may be backed by the file's pages: do not write to it."""
         return self.load().to(dtype)
+
+
+def check_finite(values: torch.Tensor, source: str) -> None:
+    """Raise CheckpointError where a tensor, or a piece of it, holds NaN or infinity, which no comparison need meet."""
+    if not (finite := values.isfinite()).all():
+        raise CheckpointError(
+            f"{source}: {int((~finite).sum())} of {values.numel()} values are NaN or infinite; wanted numbers. Save "
+            "the checkpoint again from a run that did not overflow; rows that nothing uses may be set to 0."
+        )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from stts_export.errors import CheckpointError
+from stts_runtime.foreign import foreign_errors
 
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -45,29 +46,39 @@ class Stored:
         return _DTYPES[self.dtype_name]
 
     def load(self, rows: tuple[int, int] | None = None) -> torch.Tensor:
-        """Return the tensor, or its rows `rows[0]` to `rows[1]`, in its stored dtype."""
+        """Return the tensor, or its rows `rows[0]` to `rows[1]`, in its stored dtype.
+
+        Raises:
+            CheckpointError: the file cannot be read any more.
+        """
         handle = _handle(self.file)
-        if rows is None:
-            return handle.get_tensor(self.name)
-        return handle.get_slice(self.name)[rows[0] : rows[1]]
+        with _reading(self.file):
+            return handle.get_tensor(self.name) if rows is None else handle.get_slice(self.name)[rows[0] : rows[1]]
 
 
 def open_shards(path: Path) -> dict[str, Stored]:
     """Return stored name -> tensor of every safetensors file that makes up the checkpoint at `path`.
 
-    Only headers are read; each file's length is checked against its header.
+    Only headers are read; each file's length is checked against its header. Where a tensor lies in several shards, the
+    index says which of them counts.
 
     Args:
         path: a directory as written by save_pretrained, or one .safetensors file.
 
     Raises:
-        CheckpointError: nothing there, a shard missing, truncated or not in the index, or weights in pickle form.
+        CheckpointError: nothing there, a shard missing, truncated or not in the index, several indices, or weights in
+            pickle form.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or directory. Give the checkpoint's directory.")
     if path.is_file():
         return _one_file(path)
     indices = sorted(path.glob(f"*{INDEX_SUFFIX}"))
+    if len(indices) > 1:
+        raise CheckpointError(
+            f"{path}: {len(indices)} indices: {', '.join(file.name for file in indices)}. Each is of weights of its "
+            "own: keep the one that is meant, with its shards, and move the others away."
+        )
     if indices:
         return _indexed(indices[0])
     files = sorted(path.glob("*.safetensors"))
@@ -92,9 +103,10 @@ def _one_file(file: Path) -> dict[str, Stored]:
         raise _pickled(file)
     handle = _handle(file)
     tensors = {}
-    for name in handle.keys():  # noqa: SIM118  a safetensors handle is no mapping
-        header = handle.get_slice(name)
-        tensors[name] = Stored(file, name, tuple(header.get_shape()), header.get_dtype())
+    with _reading(file):
+        for name in handle.keys():  # noqa: SIM118  a safetensors handle is no mapping
+            header = handle.get_slice(name)
+            tensors[name] = Stored(file, name, tuple(header.get_shape()), header.get_dtype())
     return tensors
 
 
@@ -116,9 +128,17 @@ def _indexed(index: Path) -> dict[str, Stored]:
         )
     tensors: dict[str, Stored] = {}
     for shard in shards:
-        tensors |= _one_file(index.parent / shard)
+        for name, tensor in _one_file(index.parent / shard).items():
+            if where.get(name, shard) != shard:
+                continue  # a stale copy
+            if name in tensors:
+                raise CheckpointError(
+                    f"{index.parent}: tensor {name} lies in {tensors[name].file.name} and in {shard}, and {index.name} "
+                    "does not say which counts. Download the checkpoint again."
+                )
+            tensors[name] = tensor
     for name, shard in where.items():
-        if name not in tensors or tensors[name].file.name != shard:
+        if name not in tensors:
             raise CheckpointError(
                 f"{index.parent / shard}: tensor {name} is missing, though {index.name} says it is there. "
                 "Download the shard again."
@@ -132,7 +152,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         wrong = [shard for shard in where.values() if Path(shard).name != shard]
         if wrong:
             raise ValueError(f"{wrong[0]!r} is not a file name")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not a safetensors index ({error!r}). Download it again.") from error
     return where
 
@@ -144,14 +164,18 @@ def _opened(file: Path, size: int, changed: int) -> Any:
 
 
 def _handle(file: Path) -> Any:
-    try:
+    with _reading(file):
         status = file.stat()
         return _opened(file, status.st_size, status.st_mtime_ns)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file}: not a whole safetensors file ({error}), {file.stat().st_size if file.exists() else 0} bytes. "
+
+
+def _reading(file: Path) -> foreign_errors:
+    return foreign_errors(
+        lambda reason: CheckpointError(
+            f"{file}: not a whole safetensors file ({reason}), {file.stat().st_size if file.exists() else 0} bytes. "
             "It is truncated or damaged: download it again."
-        ) from error
+        )
+    )
 
 
 def _nothing_to_read(path: Path) -> CheckpointError:

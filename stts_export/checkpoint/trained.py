@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from stts_export.checkpoint.records import LazyTensor
 from stts_export.errors import CheckpointError
+from stts_runtime.foreign import foreign_errors
 
 
 LORA_A, LORA_B = ".lora_a", ".lora_b"
@@ -72,26 +73,23 @@ def open_trained(path: Path) -> Trained:
     tensors: dict[str, LazyTensor] = {}
     metadata: dict[str, str] = {}
     for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                said = opened.metadata() or {}
-                names = list(opened.keys())
-                twice = [name for name in names if name in tensors]
-                if twice or metadata.get(SCALE, said.get(SCALE)) != said.get(SCALE, metadata.get(SCALE)):
-                    what = twice[0] if twice else SCALE
-                    raise CheckpointError(
-                        f"{file}: {what} is in another file of {path} too; the folder holds files of two trainings: "
-                        "keep those of one"
-                    )
-                metadata |= said
-                for name in names:
-                    stored = opened.get_slice(name)
-                    kind = torch.float16 if stored.get_dtype() == "F16" else torch.float32
-                    load = partial(_load, file, name)
-                    tensors[name] = LazyTensor(tuple(stored.get_shape()), kind, f"{file}: {name}", load)
-        except (SafetensorError, OSError) as error:
-            advice = "copy it again, or train again"
-            raise CheckpointError(f"{file}: not a whole safetensors file ({error}); {advice}") from error
+        with _reading(file), safe_open(file, framework="pt") as opened:
+            said = opened.metadata() or {}
+            names = list(opened.keys())
+            twice = [name for name in names if name in tensors]
+            if twice or metadata.get(SCALE, said.get(SCALE)) != said.get(SCALE, metadata.get(SCALE)):
+                what = twice[0] if twice else SCALE
+                raise CheckpointError(
+                    f"{file}: {what} is in another file of {path} too; the folder holds files of two trainings: "
+                    "keep those of one"
+                )
+            metadata |= said
+            for name in names:
+                stored = opened.get_slice(name)
+                kind = torch.float16 if stored.get_dtype() == "F16" else torch.float32
+                tensors[name] = LazyTensor(
+                    tuple(stored.get_shape()), kind, f"{file}: {name}", partial(_load, file, name)
+                )
     return Trained(tensors, metadata)
 
 
@@ -137,8 +135,13 @@ def _misfit(name: str, shape: tuple[int, ...], own: LazyTensor | None) -> str:
     return f"{name}: trained {shape}, the model has {'no such tensor' if own is None else own.shape}"
 
 
+def _reading(file: Path) -> foreign_errors:
+    said = f"{file}: not a whole safetensors file"
+    return foreign_errors(lambda reason: CheckpointError(f"{said} ({reason}); copy it again, or train again"))
+
+
 def _load(file: Path, name: str) -> torch.Tensor:
-    with safe_open(file, framework="pt") as opened:
+    with _reading(file), safe_open(file, framework="pt") as opened:
         return opened.get_tensor(name)
 
 

@@ -14,13 +14,13 @@ from stts_export.checkpoint.locate import untrained, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
-from stts_export.checkpoint.tokenizer import find_tokenizer
+from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer
 from stts_export.checkpoint.trained import FILE as TRAINED_FILE, merge_trained, open_trained
 from stts_export.errors import CheckpointError, UsageError
 from stts_export.models.model import Model
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
-from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
+from stts_runtime.language.tokenizer import Tokenizer
 from stts_runtime.progress import OnProgress
 
 
@@ -179,7 +179,7 @@ def load_weights(weights: Weights) -> tuple[Model, Tokenizer]:
     with init_empty_weights(include_buffers=False):  # drawing weights that are read at once would take seconds
         model = Model(weights.config)
     load_into(model, weights.checkpoint)
-    return model.requires_grad_(False).eval(), open_tokenizer(weights.tokenizer)
+    return model.requires_grad_(False).eval(), model_tokenizer(weights.tokenizer, weights.config)
 
 
 def _config(path: Path, model: str | None) -> ModelConfig:

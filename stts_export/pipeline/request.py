@@ -10,7 +10,7 @@ from stts_export.checkpoint.locate import DEFAULT_PRUNE, folder_of, recipe_of, w
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
-from stts_export.checkpoint.tokenizer import find_tokenizer
+from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer, with_turn_end
 from stts_export.estimate.estimate import Estimate, check_fit, estimate_build
 from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES
@@ -117,7 +117,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         UsageError: an option is impossible, or does not fit the model.
         FitError: what is asked for cannot fit the target's memory.
         EngineError: engines are to be built here, and what builds them is missing.
-        CheckpointError: the weights cannot be had.
+        CheckpointError: the weights cannot be had, or the tokenizer lacks a token of the prompt.
     """
     check_options(request)
     target = read_target(request.target)
@@ -133,6 +133,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     if not request.ignore_fit:
         check_fit(estimate)
     builds = builds_engines(request, target, engine)
+    notes = recipe.notes
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
     else:
@@ -142,7 +143,12 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
             otherwise=", or --random-weights to measure its speed",
             on_progress=on_progress,
         )
-        checkpoint, tokenizer = open_checkpoint(path, config), find_tokenizer(path)
+        tokenizer = find_tokenizer(path)
+        tokens = with_turn_end(config.tokens, config.prompt, model_tokenizer(tokenizer, config))
+        if tokens != config.tokens:
+            notes = (*notes, f"the prompt closes a turn with token {tokens.stop[-1]}, so answers end at it too")
+            config = replace(config, tokens=tokens)
+        checkpoint = open_checkpoint(path, config)
     return ResolvedBuild(
         request=request,
         target=target,
@@ -152,7 +158,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         engine=engine,
         checkpoint=checkpoint,
         tokenizer=tokenizer,
-        notes=(*recipe.notes, *checkpoint.notes),
+        notes=(*notes, *checkpoint.notes),
         estimate=estimate,
         builds_engines=builds,
     )

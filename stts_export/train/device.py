@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from stts_export.checkpoint.tokenizer import model_tokenizer
 from stts_export.checkpoint.trained import Trained
 from stts_export.data.read import open_info
 from stts_export.errors import DataError, TrainingError
@@ -77,7 +78,7 @@ def module_of(
         words = word_targets(model.decoder, open_tokenizer(base.tokenizer), classes) if names_words else None
         module = PatchClasses(model, len(classes), words).to(device)
     else:
-        module = VideoQA(model, open_tokenizer(base.tokenizer), stage.row_tokens)
+        module = VideoQA(model, model_tokenizer(base.tokenizer, model.config), stage.row_tokens)
     freeze_all_but(module, stage)
     if precision == torch.bfloat16:
         if not sharded:

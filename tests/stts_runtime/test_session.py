@@ -384,3 +384,75 @@ def test_closing_closes_every_engine_and_a_second_time_does_nothing(toy_bundle, 
     assert sorted(closed) == ["decoder", "vision_encode", "vision_score"]
     session.close()
     assert len(closed) == 3
+
+
+def test_an_answer_that_was_cut_says_so_and_why(toy_bundle, ffd):
+    conversation = ffd.look(toy_frames(3))
+    assert conversation.finish_reason is None
+    notes = conversation.notes
+    conversation.ask(QUESTION, max_tokens=3)
+    assert conversation.finish_reason == conversation.timings.finish_reason == "length"
+    assert conversation.notes == (*notes, conversation.notes[-1])
+    assert "cut at 3 tokens" in conversation.notes[-1]
+    assert "--max-tokens" in conversation.notes[-1]
+    pieces = conversation.stream(FOLLOW_UP, Generation(max_tokens=8))
+    next(pieces)
+    assert conversation.finish_reason is None
+    with changed(toy_bundle("ffd"), limits=replace(LIMITS, max_tokens=128)) as session:
+        conversation = session.look(toy_frames(1))
+        conversation.ask(QUESTION, max_tokens=10_000)
+        assert conversation.finish_reason == "length"
+        assert "as the conversation is as long as the bundle was built for" in conversation.notes[-1]
+
+
+def test_an_answer_that_came_to_its_end_says_so(toy_bundle, ffd):
+    tokens = []
+    with pytest.MonkeyPatch.context() as patch:
+        answer = Decoding.answer
+        patch.setattr(Decoding, "answer", lambda *given: (tokens.append(t) or t for t in answer(*given)))
+        ffd.ask(toy_frames(3), QUESTION, max_tokens=3)
+    with changed(toy_bundle("ffd"), tokens=replace(ffd.manifest.tokens, stop=(tokens[-1],))) as session:
+        conversation = session.look(toy_frames(3))
+        notes = conversation.notes
+        conversation.ask(QUESTION, max_tokens=6)
+        assert conversation.finish_reason == "stop"
+        assert conversation.notes == notes
+
+
+@pytest.mark.parametrize("prune", ["0.5", True, False, [0.5], 10**400], ids=["text", "true", "false", "list", "huge"])
+def test_a_fraction_that_is_no_number_is_refused_by_name(ffd, prune):
+    with pytest.raises(UsageError, match="prune: wanted a number"):
+        ffd.look(toy_frames(2), prune=prune)
+
+
+@pytest.mark.parametrize(("name", "value"), [("frames", "4"), ("frames", 2.5), ("frames", True), ("fps", "2")])
+def test_a_count_or_a_rate_of_another_type_is_refused_by_name(ffd, name, value):
+    with pytest.raises(UsageError, match=f"{name}: wanted a"):
+        ffd.look("clip.mp4" if name == "frames" else toy_frames(2), **{name: value})
+
+
+def test_a_question_that_cannot_be_asked_is_refused_before_the_video_is_looked_at(counted):
+    session, engines = counted
+    for question in ("", 3, "O\udcf9"):
+        with pytest.raises(UsageError, match="the question is"):
+            session.ask(toy_frames(2), question)
+    assert not engines
+
+
+def test_settings_and_paths_of_another_kind_are_refused(ffd):
+    with pytest.raises(UsageError, match="settings are a dict, wanted a Generation"):
+        next(ffd.look(toy_frames(1)).stream(QUESTION, {"max_tokens": 3}))
+    with pytest.raises(UsageError, match="path is a int, wanted text or a Path"):
+        load(3)
+
+
+def test_a_bundle_whose_tokenizer_lacks_a_token_of_the_prompt_cannot_be_asked(toy_bundle, ffd):
+    tokens = replace(ffd.manifest.tokens, frame_end=ffd.manifest.tokens.frame_end - 1)
+    with changed(toy_bundle("ffd"), tokens=tokens) as session, pytest.raises(BundleError) as caught:
+        session.ask(toy_frames(1), QUESTION)
+    assert f"tokenizer.json: tokens.frame_end wants the token <frame_end> with id {tokens.frame_end}" in str(
+        caught.value
+    )
+    prompt = replace(ffd.manifest.prompt, assistant="<|nobody|>")
+    with changed(toy_bundle("ffd"), prompt=prompt) as session, pytest.raises(BundleError, match=r"<\|nobody\|>"):
+        session.ask(toy_frames(1), QUESTION)

@@ -42,7 +42,7 @@ class Conversation:
         vision: features, scores and what was kept.
         prune_fraction: the share of groups that was asked to go.
         timings: times and token counts of the video and the last turn.
-        notes: what the user should know, one sentence each.
+        notes: what the user should know, one sentence each; an answer that was cut adds one.
     """
 
     def __init__(self, session: Host, clip: Clip, vision: Vision, prune_fraction: float, timings: Timings) -> None:
@@ -57,6 +57,11 @@ class Conversation:
         """What `timings` was called before; the same."""
         return self.timings
 
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the last answer ended: `stop`, as the model said so, or `length`, as it was cut; None until it has."""
+        return self.timings.finish_reason
+
     def ask(self, question: str, **generation: object) -> str:
         """Return the answer.
 
@@ -65,7 +70,7 @@ class Conversation:
             generation: `max_tokens`, `temperature`, `top_p`, `seed`, see `Generation`.
 
         Raises:
-            UsageError: a setting is unknown or cannot work.
+            UsageError: a setting is unknown or cannot work, or the question is no text.
             LimitError: the conversation has become longer than the bundle was built for.
         """
         return "".join(self.stream(question, generation_from(generation)))
@@ -74,11 +79,15 @@ class Conversation:
         """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on.
 
         Raises:
-            UsageError: a setting cannot work, or an answer is gone on with after the next question was asked.
+            UsageError: a setting cannot work, the question is no text, or an answer is gone on with after the next
+                question was asked.
             LimitError: the conversation has become longer than the bundle was built for.
         """
         settings = Generation() if settings is None else settings
+        if not isinstance(settings, Generation):
+            raise UsageError(f"settings are a {type(settings).__name__}, wanted a Generation, such as Generation(64)")
         settings.check()
+        self.timings.finish_reason = None
         manifest, tokenizer = self._session.manifest, self._session.tokenizer
         if self._decoding is None:
             self._decoding = Decoding(self._session.engine("decoder"), manifest)
@@ -105,6 +114,18 @@ class Conversation:
                     raise UsageError("this answer was left for the next question and cannot be gone on with")
         if rest := text.finish():
             yield rest
+        if self.finish_reason == "length":
+            self.notes = (*self.notes, cut_note(most, settings.max_tokens))
+
+
+def cut_note(most: int, max_tokens: int) -> str:
+    """Return what a user should know of an answer that ended at `most` tokens, where it might have gone on."""
+    if most == max_tokens:
+        return f"the answer was cut at {most} tokens: allow more with --max-tokens, or max_tokens in Python"
+    return (
+        f"the answer was cut at {most} tokens, as the conversation is as long as the bundle was built for: start a new "
+        "one, use fewer frames or prune more, or build again with a larger --max-tokens"
+    )
 
 
 def pruning_notes(vision: Vision, prune_fraction: float) -> tuple[str, ...]:

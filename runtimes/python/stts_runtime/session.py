@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.bundle.plain import argument
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
 from stts_runtime.conversation import Conversation
 from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
 from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.language.generation import generation_from
-from stts_runtime.language.prompt import video_tokens
+from stts_runtime.language.prompt import check_question, check_tokens, video_tokens
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
@@ -42,8 +43,11 @@ def load(path: str | Path, *, check: bool = False) -> Session:
 
     Raises:
         BundleError: the bundle is damaged, unsafe, or written for a newer runtime.
+        UsageError: `path` is no path.
         EngineError: the bundle is for a GPU, and does not fit this device; says what to do.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(f"the bundle's path is a {type(path).__name__}, wanted text or a Path")
     session = Session(open_bundle(Path(path), check=check))
     session.check_device()
     return session
@@ -81,6 +85,7 @@ class Session:
 
         Raises:
             UsageError: the bundle was built without one.
+            BundleError: it cannot be read, or lacks a token that the prompt needs.
         """
         if self.manifest.tokenizer is None:
             raise UsageError(
@@ -88,7 +93,10 @@ class Session:
                 "not asked; build it from a checkpoint"
             )
         if self._tokenizer is None:
-            self._tokenizer = open_tokenizer(self._bundle.path / self.manifest.tokenizer)
+            file = self._bundle.file(self.manifest.tokenizer)
+            tokenizer = open_tokenizer(file)
+            check_tokens(tokenizer, self.manifest.prompt, self.manifest.tokens, str(file))
+            self._tokenizer = tokenizer
         return self._tokenizer
 
     def engine(self, part: str) -> Engine:
@@ -136,11 +144,12 @@ class Session:
         """Return the prune fraction a call means; None is the bundle's default.
 
         Raises:
-            UsageError: it is outside [0, 1), or the bundle is dense.
+            UsageError: it is no number, outside [0, 1), or the bundle is dense.
         """
         pruning = self.manifest.pruning
         if prune is None:
             return pruning.fraction
+        prune = argument(float, prune, "prune")
         if not 0 <= prune < 1:
             raise UsageError(f"prune is {prune}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
         if prune > 0 and pruning.is_dense:
@@ -180,6 +189,8 @@ class Session:
             raise UsageError("frames chooses among the frames of a file; of an array, pass the frames to look at")
         if fps is not None and (is_file or isinstance(video, Clip)):
             raise UsageError("fps says how fast an array of frames is; files and clips know their own")
+        frames = None if frames is None else argument(int, frames, "frames")
+        fps = None if fps is None else argument(float, fps, "fps")
         if video_stream is not None and not is_file:
             raise UsageError("video_stream chooses among the streams of a file")
 
@@ -303,6 +314,7 @@ class Session:
     ) -> str | Iterator[str]:
         """Return the answer to one question about a video; see `look` and `Conversation.ask` for the settings."""
         settings = generation_from(generation)
+        check_question(question)  # what cannot be asked is refused before the video is decoded
         conversation = self.look(video, prune=prune, frames=frames, fps=fps, video_stream=video_stream)
         pieces = conversation.stream(question, settings)
         return pieces if stream else "".join(pieces)

@@ -20,10 +20,12 @@ class Timings:
         milliseconds: wall time by stage; stages that did not run are absent.
         tokens: counts by name: `frames`, `groups`, `kept_groups`, `patches`, `packed_patches`, `prompt_tokens`,
             `answer_tokens`.
+        finish_reason: why the answer ended: `stop`, as the model said so, or `length`, as it was cut; None before.
     """
 
     milliseconds: dict[str, float] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    finish_reason: str | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -140,3 +140,15 @@ def test_transposing_a_large_matrix_takes_little_more_memory_than_the_matrix(tmp
     unit = 1 if sys.platform == "linux" else 1024  # ru_maxrss is in KiB on Linux, in bytes on macOS
     assert int(done.stdout) / unit < matrix_kib + 3.5 * piece_kib
     assert (tmp_path / "weights" / "decoder.bin").stat().st_size == 24000 * 2560 * 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("transform", [AS_IS, TRANSPOSED])
+def test_a_value_that_is_no_number_is_refused_by_its_tensor(tmp_path, matrix, transform, value, dtype):
+    matrix[4, 6] = value
+    with (
+        WeightWriter(tmp_path, piece_bytes=64) as writer,
+        pytest.raises(CheckpointError, match=r"test \(our decoder\.a\): 1 of \d+"),
+    ):
+        writer.add("decoder.a", transform, lazy(matrix), dtype)

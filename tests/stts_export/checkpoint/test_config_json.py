@@ -101,6 +101,16 @@ def test_files_beside_it_give_sampling_stop_and_bos(tmp_path: Path) -> None:
         (changed("vit_config", image_num_pos=730), "image_num_pos is 730"),
         (changed("adapter_config", intermediate_size=1), "intermediate_size is 1; the modules here compute 9728 only"),
         (changed("vit_config", hidden_size="wide"), "config.json: vision_config: key hidden_size is 'wide'"),
+        (changed("vit_config", image_default_input_size=[]), "wanted a list of at least 1 whole numbers"),
+        (changed("vit_config", image_patch_size=0), "key patch_size is 0; wanted a whole number from 1"),
+        (changed("vit_config", num_attention_heads=0), "key num_attention_heads is 0; wanted a whole number from 1"),
+        (changed("text_config", num_attention_heads=0), "key num_attention_heads is 0; wanted a whole number from 1"),
+        (changed("text_config", num_hidden_layers=10**12), "key num_hidden_layers is 1000000000000; wanted"),
+        (changed("text_config", rope_scaling=3), "text_config: key rope_scaling is 3; wanted a JSON object"),
+        (changed("text_config", rope_theta=float("nan")), "key rope_theta is nan; wanted a finite number"),
+        (changed("text_config", rope_theta=10**400), "key rope_theta is 1000"),
+        (changed("text_config", qk_norm_type=["qwen3"]), "qk_norm_type is ['qwen3']"),
+        (changed("adapter_config", vit_layers=[10**9]), "wanted blocks below 27"),
     ],
 )
 def test_what_the_modules_cannot_compute_is_refused(tmp_path: Path, config: dict[str, Any], said: str) -> None:
@@ -116,3 +126,11 @@ def test_a_missing_or_damaged_config_json_is_refused(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(CheckpointError, match=r"config\.json: (not valid JSON|wanted a JSON object)"):
             config_from_checkpoint(tmp_path)
+
+
+def test_json_nested_too_deep_and_other_files_of_wrong_types_are_refused_by_name(tmp_path: Path) -> None:
+    (write(tmp_path, RELEASED) / "config.json").write_text("[" * 50_000)
+    with pytest.raises(CheckpointError, match=r"config\.json: not valid JSON"):
+        config_from_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match=r"video_preprocessor_config\.json: key pooling_size is \[\]"):
+        config_from_checkpoint(write(tmp_path, RELEASED, video_preprocessor_config={"pooling_size": []}))

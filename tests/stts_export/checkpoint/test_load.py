@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,15 @@ def test_a_module_of_other_sizes_is_refused_with_both_shapes(tmp_path: Path) -> 
         load_into(model, random_checkpoint(toy_config(tmp_path, layers=1), 0))
     with pytest.raises(CheckpointError, match=r"down\.weight: module \(16, 20\), checkpoint \(16, 24\)"):
         load_into(model, random_checkpoint(toy_config(tmp_path, mlp_width=24), 0))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_refused_by_its_tensor(tmp_path: Path, value: float) -> None:
+    config = toy_config(tmp_path)
+    checkpoint = random_checkpoint(config, 5)
+    name = "decoder.embedding.weight"
+    poisoned = checkpoint.tensors[name].load()
+    poisoned[7, 1] = value
+    tensors = {**checkpoint.tensors, name: replace(checkpoint.tensors[name], load=lambda: poisoned)}
+    with pytest.raises(CheckpointError, match=rf"our {name}\): 1 of {poisoned.numel()} values are NaN or infinite"):
+        load_into(Model(config), replace(checkpoint, tensors=tensors))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference.panic import PanicException
 from safetensors.torch import save_file
 
 from stts_export.checkpoint.shards import open_shards
@@ -102,3 +103,65 @@ def test_pickles_are_refused_with_a_way_to_convert_them_that_works(
 def test_a_distributed_checkpoint_is_refused_with_its_converter(tmp_path: Path) -> None:
     (tmp_path / "__0_0.distcp").write_bytes(b"")
     refused(tmp_path, "dcp_to_torch")
+
+
+@pytest.mark.parametrize("overlay", ["a-overlay.safetensors", "z-overlay.safetensors"])
+def test_of_two_copies_of_a_tensor_the_one_that_the_index_names_counts(sharded: Path, overlay: str) -> None:
+    save_file({"a": torch.zeros(4, 3)}, sharded / overlay)
+    index = {"weight_map": {"a": overlay, "b": SECOND, "c": SECOND}}
+    save_file({"a": torch.ones(4, 3), "b": torch.ones(2, 2), "c": torch.ones(5)}, sharded / SECOND)
+    (sharded / FIRST).unlink()
+    (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+    tensor = open_shards(sharded)["a"]
+    assert tensor.file.name == overlay
+    assert not tensor.load().any()
+
+
+def test_of_two_copies_that_no_index_names_neither_is_taken(sharded: Path) -> None:
+    for shard, name in ((FIRST, "a"), (SECOND, "b")):
+        save_file({name: torch.ones(1), "twice": torch.ones(1)}, sharded / shard)
+    index = {"weight_map": {"a": FIRST, "b": SECOND}}
+    (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused(sharded, f"tensor twice lies in {FIRST} and in {SECOND}", "does not say which counts")
+
+
+def test_two_indices_are_refused_and_both_named(sharded: Path) -> None:
+    index = (sharded / "model.safetensors.index.json").read_text()
+    (sharded / "model.fp16.safetensors.index.json").write_text(index)
+    refused(sharded, "2 indices: model.fp16.safetensors.index.json, model.safetensors.index.json", "keep the one")
+
+
+def test_an_index_that_cannot_be_read_is_named(sharded: Path) -> None:
+    index = sharded / "model.safetensors.index.json"
+    index.write_text("[" * 50_000)
+    refused(sharded, "not a safetensors index")
+    index.unlink()
+    index.mkdir()
+    refused(sharded, "not a safetensors index")
+
+
+class Panicking:
+    """A safetensors file whose tensors cannot be reached without a panic."""
+
+    def keys(self) -> list[str]:
+        return ["a"]
+
+    def get_slice(self, name: str) -> None:
+        raise PanicException("index out of bounds")
+
+    get_tensor = get_slice
+
+
+def test_a_panic_of_the_library_names_the_file(sharded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = open_shards(sharded)["a"]
+    monkeypatch.setattr("stts_export.checkpoint.shards._opened", lambda *key: Panicking())
+    refused(sharded, f"{FIRST}: not a whole safetensors file (index out of bounds)")
+    for rows in (None, (0, 1)):
+        with pytest.raises(CheckpointError, match=rf"{FIRST}: not a whole safetensors file \(index out of bounds\)"):
+            tensor.load(rows)
+
+    def panic(*key: object) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr("stts_export.checkpoint.shards._opened", panic)
+    refused(sharded, f"{FIRST}: not a whole safetensors file (index out of bounds)")

@@ -1,5 +1,7 @@
 """What a request means, and every request that cannot be met."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -157,3 +159,29 @@ def test_what_a_bundle_takes_on_disk_is_known_before_they_are_read(ask):
     total = sum(4 * tensor.read().numel() for tensor in resolved.checkpoint.tensors.values())
     assert resolved.disk_bytes == total
     assert replace(resolved, config=DENSE).disk_bytes < total
+
+
+def test_a_tokenizer_without_the_prompts_tokens_is_refused_before_anything_is_built(ask, made, tmp_path):
+    folder = shutil.copytree(made["learned"][1], tmp_path / "checkpoint")
+    file = folder / "tokenizer.json"
+    whole = file.read_text()
+    for missing in ("<|im_start|>", "<im_patch>"):
+        file.write_text(whole.replace(missing, "<other>"))
+        with pytest.raises(CheckpointError, match=rf"tokenizer\.json: .*{re.escape(missing)}"):
+            ask(checkpoint=folder)
+
+
+def test_a_recipe_that_forgets_what_closes_a_turn_is_built_with_it_and_a_note(ask, made, tmp_path):
+    other = replace(LEARNED, tokens=replace(LEARNED.tokens, stop=(1,)))
+    made["forgetful"] = (write_toy_recipe(tmp_path / "forgetful.toml", other), made["learned"][1])
+    resolved = ask("forgetful")
+    closing = LEARNED.tokens.stop[0]
+    assert resolved.config.tokens.stop == (1, closing)
+    assert f"the prompt closes a turn with token {closing}, so answers end at it too" in resolved.notes
+
+
+def test_files_that_do_not_agree_on_what_ends_an_answer_are_noted(ask, made, tmp_path):
+    folder = shutil.copytree(made["learned"][1], tmp_path / "checkpoint")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 1}')
+    assert any("generation_config.json says 1" in note for note in ask(checkpoint=folder).notes)
+    assert not any("not agreed" in note for note in ask().notes)

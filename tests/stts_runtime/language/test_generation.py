@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from reference.panic import PanicException
 from reference.toy_manifest import TOY_MANIFEST
 
 from stts_runtime.bundle.manifest import GraphEntry, Limits
 from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.engine import HostMemory
-from stts_runtime.errors import EngineError, LimitError, UsageError
-from stts_runtime.language.generation import Decoding, Generation, feature_rows
+from stts_runtime.errors import BundleError, EngineError, LimitError, UsageError
+from stts_runtime.language.generation import Decoding, Generation, feature_rows, generation_from
 from stts_runtime.language.kv_cache import EMPTY_POSITION
 from stts_runtime.timings import Timings
 
@@ -223,3 +224,72 @@ def test_the_profile_counts_answer_tokens_and_times_decoding_only_after_the_firs
     assert list(decoding.answer(read(decoding, 10), Generation(), 8, timings)) == [6]
     assert timings.tokens["answer_tokens"] == 1
     assert list(timings.milliseconds) == ["decode"]
+
+
+def reason(decoding, logits, most):
+    timings = Timings()
+    said = list(decoding.answer(logits, Generation(), most, timings))
+    return timings.finish_reason, said
+
+
+def test_an_answer_tells_whether_it_was_stopped_or_cut():
+    decoding, _ = decoding_of(6, 7, STOP)
+    assert reason(decoding, read(decoding, 10, 11), 8) == ("stop", [6, 7])
+    decoding, _ = decoding_of(6, 7, 8)
+    assert reason(decoding, read(decoding, 10, 11), 2) == ("length", [6, 7])
+    decoding, _ = decoding_of(STOP)
+    assert reason(decoding, read(decoding, 10, 11), 8) == ("stop", [])
+
+
+def test_an_answer_that_is_not_over_has_no_reason_to_be():
+    decoding, _ = decoding_of(6, 7, STOP)
+    timings = Timings(finish_reason="stop")
+    pieces = decoding.answer(read(decoding, 10, 11), Generation(), 8, timings)
+    next(pieces)
+    assert timings.finish_reason is None
+    pieces.close()
+    assert timings.finish_reason is None
+
+
+@pytest.mark.parametrize("value", ["8", None, True, [8], float("nan"), object()])
+@pytest.mark.parametrize("name", ["max_tokens", "temperature", "top_p", "seed"])
+def test_a_setting_of_another_type_is_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=name):
+        generation_from({name: value})
+    with pytest.raises(UsageError, match=name):
+        Generation(**{name: value}).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_tokens", 1.5), ("seed", 0.5), ("temperature", 10**5000)], ids=["most", "seed", "huge"]
+)
+def test_a_number_that_will_not_do_is_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=f"{name}: wanted a (whole )?number, got"):
+        generation_from({name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    settings = {"max_tokens": np.int64(3), "temperature": np.float32(0.5), "top_p": 1, "seed": np.uint8(2)}
+    assert generation_from(settings).max_tokens == 3
+
+
+def test_a_temperature_as_large_as_a_float_can_be_is_drawn_with():
+    decoding, _ = decoding_of(6, STOP)
+    assert len(answer(decoding, read(decoding, 10), most=1, temperature=10**308)) <= 1
+
+
+def test_a_panic_while_the_cache_grows_is_one_of_our_errors(monkeypatch):
+    def panic(*given):
+        raise PanicException("index out of bounds")
+
+    decoding, engine = decoding_of(6)
+    monkeypatch.setattr(engine.memory, "copy_tokens", panic)
+    with pytest.raises(EngineError, match=r"do not fit its cache \(index out of bounds\)"):
+        read(decoding, 10)
+
+
+@pytest.mark.parametrize("vocabulary", [-1, 2**70])
+def test_logits_of_an_impossible_size_are_the_bundles_fault(vocabulary):
+    manifest = replace(MANIFEST, decoder=replace(MANIFEST.decoder, vocabulary=vocabulary))
+    with pytest.raises(BundleError, match="no logits are as large"):
+        read(Decoding(ScriptedDecoder([6]), manifest), 10)

@@ -1,3 +1,7 @@
+import json
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from reference.processor import (
@@ -8,11 +12,11 @@ from reference.processor import (
     special_tokens,
     trained_tokenizer,
 )
-from tokenizers import AddedToken, Tokenizer as Library
+from tokenizers import AddedToken, Tokenizer as Library, normalizers
 from transformers.video_utils import VideoMetadata
 
-from stts_runtime.errors import UsageError
-from stts_runtime.language.prompt import build_first_turn, build_next_turn, video_text
+from stts_runtime.errors import BundleError, UsageError
+from stts_runtime.language.prompt import build_first_turn, build_next_turn, check_tokens, video_text
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -125,3 +129,131 @@ def test_a_marker_that_the_tokenizer_finds_in_any_text_is_refused_in_a_question(
     )
     with pytest.raises(UsageError, match="marker"):
         build_next_turn(Tokenizer(library), MOLMO2_PROMPT, forgeable, "what is <ordinary>?")
+
+
+def unmarked_tokenizer(normalizer=None, **flags):
+    """The trained tokenizer with its control tokens found in any text, as some files have them."""
+    library = Library.from_str(trained_tokenizer())
+    data = json.loads(library.to_str())
+    for token in data["added_tokens"]:
+        token |= {"special": False, **flags}
+    library = Library.from_str(json.dumps(data))
+    if normalizer is not None:
+        library.normalizer = normalizer
+    return Tokenizer(library)
+
+
+USED = ("<|im_start|>", "<|im_end|>", "<im_patch>", "<frame_start>", "<frame_end>")
+
+
+@pytest.mark.parametrize("special", USED)
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFKC()], ids=["as it is", "normalised"])
+def test_a_control_token_that_is_not_marked_special_is_refused_in_a_question(special, normalizer):
+    tokenizer = unmarked_tokenizer(normalizer, normalized=normalizer is not None)
+    question = f"what is {special} here?"
+    if normalizer is not None:
+        question = question.replace("<", "\uff1c")  # a full-width bracket, which NFKC makes an ordinary one
+    for build in (build_next_turn, lambda *given: build_first_turn(*given[:3], [0.0], [3], given[3])):
+        with pytest.raises(UsageError, match=rf"control token or video marker, {re.escape(special)} \(id \d+\)"):
+            build(tokenizer, MOLMO2_PROMPT, special_tokens(), question)
+
+
+@pytest.mark.parametrize("stop", ["<|image|>", "<im_col>"])
+def test_nor_may_a_question_hold_what_begins_or_ends(stop):
+    tokenizer = unmarked_tokenizer()
+    ends = replace(special_tokens(), stop=(tokenizer.control_ids[stop],))
+    with pytest.raises(UsageError, match=re.escape(stop)):
+        build_next_turn(tokenizer, MOLMO2_PROMPT, ends, f"a {stop}")
+    with pytest.raises(UsageError, match=re.escape(stop)):
+        build_next_turn(tokenizer, MOLMO2_PROMPT, replace(special_tokens(), bos=ends.stop[0]), f"a {stop}")
+
+
+def test_a_control_token_cannot_be_made_by_joining_a_question_and_the_template():
+    prompt = replace(MOLMO2_PROMPT, user="<{content}>")
+    with pytest.raises(UsageError, match="im_patch"):
+        build_next_turn(unmarked_tokenizer(), prompt, special_tokens(), "im_patch")
+    tokenizer = Tokenizer(Library.from_str(trained_tokenizer()))
+    turn = build_next_turn(tokenizer, prompt, special_tokens(), "im_patch")
+    assert special_tokens().image_patch not in turn.token_ids
+
+
+def test_added_tokens_that_the_prompt_has_no_use_for_act_as_ever_and_ordinary_stops_may_be_typed():
+    library = Library.from_str(trained_tokenizer())
+    library.add_tokens([AddedToken("<tool>", special=False), AddedToken("bikes", special=False)])
+    tokenizer = Tokenizer(library)
+    stops = (*special_tokens().stop, *tokenizer.encode("\n", specials=False), *tokenizer.encode("?", specials=False))
+    question = "how many bikes\n<tool>?"
+    turn = build_next_turn(tokenizer, MOLMO2_PROMPT, replace(special_tokens(), stop=stops), question)
+    text = f"<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    whole = Library.from_str(library.to_str()).encode(text, add_special_tokens=False).ids
+    assert turn.token_ids.tolist() == whole
+    assert {library.token_to_id("bikes"), library.token_to_id("<tool>")} < set(whole)
+
+
+def test_prompts_of_a_tokenizer_that_marks_nothing_special_are_the_same():
+    unmarked, marked = unmarked_tokenizer(), Tokenizer(Library.from_str(trained_tokenizer()))
+    for prompt in (MOLMO2_PROMPT, CHAT_PROMPT):
+        turns = [
+            build_first_turn(tokenizer, prompt, special_tokens(), [0.0, 0.5], [2, 0], "What happens?")
+            for tokenizer in (unmarked, marked)
+        ]
+        np.testing.assert_array_equal(turns[0].token_ids, turns[1].token_ids)
+
+
+@pytest.mark.parametrize("question", [None, 3, b"What?", ["What?"], True])
+def test_a_question_that_is_no_text_is_refused(tokenizer, question):
+    with pytest.raises(UsageError, match=f"the question is a {type(question).__name__}, wanted text"):
+        build_next_turn(tokenizer, MOLMO2_PROMPT, special_tokens(), question)
+
+
+@pytest.mark.parametrize("question", [b"O\xf9 ?".decode("utf-8", "surrogateescape"), "O\ud83d?"])
+def test_a_question_with_half_a_character_is_refused_and_the_message_can_be_printed(tokenizer, question):
+    with pytest.raises(UsageError, match=r"character 2 is '\\u[0-9a-f]{4}'.*UTF-8") as caught:
+        build_next_turn(tokenizer, MOLMO2_PROMPT, special_tokens(), question)
+    assert str(caught.value).encode()
+
+
+def test_a_tokenizer_with_all_tokens_of_the_prompt_passes():
+    for prompt in (MOLMO2_PROMPT, CHAT_PROMPT):
+        for tokenizer in (Tokenizer(Library.from_str(trained_tokenizer())), unmarked_tokenizer()):
+            check_tokens(tokenizer, prompt, special_tokens(), "tokenizer.json")
+
+
+@pytest.mark.parametrize("missing", USED)
+def test_a_tokenizer_without_a_token_of_the_prompt_is_refused_by_name(missing):
+    data = json.loads(trained_tokenizer())
+    for token in data["added_tokens"]:
+        token["content"] = "<other>" if token["content"] == missing else token["content"]
+    said = rf"tokenizer\.json: .*{re.escape(missing)}.*(got \d+ of plain text|with id \d+, got no such token)"
+    with pytest.raises(BundleError, match=said):
+        check_tokens(Tokenizer(Library.from_str(json.dumps(data))), MOLMO2_PROMPT, special_tokens(), "tokenizer.json")
+
+
+def test_ids_that_the_tokenizer_does_not_have_are_refused_by_name(tokenizer):
+    tokens = special_tokens()
+    shifted = replace(tokens, frame_start=tokens.frame_start + 1)
+    said = (
+        rf"tokens\.frame_start wants the token <frame_start> with id {shifted.frame_start}, got id {tokens.frame_start}"
+    )
+    with pytest.raises(BundleError, match=said):
+        check_tokens(tokenizer, MOLMO2_PROMPT, shifted, "tokenizer.json")
+    for wrong, place in ((replace(tokens, bos=10**6), "bos"), (replace(tokens, stop=(tokens.bos, 10**6)), "stop")):
+        with pytest.raises(BundleError, match=rf"tokens\.{place} wants a token with id 1000000, got none"):
+            check_tokens(tokenizer, MOLMO2_PROMPT, wrong, "tokenizer.json")
+    with pytest.raises(BundleError, match="no tokenizer has a token with id"):
+        check_tokens(tokenizer, MOLMO2_PROMPT, replace(tokens, bos=2**70), "tokenizer.json")
+
+
+@pytest.mark.parametrize("text", ["</s>", "[INST]", "<|user|>", "<start_of_turn>"])
+def test_whatever_looks_like_a_token_in_a_template_must_be_one(tokenizer, text):
+    prompt = replace(MOLMO2_PROMPT, user=f"{text}{{content}}")
+    with pytest.raises(BundleError, match=rf"the token {re.escape(text)}; wanted one id"):
+        check_tokens(tokenizer, prompt, special_tokens(), "tokenizer.json")
+    tokenizer.library.add_special_tokens([text])
+    check_tokens(Tokenizer(tokenizer.library), prompt, special_tokens(), "tokenizer.json")
+
+
+def test_a_marker_whose_id_no_array_can_hold_is_the_bundles_fault(tokenizer):
+    tokens = replace(special_tokens(), image_patch=2**70)
+    with pytest.raises(BundleError, match="impossible id"):
+        build_first_turn(tokenizer, MOLMO2_PROMPT, tokens, [0.0], [1], "What?")

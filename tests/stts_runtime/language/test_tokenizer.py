@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from reference.panic import PanicException
 from reference.processor import trained_tokenizer
-from tokenizers import Tokenizer as Library
+from tokenizers import AddedToken, Tokenizer as Library, decoders, models, pre_tokenizers
 
-from stts_runtime.errors import BundleError
+from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.language.tokenizer import TextStream, Tokenizer, open_tokenizer
 
 
@@ -74,3 +75,94 @@ def test_a_tokenizer_without_special_tokens_works():
     library = Library.from_str(trained_tokenizer())
     bare = Library(library.model)
     assert Tokenizer(bare).pieces("<|im_end|>") == ["<|im_end|>"]
+
+
+class Panicking:
+    """A tokenizer library of which every call that may see a user's text or a model's tokens panics."""
+
+    def __getattr__(self, name):
+        def call(*given, **settings):
+            if name in ("encode", "decode", "id_to_token"):
+                raise PanicException("index out of bounds")
+            return {}
+
+        return call
+
+
+def test_a_panic_of_the_library_is_one_of_our_errors():
+    panicking = Tokenizer(Panicking())
+    with pytest.raises(EngineError, match=r"failed on a text of 5 characters.*index out of bounds"):
+        panicking.encode("What?", specials=False)
+    with pytest.raises(EngineError, match=r"cannot decode.*index out of bounds"):
+        panicking.decode([1])
+    with pytest.raises(BundleError, match="no tokenizer has a token with id 3"):
+        panicking.text_of(3)
+
+
+def test_a_panic_at_a_file_names_the_file(tmp_path, monkeypatch):
+    def panic(path):
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr("tokenizers.Tokenizer", type("Library", (), {"from_file": staticmethod(panic)}))
+    with pytest.raises(BundleError, match=r"tokenizer\.json cannot be read as a tokenizer \(index out of bounds\)"):
+        open_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_an_id_that_no_token_can_have_is_our_error(tokenizer):
+    with pytest.raises(EngineError, match="cannot decode"):
+        tokenizer.decode([2**40])
+    with pytest.raises(BundleError, match="no tokenizer has"):
+        tokenizer.text_of(2**40)
+    assert tokenizer.text_of(10**6) is None
+
+
+def test_templates_are_cut_at_added_tokens_whether_special_or_not_but_not_at_blanks_and_words():
+    library = Library.from_str(trained_tokenizer())
+    added = [AddedToken("<end>", special=False), AddedToken("  ", special=False), AddedToken("bike", single_word=True)]
+    library.add_tokens(added)
+    number = library.token_to_id("<end>")
+    assert Tokenizer(library).pieces("a bike  <end>\n") == ["a bike  ", number, "\n"]
+
+
+def characters_in_bytes(text):
+    """A library whose tokens are bytes, and the ids of `text`."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    library = Library(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    return Tokenizer(library), library.encode(text).ids
+
+
+def test_a_stream_cut_at_any_byte_gives_what_all_its_tokens_decode_to():
+    tokenizer, ids = characters_in_bytes("a é漢🚴\u200d♂️ \ufffd z")
+    for end in range(len(ids) + 1):
+        stream = TextStream(tokenizer)
+        pieces = [stream.push(number) for number in ids[:end]]
+        assert "".join(pieces) + stream.finish() == tokenizer.decode(ids[:end])
+        assert not any(piece.endswith("\ufffd") for piece in pieces)
+
+
+def test_characters_that_never_end_are_not_swallowed():
+    tokenizer, ids = characters_in_bytes("漢a")
+    broken = [*ids[:2], ids[3], *ids[:2], *ids[:1], ids[3], ids[2]]
+    for end in range(len(broken) + 1):
+        stream = TextStream(tokenizer)
+        pieces = [stream.push(number) for number in broken[:end]]
+        assert "".join(pieces) + stream.finish() == tokenizer.decode(broken[:end])
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [decoders.Metaspace(), decoders.WordPiece(), decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])],
+    ids=["metaspace", "wordpiece", "bytes"],
+)
+def test_streams_of_other_decoders_join_to_the_whole_too(decoder):
+    words = ["▁the", "▁", "street", "##s", ",", "<0xE6>", "<0xBC>", "<0xA2>", "it", "'s", "."]
+    library = Library(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="."))
+    library.decoder = decoder
+    tokenizer = Tokenizer(library)
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        ids = rng.integers(0, len(words), rng.integers(1, 12)).tolist()
+        stream = TextStream(tokenizer)
+        assert "".join(stream.push(number) for number in ids) + stream.finish() == tokenizer.decode(ids), ids

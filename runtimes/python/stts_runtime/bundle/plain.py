@@ -10,12 +10,13 @@ import dataclasses
 import difflib
 import functools
 import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from stts_runtime.errors import BundleError, SttsError
+from stts_runtime.errors import BundleError, SttsError, UsageError
 
 
 Record = TypeVar("Record")
@@ -66,6 +67,17 @@ def from_plain(
             `manifest.json: graphs.decoder.spec.dims[2].minimum: wanted a whole number, got '3'`.
     """
     return _value(kind, data, _Place(where, "", error, beside))
+
+
+def argument(kind: type[Record], value: object, name: str) -> Record:
+    """Return an argument of a call as a `kind`; numpy's numbers will do where Python's are wanted.
+
+    Raises:
+        UsageError: it is of another type; true is no number.
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        value = int(value) if isinstance(value, numbers.Integral) else float(value)
+    return from_plain(kind, value, name, UsageError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,8 +206,8 @@ def _shown(data: object) -> str:
         return "keys and values"
     if isinstance(data, list):
         return "a list"
-    if type(data) is int and abs(data) >= _LARGEST:
-        return f"one of {data.bit_length()} bits"
+    if type(data) is int and abs(data) >= _LARGEST:  # Python itself refuses to write very long ones
+        return f"a number of {data.bit_length()} bits"
     text = repr(data)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -45,10 +45,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask the questions and print the answers as they are made."""
     from stts_runtime.language.generation import Generation
+    from stts_runtime.language.prompt import check_question
     from stts_runtime.session import load
 
     settings = Generation(arguments.max_tokens, arguments.temperature, arguments.top_p, arguments.seed)
     settings.check()
+    for question in arguments.question:
+        check_question(question)
     turns = []
     with load(arguments.bundle, check=arguments.check) as model:
         note(f"looking at {arguments.video} ...")
@@ -63,14 +66,17 @@ def run(arguments: argparse.Namespace) -> int:
         for text in (*model.manifest.notes, *conversation.notes):
             note(f"note: {text}")
         for question in arguments.question:
-            pieces = []
+            pieces, known = [], len(conversation.notes)
             for piece in conversation.stream(question, settings):
                 pieces.append(piece)
                 if not arguments.json:
                     print(piece, end="", flush=True)
             if not arguments.json:
                 print()
-            turns.append({"question": question, "answer": "".join(pieces), **costs(conversation.timings, TURN)})
+            for text in conversation.notes[known:]:
+                note(f"note: {text}")
+            answer = {"answer": "".join(pieces), "finish_reason": conversation.finish_reason}
+            turns.append({"question": question, **answer, **costs(conversation.timings, TURN)})
         looking = costs(conversation.timings, LOOKING)
         notes = [*model.manifest.notes, *conversation.notes]
     if arguments.json:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.plain import argument
 from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
-from stts_runtime.errors import LimitError, UsageError
+from stts_runtime.errors import BundleError, LimitError, UsageError
+from stts_runtime.foreign import foreign_errors
 from stts_runtime.language.kv_cache import KvCache
 from stts_runtime.language.sampling import check_sampling, sample_token
 from stts_runtime.timings import Timings
@@ -34,7 +36,9 @@ class Generation:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise UsageError for a setting that cannot work."""
+        """Raise UsageError for a setting that cannot work: of another type than here, or out of range."""
+        for field in fields(self):
+            argument(type(field.default), getattr(self, field.name), field.name)
         if self.max_tokens < 1:
             raise UsageError(f"max_tokens is {self.max_tokens}, wanted at least 1")
         if self.seed < 0:
@@ -115,7 +119,8 @@ class Decoding:
         token_ids = np.concatenate((np.array(self._unread, np.int64), token_ids))
         vision_flags = np.concatenate((np.zeros(len(self._unread), bool), vision_flags))
         start, count = self.cache.length, len(token_ids)
-        logits = np.empty((1, self._manifest.decoder.vocabulary), np.float32)
+        with foreign_errors(lambda reason: BundleError(f"no logits are as large as the manifest says ({reason})")):
+            logits = np.empty((1, self._manifest.decoder.vocabulary), np.float32)
         new = self.cache.outputs(count)
         self._engine.run(
             {
@@ -142,20 +147,22 @@ class Decoding:
             logits: float32 [vocabulary], of the first token.
             settings: how tokens are drawn.
             most: tokens at most.
-            timings: gets the decode time.
+            timings: gets the decode time, and why the answer ended.
         """
         random = np.random.default_rng(settings.seed)
-        timings.tokens["answer_tokens"] = 0
+        timings.tokens["answer_tokens"], timings.finish_reason = 0, None
         for place in range(most):
             if place > 0:
                 with timings.stage("decode"):
                     logits = self.read(np.zeros(0, np.int64), np.zeros(0, bool))
             token = sample_token(logits, settings.temperature, settings.top_p, random)
             if token in self._manifest.tokens.stop:
+                timings.finish_reason = "stop"
                 return
             timings.tokens["answer_tokens"] += 1
             self._unread = [token]
             yield token
+        timings.finish_reason = "length"
 
 
 def feature_rows(token_ids: NDArray[np.int64], image_patch: int, count: int) -> NDArray[np.int64]:

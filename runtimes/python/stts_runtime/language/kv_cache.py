@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stts_runtime.bundle.spec import GraphSpec, TensorSpec
 from stts_runtime.engine.memory import Array, Memory, new_array
-from stts_runtime.errors import LimitError
+from stts_runtime.errors import EngineError, LimitError
+from stts_runtime.foreign import foreign_errors
 
 
 PAST, NEW = ("past_key_", "past_value_"), ("new_key_", "new_value_")
@@ -90,9 +91,10 @@ class KvCache:
         slots = self.capacity
         if end > slots:
             slots = min(-(-end // ROOM_STEP) * ROOM_STEP, self._max_tokens)
-        for tensor in self._tensors:
-            self._resize(tensor, slots)
-            self._memory.copy_tokens(self._buffers[tensor.name], self.length, new.pop(new_name(tensor)), count)
+        with foreign_errors(lambda reason: EngineError(f"the decoder's outputs do not fit its cache ({reason})")):
+            for tensor in self._tensors:
+                self._resize(tensor, slots)
+                self._memory.copy_tokens(self._buffers[tensor.name], self.length, new.pop(new_name(tensor)), count)
         self._positions = widened(self._positions, slots, EMPTY_POSITION)
         self._flags = widened(self._flags, slots, False)
         self._positions[self.length : end] = np.arange(self.length, end)

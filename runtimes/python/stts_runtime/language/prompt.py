@@ -6,6 +6,7 @@ and markers of all frames stay: STTS (arXiv 2603.18004) on top of Molmo2's promp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Prompt, Tokens
-from stts_runtime.errors import UsageError
+from stts_runtime.errors import BundleError, SttsError, UsageError
+from stts_runtime.foreign import foreign_errors
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -22,6 +24,9 @@ Counts = Sequence[int] | NDArray[np.int64]
 VIDEO = "{video}"
 CONTENT = "{content}"
 MARKER_TOKENS = 2  # a frame's start and its end
+MARKERS = {"image_patch": "<im_patch>", "frame_start": "<frame_start>", "frame_end": "<frame_end>"}
+CONTROL = re.compile(r"<[^<>{}\s]+>|\[/?[A-Z_]+\]")
+"""What is meant as one token where a template says it: `<|im_end|>`, `</s>`, `[INST]`."""
 TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
 LONGEST_TIMESTAMP = 10  # tokens, with some air
 QUESTION_TOKENS = 48  # system text, roles and a short question
@@ -81,13 +86,13 @@ def build_first_turn(
         question: the user's text, in which literal special tokens have no power.
 
     Raises:
-        UsageError: the question is empty, or holds a literal marker that the tokenizer cannot encode as text.
+        UsageError: see `check_question`; or it holds what the tokenizer reads as a token of the prompt's own.
     """
     video = _video_pieces(tokens, timestamps, kept_per_frame)
     before, mark, after = prompt.system.partition(VIDEO)
     opening = [*tokenizer.pieces(before), *(video if mark else []), *tokenizer.pieces(after)]
     turn = _turn_pieces(tokenizer, prompt, tokens, question, [] if mark else video)
-    ids = tokenizer.encode_pieces([*opening, *turn])
+    ids = tokenizer.encode_pieces([*opening, *turn], control_ids(tokenizer, prompt, tokens))
     return _tokenized(ids if ids[:1] == [tokens.bos] else [tokens.bos, *ids], tokens)
 
 
@@ -100,7 +105,71 @@ def build_next_turn(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, questi
         UsageError: as for the first turn.
     """
     turn = _turn_pieces(tokenizer, prompt, tokens, question, [])
-    return _tokenized(tokenizer.encode_pieces([*tokenizer.pieces(prompt.turn_end), *turn]), tokens)
+    pieces = [*tokenizer.pieces(prompt.turn_end), *turn]
+    return _tokenized(tokenizer.encode_pieces(pieces, control_ids(tokenizer, prompt, tokens)), tokens)
+
+
+def check_question(question: object) -> None:
+    """Raise UsageError unless a question is a text, says something, and can be written as UTF-8."""
+    if not isinstance(question, str):
+        raise UsageError(f"the question is a {type(question).__name__}, wanted text, for instance 'What happens?'")
+    if not question.strip():
+        raise UsageError("the question is empty; ask something about the video, for instance 'What happens?'.")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the question is no valid text: its character {error.start + 1} is {question[error.start]!a}, half "
+            "of one or a byte that is not UTF-8. A terminal set to another encoding, such as Latin-1, sends such: set "
+            "it to UTF-8 and ask again"
+        ) from error
+
+
+def check_tokens(
+    tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, where: str, error: type[SttsError] = BundleError
+) -> None:
+    """Raise unless every control token that a prompt or an answer needs is one token of the tokenizer, of the right id.
+
+    Without it, markers would reach the model as spelled-out text, and answers would not end.
+
+    Args:
+        tokenizer: the model's.
+        prompt: the texts around video and question.
+        tokens: ids with a meaning.
+        where: the tokenizer's file, first in the message.
+        error: the class of what is raised.
+    """
+    advice = "Is it the tokenizer of this model? Take the file that the checkpoint came with, and build again"
+    for text in CONTROL.findall("\n".join(vars(prompt).values())):
+        if text not in tokenizer.control_ids:
+            spelled = len(tokenizer.encode(text, specials=True))
+            raise error(
+                f"{where}: the prompt's template has the token {text}; wanted one id, got {spelled} of plain text. "
+                f"{advice}; where it is meant as text, write it without brackets"
+            )
+    for name, text in MARKERS.items():
+        wanted, got = getattr(tokens, name), tokenizer.control_ids.get(text)
+        if got != wanted:
+            got_text = "no such token" if got is None else f"id {got}"
+            raise error(f"{where}: tokens.{name} wants the token {text} with id {wanted}, got {got_text}. {advice}")
+    for name, number in (("bos", tokens.bos), *(("stop", number) for number in tokens.stop)):
+        if tokenizer.text_of(number) is None:
+            raise error(f"{where}: tokens.{name} wants a token with id {number}, got none. {advice}")
+
+
+def control_ids(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens) -> frozenset[int]:
+    """Return the ids that have a meaning to prompt and answer, which no text of a user may become."""
+    template = (
+        piece for text in vars(prompt).values() for piece in tokenizer.pieces(text) if not isinstance(piece, str)
+    )
+    ends = [number for number in (tokens.bos, *tokens.stop) if _is_control(tokenizer, number)]
+    return frozenset((tokens.image_patch, tokens.frame_start, tokens.frame_end, *ends, *template))
+
+
+def _is_control(tokenizer: Tokenizer, number: int) -> bool:
+    """Tell whether a token is no ordinary text: answers may well be made to stop at a full stop or a line's end."""
+    text = tokenizer.text_of(number)
+    return text is not None and (text in tokenizer.control_ids or CONTROL.fullmatch(text) is not None)
 
 
 def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
@@ -141,7 +210,7 @@ def _video_pieces(tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> 
 def _turn_pieces(
     tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, question: str, video: list[str | int]
 ) -> list[str | int]:
-    _check_question(tokenizer, tokens, question)
+    check_question(question)
     before, _, after = prompt.user.partition(CONTENT)
     return [
         *tokenizer.pieces(before),
@@ -152,20 +221,7 @@ def _turn_pieces(
     ]
 
 
-def _check_question(tokenizer: Tokenizer, tokens: Tokens, question: str) -> None:
-    if not question.strip():
-        raise UsageError("the question is empty; ask something about the video, for instance 'What happens?'.")
-    # Tokens that the tokenizer file calls ordinary are found in any text; a marker among them would shift the features.
-    forged = {tokens.image_patch, tokens.frame_start, tokens.frame_end}.intersection(
-        tokenizer.encode(question, specials=False)
-    )
-    if forged:
-        raise UsageError(
-            f"the question contains the text of a video marker (token ids {sorted(forged)}), which this bundle's"
-            " tokenizer does not mark as special and cannot encode as text; remove it from the question."
-        )
-
-
 def _tokenized(ids: list[int], tokens: Tokens) -> TokenizedTurn:
-    token_ids = np.asarray(ids, np.int64)
+    with foreign_errors(lambda reason: BundleError(f"the manifest's tokens have an impossible id ({reason})")):
+        token_ids = np.asarray(ids, np.int64)
     return TokenizedTurn(token_ids, vision_flags(token_ids, tokens))

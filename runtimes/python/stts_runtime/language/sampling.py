@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from stts_runtime.errors import EngineError, UsageError
@@ -9,7 +11,7 @@ from stts_runtime.errors import EngineError, UsageError
 
 def check_sampling(temperature: float, top_p: float) -> None:
     """Raise UsageError unless temperature >= 0 and 0 < top_p <= 1."""
-    if not (temperature >= 0 and np.isfinite(temperature)):
+    if not 0 <= temperature < math.inf:
         raise UsageError(f"temperature must be 0 (always the likeliest token) or above, got {temperature}.")
     if not 0 < top_p <= 1:
         raise UsageError(f"top_p must be above 0 and at most 1 (1 leaves nothing out), got {top_p}.")
@@ -39,7 +41,7 @@ def sample_token(logits: np.ndarray, temperature: float, top_p: float, rng: np.r
         return int(np.argmax(logits))
     # Shifted before the division: a tiny temperature then leaves the likeliest token and never overflows upwards.
     with np.errstate(over="ignore", under="ignore"):
-        weights = np.exp((logits.astype(np.float64) - top) / temperature)
+        weights = np.exp((logits.astype(np.float64) - top) / float(temperature))
     candidates = _likeliest(weights, top_p)
     cumulative = np.cumsum(weights[candidates])
     place = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")

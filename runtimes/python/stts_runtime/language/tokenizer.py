@@ -1,7 +1,8 @@
 """Text to token ids and back, over the `tokenizers` library.
 
-Special tokens are only ever read from templates: `pieces` cuts them out and knows their ids. Everything else, a user's
-question above all, is encoded as plain text, in which a literal `<im_patch>` is eight letters and two brackets.
+Control tokens are only ever read from templates: `pieces` cuts them out and knows their ids. Everything else, a user's
+question above all, is encoded as plain text, in which a literal `<im_patch>` is eight letters and two brackets. Where a
+tokenizer's file does not mark a token as special, the library finds it in any text: such text is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stts_runtime.errors import BundleError, EngineError
+from stts_runtime.errors import BundleError, EngineError, UsageError
+from stts_runtime.foreign import PASSING, foreign_errors
+
+
+REPLACEMENT = "\ufffd"
+"""What bytes decode to that form no character, or not yet."""
 
 
 class Tokenizer:
@@ -20,6 +26,8 @@ class Tokenizer:
     Attributes:
         library: the `tokenizers.Tokenizer` itself.
         special_ids: id of every special token by its literal text.
+        control_ids: of every token that templates are cut at: the special ones, and others that were added to the
+            vocabulary, but for blanks and whole words, which are a matter of ordinary text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -30,27 +38,47 @@ class Tokenizer:
         self.library = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.special_ids = {token.content: number for number, token in added.items() if token.special}
-        longest_first = sorted(self.special_ids, key=len, reverse=True)
-        self._special = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
+        ordinary = {token.content for token in added.values() if token.single_word and token.content.isalnum()}
+        others = {token.content: number for number, token in added.items() if token.content.strip()}
+        self.control_ids = {text: number for text, number in others.items() if text not in ordinary} | self.special_ids
+        longest_first = sorted(self.control_ids, key=len, reverse=True)
+        self._control = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
 
     def encode(self, text: str, specials: bool) -> list[int]:
-        """Token ids of `text`; literal special tokens in it become their ids only with `specials`."""
-        if not specials:
+        """Token ids of `text`; literal special tokens in it become their ids only with `specials`.
+
+        Raises:
+            EngineError: the library fails on it.
+        """
+        if specials:
+            return self.encode_pieces(self.pieces(text))
+        try:  # and no `with`, which a prompt of many frames would notice
             return self.library.encode(text, add_special_tokens=False).ids
-        return self.encode_pieces(self.pieces(text))
+        except PASSING:
+            raise
+        except BaseException as error:
+            raise EngineError(f"the tokenizer failed on a text of {len(text)} characters ({error})") from error
 
     def pieces(self, text: str) -> list[str | int]:
-        """Cut a template at its special tokens: plain texts and special ids in their order, empty texts left out."""
-        if self._special is None:
+        """Cut a template at its control tokens: plain texts and control ids in their order, empty texts left out."""
+        if self._control is None:
             return [text] if text else []
-        cut: list[str] = [piece for piece in self._special.split(text) if piece]
-        return [self.special_ids.get(piece, piece) for piece in cut]
+        cut: list[str] = [piece for piece in self._control.split(text) if piece]
+        return [self.control_ids.get(piece, piece) for piece in cut]
 
-    def encode_pieces(self, pieces: Iterable[str | int]) -> list[int]:
+    def encode_pieces(self, pieces: Iterable[str | int], kept_out: frozenset[int] = frozenset()) -> list[int]:
         """Token ids of plain texts and ready ids in a row.
 
-        Neighbouring texts are joined before they are encoded, as merges run across their border. Special tokens are
+        Neighbouring texts are joined before they are encoded, as merges run across their border. Control tokens are
         borders no merge crosses, so the ids equal those of the whole string.
+
+        Args:
+            pieces: in their order.
+            kept_out: ids that no text may become, by whatever way: as it is, normalised, or joined with its neighbour.
+
+        Raises:
+            UsageError: a text becomes one of them.
+            EngineError: see `encode`.
         """
         ids: list[int] = []
         text = ""
@@ -59,33 +87,59 @@ class Tokenizer:
                 text += piece
                 continue
             if text:  # rarely: a frame is one text and many ready ids
-                ids += self.encode(text, specials=False)
+                ids += self._kept_in(text, kept_out)
                 text = ""
             ids.append(piece)
-        return ids + self.encode(text, specials=False) if text else ids
+        return ids + self._kept_in(text, kept_out) if text else ids
+
+    def _kept_in(self, text: str, kept_out: frozenset[int]) -> list[int]:
+        ids = self.encode(text, specials=False)
+        if not kept_out.isdisjoint(ids):
+            forged = next(number for number in ids if number in kept_out)
+            raise UsageError(
+                f"the question contains the text of a control token or video marker, {self.text_of(forged)} (id "
+                f"{forged}), which this bundle's tokenizer cannot encode as plain text; remove it from the question"
+            )
+        return ids
+
+    def text_of(self, token_id: int) -> str | None:
+        """The literal text of a token; None where there is none of that id."""
+        with foreign_errors(lambda reason: BundleError(f"no tokenizer has a token with id {token_id} ({reason})")):
+            return self.library.id_to_token(token_id)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` without special tokens; bytes that form no character become U+FFFD."""
-        return self.library.decode(list(ids), skip_special_tokens=True)
+        """The text of `ids` without special tokens; bytes that form no character become U+FFFD.
+
+        Raises:
+            EngineError: the library fails on them.
+        """
+        with foreign_errors(lambda reason: EngineError(f"the tokenizer cannot decode an answer's tokens ({reason})")):
+            return self.library.decode(list(ids), skip_special_tokens=True)
 
 
 class TextStream:
-    """Turns tokens into text as they come: each piece is whole characters, and the pieces join to the whole text."""
+    """Turns tokens into text as they come: each piece is whole characters, and the pieces join to the whole text.
+
+    A token's text depends on its neighbours, so a few tokens are decoded again, with the new ones and without; what is
+    more is new. The library's own DecodeStream does the same, but fails where the beginnings differ, and has no end.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        from tokenizers.decoders import DecodeStream
-
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
+        self._from = self._to = 0  # of the tokens that are decoded again
         self._shown = 0
 
     def push(self, token_id: int) -> str:
         """Add a token; the text that became certain with it, often a word, empty in the middle of a character."""
         self._ids.append(token_id)
-        text = self._stream.step(self._tokenizer.library, token_id) or ""
-        self._shown += len(text)
-        return text
+        before = self._tokenizer.decode(self._ids[self._from : self._to])
+        text = self._tokenizer.decode(self._ids[self._from :])
+        if len(text) <= len(before) or not text.startswith(before) or text.endswith(REPLACEMENT):
+            return ""
+        self._from, self._to = self._to, len(self._ids)
+        self._shown += len(text) - len(before)
+        return text[len(before) :]
 
     def finish(self) -> str:
         """The rest, once no token follows: U+FFFD where the answer was cut off in the middle of a character."""
@@ -103,7 +157,7 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
         from tokenizers import Tokenizer as Library
     except ImportError as error:
         raise EngineError("the tokenizers library is missing: pip install tokenizers") from error
-    try:
+    # the library raises bare Exception for every kind of bad file, and panics at some
+    unreadable = f"{path} cannot be read as a tokenizer"
+    with foreign_errors(lambda reason: BundleError(f"{unreadable} ({reason}); build the bundle again.")):
         return Tokenizer(Library.from_file(str(path)))
-    except Exception as error:  # the library raises bare Exception for every kind of bad file
-        raise BundleError(f"{path} cannot be read as a tokenizer ({error}); build the bundle again.") from error

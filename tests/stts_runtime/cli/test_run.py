@@ -1,0 +1,41 @@
+"""`stts-runtime run` as it is typed."""
+
+import json
+
+import av
+import pytest
+from reference.toy_bundle import toy_frames
+
+from stts_runtime.cli import main
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=2)
+        stream.width = stream.height = 126
+        stream.pix_fmt = "yuv420p"
+        for frame in toy_frames(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_json_says_why_each_answer_ended_and_a_cut_one_is_noted(toy_bundle, clip, capsys):
+    asked = ["run", str(toy_bundle("ffd")), "--video", str(clip), "--max-tokens", "3", "What?", "And then?"]
+    assert main([*asked, "--json"]) == 0
+    found = capsys.readouterr()
+    said = json.loads(found.out)
+    assert [turn["finish_reason"] for turn in said["turns"]] == ["length", "length"]
+    assert [turn["tokens"]["answer_tokens"] for turn in said["turns"]] == [3, 3]
+    assert sum("was cut at 3 tokens" in note for note in said["notes"]) == 2
+    assert found.err.count("note: the answer was cut at 3 tokens: allow more with --max-tokens") == 2
+
+
+def test_a_question_in_another_encoding_is_one_message_and_exit_code_2(toy_bundle, clip, capsys):
+    question = b"O\xf9 ?".decode("utf-8", "surrogateescape")  # how Python hands over what a Latin-1 terminal sent
+    assert main(["run", str(toy_bundle("ffd")), "--video", str(clip), "What?", question]) == 2
+    said = capsys.readouterr().err
+    assert "error: the question is no valid text: its character 2 is" in said
+    assert "looking at" not in said
