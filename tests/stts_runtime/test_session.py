@@ -456,3 +456,26 @@ def test_a_bundle_whose_tokenizer_lacks_a_token_of_the_prompt_cannot_be_asked(to
     prompt = replace(ffd.manifest.prompt, assistant="<|nobody|>")
     with changed(toy_bundle("ffd"), prompt=prompt) as session, pytest.raises(BundleError, match=r"<\|nobody\|>"):
         session.ask(toy_frames(1), QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("x" * 10**6, "the question has 1000000 characters, the bundle was built for 512 tokens in all: shorten it"),
+        ("What? " * 200, "tokens and the video at least .*: shorten the question"),
+    ],
+    ids=["a book", "a page"],
+)
+def test_a_question_that_is_too_long_is_refused_before_anything_is_looked_at(counted, question, said):
+    session, engines = counted
+    with pytest.raises(LimitError, match=said):
+        session.ask(toy_frames(3), question)
+    assert not engines
+
+
+def test_too_many_frames_are_refused_before_they_are_resized(counted):
+    session, engines = counted
+    endless = np.broadcast_to(np.zeros((), np.uint8), (10**9, 2000, 2000, 3))
+    with pytest.raises(LimitError, match="1000000000 frames, the bundle was built for at most 8"):
+        session.ask(endless, "What happens?")
+    assert not engines

@@ -5,7 +5,7 @@ clip -> vision_score -> plan -> vision_encode -> prompt -> prefill -> decode -> 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,8 @@ from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import kept_groups
 from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_groups, score_frames
 
+
+CHARACTERS_A_TOKEN = 16  # no text of a language has more on average
 
 Video = str | Path | NDArray[np.uint8] | Clip
 """A video file, frames uint8 [T, H, W, 3], or a clip read before."""
@@ -167,6 +169,7 @@ class Session:
         fps: float | None = None,
         video_stream: int | None = None,
         prune: float | None = None,
+        questions: Sequence[str] = (),
     ) -> Clip:
         """Return the frames the model will look at. How many there are is known, and judged, before any is decoded.
 
@@ -176,6 +179,7 @@ class Session:
             fps: frames a second of an array; without it the array is taken as the samples themselves.
             video_stream: the number of the video stream in a file, as `ffprobe` shows it; default the players' choice.
             prune: share of groups that will be dropped, in [0, 1); default the bundle's. More fit the more are dropped.
+            questions: that will be asked: one too long beside the video is refused now.
 
         Raises:
             VideoError: the file cannot be read as video.
@@ -194,9 +198,11 @@ class Session:
         if video_stream is not None and not is_file:
             raise UsageError("video_stream chooses among the streams of a file")
 
+        longest = max((self.question_tokens(question) for question in questions), default=0)
+
         def admit(count: int) -> None:
             self.check_frame_limit(count)
-            self.check_token_limit(count, fraction)
+            self.check_token_limit(count, fraction, longest)
 
         if isinstance(video, Clip):
             admit(len(video.frames))
@@ -250,6 +256,7 @@ class Session:
         frames: int | None = None,
         fps: float | None = None,
         video_stream: int | None = None,
+        questions: Sequence[str] = (),
         on_progress: OnProgress = no_progress,
     ) -> Conversation:
         """Look at a video once, and return a conversation about it.
@@ -260,6 +267,7 @@ class Session:
             frames: see `read`.
             fps: see `read`.
             video_stream: see `read`.
+            questions: see `read`.
             on_progress: told how far the engines are.
 
         Raises:
@@ -270,7 +278,9 @@ class Session:
         timings = Timings()
         fraction = self.prune_fraction(prune)  # a wrong fraction is refused before the video is decoded
         with timings.stage("read_video"):
-            clip = self.read(video, frames=frames, fps=fps, video_stream=video_stream, prune=fraction)
+            clip = self.read(
+                video, frames=frames, fps=fps, video_stream=video_stream, prune=fraction, questions=questions
+            )
         return Conversation(self, clip, self.vision(clip, prune, timings, on_progress), fraction, timings)
 
     def check_frame_limit(self, frames: int) -> None:
@@ -282,8 +292,24 @@ class Session:
                 "again with a larger --max-frames"
             )
 
-    def check_token_limit(self, frames: int, prune_fraction: float) -> None:
-        """Raise LimitError if the video alone has more tokens than a conversation may have.
+    def question_tokens(self, question: str) -> int:
+        """Return how many tokens a question has.
+
+        Raises:
+            UsageError: it cannot be asked, see `check_question`.
+            LimitError: it alone is longer than a conversation may be.
+        """
+        check_question(question)
+        limit = self.manifest.limits.max_tokens
+        if len(question) > CHARACTERS_A_TOKEN * limit:  # known before a long text is encoded
+            raise LimitError(
+                f"the question has {len(question)} characters, the bundle was built for {limit} tokens in all: shorten "
+                "it"
+            )
+        return len(self.tokenizer.encode(question, specials=False))
+
+    def check_token_limit(self, frames: int, prune_fraction: float, question: int = 0) -> None:
+        """Raise LimitError if video and `question` have more tokens than a conversation may have.
 
         How many groups stay follows from the number of frames, so this is known before the engines run.
         """
@@ -293,6 +319,11 @@ class Session:
             raise LimitError(
                 f"{frames} frames pruned by {prune_fraction:.0%} make at least {least} tokens, the bundle was built "
                 f"for {limit}: take fewer frames, prune more, or build again with a larger --max-tokens"
+            )
+        if least + question >= limit:
+            raise LimitError(
+                f"the question has {question} tokens and the video at least {least}, the bundle was built for {limit} "
+                "in all: shorten the question, or build again with a larger --max-tokens"
             )
 
     @overload
@@ -314,8 +345,9 @@ class Session:
     ) -> str | Iterator[str]:
         """Return the answer to one question about a video; see `look` and `Conversation.ask` for the settings."""
         settings = generation_from(generation)
-        check_question(question)  # what cannot be asked is refused before the video is decoded
-        conversation = self.look(video, prune=prune, frames=frames, fps=fps, video_stream=video_stream)
+        conversation = self.look(
+            video, prune=prune, frames=frames, fps=fps, video_stream=video_stream, questions=(question,)
+        )
         pieces = conversation.stream(question, settings)
         return pieces if stream else "".join(pieces)
 

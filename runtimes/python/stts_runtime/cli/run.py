@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             prune=arguments.prune,
             frames=arguments.frames,
             video_stream=arguments.stream,
+            questions=arguments.question,
             on_progress=show_progress,
         )
         clear_progress()
