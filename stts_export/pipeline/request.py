@@ -11,9 +11,9 @@ from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer
-from stts_export.estimate.estimate import Estimate, check_fit, estimate_build
+from stts_export.estimate.estimate import Estimate, check_fit, estimate
 from stts_export.estimate.memory import is_prepacked, weight_bytes
-from stts_export.estimate.scenario import ITEM_BYTES
+from stts_export.estimate.scenario import ITEM_BYTES, scenario_of_build
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
@@ -129,9 +129,9 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         engine_of(request, target, config),
         Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing),
     )
-    estimate = estimate_build(config, target, limits, pruning, engine.precision, engine.backend)
+    made = estimate(scenario_of_build(config, target, limits, pruning, engine.precision, engine.backend))
     if not request.ignore_fit:
-        check_fit(estimate)
+        check_fit(made)
     builds = builds_engines(request, target, engine)
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
@@ -153,7 +153,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         notes=(*recipe.notes, *checkpoint.notes),
-        estimate=estimate,
+        estimate=made,
         builds_engines=builds,
     )
 
