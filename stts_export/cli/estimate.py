@@ -113,14 +113,14 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
 
 
 def _print_tables(tables: Iterable[Rows], markdown: bool) -> None:
-    from stts_export.cli.console import table_console
-    from stts_export.report.tables import markdown_table, terminal_table
+    from stts_export.cli.console import print_tables
+    from stts_export.report.tables import markdown_table
 
+    if not markdown:
+        print_tables(tables)
+        return
     for table in tables:
-        if markdown:
-            print(f"{table.title}\n\n{markdown_table(table)}")
-        else:
-            table_console().print(terminal_table(table))
+        print(f"{table.title}\n\n{markdown_table(table)}")
 
 
 def _published(arguments: argparse.Namespace) -> int:

@@ -23,9 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the targets."""
-    from stts_export.cli.console import table_console
+    from stts_export.cli.console import print_tables
     from stts_export.recipe.target import all_targets, read_target
-    from stts_export.report.tables import terminal_table
     from stts_export.report.targets import software_rows, target_facts, targets_rows
     from stts_runtime.bundle.plain import to_plain
 
@@ -34,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps([to_plain(target) for target in targets], indent=2))
         else:
-            table_console().print(terminal_table(targets_rows(targets)))
+            print_tables([targets_rows(targets)])
         return 0
     target = read_target(arguments.name)
     software = software_rows(target)
@@ -44,5 +43,5 @@ def run(arguments: argparse.Namespace) -> int:
     for name, value in target_facts(target):
         print(f"{name:<24}{value}")
     if software.rows:
-        table_console().print(terminal_table(software))
+        print_tables([software])
     return 0
