@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
@@ -89,17 +89,25 @@ def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
 def check_scenario(scenario: Scenario) -> None:
     """Raise UsageError for what can never be, in the words of the command's options."""
     check_choices(scenario.target, scenario.precision, scenario.engine)
-    if not 0 <= scenario.prune_fraction < 1:
-        raise UsageError(
-            f"--prune is {scenario.prune_fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups"
-        )
+    check_prune(scenario.prune_fraction)
     if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
-    for name in ("frames", "chunk_frames", "answer_tokens", "max_tokens"):
-        value = getattr(scenario, name)
+    check_counts(scenario, ("frames", "chunk_frames", "answer_tokens", "max_tokens"))
+    _check_tokens(scenario)
+
+
+def check_prune(fraction: float | None) -> None:
+    """Raise UsageError unless a prune fraction, where one is given, lies in [0, 1)."""
+    if fraction is not None and not 0 <= fraction < 1:
+        raise UsageError(f"--prune is {fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
+
+
+def check_counts(record: object, names: Iterable[str]) -> None:
+    """Raise UsageError unless the fields `names` of `record`, each an option, are at least 1 where they are given."""
+    for name in names:
+        value = getattr(record, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, wanted at least 1")
-    _check_tokens(scenario)
 
 
 def check_choices(target: Target, precision: str, backend: str) -> None:
