@@ -23,8 +23,6 @@ class Machine:
         processor: its name, as the system gives it.
         cores: physical ones.
         threads: that every engine used.
-        memory_gib: main memory.
-        system: name and release.
         versions: of the packages that matter, by name; those that are installed.
     """
 

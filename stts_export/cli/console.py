@@ -1,12 +1,14 @@
-"""Where tables are printed."""
+"""How results are printed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from rich.console import Console
 
 from stts_export.report.tables import terminal_table
+from stts_runtime.bundle.plain import to_plain
 from stts_runtime.text_table import Rows
 
 
@@ -26,3 +28,8 @@ def print_tables(tables: Iterable[Rows], notes: Iterable[str] = ()) -> None:
         console.print(terminal_table(table))
     for note in notes:
         console.print(f"note: {note}", highlight=False)
+
+
+def print_json(result: object) -> None:
+    """Print records and plain data as JSON."""
+    print(json.dumps(to_plain(result), indent=2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
@@ -33,14 +32,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate, check or show a dataset."""
-    from stts_export.cli.console import print_tables
+    from stts_export.cli.console import print_json, print_tables
     from stts_export.data.clips import clip_to_video
     from stts_export.data.generate import generate, read_leaks
     from stts_export.data.read import open_questions, splits_of
     from stts_export.data.recipe import read_data_recipe
     from stts_export.data.sheet import draw_sheet
     from stts_export.report.data import leak_rows, split_rows
-    from stts_runtime.bundle.plain import to_plain
     from stts_runtime.errors import UsageError
 
     if arguments.video is not None:
@@ -67,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None:
         draw_sheet(arguments.output, questions, arguments.sheet)
     if arguments.json:
-        print(json.dumps({"splits": split_rows(questions).records(), "leaks": to_plain(leaks)}, indent=2))
+        print_json({"splits": split_rows(questions).records(), "leaks": leaks})
         return 0
     print_tables([split_rows(questions), *([leak_rows(leaks)] if leaks else [])])
     if arguments.sheet is not None:

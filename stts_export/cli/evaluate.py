@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,12 +65,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the tables, write them where asked, and compare."""
-    from stts_export.cli.console import print_tables, table_console
+    from stts_export.cli.console import print_json, print_tables, table_console
     from stts_export.evaluate.compare import agreement_rows, compare, differing_conditions
     from stts_export.evaluate.table import tables
     from stts_export.evaluate.write import evaluation_json, read_evaluation, write_evaluation
     from stts_export.report.tables import markdown_table
-    from stts_runtime.bundle.plain import to_plain
 
     other = None if arguments.compare is None else read_evaluation(arguments.compare)
     is_earlier = Path(arguments.what).suffix == ".json"
@@ -83,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         shown = (*shown, agreement_rows(evaluation, other, agreements))
         notes += tuple(note for note in (*other.notes, *differing_conditions(evaluation, other)) if note not in notes)
     if arguments.json:
-        found = {"agreement": to_plain(agreements)} if agreements is not None else {}
-        print(json.dumps({**evaluation_json(evaluation), **found}, indent=2))
+        found = {"agreement": agreements} if agreements is not None else {}
+        print_json({**evaluation_json(evaluation), **found})
     else:
         print_tables(shown, notes)
     if arguments.output is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from stts_runtime.cli import add_command
 
@@ -23,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the targets."""
-    from stts_export.cli.console import print_tables
+    from stts_export.cli.console import print_json, print_tables
     from stts_export.recipe.target import all_targets, read_target
     from stts_export.report.targets import software_rows, target_facts, targets_rows
     from stts_runtime.bundle.plain import to_plain
@@ -31,14 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         targets = all_targets()
         if arguments.json:
-            print(json.dumps([to_plain(target) for target in targets], indent=2))
+            print_json(targets)
         else:
             print_tables([targets_rows(targets)])
         return 0
     target = read_target(arguments.name)
     software = software_rows(target)
     if arguments.json:
-        print(json.dumps({**to_plain(target), "software": software.records()}, indent=2))
+        print_json({**to_plain(target), "software": software.records()})
         return 0
     for name, value in target_facts(target):
         print(f"{name:<24}{value}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -48,9 +47,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, and say what became of it: 0 also where the minutes ran out, 128 + signal where one stopped it."""
     from stts_export.bench.import_transformers import make_transformers_importable
+    from stts_export.cli.console import print_json
     from stts_export.train.request import TrainRequest
     from stts_export.train.run import train
-    from stts_runtime.bundle.plain import to_plain
 
     make_transformers_importable()  # peft imports it
     request = TrainRequest(
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bars() as on_progress:
         result = train(request, on_progress, lambda text: print(text, file=sys.stderr, flush=True))
     if arguments.json:
-        print(json.dumps(to_plain(result), indent=2))
+        print_json(result)
     else:
         for stage in result.stages:
             accuracy = stage.evaluation.get("accuracy")
