@@ -32,8 +32,7 @@ _FORMAT = 1  # counted up when what is written for the same recipe changes
 
 def default_cache() -> Path:
     """Return the directory named by STTS_EXPORT_CACHE, else ~/.cache/stts-export."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return Path(named) if named else Path.home() / ".cache" / "stts-export"
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "stts-export")
 
 
 def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, on_progress: OnProgress = no_progress) -> Path:

@@ -12,8 +12,8 @@ from stts_export.estimate.count import Packed, Work
 from stts_export.estimate.memory import parameters
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import parts_of
-from stts_export.recipe import read_model_recipe
 from stts_export.recipe.config import ScorerConfig
+from stts_export.recipe.read import read_model_recipe
 
 
 T, A, B, K, S, P, M, F, L = 3, 7, 2, 11, 13, 5, 117, 3, 72
