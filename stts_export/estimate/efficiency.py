@@ -56,10 +56,8 @@ class EfficiencyTable:
 
     def of(self, target: Target) -> Efficiency:
         """Return the family of a target."""
-        for family in self.families:
-            if set(family.compute_capabilities) & set(target.compute_capabilities):
-                return family
-        return self.families[-1]
+        sms = set(target.compute_capabilities)
+        return next((family for family in self.families if sms & set(family.compute_capabilities)), self.families[-1])
 
 
 @cache
