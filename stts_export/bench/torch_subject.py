@@ -103,15 +103,12 @@ def _answer(clip: Clip, timings: Timings, look: Look, reader: Reader, task: Task
         with timings.stage("decode"):
             logits = reader.read(np.array(tokens[-1:]), np.zeros(1, bool))
         tokens.append(int(logits.argmax()))
-    timings.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=task.answer_tokens)
+    timings.tokens.update(
+        frames=len(patches),
+        groups=keep.size,
+        kept_groups=int(keep.sum()),
+        patches=len(patches) * manifest.grid.patches,
+        prompt_tokens=len(turn.token_ids),
+        answer_tokens=task.answer_tokens,
+    )
     return tuple(tokens)
-
-
-def _counts(patches: Tensor, keep: NDArray[np.bool_]) -> dict[str, int]:
-    frames, per_frame = patches.shape[:2]
-    return {
-        "frames": frames,
-        "groups": keep.size,
-        "kept_groups": int(keep.sum()),
-        "patches": frames * per_frame,
-    }

@@ -112,15 +112,13 @@ def check_counts(record: object, names: Iterable[str]) -> None:
 
 def check_choices(target: Target, precision: str, backend: str) -> None:
     """Raise UsageError for a precision or a backend that the target does not have."""
-    _check_choice("precision", precision, target.precisions, target.name)
-    _check_choice("backend", backend, target.backends, target.name)
-
-
-def _check_choice(option: str, value: str, known: tuple[str, ...], target: str) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
-        meant = f" Did you mean {near[0]}?" if near else ""
-        raise UsageError(f"--{option} {value} is not one of target {target}'s.{meant} Known: {', '.join(known)}")
+    for option, value, known in (("precision", precision, target.precisions), ("backend", backend, target.backends)):
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(
+                f"--{option} {value} is not one of target {target.name}'s.{meant} Known: {', '.join(known)}"
+            )
 
 
 def _check_tokens(scenario: Scenario) -> None:
