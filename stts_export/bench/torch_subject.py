@@ -54,12 +54,8 @@ Look = Callable[[Tensor], tuple[Tensor, NDArray[np.bool_]]]
 def torch_subject(engine: str, prune: float, look: Look, reader: Callable[[], Reader], task: Task) -> Subject:
     """Return an engine in torch as a subject: the same clip, prompt and number of tokens as the bundle.
 
-    Args:
-        engine: its name.
-        prune: share of groups that `look` drops.
-        look: the vision side; timed as one stage, `vision`.
-        reader: makes a language model that has read nothing yet.
-        task: what is to be done.
+    `look`, which drops the share `prune` of groups, is timed as one stage, `vision`; `reader` makes a language model
+    that has read nothing yet.
     """
 
     def answer(clip: Clip, timings: Timings) -> tuple[int, ...]:

@@ -32,12 +32,7 @@ Mask = Callable[[Tensor], dict[str, Tensor]]
 
 
 def transformers_subject(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Subject:
-    """Return transformers' model, dense.
-
-    Args:
-        config: the bundle's model.
-        checkpoint: its weights; those of a scorer are left out.
-        task: what is to be done.
+    """Return transformers' model, dense; weights of a scorer are left out.
 
     Raises:
         UsageError: transformers has no such decoder.

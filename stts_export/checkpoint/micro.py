@@ -36,15 +36,10 @@ def default_cache() -> Path:
 
 
 def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, on_progress: OnProgress = no_progress) -> Path:
-    """Return the directory that holds the micro model, written first if it is not there yet.
+    """Return the directory in `cache_dir`, or `default_cache()`, that holds the micro model; written if not there yet.
 
     It is an ordinary checkpoint in the trainer's layout with a tokenizer.json: about 640 MB, ten seconds. It appears
     whole or not at all; an interrupted call leaves nothing behind.
-
-    Args:
-        recipe: one whose source is `micro`.
-        cache_dir: where the directory is made; `default_cache()` if None.
-        on_progress: told how much is written.
 
     Raises:
         RecipeError: the recipe is of a model that is not assembled.

@@ -79,11 +79,7 @@ def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) ->
 def duration(work: Work, speed: Speed, weight_bytes: float, activation_bytes: float) -> Duration:
     """Return how long one run takes by roofline: products at a share of the peak, or bytes of the bandwidth.
 
-    Args:
-        work: of the run.
-        speed: of the device on this stage.
-        weight_bytes: of all weights that the run reads.
-        activation_bytes: of one element of an activation.
+    `weight_bytes` are those of all weights that it reads, `activation_bytes` those of one element of an activation.
     """
     compute = (work.linear_flops + speed.attention_cost * work.attention_flops) / speed.flops
     moved = (weight_bytes + activation_bytes * work.activations) / speed.bandwidth

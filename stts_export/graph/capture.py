@@ -38,8 +38,7 @@ def weightless_model(config: ModelConfig) -> Model:
 def capture(part: Part) -> ir.Model:
     """Return the part's graph: custom operators as single nodes, weights as named values without data.
 
-    Args:
-        part: the part; its module's parameters may have no storage (see `weightless_model`).
+    The parameters of the part's module may have no storage (see `weightless_model`).
 
     Raises:
         ExportError: if the module cannot be traced, or its inputs and outputs are not what the spec says.

@@ -26,12 +26,9 @@ from stts_runtime.bundle.spec import EXACT, GraphSpec
 
 
 def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
-    """Return the graph as an engine should get it: standard operators, weights where products read them.
+    """Return a captured graph as an engine should get it: standard operators, weights where products read them.
 
-    Args:
-        model: as captured.
-        spec: its contract in float32; `spec_in_form` says what becomes of it.
-        form: what the engine wants.
+    `spec` is its contract in float32; `spec_in_form` says what becomes of it.
 
     Raises:
         ExportError: if a pass finds its contract broken; names the pass.
