@@ -81,7 +81,7 @@ class Decoding:
         """Return how many tokens an answer of at most `answer` may have after `new` more tokens are read.
 
         Raises:
-            LimitError: the new tokens alone do not fit the bundle's timings.
+            LimitError: the new tokens alone do not fit the bundle's limit.
         """
         limit = self._manifest.limits.max_tokens
         if self.length + new >= limit:
