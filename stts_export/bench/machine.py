@@ -23,8 +23,6 @@ class Machine:
         processor: its name, as the system gives it.
         cores: physical ones.
         threads: that every engine used.
-        memory_gib: main memory.
-        system: name and release.
         versions: of the packages that matter, by name; those that are installed.
     """
 
@@ -62,8 +60,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _version(package: str) -> str | None:

@@ -30,12 +30,7 @@ INK = "#333333"
 
 
 def plot_bench(result: BenchResult, path: Path) -> None:
-    """Write the picture as PNG.
-
-    Args:
-        result: a bench.
-        path: where it goes.
-    """
+    """Write the picture as PNG."""
     measured = result.found.measurements
     lengths = sorted({one.frames for one in result.found.measurements if one.engine != BUNDLE})
     figure = Figure(figsize=(7.5 + 6 * len(lengths), 5.2), layout="constrained")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from stts_export.bench.torch_subject import Task, torch_threads
 from stts_export.bench.transformers_dense import transformers_subject
 from stts_export.checkpoint.micro import assemble_micro
 from stts_export.checkpoint.open import open_checkpoint
-from stts_export.checkpoint.records import Checkpoint, LazyTensor
+from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import read_model_recipe
@@ -102,18 +102,12 @@ class Against:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """All that was found.
+    """All that was found by `repeats` timed passes of each engine, in so many seconds.
 
     Attributes:
         bundle: its name.
-        machine: where.
-        video: of what.
-        repeats: timed passes of each.
-        found: measurements of all engines.
-        against: other engines beside the bundle.
         startup: import and opening, where asked for.
         score_memory: working memory of vision_score, where asked for and the bundle has one.
-        seconds: that the bench took.
     """
 
     bundle: str
@@ -128,11 +122,7 @@ class BenchResult:
 
 
 def run_bench(request: BenchRequest, on_progress: OnProgress = no_progress) -> BenchResult:
-    """Measure, and return what was found.
-
-    Args:
-        request: what to measure.
-        on_progress: told what is measured and how far it is.
+    """Measure, and return what was found; `on_progress` is told what is measured and how far it is.
 
     Raises:
         SttsError: bundle, video or weights cannot be opened, or do not fit each other or the request.
@@ -168,7 +158,7 @@ def run_bench(request: BenchRequest, on_progress: OnProgress = no_progress) -> B
         video=video,
         repeats=request.repeats,
         found=Bench(found.measurements, found.comparisons, (*found.notes, *notes)),
-        against=against(found.measurements),
+        against=tuple(against(found.measurements)),
         startup=started,
         score_memory=score_memory,
         seconds=time.perf_counter() - start,
@@ -217,33 +207,29 @@ def weights(request: BenchRequest, config: ModelConfig, manifest: Manifest) -> C
 
 def held_once(checkpoint: Checkpoint) -> Checkpoint:
     """Return the same weights in float32, read once: who asks again shares their memory, and may not write to it."""
+    held = {
+        name: replace(tensor, dtype=torch.float32, load=cache(tensor.read))
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return replace(checkpoint, tensors=held)
 
-    def held(tensor: LazyTensor) -> LazyTensor:
-        return replace(tensor, dtype=torch.float32, load=cache(tensor.read))
 
-    return replace(checkpoint, tensors={name: held(tensor) for name, tensor in checkpoint.tensors.items()})
-
-
-def against(measurements: tuple[Measurement, ...]) -> tuple[Against, ...]:
-    """Return every other engine beside the bundle at the same length."""
+def against(measurements: tuple[Measurement, ...]) -> Iterator[Against]:
+    """Yield every other engine beside the bundle at the same length."""
     bundles = {(one.frames, one.prune): one for one in measurements if one.engine == BUNDLE}
-    found = []
     for other in measurements:
         if other.engine == BUNDLE:
             continue
         same = bundles.get((other.frames, other.prune))
         most = bundles[max(key for key in bundles if key[0] == other.frames)]
-        found.append(
-            Against(
-                engine=other.engine,
-                frames=other.frames,
-                prune=other.prune,
-                same_work=other.vision_and_prefill / same.vision_and_prefill if same else None,
-                pruned_bundle=None if most is same else other.vision_and_prefill / most.vision_and_prefill,
-                same_answer=other.answer == same.answer if same else None,
-            )
+        yield Against(
+            engine=other.engine,
+            frames=other.frames,
+            prune=other.prune,
+            same_work=other.vision_and_prefill / same.vision_and_prefill if same else None,
+            pruned_bundle=None if most is same else other.vision_and_prefill / most.vision_and_prefill,
+            same_answer=other.answer == same.answer if same else None,
         )
-    return tuple(found)
 
 
 def source_video(session: Session, video: Path) -> SourceVideo:

@@ -54,12 +54,8 @@ Look = Callable[[Tensor], tuple[Tensor, NDArray[np.bool_]]]
 def torch_subject(engine: str, prune: float, look: Look, reader: Callable[[], Reader], task: Task) -> Subject:
     """Return an engine in torch as a subject: the same clip, prompt and number of tokens as the bundle.
 
-    Args:
-        engine: its name.
-        prune: share of groups that `look` drops.
-        look: the vision side; timed as one stage, `vision`.
-        reader: makes a language model that has read nothing yet.
-        task: what is to be done.
+    `look`, which drops the share `prune` of groups, is timed as one stage, `vision`; `reader` makes a language model
+    that has read nothing yet.
     """
 
     def answer(clip: Clip, timings: Timings) -> tuple[int, ...]:
@@ -103,15 +99,12 @@ def _answer(clip: Clip, timings: Timings, look: Look, reader: Reader, task: Task
         with timings.stage("decode"):
             logits = reader.read(np.array(tokens[-1:]), np.zeros(1, bool))
         tokens.append(int(logits.argmax()))
-    timings.tokens.update(_counts(patches, keep), prompt_tokens=len(turn.token_ids), answer_tokens=task.answer_tokens)
+    timings.tokens.update(
+        frames=len(patches),
+        groups=keep.size,
+        kept_groups=int(keep.sum()),
+        patches=len(patches) * manifest.grid.patches,
+        prompt_tokens=len(turn.token_ids),
+        answer_tokens=task.answer_tokens,
+    )
     return tuple(tokens)
-
-
-def _counts(patches: Tensor, keep: NDArray[np.bool_]) -> dict[str, int]:
-    frames, per_frame = patches.shape[:2]
-    return {
-        "frames": frames,
-        "groups": keep.size,
-        "kept_groups": int(keep.sum()),
-        "patches": frames * per_frame,
-    }

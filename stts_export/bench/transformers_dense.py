@@ -20,9 +20,9 @@ from stts_export.bench.torch_subject import Task, torch_subject
 from stts_export.bench.transformers_config import is_llama, llama_config, molmo2_config
 from stts_export.checkpoint.layouts import layout_named, pieces_of
 from stts_export.checkpoint.records import Checkpoint
+from stts_export.models.vision import all_groups
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bench.compare import Subject
-from stts_runtime.vision.plan import group_patches
 
 
 ENGINE = "transformers"
@@ -32,12 +32,7 @@ Mask = Callable[[Tensor], dict[str, Tensor]]
 
 
 def transformers_subject(config: ModelConfig, checkpoint: Checkpoint, task: Task) -> Subject:
-    """Return transformers' model, dense.
-
-    Args:
-        config: the bundle's model.
-        checkpoint: its weights; those of a scorer are left out.
-        task: what is to be done.
+    """Return transformers' model, dense; weights of a scorer are left out.
 
     Raises:
         UsageError: transformers has no such decoder.
@@ -50,8 +45,7 @@ def transformers_subject(config: ModelConfig, checkpoint: Checkpoint, task: Task
     def look(patches: Tensor) -> tuple[Tensor, NDArray[np.bool_]]:
         states = tower(patches, output_hidden_states=True).hidden_states
         taps = torch.cat([states[tap + 1] for tap in config.tower.taps], dim=-1)
-        frames = np.arange(len(patches))[:, None, None] * grid.patches
-        pooling = torch.from_numpy((frames + group_patches(grid)).reshape(-1, grid.pool**2))
+        pooling = torch.from_numpy(all_groups(len(patches), grid))
         return adapter(taps, pooling).last_hidden_state, np.ones((len(patches), grid.groups), bool)
 
     return torch_subject(ENGINE, 0.0, look, lambda: TransformersReader(language, patch, mask), task)

@@ -32,20 +32,14 @@ _FORMAT = 1  # counted up when what is written for the same recipe changes
 
 def default_cache() -> Path:
     """Return the directory named by STTS_EXPORT_CACHE, else ~/.cache/stts-export."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return Path(named) if named else Path.home() / ".cache" / "stts-export"
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "stts-export")
 
 
 def assemble_micro(recipe: ModelRecipe, cache_dir: Path | None = None, on_progress: OnProgress = no_progress) -> Path:
-    """Return the directory that holds the micro model, written first if it is not there yet.
+    """Return the directory in `cache_dir`, or `default_cache()`, that holds the micro model; written if not there yet.
 
     It is an ordinary checkpoint in the trainer's layout with a tokenizer.json: about 640 MB, ten seconds. It appears
     whole or not at all; an interrupted call leaves nothing behind.
-
-    Args:
-        recipe: one whose source is `micro`.
-        cache_dir: where the directory is made; `default_cache()` if None.
-        on_progress: told how much is written.
 
     Raises:
         RecipeError: the recipe is of a model that is not assembled.

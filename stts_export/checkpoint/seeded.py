@@ -21,10 +21,6 @@ def random_checkpoint(config: ModelConfig, seed: int) -> Checkpoint:
 
     Matrices keep the variance of what goes through them and residual branches are scaled down with depth, so that
     activations stay near 1 at any size. About 0.1 s for ten million values; never more than one tensor in memory.
-
-    Args:
-        config: whose `expected_tensors` are wanted.
-        seed: any whole number.
     """
     tensors = {}
     for name, shape in expected_tensors(config).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.bench.table import terminal_report
     from stts_export.bench.write import write_bench
     from stts_export.checkpoint.open import open_checkpoint
-    from stts_runtime.bundle.plain import to_plain
+    from stts_export.cli.console import print_json
 
     path = arguments.checkpoint
     request = BenchRequest(
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bars() as on_progress:
         result = run_bench(request, lambda name, share: on_progress("bench", share))
     if arguments.json:
-        print(json.dumps(to_plain(result), indent=2))
+        print_json(result)
     else:
         Console().print(*terminal_report(result), sep="\n")
         Console().print(*(f"note: {text}" for text in result.found.notes), sep="\n", highlight=False)

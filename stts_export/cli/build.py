@@ -23,14 +23,15 @@ EXAMPLES = """examples:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "build", run, "Turn a checkpoint into a verified bundle.", EXAMPLES)
-    parser.add_argument(
+    option = parser.add_argument
+    option(
         "--model",
         required=True,
         help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, or a checkpoint directory",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the bundle to write, NAME.stts")
-    parser.add_argument("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
-    parser.add_argument(
+    option("-o", "--output", type=Path, required=True, help="the bundle to write, NAME.stts")
+    option("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
+    option(
         "--random-weights",
         type=int,
         nargs="?",
@@ -38,35 +39,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="SEED",
         help="generate weights, to measure speed alone",
     )
-    parser.add_argument(
+    option(
         "--target",
         default="cpu",
         help="what to build for, a name that `stts-export targets` lists or a .toml file (default: %(default)s)",
     )
-    parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's)")
-    parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's)")
-    parser.add_argument(
-        "--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)"
-    )
-    parser.add_argument("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
-    parser.add_argument("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd)")
-    parser.add_argument("--max-frames", type=int, help="most frames of a clip (default: the target's)")
-    parser.add_argument(
-        "--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)"
-    )
-    parser.add_argument(
-        "--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)"
-    )
-    parser.add_argument(
+    option("--precision", help="float32, float16 or bfloat16 (default: the target's)")
+    option("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's)")
+    option("--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)")
+    option("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
+    option("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd)")
+    option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
+    option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
+    option("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
+    option(
         "--no-engines",
         action="store_true",
         help="leave engines to `stts-runtime build`, even where they could be built",
     )
-    parser.add_argument(
-        "--ignore-fit", action="store_true", help="build although the estimate says it does not fit the target"
-    )
-    parser.add_argument("--no-verify", action="store_true", help="skip the comparison with the torch model")
-    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there already")
+    option("--ignore-fit", action="store_true", help="build although the estimate says it does not fit the target")
+    option("--no-verify", action="store_true", help="skip the comparison with the torch model")
+    option("--overwrite", action="store_true", help="replace a bundle that is there already")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
@@ -22,29 +21,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Generate video questions with ground truth from a recipe, or look at a dataset."
     parser = add_command(commands, "data", run, summary, EXAMPLES)
-    parser.add_argument("recipe", nargs="?", help="a dataset recipe's name (doom, shapes) or file; none: only look")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DATA", help="the dataset's folder; goes on if it is there"
-    )
-    parser.add_argument("--clips", type=int, metavar="N", help="about this many clips in all, instead of the recipe's")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a processor)")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="draw sample clips with questions and answers")
-    parser.add_argument(
-        "--video", type=Path, nargs=2, metavar=("CLIP", "OUTPUT.mp4"), help="write a clip as a video file"
-    )
+    option = parser.add_argument
+    option("recipe", nargs="?", help="a dataset recipe's name (doom, shapes) or file; none: only look")
+    option("-o", "--output", type=Path, metavar="DATA", help="the dataset's folder; goes on if it is there")
+    option("--clips", type=int, metavar="N", help="about this many clips in all, instead of the recipe's")
+    option("--workers", type=int, metavar="N", help="processes (default: one a processor)")
+    option("--sheet", type=Path, metavar="FILE.png", help="draw sample clips with questions and answers")
+    option("--video", type=Path, nargs=2, metavar=("CLIP", "OUTPUT.mp4"), help="write a clip as a video file")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate, check or show a dataset."""
-    from stts_export.cli.console import table_console
+    from stts_export.cli.console import print_json, print_tables
     from stts_export.data.clips import clip_to_video
     from stts_export.data.generate import generate, read_leaks
     from stts_export.data.read import open_questions, splits_of
     from stts_export.data.recipe import read_data_recipe
     from stts_export.data.sheet import draw_sheet
     from stts_export.report.data import leak_rows, split_rows
-    from stts_export.report.tables import terminal_table
-    from stts_runtime.bundle.plain import to_plain
     from stts_runtime.errors import UsageError
 
     if arguments.video is not None:
@@ -71,12 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None:
         draw_sheet(arguments.output, questions, arguments.sheet)
     if arguments.json:
-        print(json.dumps({"splits": split_rows(questions).records(), "leaks": to_plain(leaks)}, indent=2))
+        print_json({"splits": split_rows(questions).records(), "leaks": leaks})
         return 0
-    console = table_console()
-    console.print(terminal_table(split_rows(questions)))
-    if leaks:
-        console.print(terminal_table(leak_rows(leaks)))
+    print_tables([split_rows(questions), *([leak_rows(leaks)] if leaks else [])])
     if arguments.sheet is not None:
         print(f"wrote {arguments.sheet}")
     return 0

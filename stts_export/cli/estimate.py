@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +50,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the estimate, or the comparison with published figures; refuse what cannot fit."""
-    from stts_export.cli.console import table_console
+    from stts_export.cli.console import print_json, table_console
     from stts_export.estimate.estimate import check_fit, estimate
     from stts_export.estimate.plot import plot_latency
     from stts_export.estimate.tables import estimate_tables
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = table_console(stderr=arguments.json)
     if arguments.json:
         memory = {**to_plain(made.memory), **{name: getattr(made.memory, name) for name in SUMS}}
-        print(json.dumps({**to_plain(made), "memory": memory}, indent=2))
+        print_json({**to_plain(made), "memory": memory})
     else:
         _print_tables(estimate_tables(made), arguments.markdown)
         for note in (*made.fit.warnings, *made.notes, f"efficiencies: {made.efficiencies}"):
@@ -113,18 +112,18 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
 
 
 def _print_tables(tables: Iterable[Rows], markdown: bool) -> None:
-    from stts_export.cli.console import table_console
-    from stts_export.report.tables import markdown_table, terminal_table
+    from stts_export.cli.console import print_tables
+    from stts_export.report.tables import markdown_table
 
+    if not markdown:
+        print_tables(tables)
+        return
     for table in tables:
-        if markdown:
-            print(f"{table.title}\n\n{markdown_table(table)}")
-        else:
-            table_console().print(terminal_table(table))
+        print(f"{table.title}\n\n{markdown_table(table)}")
 
 
 def _published(arguments: argparse.Namespace) -> int:
-    from stts_export.cli.console import table_console
+    from stts_export.cli.console import print_json, table_console
     from stts_export.estimate.comparison import compare
     from stts_export.estimate.tables import error_table, median_error, published_table
     from stts_runtime.bundle.plain import to_plain
@@ -134,7 +133,7 @@ def _published(arguments: argparse.Namespace) -> int:
         ratios = ("fitted_ratio", "left_out_ratio", "elsewhere_ratio")
         rows = [{**to_plain(one), **{name: getattr(one, name) for name in ratios}} for one in found]
         errors = {name: median_error([row[name] for row in rows if row["row"]["stage"] != "memory"]) for name in ratios}
-        print(json.dumps({"rows": rows, "median_absolute_error_of_times": errors}, indent=2))
+        print_json({"rows": rows, "median_absolute_error_of_times": errors})
         return 0
     _print_tables((published_table(found), error_table(found)), arguments.markdown)
     for one in found:

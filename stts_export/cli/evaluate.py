@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from stts_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from stts_export.evaluate.records import Evaluation
-    from stts_runtime.text_table import Rows
 
 EXAMPLES = """examples:
   stts-export eval RUN/answers --model micro --data doom                   # a training stage, over the micro model
@@ -34,28 +32,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Measure how many questions about clips a checkpoint or a bundle answers right, dense and pruned."
     parser = add_command(commands, "eval", run, summary, EXAMPLES)
-    parser.add_argument(
+    option = parser.add_argument
+    option(
         "what", help="a bundle, checkpoint folder, training stage's folder, trained file, recipe, or earlier eval.json"
     )
-    parser.add_argument("--data", type=Path, help="a dataset's folder")
-    parser.add_argument("--model", metavar="RECIPE", help="what a checkpoint is, or a trained file was trained on")
-    parser.add_argument("--checkpoint", type=Path, help="weights under a trained file (micro brings its own)")
-    parser.add_argument("--trained", type=Path, metavar="FILE", help="lay what training changed over the checkpoint")
-    parser.add_argument(
-        "--dense-twin", type=Path, metavar="PATH", help="the same training without pruning, to compare with"
-    )
-    parser.add_argument(
-        "--also", action="append", default=[], metavar="NAME=PATH", help="one more training of the same model"
-    )
-    parser.add_argument("--split", nargs="+", default=["test"], help="splits of the dataset (default: test)")
-    parser.add_argument(
-        "--prune", type=float, nargs="+", metavar="P", help="shares of groups to drop (default: 0 0.3 0.5 0.7 0.8)"
-    )
-    parser.add_argument(
-        "--scorers", nargs="+", metavar="S", help="see below (default: learned learned-no-bias cosine random)"
-    )
-    parser.add_argument("--no-soft-bias", action="store_true", help="leave out rows whose scores bias attention")
-    parser.add_argument(
+    option("--data", type=Path, help="a dataset's folder")
+    option("--model", metavar="RECIPE", help="what a checkpoint is, or a trained file was trained on")
+    option("--checkpoint", type=Path, help="weights under a trained file (micro brings its own)")
+    option("--trained", type=Path, metavar="FILE", help="lay what training changed over the checkpoint")
+    option("--dense-twin", type=Path, metavar="PATH", help="the same training without pruning, to compare with")
+    option("--also", action="append", default=[], metavar="NAME=PATH", help="one more training of the same model")
+    option("--split", nargs="+", default=["test"], help="splits of the dataset (default: test)")
+    option("--prune", type=float, nargs="+", metavar="P", help="shares of groups to drop (default: 0 0.3 0.5 0.7 0.8)")
+    option("--scorers", nargs="+", metavar="S", help="see below (default: learned learned-no-bias cosine random)")
+    option("--no-soft-bias", action="store_true", help="leave out rows whose scores bias attention")
+    option(
         "--frames",
         type=int,
         nargs="+",
@@ -63,23 +54,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="T",
         help="frames a clip, those of training first; more show what more frames bring (default: the model's sampling)",
     )
-    parser.add_argument("--questions", type=int, metavar="N", help="ask N, spread over the kinds (default: all)")
-    parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier evaluation that must agree")
-    parser.add_argument("-o", "--output", type=Path, help="folder for eval.json, eval.md and eval.png")
-    parser.add_argument("--device", default="auto", help="cuda or cpu (default: cuda where there is one)")
-    parser.add_argument("--precision", default="auto", help="float32 or bfloat16 (default: bfloat16 on a GPU)")
-    parser.add_argument("--batch", type=int, metavar="N", help="clips at once (default: 32 on a GPU, 1 elsewhere)")
-    parser.add_argument("--packing", choices=PACKINGS, default="ffd", help="of kept patches (default: ffd)")
+    option("--questions", type=int, metavar="N", help="ask N, spread over the kinds (default: all)")
+    option("--compare", type=Path, metavar="JSON", help="an earlier evaluation that must agree")
+    option("-o", "--output", type=Path, help="folder for eval.json, eval.md and eval.png")
+    option("--device", default="auto", help="cuda or cpu (default: cuda where there is one)")
+    option("--precision", default="auto", help="float32 or bfloat16 (default: bfloat16 on a GPU)")
+    option("--batch", type=int, metavar="N", help="clips at once (default: 32 on a GPU, 1 elsewhere)")
+    option("--packing", choices=PACKINGS, default="ffd", help="of kept patches (default: ffd)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the tables, write them where asked, and compare."""
-    from stts_export.cli.console import table_console
+    from stts_export.cli.console import print_json, print_tables, table_console
     from stts_export.evaluate.compare import agreement_rows, compare, differing_conditions
     from stts_export.evaluate.table import tables
     from stts_export.evaluate.write import evaluation_json, read_evaluation, write_evaluation
     from stts_export.report.tables import markdown_table
-    from stts_runtime.bundle.plain import to_plain
 
     other = None if arguments.compare is None else read_evaluation(arguments.compare)
     is_earlier = Path(arguments.what).suffix == ".json"
@@ -91,10 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
         shown = (*shown, agreement_rows(evaluation, other, agreements))
         notes += tuple(note for note in (*other.notes, *differing_conditions(evaluation, other)) if note not in notes)
     if arguments.json:
-        found = {"agreement": to_plain(agreements)} if agreements is not None else {}
-        print(json.dumps({**evaluation_json(evaluation), **found}, indent=2))
+        found = {"agreement": agreements} if agreements is not None else {}
+        print_json({**evaluation_json(evaluation), **found})
     else:
-        _print(shown, notes)
+        print_tables(shown, notes)
     if arguments.output is not None:
         page = "\n".join(f"{table.title}\n\n{markdown_table(table)}" for table in shown)
         page += "".join(f"\n{note}\n" for note in notes)
@@ -138,14 +128,3 @@ def _named(text: str) -> tuple[str, Path]:
     if not (name and mark and path):
         raise UsageError(f"--also {text}: wanted NAME=PATH, such as --also no-auxiliary-loss=RUN/no-auxiliary-loss")
     return name, Path(path)
-
-
-def _print(shown: tuple[Rows, ...], notes: tuple[str, ...]) -> None:
-    from stts_export.cli.console import table_console
-    from stts_export.report.tables import terminal_table
-
-    console = table_console()
-    for table in shown:
-        console.print(terminal_table(table))
-    for note in notes:
-        console.print(f"note: {note}", highlight=False)

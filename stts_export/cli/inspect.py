@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
@@ -24,26 +22,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Say what a bundle holds, check its bytes, draw what it prunes, or see what TensorRT makes of it."
     parser = add_command(commands, "inspect", run, summary, EXAMPLES)
-    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
-    parser.add_argument("--check", action="store_true", help="compare every file with its digest")
-    parser.add_argument(
+    option = parser.add_argument
+    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("--check", action="store_true", help="compare every file with its digest")
+    option(
         "--engines", action="store_true", help="build the engines once more, to see sizes, memory and fused attention"
     )
-    parser.add_argument("--parts", nargs="+", help="with --engines: which parts (default: all)")
-    parser.add_argument(
+    option("--parts", nargs="+", help="with --engines: which parts (default: all)")
+    option(
         "--compute-capability",
         type=int,
         nargs="+",
         metavar="SM",
         help="with --engines: an engine for each of these (default: one for all of the target's)",
     )
-    parser.add_argument(
-        "--all-fused", action="store_true", help="with --engines: fail unless every attention runs as one kernel"
-    )
-    parser.add_argument("--video", type=Path, help="draw what is pruned from this video")
-    parser.add_argument("--picture", type=Path, help="where to, .png or .html (default: VIDEO-pruned.png, here)")
-    parser.add_argument("--prune", type=float, help="share of groups to drop (default: the bundle's)")
-    parser.add_argument("--frames", type=int, help="take exactly this many frames (default: the model's sampling)")
+    option("--all-fused", action="store_true", help="with --engines: fail unless every attention runs as one kernel")
+    option("--video", type=Path, help="draw what is pruned from this video")
+    option("--picture", type=Path, help="where to, .png or .html (default: VIDEO-pruned.png, here)")
+    option("--prune", type=float, help="share of groups to drop (default: the bundle's)")
+    option("--frames", type=int, help="take exactly this many frames (default: the model's sampling)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from stts_export.bundle.summary import bundle_summary, summary_lines
+    from stts_export.cli.console import print_json
     from stts_export.inspection.engines import inspect_engines
     from stts_export.inspection.pruning import draw_pruning
     from stts_export.inspection.table import inspection_rows
@@ -76,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     unfused = [one.part for one in found if one.fused_attentions < one.attentions] if arguments.all_fused else []
     if arguments.json:
-        print(json.dumps({**summary, "inspected": [asdict(one) for one in found]}, indent=2))
+        print_json({**summary, "inspected": found})
         return 1 if unfused else 0
     print("\n".join(summary_lines(summary)))
     if found:

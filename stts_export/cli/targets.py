@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from stts_runtime.cli import add_command
 
@@ -23,26 +22,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the targets."""
-    from stts_export.cli.console import table_console
+    from stts_export.cli.console import print_json, print_tables
     from stts_export.recipe.target import all_targets, read_target
-    from stts_export.report.tables import terminal_table
     from stts_export.report.targets import software_rows, target_facts, targets_rows
     from stts_runtime.bundle.plain import to_plain
 
     if arguments.name is None:
         targets = all_targets()
         if arguments.json:
-            print(json.dumps([to_plain(target) for target in targets], indent=2))
+            print_json(targets)
         else:
-            table_console().print(terminal_table(targets_rows(targets)))
+            print_tables([targets_rows(targets)])
         return 0
     target = read_target(arguments.name)
     software = software_rows(target)
     if arguments.json:
-        print(json.dumps({**to_plain(target), "software": software.records()}, indent=2))
+        print_json({**to_plain(target), "software": software.records()})
         return 0
     for name, value in target_facts(target):
         print(f"{name:<24}{value}")
     if software.rows:
-        table_console().print(terminal_table(software))
+        print_tables([software])
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -25,35 +24,32 @@ OVERRIDES = ("steps", "clips_per_step", "frames", "micro_clips")
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "train", run, "Train a scorer, a connector or a whole model, in stages.", EXAMPLES)
-    parser.add_argument("recipe", help=f"a training recipe's name ({', '.join(recipe_names('training'))}) or file")
-    parser.add_argument("--data", type=Path, required=True, help="a dataset's folder, see `stts-export data`")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--stage", nargs="+", default=[], metavar="NAME", help="only these stages (default: all)")
-    parser.add_argument("--resume", action="store_true", help="go on from where the run in the folder stopped")
-    parser.add_argument("--minutes", type=float, help="stop after so many minutes with a state to resume from")
-    parser.add_argument("--model", help="a model recipe or checkpoint directory, instead of the recipe's")
-    parser.add_argument("--checkpoint", type=Path, help="directory of safetensors, where the model is a recipe")
-    parser.add_argument(
-        "--random-weights", type=int, nargs="?", const=0, metavar="SEED", help="generate weights, to try things out"
-    )
-    parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json, where it does not lie beside the weights")
-    parser.add_argument("--steps", type=int, help="steps of a stage, instead of the recipe's")
-    parser.add_argument("--clips-per-step", type=int, help="clips of a step, instead of the recipe's")
-    parser.add_argument("--micro-clips", type=int, help="clips of one forward pass: fewer need less memory")
-    parser.add_argument("--frames", type=int, help="frames of a clip, instead of the recipe's")
-    parser.add_argument(
-        "--workers", type=int, help="processes that read clips (default: one a core but one, at most 16)"
-    )
-    parser.add_argument("--save-model", action="store_true", help="write the whole model behind any last stage")
-    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+    option = parser.add_argument
+    option("recipe", help=f"a training recipe's name ({', '.join(recipe_names('training'))}) or file")
+    option("--data", type=Path, required=True, help="a dataset's folder, see `stts-export data`")
+    option("-o", "--output", type=Path, required=True, help="the run's folder")
+    option("--stage", nargs="+", default=[], metavar="NAME", help="only these stages (default: all)")
+    option("--resume", action="store_true", help="go on from where the run in the folder stopped")
+    option("--minutes", type=float, help="stop after so many minutes with a state to resume from")
+    option("--model", help="a model recipe or checkpoint directory, instead of the recipe's")
+    option("--checkpoint", type=Path, help="directory of safetensors, where the model is a recipe")
+    option("--random-weights", type=int, nargs="?", const=0, metavar="SEED", help="generate weights, to try things out")
+    option("--tokenizer", type=Path, help="a tokenizer.json, where it does not lie beside the weights")
+    option("--steps", type=int, help="steps of a stage, instead of the recipe's")
+    option("--clips-per-step", type=int, help="clips of a step, instead of the recipe's")
+    option("--micro-clips", type=int, help="clips of one forward pass: fewer need less memory")
+    option("--frames", type=int, help="frames of a clip, instead of the recipe's")
+    option("--workers", type=int, help="processes that read clips (default: one a core but one, at most 16)")
+    option("--save-model", action="store_true", help="write the whole model behind any last stage")
+    option("--cpu", action="store_true", help="leave a GPU alone")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and say what became of it: 0 also where the minutes ran out, 128 + signal where one stopped it."""
     from stts_export.bench.import_transformers import make_transformers_importable
+    from stts_export.cli.console import print_json
     from stts_export.train.request import TrainRequest
     from stts_export.train.run import train
-    from stts_runtime.bundle.plain import to_plain
 
     make_transformers_importable()  # peft imports it
     request = TrainRequest(
@@ -75,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bars() as on_progress:
         result = train(request, on_progress, lambda text: print(text, file=sys.stderr, flush=True))
     if arguments.json:
-        print(json.dumps(to_plain(result), indent=2))
+        print_json(result)
     else:
         for stage in result.stages:
             accuracy = stage.evaluation.get("accuracy")

@@ -33,14 +33,7 @@ def with_card(
     bandwidth_gb_per_s: float | None = None,
     tflops: float | None = None,
 ) -> Target:
-    """Return the target with the caller's figures in place of its own.
-
-    Args:
-        target: as its recipe says.
-        precision: what `tflops` is for.
-        memory_gib: of the card.
-        bandwidth_gb_per_s: of its memory.
-        tflops: its dense peak.
+    """Return the target with the caller's figures in place of its own; `tflops` is the dense peak in `precision`.
 
     Raises:
         UsageError: a figure is not above 0, or one is missing that the recipe does not have; says where to find it.

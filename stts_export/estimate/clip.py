@@ -6,6 +6,7 @@ go, so made-up scores are pruned and packed with the runtime's own functions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -66,16 +67,9 @@ def clip_of(grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_
     """Return what a clip becomes.
 
     Scores are drawn evenly, so frames keep about alike. It is the hard case for bins: at 30 % two frames never share
-    one, while a clip with still frames leaves room.
-
-    Args:
-        grid: of the model.
-        frames: T.
-        prune_fraction: share of groups that go; 0 is dense.
-        packing: `ffd` or `ragged`; of no effect where dense.
-        chunk_frames: frames (or bins) a run.
+    one, while a clip with still frames leaves room. Parameters are as in `Scenario`.
     """
-    encode = _encode_runs(grid, frames, prune_fraction, packing, chunk_frames) if prune_fraction else ()
+    encode = tuple(_encode_runs(grid, frames, prune_fraction, packing, chunk_frames)) if prune_fraction else ()
     kept = kept_groups(grid.groups, frames, prune_fraction)
     return Clip(
         frames=frames,
@@ -92,13 +86,10 @@ def clip_of(grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_
 
 def _encode_runs(
     grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_frames: int
-) -> tuple[EncodeRun, ...]:
+) -> Iterator[EncodeRun]:
     scores = np.random.default_rng(SEED).random((frames, grid.groups), dtype=np.float32)
-    keep = select_groups(scores, prune_fraction)
-    plan = pack(keep, grid, packing)
-    runs = []
+    plan = pack(select_groups(scores, prune_fraction), grid, packing)
     for first in range(0, plan.pieces, chunk_frames):
         part, rows = plan.chunk(first, min(first + chunk_frames, plan.pieces))
         if len(rows):
-            runs.append(EncodeRun(Packed(part.pieces, part.longest, part.gather.size), len(rows)))
-    return tuple(runs)
+            yield EncodeRun(Packed(part.pieces, part.longest, part.gather.size), len(rows))

@@ -21,13 +21,13 @@ from stts_export.estimate.count import (
     vision_blocks,
 )
 from stts_export.estimate.efficiency import AttentionCost, efficiency_table
+from stts_export.estimate.memory import cache_bytes
 from stts_export.estimate.published import PublishedTower, Row, published
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import read_model_recipe
 from stts_export.recipe.target import read_target
 
 
-MILLI = 1e3
 OURS = "molmo2-4b"
 
 
@@ -48,7 +48,7 @@ def ideal(row: Row) -> float:
     if row.stage == "vision":
         kind = "bfloat16" if row.weights == "bfloat16" else "float16"
     peak = getattr(target.peak_tflops, kind)
-    return MILLI * weighted_flops(row, efficiency_table().attention) / (peak * 1e12)
+    return 1e3 * weighted_flops(row, efficiency_table().attention) / (peak * 1e12)
 
 
 def weighted_flops(row: Row, cost: AttentionCost) -> float:
@@ -56,7 +56,7 @@ def weighted_flops(row: Row, cost: AttentionCost) -> float:
     if row.frames:
         return _own_flops(row, cost)
     if row.stage == "vision":
-        return _total(tower_work(published().towers[published().models[row.model].vision], row.tokens), cost.frame)
+        return _total(tower_work(tower_of(row), row.tokens), cost.frame)
     shape = published().models[row.model].decoder
     return _total(decoder(shape, row.tokens, row.tokens, row.tokens * (row.tokens + 1) // 2), cost.causal)
 
@@ -86,6 +86,11 @@ def own_config() -> ModelConfig:
     return replace(read_model_recipe(OURS).config, scorer=ScorerConfig("learned", soft_bias=True))
 
 
+def tower_of(row: Row) -> PublishedTower:
+    """Return the vision tower of a row's model."""
+    return published().towers[published().models[row.model].vision]
+
+
 def tower_work(tower: PublishedTower, image_tokens: int) -> Work:
     """Return the work of a published vision tower for one image."""
     D, F = tower.width, tower.mlp_width
@@ -102,20 +107,21 @@ def tower_work(tower: PublishedTower, image_tokens: int) -> Work:
 
 def decode_bytes(row: Row) -> float:
     """Return what a decoding step reads: weights in their format, the cache in 16 bits."""
+    return decoder_bytes(row) + 2 * decoder(published().models[row.model].decoder, 1, row.tokens + 1).activations
+
+
+def decoder_bytes(row: Row) -> float:
+    """Return bytes of the decoder's weights in their format."""
     shape, form = published().models[row.model].decoder, published().formats[row.weights]
-    step = decoder(shape, 1, row.tokens + 1)
     last = head(shape).weights
-    return (step.weights - last) * form.bits / 8 + last * form.head_bits / 8 + 2 * step.activations
+    return ((decoder(shape, 1, 1).weights - last) * form.bits + last * form.head_bits) / 8
 
 
 def counted_memory(row: Row) -> float:
     """Return bytes of weights and cache: decoder in its format, embedding beside the head, tower in 16 bits."""
-    shape, form = published().models[row.model].decoder, published().formats[row.weights]
-    step = decoder(shape, 1, 1)
-    last = head(shape).weights
-    weights = (step.weights - last) * form.bits / 8 + last * form.head_bits / 8 + last * 2
-    cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_dim * row.tokens
-    return weights + cache + 2 * tower_work(published().towers[published().models[row.model].vision], 1).weights
+    shape = published().models[row.model].decoder
+    cache = cache_bytes(shape, row.tokens, 2)
+    return decoder_bytes(row) + 2 * head(shape).weights + cache + 2 * tower_work(tower_of(row), 1).weights
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,6 @@ class Comparison:
     """A row beside what is predicted for it.
 
     Attributes:
-        row: as published.
         fitted: predicted with the efficiencies of all rows.
         left_out: predicted with those of all rows but this one.
         elsewhere: predicted with those of other families of devices alone, as for a device that nobody has measured.

@@ -10,7 +10,8 @@ Weights and activations are counted in elements, so that a precision turns them 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from dataclasses import astuple, dataclass
 
 from stts_export.checkpoint.expected import CHANNELS
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
@@ -38,17 +39,10 @@ class Work:
         return self.linear_flops + self.attention_flops
 
     def __add__(self, other: Work) -> Work:
-        return Work(
-            self.linear_flops + other.linear_flops,
-            self.attention_flops + other.attention_flops,
-            self.weights + other.weights,
-            self.activations + other.activations,
-        )
+        return Work(*map(operator.add, astuple(self), astuple(other)))
 
     def __mul__(self, times: int) -> Work:
-        return Work(
-            self.linear_flops * times, self.attention_flops * times, self.weights * times, self.activations * times
-        )
+        return Work(*(count * times for count in astuple(self)))
 
 
 @dataclass(frozen=True)
@@ -157,11 +151,3 @@ def head(config: DecoderConfig) -> Work:
     """Return the work of one token's logits; a tied head is the whole embedding, extra rows included."""
     rows = config.vocabulary + (config.extra_vocabulary if config.tied_embedding else 0)
     return linear(1, config.width, rows)
-
-
-def visible_pairs(tokens: int, vision_tokens: int) -> int:
-    """Return the query-key pairs that see each other in a first turn: causal, or both vision tokens.
-
-    What a kernel could get by with that skips hidden pairs; graphs with an explicit mask compute all tokens squared.
-    """
-    return tokens * (tokens + 1) // 2 + vision_tokens * (vision_tokens - 1) // 2

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from stts_export.estimate.roofline import Speed
 from stts_export.recipe.read import record_from_toml
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
@@ -17,7 +16,6 @@ class Efficiency:
     """What engines reach on a family of devices.
 
     Attributes:
-        name: of the family.
         compute_capabilities: which SMs belong to it; none for the one that all others borrow.
         vision: share of the peak on the vision parts.
         prefill: share of the peak on the decoder.
@@ -50,7 +48,6 @@ class EfficiencyTable:
     Attributes:
         runtime_megabytes: what a GPU's libraries take beside weights and cache, MB (1e6).
         families: the last is for every device that no other names.
-        attention: costs by mask.
     """
 
     runtime_megabytes: float
@@ -59,16 +56,29 @@ class EfficiencyTable:
 
     def of(self, target: Target) -> Efficiency:
         """Return the family of a target."""
-        for family in self.families:
-            if set(family.compute_capabilities) & set(target.compute_capabilities):
-                return family
-        return self.families[-1]
+        sms = set(target.compute_capabilities)
+        return next((family for family in self.families if sms & set(family.compute_capabilities)), self.families[-1])
 
 
 @cache
 def efficiency_table() -> EfficiencyTable:
     """Return what `efficiency.toml` says."""
     return record_from_toml(EfficiencyTable, Path(__file__).with_name("efficiency.toml"))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a device reaches on one stage.
+
+    Attributes:
+        flops: products a second, FLOP/s; the peak times the stage's efficiency.
+        bandwidth: bytes a second; the vendor's figure times the efficiency.
+        attention_cost: how much longer a FLOP between activations takes than one with weights.
+    """
+
+    flops: float
+    bandwidth: float
+    attention_cost: float
 
 
 # stage -> which efficiency, which attention; a decoding step is bound by bandwidth, so its compute seldom matters

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from stts_export.errors import FitError
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.fit import Fit, fit_of
 from stts_export.estimate.latency import StageEstimate, stages_of
 from stts_export.estimate.memory import available_bytes, memory_of
-from stts_export.estimate.scenario import Scenario, as_dense, check_scenario, scenario_of_build
-from stts_export.recipe.config import ModelConfig
-from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_export.estimate.scenario import Scenario, check_scenario
 from stts_runtime.bundle.memory_needed import MemoryNeeded
-from stts_runtime.bundle.target import Target
 
 
 PREDICTED = "PREDICTED"
@@ -42,25 +39,18 @@ class Estimate:
 
     Attributes:
         status: always `PREDICTED`.
-        model: its name.
-        target: the device's name.
         backend: the engine that times are predicted for.
-        precision: of weights and products.
         frames: T.
         prune_fraction: share of groups that go.
-        packing: how kept patches are packed.
         chunk_frames: frames (or bins) a run.
         prompt_tokens: of the first turn.
-        answer_tokens: of the answer.
         max_tokens: room that memory is taken for.
-        memory: what it needs.
         available: bytes of the target's memory, less what its system keeps; None where its recipe does not say.
         stages: in the order they run; preprocessing is not among them.
         first_token_ms: vision and prefill; None where the target's speed is not known.
         savings: against the same clip dense; empty where nothing is pruned.
         fit: whether it fits, and what would.
         efficiencies: where they come from.
-        notes: what is worth knowing about these figures.
     """
 
     status: str
@@ -94,7 +84,7 @@ def estimate(scenario: Scenario) -> Estimate:
     check_scenario(scenario)
     stages = stages_of(scenario)
     family = efficiency_table().of(scenario.target)
-    savings = _savings(scenario, stages) if scenario.prune_fraction else ()
+    savings = tuple(_savings(scenario, stages)) if scenario.prune_fraction else ()
     return Estimate(
         status=PREDICTED,
         model=scenario.config.name,
@@ -132,17 +122,6 @@ def _notes(scenario: Scenario, savings: tuple[Saving, ...]) -> Iterator[str]:
             )
 
 
-def estimate_build(
-    config: ModelConfig, target: Target, limits: Limits, pruning: Pruning, precision: str, backend: str | None = None
-) -> Estimate:
-    """Return the estimate at a build's limits: the longest clip whose tokens they hold, and all of its tokens.
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-    return estimate(scenario_of_build(config, target, limits, pruning, precision, backend))
-
-
 def check_fit(made: Estimate) -> None:
     """Raise FitError, with numbers and ways out, where what was estimated cannot fit its target."""
     if made.fit.fits:
@@ -157,41 +136,26 @@ def check_fit(made: Estimate) -> None:
 
 def first_token_ms(stages: tuple[StageEstimate, ...]) -> float | None:
     """Return the time of all stages before decoding; None where one is not known."""
-    times = [stage.milliseconds for stage in stages if stage.stage != "decode"]
-    known = [time for time in times if time is not None]
-    return sum(known) if len(known) == len(times) else None
+    return _milliseconds([stage for stage in stages if stage.stage != "decode"])
 
 
-def _savings(scenario: Scenario, pruned: tuple[StageEstimate, ...]) -> tuple[Saving, ...]:
-    dense = stages_of(as_dense(scenario))
-    groups = (("vision", VISION), ("prefill", ("prefill",)), ("decode", ("decode",)))
-    return tuple(_saving(name, _sum(dense, stages), _sum(pruned, stages)) for name, stages in groups)
+def _milliseconds(stages: Sequence[StageEstimate]) -> float | None:
+    known = [stage.milliseconds for stage in stages if stage.milliseconds is not None]
+    return sum(known) if len(known) == len(stages) else None
 
 
-def _sum(stages: tuple[StageEstimate, ...], names: tuple[str, ...]) -> StageEstimate:
-    """Return stages as one; its tokens are those of the last, which the prune shortened."""
-    chosen = [stage for stage in stages if stage.stage in names]
-    times = [stage.milliseconds for stage in chosen if stage.milliseconds is not None]
-    return StageEstimate(
-        stage=chosen[-1].stage,
-        runs=sum(stage.runs for stage in chosen),
-        tokens=chosen[-1].tokens,
-        tflop=sum(stage.tflop for stage in chosen),
-        gigabytes=sum(stage.gigabytes for stage in chosen),
-        milliseconds=sum(times) if len(times) == len(chosen) else None,
-        bound=None,
-    )
-
-
-def _saving(stage: str, dense: StageEstimate, pruned: StageEstimate) -> Saving:
-    return Saving(
-        stage,
-        dense.tokens,
-        pruned.tokens,
-        dense.tflop,
-        pruned.tflop,
-        dense.gigabytes,
-        pruned.gigabytes,
-        dense.milliseconds,
-        pruned.milliseconds,
-    )
+def _savings(scenario: Scenario, pruned: tuple[StageEstimate, ...]) -> Iterator[Saving]:
+    dense = stages_of(replace(scenario, prune_fraction=0.0, max_tokens=None))
+    for name, stages in (("vision", VISION), ("prefill", ("prefill",)), ("decode", ("decode",))):
+        before, after = ([stage for stage in made if stage.stage in stages] for made in (dense, pruned))
+        yield Saving(
+            name,
+            before[-1].tokens,  # of the last, which the prune shortened
+            after[-1].tokens,
+            sum(stage.tflop for stage in before),
+            sum(stage.tflop for stage in after),
+            sum(stage.gigabytes for stage in before),
+            sum(stage.gigabytes for stage in after),
+            _milliseconds(before),
+            _milliseconds(after),
+        )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from stts_export.estimate.memory import available_bytes, memory_of
-from stts_export.estimate.scenario import ITEM_BYTES, Scenario, with_scorer
+from stts_export.estimate.scenario import ITEM_BYTES, Scenario, largest, with_scorer
 from stts_export.recipe.target import all_targets
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
@@ -26,7 +26,6 @@ class Fit:
     Attributes:
         fits: nothing stands against it, as far as is known.
         problems: why not, with numbers.
-        warnings: what may go wrong.
         proposals: what would fit, each an option of the command or another target.
     """
 
@@ -110,15 +109,11 @@ def _proposals(scenario: Scenario) -> Iterator[str]:
     yield from alone or [_together(scenario)]
     others = sorted(
         (target for target in all_targets() if target.memory_gib is not None and target.name != scenario.target.name),
-        key=lambda target: (_is_jetson(target) != _is_jetson(scenario.target), _has(target), target.name),
+        key=lambda target: (bool(target.jetpacks) != bool(scenario.target.jetpacks), _has(target), target.name),
     )
     names = [target.name for target in others if _fits(_moved(scenario, target))]
     if names:
         yield f"another target: --target {names[0]}" + (f" (or {', '.join(names[1:4])})" if names[1:] else "")
-
-
-def _is_jetson(target: Target) -> bool:
-    return bool(target.jetpacks)
 
 
 def _together(scenario: Scenario) -> str:
@@ -161,12 +156,9 @@ def _single_changes(scenario: Scenario) -> Iterator[str]:
         if prune > scenario.prune_fraction and _fits(_pruned(scenario, prune)):
             yield f"more pruning: --prune {prune:g}"
             break
-    low, high = 0, scenario.frames - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if _fits(_shorter(scenario, middle)) else (low, middle - 1)
-    if low:
-        yield f"fewer frames: --frames {low}"
+    frames = largest(scenario.frames - 1, lambda count: _fits(_shorter(scenario, count)))
+    if frames:
+        yield f"fewer frames: --frames {frames}"
 
 
 def _shorter(scenario: Scenario, frames: int) -> Scenario:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stts_export.estimate.count import Work, decoder, vision_dense, vision_encode, vision_score
-from stts_export.estimate.efficiency import speed_of
-from stts_export.estimate.roofline import duration
+from stts_export.estimate.efficiency import Speed, speed_of
 from stts_export.estimate.scenario import Scenario
 
 
@@ -34,30 +33,32 @@ class StageEstimate:
     bound: str | None
 
 
+@dataclass(frozen=True)
+class Duration:
+    """A predicted time in milliseconds and what sets it: `compute` or `bandwidth`."""
+
+    milliseconds: float
+    bound: str
+
+
 def stages_of(scenario: Scenario) -> tuple[StageEstimate, ...]:
     """Return the stages in the order they run."""
     config, clip = scenario.config, scenario.clip
-    vision: tuple[StageEstimate, ...]
     if scenario.prune_fraction:
-        vision = (
-            _stage(scenario, "vision_score", clip.patches, [vision_score(config, chunk) for chunk in clip.chunks]),
-            _stage(
-                scenario,
-                "vision_encode",
-                clip.packed_patches,
-                [vision_encode(config, run.packed, run.kept) for run in clip.encode],
-            ),
-        )
+        encode = [vision_encode(config, run.packed, run.kept) for run in clip.encode]
+        vision = [
+            ("vision_score", clip.patches, [vision_score(config, chunk) for chunk in clip.chunks]),
+            ("vision_encode", clip.packed_patches, encode),
+        ]
     else:
-        runs = [vision_dense(config, chunk) for chunk in clip.chunks]
-        vision = (_stage(scenario, "vision_dense", clip.patches, runs),)
+        vision = [("vision_dense", clip.patches, [vision_dense(config, chunk) for chunk in clip.chunks])]
     prefill = decoder(config.decoder, clip.tokens, clip.tokens)
     step = decoder(config.decoder, 1, scenario.held_tokens + 1)
-    return (
-        *vision,
-        _stage(scenario, "prefill", clip.tokens, [prefill]),
-        _stage(scenario, "decode", scenario.held_tokens, [step] * scenario.answer_tokens),
-    )
+    language = [
+        ("prefill", clip.tokens, [prefill]),
+        ("decode", scenario.held_tokens, [step] * scenario.answer_tokens),
+    ]
+    return tuple(_stage(scenario, *stage) for stage in (*vision, *language))
 
 
 def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) -> StageEstimate:
@@ -73,3 +74,13 @@ def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) ->
         milliseconds=sum(run.milliseconds for run in took) if took else None,
         bound=max(took, key=lambda run: run.milliseconds).bound if took else None,
     )
+
+
+def duration(work: Work, speed: Speed, weight_bytes: float, activation_bytes: float) -> Duration:
+    """Return how long one run takes by roofline: products at a share of the peak, or bytes of the bandwidth.
+
+    `weight_bytes` are those of all weights that it reads, `activation_bytes` those of one element of an activation.
+    """
+    compute = (work.linear_flops + speed.attention_cost * work.attention_flops) / speed.flops
+    moved = (weight_bytes + activation_bytes * work.activations) / speed.bandwidth
+    return Duration(1e3 * max(compute, moved), "compute" if compute >= moved else "bandwidth")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from stts_export.estimate.estimate import PREDICTED, first_token_ms
-from stts_export.estimate.latency import StageEstimate, stages_of
+from stts_export.estimate.latency import stages_of
 from stts_export.estimate.scenario import ANSWER_TOKENS, Scenario, most_frames, with_scorer
 from stts_runtime.errors import UsageError
 
@@ -22,11 +22,7 @@ INK = "#333333"
 
 
 def plot_latency(scenario: Scenario, path: Path) -> None:
-    """Write the picture as PNG: vision, prefill, and both.
-
-    Args:
-        scenario: model, target, precision and packing; its own frames and prune fraction are not used.
-        path: where it goes.
+    """Write the picture as PNG: vision, prefill, and both; the scenario's own frames and prune fraction are not used.
 
     Raises:
         UsageError: the target's speed is not known.
@@ -71,12 +67,8 @@ def latency_curves(scenario: Scenario, fraction: float) -> tuple[list[int], list
         total = first_token_ms(stages)
         if total is None:
             raise UsageError(f"target {scenario.target.name} does not say how fast it is: there is no latency to plot")
-        filled = _prefill_ms(stages)
+        filled = sum(stage.milliseconds or 0 for stage in stages if stage.stage == "prefill")
         vision.append((total - filled) / 1e3)
         prefill.append(filled / 1e3)
         both.append(total / 1e3)
     return lengths, vision, prefill, both
-
-
-def _prefill_ms(stages: tuple[StageEstimate, ...]) -> float:
-    return sum(stage.milliseconds or 0 for stage in stages if stage.stage == "prefill")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -80,13 +80,8 @@ class PublishedModel:
     def decoder(self) -> DecoderConfig:
         """The same as our own record; what does not count is set to something harmless."""
         return DecoderConfig(
-            layers=self.layers,
-            width=self.width,
-            heads=self.heads,
-            kv_heads=self.kv_heads,
+            **{name: size for name, size in asdict(self).items() if name != "vision"},
             head_dim=128,
-            mlp_width=self.mlp_width,
-            vocabulary=self.vocabulary,
             extra_vocabulary=0,
             query_key_norm="none",
             block_norm="pre",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
@@ -23,14 +26,11 @@ class Scenario:
     """What is to be estimated.
 
     Attributes:
-        config: the model.
-        target: the device.
         precision: of weights and products.
         frames: T.
         prune_fraction: share of groups that go; 0 is dense.
         packing: `ffd` or `ragged`; of no effect where dense.
         chunk_frames: frames (or bins) a vision engine takes at once.
-        answer_tokens: of the answer.
         backend: which of the target's engines; None takes its first.
         max_tokens: room that the cache and the decoder's engine are made for; None follows from the clip.
     """
@@ -69,22 +69,12 @@ class Scenario:
     @property
     def held_tokens(self) -> int:
         """Slots of the cache once the answer is there."""
-        return round_up(self.clip.tokens + self.answer_tokens, CACHE_STEP)
+        return math.ceil((self.clip.tokens + self.answer_tokens) / CACHE_STEP) * CACHE_STEP
 
     @property
     def capacity(self) -> int:
         """Tokens that memory is taken for."""
         return self.max_tokens or self.held_tokens
-
-
-def round_up(count: int, step: int) -> int:
-    """Return the next multiple of `step`."""
-    return -(-count // step) * step
-
-
-def as_dense(scenario: Scenario) -> Scenario:
-    """Return the same with nothing pruned."""
-    return replace(scenario, prune_fraction=0.0, max_tokens=None)
 
 
 def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
@@ -99,30 +89,36 @@ def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
 def check_scenario(scenario: Scenario) -> None:
     """Raise UsageError for what can never be, in the words of the command's options."""
     check_choices(scenario.target, scenario.precision, scenario.engine)
-    if not 0 <= scenario.prune_fraction < 1:
-        raise UsageError(
-            f"--prune is {scenario.prune_fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups"
-        )
+    check_prune(scenario.prune_fraction)
     if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
-    for name in ("frames", "chunk_frames", "answer_tokens", "max_tokens"):
-        value = getattr(scenario, name)
+    check_counts(scenario, ("frames", "chunk_frames", "answer_tokens", "max_tokens"))
+    _check_tokens(scenario)
+
+
+def check_prune(fraction: float | None) -> None:
+    """Raise UsageError unless a prune fraction, where one is given, lies in [0, 1)."""
+    if fraction is not None and not 0 <= fraction < 1:
+        raise UsageError(f"--prune is {fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
+
+
+def check_counts(record: object, names: Iterable[str]) -> None:
+    """Raise UsageError unless the fields `names` of `record`, each an option, are at least 1 where they are given."""
+    for name in names:
+        value = getattr(record, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, wanted at least 1")
-    _check_tokens(scenario)
 
 
 def check_choices(target: Target, precision: str, backend: str) -> None:
     """Raise UsageError for a precision or a backend that the target does not have."""
-    _check_choice("precision", precision, target.precisions, target.name)
-    _check_choice("backend", backend, target.backends, target.name)
-
-
-def _check_choice(option: str, value: str, known: tuple[str, ...], target: str) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
-        meant = f" Did you mean {near[0]}?" if near else ""
-        raise UsageError(f"--{option} {value} is not one of target {target}'s.{meant} Known: {', '.join(known)}")
+    for option, value, known in (("precision", precision, target.precisions), ("backend", backend, target.backends)):
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(
+                f"--{option} {value} is not one of target {target.name}'s.{meant} Known: {', '.join(known)}"
+            )
 
 
 def _check_tokens(scenario: Scenario) -> None:
@@ -143,12 +139,13 @@ def _check_tokens(scenario: Scenario) -> None:
 
 def most_frames(scenario: Scenario, tokens: int) -> int:
     """Return the longest clip, up to the scenario's own, whose tokens and answer fit into `tokens`; 0 if none does."""
-    low, high = 0, min(scenario.frames, tokens)
-    while low < high:
-        middle = (low + high + 1) // 2
-        needed = prompt_tokens(scenario.config.grid, middle, scenario.prune_fraction) + scenario.answer_tokens
-        low, high = (middle, high) if needed <= tokens else (low, middle - 1)
-    return low
+    left, grid, prune = tokens - scenario.answer_tokens, scenario.config.grid, scenario.prune_fraction
+    return largest(min(scenario.frames, tokens), lambda frames: prompt_tokens(grid, frames, prune) <= left)
+
+
+def largest(most: int, holds: Callable[[int], bool]) -> int:
+    """Return the largest number from 1 to `most` for which `holds`, as it does for all below; 0 if for none."""
+    return bisect_left(range(1, most + 1), True, key=lambda number: not holds(number))
 
 
 def scenario_of_build(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
 
 from stts_export.estimate.comparison import Comparison
-from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.estimate import Estimate, Saving
 from stts_runtime.bundle.memory_needed import MemoryNeeded
 from stts_runtime.sizes import size_text
@@ -49,7 +49,7 @@ def estimate_tables(made: Estimate) -> tuple[Rows, ...]:
 
 def memory_rows(memory: MemoryNeeded, available: int | None) -> tuple[tuple[str, str], ...]:
     """Return what is held and what there is, in the order it is read about."""
-    rows = [
+    return (
         ("weights", size_text(memory.weights)),
         ("cache", size_text(memory.cache)),
         ("hidden states of the clip", size_text(memory.hidden)),
@@ -66,8 +66,7 @@ def memory_rows(memory: MemoryNeeded, available: int | None) -> tuple[tuple[str,
         ),
         ("disk: bundle", size_text(memory.bundle_disk)),
         ("disk: engines", size_text(memory.engine_disk) if memory.engine_disk else NONE),
-    ]
-    return tuple(rows)
+    )
 
 
 def _saved(made: Estimate) -> tuple[Rows, ...]:
@@ -78,18 +77,16 @@ def _saved(made: Estimate) -> tuple[Rows, ...]:
     return (Rows(f"{made.status}: what pruning saves", headers, rows),)
 
 
-def _saving_rows(saving: Saving) -> tuple[tuple[str, ...], ...]:
+def _saving_rows(saving: Saving) -> Iterator[tuple[str, ...]]:
     quantities = (
         (TOKENS[saving.stage], saving.tokens_dense, saving.tokens, ".0f"),
         ("TFLOP", saving.tflop_dense, saving.tflop, ".2f"),
         ("GB moved", saving.gigabytes_dense, saving.gigabytes, ".1f"),
         ("ms", saving.milliseconds_dense, saving.milliseconds, ".1f"),
     )
-    return tuple(
-        (saving.stage, name, format(dense, style), format(pruned, style), f"{1 - pruned / dense:.0%}")
-        for name, dense, pruned, style in quantities
-        if dense is not None and pruned is not None
-    )
+    for name, dense, pruned, style in quantities:
+        if dense is not None and pruned is not None:
+            yield saving.stage, name, format(dense, style), format(pruned, style), f"{1 - pruned / dense:.0%}"
 
 
 def published_table(comparisons: tuple[Comparison, ...]) -> Rows:
@@ -147,23 +144,6 @@ def median_error(ratios: list[float]) -> float:
 
 def _errors(ratios: list[float]) -> str:
     return f"{median_error(ratios):.1%} ({max(abs(ratio - 1) for ratio in ratios):.0%})"
-
-
-def efficiency_rows() -> Rows:
-    """Return the table of efficiencies with their sources."""
-    table = efficiency_table()
-    rows = tuple(
-        (
-            family.name,
-            ", ".join(map(str, family.compute_capabilities)) or "any other",
-            f"{family.vision:.2f}",
-            f"{family.prefill:.2f}",
-            f"{family.bandwidth:.2f}",
-            family.source,
-        )
-        for family in table.families
-    )
-    return Rows("Efficiencies", ("family", "SM", "vision", "prefill", "bandwidth", "source"), rows)
 
 
 def _milliseconds(value: float | None) -> str:

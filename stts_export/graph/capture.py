@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import onnx_ir as ir
 import torch
@@ -37,15 +38,14 @@ def weightless_model(config: ModelConfig) -> Model:
 def capture(part: Part) -> ir.Model:
     """Return the part's graph: custom operators as single nodes, weights as named values without data.
 
-    Args:
-        part: the part; its module's parameters may have no storage (see `weightless_model`).
+    The parameters of the part's module may have no storage (see `weightless_model`).
 
     Raises:
         ExportError: if the module cannot be traced, or its inputs and outputs are not what the spec says.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fakes = swapped_parameters(part.module, lambda _, own: torch.empty(own.shape, dtype=own.dtype))
-    with mode, fakes, tapped(part), quiet_exporter():
+    with mode, fakes, tapped(part), only_errors("torch.onnx"), warnings.catch_warnings(action="ignore"):
         try:
             program = torch.onnx.export(
                 part.module,
@@ -74,36 +74,27 @@ def capture(part: Part) -> ir.Model:
 def tapped(part: Part) -> Iterator[None]:
     """Mark the output of each tap's submodule with a named node, which a pass turns into a value's name."""
 
-    def mark(name: str, output: torch.Tensor | tuple) -> torch.Tensor | tuple:
+    def mark(name: str, _module: nn.Module, _inputs: tuple, output: torch.Tensor | tuple) -> torch.Tensor | tuple:
         first, *rest = output if isinstance(output, tuple) else (output,)
         marked = torch.onnx.ops.symbolic(
             TAP, (first,), attrs={"name": name}, dtype=first.dtype, shape=first.shape, version=1
         )
         return (marked, *rest) if isinstance(output, tuple) else marked
 
-    hooks = [
-        part.module.get_submodule(path).register_forward_hook(
-            lambda _module, _inputs, output, path=path: mark(path, output)
-        )
-        for path in part.spec.taps
-    ]
-    try:
+    with ExitStack() as hooks:
+        for path in part.spec.taps:
+            hooks.enter_context(part.module.get_submodule(path).register_forward_hook(partial(mark, path)))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Silence what the exporter says about itself; its errors still come through."""
-    logger = logging.getLogger("torch.onnx")
+def only_errors(logger_name: str) -> Iterator[None]:
+    """Silence what a logger says about itself; its errors still come through."""
+    logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(level)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
@@ -16,6 +14,7 @@ from onnx_ir.passes.common import (
 from onnxscript import optimizer
 
 from stts_export.errors import ExportError
+from stts_export.graph.capture import only_errors
 from stts_export.graph.form import Form, spec_in_form
 from stts_export.graph.passes.expand_ops import ExpandOps
 from stts_export.graph.passes.lower_opset import LowerOpset
@@ -27,12 +26,9 @@ from stts_runtime.bundle.spec import EXACT, GraphSpec
 
 
 def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
-    """Return the graph as an engine should get it: standard operators, weights where products read them.
+    """Return a captured graph as an engine should get it: standard operators, weights where products read them.
 
-    Args:
-        model: as captured.
-        spec: its contract in float32; `spec_in_form` says what becomes of it.
-        form: what the engine wants.
+    `spec` is its contract in float32; `spec_in_form` says what becomes of it.
 
     Raises:
         ExportError: if a pass finds its contract broken; names the pass.
@@ -52,16 +48,12 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
         RemoveUnusedOpsetsPass(),
         StripTrace(),
     )
-    # It warns once for each weight, which has no data here on purpose.
-    deduplication = logging.getLogger(DeduplicateInitializersPass.__module__)
-    level = deduplication.level
-    deduplication.setLevel(logging.ERROR)
     try:
-        return passes(model).model
+        # It warns once for each weight, which has no data here on purpose.
+        with only_errors(DeduplicateInitializersPass.__module__):
+            return passes(model).model
     except ir.passes.PassError as error:
         raise ExportError(f"graph {model.graph.name!r} cannot be lowered: {error}: {error.__cause__}") from error
-    finally:
-        deduplication.setLevel(level)
 
 
 def set_precision(spec: GraphSpec, form: Form) -> SetPrecision:

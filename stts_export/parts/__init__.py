@@ -19,13 +19,7 @@ def parts_of(model: Model, config: ModelConfig, limits: Limits, packing: str) ->
     """Return the parts of a bundle in data-flow order.
 
     A pruned bundle (`packing` is `ffd` or `ragged`) also holds the dense vision part, whose weights it shares, so that
-    pruning can be switched off at call time.
-
-    Args:
-        model: the model, whose weights may be fake.
-        config: its configuration.
-        limits: the ranges the graphs must serve.
-        packing: `ffd`, `ragged`, or `none` for a dense bundle.
+    pruning can be switched off at call time; the packing of a dense one is `none`. The model's weights may be fake.
     """
     dense = (vision_dense_part(model, config, limits),)
     encode = {"ffd": vision_encode_ffd_part, "ragged": vision_encode_ragged_part}

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from stts_export.bundle.weights import WeightSlot, WeightWriter
 from stts_export.bundle.write import write_manifest, writing_bundle
-from stts_export.estimate.estimate import Estimate
 from stts_export.graph import capture, form_for, lower, spec_in_form, write_graph
 from stts_export.graph.capture import Capture, weightless_model
 from stts_export.parts import parts_of
@@ -148,12 +147,8 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
         tokenizer="tokenizer.json" if resolved.tokenizer else None,
         model=asdict(config),
         memory=resolved.estimate.memory,
-        estimate=_predictions(resolved.estimate),
+        # without its record of memory: the runtime reads that one, so it is typed
+        estimate={name: value for name, value in to_plain(resolved.estimate).items() if name != "memory"},
         notes=resolved.notes,
         files=(),
     )
-
-
-def _predictions(estimate: Estimate) -> dict[str, object]:
-    """Return the estimate as plain data, without its record of memory: the runtime reads that one, so it is typed."""
-    return {name: value for name, value in to_plain(estimate).items() if name != "memory"}

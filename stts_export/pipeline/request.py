@@ -11,9 +11,9 @@ from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer, with_turn_end
-from stts_export.estimate.estimate import Estimate, check_fit, estimate_build
+from stts_export.estimate.estimate import Estimate, check_fit, estimate
 from stts_export.estimate.memory import is_prepacked, weight_bytes
-from stts_export.estimate.scenario import ITEM_BYTES
+from stts_export.estimate.scenario import ITEM_BYTES, check_counts, check_prune, scenario_of_build
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
@@ -38,8 +38,7 @@ class BuildRequest:
         model: a model recipe's name or path, or a checkpoint directory with a config.json of its own.
         output: where the bundle goes, `NAME.stts`.
         target: what the engines are for: a target recipe's name or path.
-        backend: which of the target's engines; None takes its first.
-        precision: which of the target's precisions; None takes its first.
+        backend: which of the target's engines; None takes its first, as it does of `precision`.
         checkpoint: the weights, where `model` is a recipe that does not bring its own.
         random_weights: seed of generated weights instead of a checkpoint.
         prune: share of groups to drop by default; 0 builds a dense bundle; None takes the recipe's.
@@ -78,16 +77,10 @@ class ResolvedBuild:
     """A request made definite: everything the stages need to know.
 
     Attributes:
-        request: what was asked.
-        target: what the bundle is for.
         config: the model, with the scorer that will be built.
-        pruning: for the manifest.
-        limits: for the manifest and every GraphSpec.
-        engine: for the manifest.
         checkpoint: the weights, still unread.
-        tokenizer: the tokenizer's file; None with random weights, which have no text to speak of.
+        tokenizer: its file; None with random weights, which have no text to speak of.
         notes: what a user of the bundle should know.
-        estimate: what is predicted of it on the target.
         builds_engines: whether engines are built here, and not later on the device.
     """
 
@@ -125,13 +118,11 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     prune, config = prune_and_scorer(request, recipe)
     packing = "none" if prune == 0 else request.packing or "ffd"
     limits = limits_of(request, target, config)
-    engine, pruning = (
-        engine_of(request, target, config),
-        Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing),
-    )
-    estimate = estimate_build(config, target, limits, pruning, engine.precision, engine.backend)
+    engine = engine_of(request, target, config)
+    pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing)
+    made = estimate(scenario_of_build(config, target, limits, pruning, engine.precision, engine.backend))
     if not request.ignore_fit:
-        check_fit(estimate)
+        check_fit(made)
     builds = builds_engines(request, target, engine)
     notes = recipe.notes
     if request.random_weights is not None:
@@ -159,7 +150,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         notes=(*notes, *checkpoint.notes),
-        estimate=estimate,
+        estimate=made,
         builds_engines=builds,
     )
 
@@ -177,12 +168,8 @@ def check_options(request: BuildRequest) -> None:
             near = difflib.get_close_matches(value, known, n=1)
             meant = f", did you mean {near[0]}?" if near else ""
             raise UsageError(f"--{name} {value} is unknown{meant} (known: {', '.join(known)})")
-    if request.prune is not None and not 0 <= request.prune < 1:
-        raise UsageError(f"--prune is {request.prune}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
-    for name in ("max_frames", "max_tokens", "chunk_frames"):
-        value = getattr(request, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}, wanted at least 1")
+    check_prune(request.prune)
+    check_counts(request, ("max_frames", "max_tokens", "chunk_frames"))
     if request.checkpoint is not None and request.random_weights is not None:
         raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
     if request.output.suffix != ".stts":

@@ -19,21 +19,21 @@ BLOCK_NORMS = ("pre", "post")
 SAMPLINGS = ("uniform", "uniform_last_frame")
 PRECISIONS = ("float32", "float16", "bfloat16")
 OLDEST_SM, NEWEST_SM = 50, 130
-# Far beyond any model: larger numbers are slips of a key, and would be counted to, or taken memory for.
-MOST_BLOCKS, MOST_WIDTH, MOST_ROWS = 1000, 1 << 20, 1 << 24
-MOST_PIXELS, MOST_FRAMES, MOST_POSITIONS, MOST_GIB = 1 << 14, 1 << 20, 1 << 27, 1 << 20
+MOST_FRAMES, MOST_POSITIONS, MOST_ROWS, MOST_GIB = 1 << 20, 1 << 27, 1 << 24, 1 << 20
+MOST = {
+    **dict.fromkeys(("blocks", "layers"), 1000),
+    **dict.fromkeys(("width", "heads", "kv_heads", "head_dim", "mlp_width"), 1 << 20),
+    **dict.fromkeys(("image_size", "patch_size", "pool"), 1 << 14),
+    **dict.fromkeys(("max_positions", "original_max_positions"), MOST_POSITIONS),
+    "vocabulary": MOST_ROWS,
+    "max_frames": MOST_FRAMES,
+    "epsilon": 1.0,
+}
+"""Far beyond any model: larger numbers are slips of a key, and would be counted to, or taken memory for."""
 
 
 def check_model(config: ModelConfig, where: str) -> None:
-    """Raise for the first impossible value of a model's configuration.
-
-    Args:
-        config: the configuration.
-        where: the recipe's or config.json's path, for the message.
-
-    Raises:
-        RecipeError: names the recipe key, what it got and what was wanted.
-    """
+    """Raise RecipeError for the first impossible value of a model's configuration, read from the file `where`."""
     refuse(_model(config), where)
 
 
@@ -71,15 +71,7 @@ def check_assembly(source: str, given: bool, where: str) -> None:
 
 
 def check_target(target: Target, where: str) -> None:
-    """Raise for the first impossible value of a target.
-
-    Args:
-        target: as its recipe says.
-        where: the recipe's path, for the message.
-
-    Raises:
-        RecipeError: names the recipe key, what it got and what was wanted.
-    """
+    """Raise RecipeError for the first impossible value of a target, read from the recipe `where`."""
     refuse(_target(target), where)
 
 
@@ -124,9 +116,10 @@ def _model(config: ModelConfig) -> Iterator[Finding]:
     yield from _sampling(config.frame_sampling)
 
 
-def _positive(table: str, most: float = float("inf"), **values: float) -> Iterator[Finding]:
-    for key, value in values.items():
-        wanted = "a number above 0" + (f", at most {most:,}" if most < float("inf") else "")
+def _positive(table: str, record: object, *keys: str) -> Iterator[Finding]:
+    for key in keys:
+        value, most = getattr(record, key), MOST.get(key, float("inf"))
+        wanted = "a number above 0" + (f", at most {most:,}" if key in MOST else "")
         yield f"{table}.{key}", 0 < value <= most, value, wanted
 
 
@@ -140,28 +133,18 @@ def _vision(grid: Grid, tower: TowerConfig) -> Iterator[Finding]:
 
 
 def _grid(grid: Grid) -> Iterator[Finding]:
-    yield from _positive("grid", MOST_PIXELS, image_size=grid.image_size, patch_size=grid.patch_size, pool=grid.pool)
-    side = grid.patch_size * grid.pool
-    yield (
-        "grid.image_size",
-        grid.image_size % side == 0,
-        grid.image_size,
-        f"a multiple of patch_size * pool = {grid.patch_size} * {grid.pool} = {side}",
-    )
+    yield from _positive("grid", grid, "image_size", "patch_size", "pool")
+    image, side = grid.image_size, grid.patch_size * grid.pool
+    wanted = f"a multiple of patch_size * pool = {grid.patch_size} * {grid.pool} = {side}"
+    yield "grid.image_size", image % side == 0, image, wanted
 
 
 def _tower(tower: TowerConfig) -> Iterator[Finding]:
-    yield from _positive("tower", MOST_WIDTH, width=tower.width, heads=tower.heads, mlp_width=tower.mlp_width)
-    yield from _positive("tower", MOST_BLOCKS, blocks=tower.blocks)
-    yield from _positive("tower", 1.0, epsilon=tower.epsilon)
+    yield from _positive("tower", tower, "width", "heads", "mlp_width", "blocks", "epsilon")
     yield "tower.heads", tower.width % tower.heads == 0, tower.heads, f"a divisor of tower.width = {tower.width}"
     last = tower.blocks - 2
-    yield (
-        "tower.score_after",
-        0 <= tower.score_after < last,
-        tower.score_after,
-        f"0 up to {last - 1}: of {tower.blocks} blocks, one comes before the soft bias's and one after it",
-    )
+    wanted = f"0 up to {last - 1}: of {tower.blocks} blocks, one comes before the soft bias's and one after it"
+    yield "tower.score_after", 0 <= tower.score_after < last, tower.score_after, wanted
     yield "tower.taps", len(tower.taps) > 0, tower.taps, "at least one block"
     first = tower.first_packed_block
     for tap in tower.taps:
@@ -170,13 +153,8 @@ def _tower(tower: TowerConfig) -> Iterator[Finding]:
 
 
 def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
-    yield from _positive("decoder", MOST_BLOCKS, layers=decoder.layers)
-    widths = ("width", "heads", "kv_heads", "head_dim", "mlp_width")
-    yield from _positive("decoder", MOST_WIDTH, **{name: getattr(decoder, name) for name in widths})
-    yield from _positive("decoder", MOST_ROWS, vocabulary=decoder.vocabulary)
-    yield from _positive("decoder", MOST_POSITIONS, max_positions=decoder.max_positions)
-    yield from _positive("decoder", rope_theta=decoder.rope_theta)
-    yield from _positive("decoder", 1.0, epsilon=decoder.epsilon)
+    sizes = ("layers", "width", "heads", "kv_heads", "head_dim", "mlp_width", "vocabulary", "max_positions")
+    yield from _positive("decoder", decoder, *sizes, "rope_theta", "epsilon")
     extra = decoder.extra_vocabulary
     yield "decoder.extra_vocabulary", 0 <= extra <= MOST_ROWS, extra, f"0 or more rows, at most {MOST_ROWS:,}"
     kv_heads = decoder.kv_heads
@@ -189,8 +167,7 @@ def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
 
 
 def _yarn(yarn: Yarn, layers: int) -> Iterator[Finding]:
-    yield from _positive("decoder.yarn", MOST_POSITIONS, original_max_positions=yarn.original_max_positions)
-    yield from _positive("decoder.yarn", beta_slow=yarn.beta_slow)
+    yield from _positive("decoder.yarn", yarn, "original_max_positions", "beta_slow")
     yield "decoder.yarn.factor", yarn.factor >= 1, yarn.factor, "1 or more: it stretches"
     slow = yarn.beta_slow
     yield "decoder.yarn.beta_fast", yarn.beta_fast > slow, yarn.beta_fast, f"more than beta_slow = {slow}"
@@ -216,5 +193,4 @@ def _prompt(prompt: Prompt) -> Iterator[Finding]:
 
 def _sampling(sampling: FrameSampling) -> Iterator[Finding]:
     yield choice("frame_sampling.method", sampling.method, SAMPLINGS)
-    yield from _positive("frame_sampling", MOST_FRAMES, max_frames=sampling.max_frames)
-    yield from _positive("frame_sampling", max_fps=sampling.max_fps)
+    yield from _positive("frame_sampling", sampling, "max_frames", "max_fps")

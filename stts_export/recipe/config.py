@@ -13,7 +13,6 @@ class TowerConfig:
 
     Attributes:
         width: D.
-        heads: attention heads; D / heads is the head's width.
         mlp_width: hidden width of a block's MLP, and of the scorer's.
         blocks: blocks built (25 for Molmo2), counted from 0.
         taps: block indices whose outputs the connector reads, in concatenation order (24, 18).
@@ -66,11 +65,8 @@ class DecoderConfig:
     """The language model.
 
     Attributes:
-        layers: blocks.
         width: d_model.
         heads: query heads.
-        kv_heads: key and value heads.
-        head_dim: width of a head.
         mlp_width: hidden width of the SwiGLU MLP; the connector's projector has the same.
         vocabulary: rows of the output head.
         extra_vocabulary: rows behind the vocabulary that only the input embedding has.
@@ -78,7 +74,6 @@ class DecoderConfig:
         block_norm: `pre` or `post`.
         tied_embedding: the head is the embedding's first `vocabulary` rows.
         rope_theta: base of the rotary frequencies.
-        yarn: rope scaling, or none.
         epsilon: of the RMS norms.
         attention_bias: whether query, key and value projections have biases.
         max_positions: longest sequence the model was made for.

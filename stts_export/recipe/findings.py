@@ -13,11 +13,9 @@ Finding = tuple[str, bool, object, str]
 
 
 def refuse(findings: Iterable[Finding], where: str) -> None:
-    """Raise RecipeError for the first finding that does not hold; nothing behind it is looked at.
+    """Raise RecipeError for the first finding that does not hold in the file `where`.
 
-    Args:
-        findings: in an order in which each may rely on those before it.
-        where: the recipe's or config.json's path, for the message.
+    Nothing behind it is looked at, so each finding may rely on those before it.
     """
     for key, holds, got, wanted in findings:
         if not holds:

@@ -9,7 +9,7 @@ from typing import Any
 from reference.toy_manifest import TOY_MANIFEST
 from stts_export.estimate.memory import memory_of
 from stts_export.estimate.scenario import scenario_of_build, with_scorer
-from stts_export.recipe import read_model_recipe
+from stts_export.recipe.read import read_model_recipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.manifest import DecoderShape, EngineSettings, GraphEntry, Limits
 from stts_runtime.bundle.memory_needed import MemoryNeeded

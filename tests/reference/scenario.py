@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stts_export.estimate.scenario import Scenario, with_scorer
-from stts_export.recipe import read_model_recipe
+from stts_export.recipe.read import read_model_recipe
 from stts_export.recipe.target import read_target
 
 

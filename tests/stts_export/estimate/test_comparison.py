@@ -9,9 +9,10 @@ from stts_export.cli import main
 from stts_export.estimate.comparison import compare, family, fit, implied
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.published import published
-from stts_export.estimate.tables import AIM, efficiency_rows, error_table, median_error, published_table
+from stts_export.estimate.tables import AIM, error_table, median_error, published_table
 from stts_export.recipe.target import all_targets, read_target
 from stts_export.report.tables import markdown_table
+from stts_runtime.text_table import Rows
 
 
 DOC = Path(__file__).parents[3] / "docs" / "estimate.md"
@@ -89,6 +90,21 @@ def test_every_target_gets_efficiencies_and_only_measured_families_are_named():
     assert {table.of(target).name for target in all_targets()} == {"orin", "thor", "hopper", "others"}
     assert table.of(read_target("l4")).source.startswith("borrowed")
     assert {family(row) for row in ROWS} == {"orin", "thor", "hopper"}
+
+
+def efficiency_rows():
+    rows = tuple(
+        (
+            family.name,
+            ", ".join(map(str, family.compute_capabilities)) or "any other",
+            f"{family.vision:.2f}",
+            f"{family.prefill:.2f}",
+            f"{family.bandwidth:.2f}",
+            family.source,
+        )
+        for family in efficiency_table().families
+    )
+    return Rows("Efficiencies", ("family", "SM", "vision", "prefill", "bandwidth", "source"), rows)
 
 
 @pytest.mark.parametrize(

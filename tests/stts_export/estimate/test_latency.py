@@ -4,8 +4,8 @@ import pytest
 from reference.scenario import scenario
 
 from stts_export.estimate.count import Work
-from stts_export.estimate.latency import stages_of
-from stts_export.estimate.roofline import Speed, duration
+from stts_export.estimate.efficiency import Speed
+from stts_export.estimate.latency import duration, stages_of
 from stts_runtime.errors import UsageError
 
 

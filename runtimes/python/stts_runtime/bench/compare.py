@@ -34,7 +34,7 @@ class Subject:
     Attributes:
         engine: what runs it.
         prune: share of groups dropped; 0 is dense.
-        answer: looks at a clip and returns an answer's tokens; tells the timings times and counts.
+        answer: looks at a clip and returns an answer's tokens; adds its times and counts to the timings.
         warm_up: does the same once for each length before anything is timed, and returns the memory it takes.
     """
 

@@ -72,7 +72,7 @@ class PeakTimings(Timings):
 
     @property
     def peak_bytes(self) -> int:
-        """The most so far above what was there when the timings was made."""
+        """The most so far above what was there when this was made."""
         now = resident()
         return max(self._highest, now.peak - now.files) - (self._start.total - self._start.files)
 

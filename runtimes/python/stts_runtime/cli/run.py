@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def costs(timings: Timings, names: Sequence[str]) -> dict[str, Any]:
-    """Return those times and counts of a timings that have one of the `names`."""
+    """Return those times and counts that have one of the `names`."""
     return {
         "milliseconds": {name: timings.milliseconds[name] for name in names if name in timings.milliseconds},
         "tokens": {name: timings.tokens[name] for name in names if name in timings.tokens},
