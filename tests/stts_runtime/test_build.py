@@ -320,14 +320,14 @@ def test_a_swap_that_was_cut_short_is_finished(orin):
     assert names(bundle) == [engines.folder]
 
 
-@pytest.mark.parametrize("name", [".building-", ".replaced-", "../" + ENGINES, ".building.lock"])
+@pytest.mark.parametrize("name", [".building-{set}", ".replaced-{set}", ".building.lock", ""])
 def test_a_link_under_a_builds_own_names_is_refused_and_never_followed(orin, tmp_path, name):
     bundle = orin("10.3.0")
     engines = build_engines(bundle)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("dear")
-    link = bundle / ENGINES / (name + engines.folder if name.endswith("-") else name)
-    if link.is_dir():
+    link = bundle / ENGINES / name.format(set=engines.folder)
+    if not name:  # engines/ itself
         shutil.rmtree(link)
     link.symlink_to(tmp_path / "precious")
     with pytest.raises(UsageError, match="nothing was touched"):
