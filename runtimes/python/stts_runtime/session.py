@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from stts_runtime.bundle.check import check_part, check_parts
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import Bundle, check_unchanged, open_bundle
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
@@ -45,7 +46,9 @@ def load(path: str | Path, *, check: bool = False) -> Session:
         BundleError: the bundle is damaged, unsafe, or written for a newer runtime.
         EngineError: the bundle is for a GPU, and does not fit this device; says what to do.
     """
-    session = Session(open_bundle(Path(path), check=check))
+    bundle = open_bundle(Path(path), check=check)
+    check_parts(bundle.manifest)
+    session = Session(bundle)
     session.check_device()
     return session
 
@@ -114,6 +117,7 @@ class Session:
             self._check_open()
             if part not in self._engines:
                 self.check_device()
+                check_part(self.manifest, part)
                 self._engines[part] = self._opener(self._bundle, part, self._memory)
             return self._engines[part]
 

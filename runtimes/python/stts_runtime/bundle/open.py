@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from stts_runtime.bundle.check import check_manifest
 from stts_runtime.bundle.digest import read_document, sealed, sha256_of_file, unsealed
 from stts_runtime.bundle.engine_set import ENGINES, check_engine_files, engine_folders, read_engine_set
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
@@ -71,6 +72,7 @@ def open_bundle(path: str | Path, check: bool = False, on_progress: OnProgress =
     _check_inside(root, MANIFEST)
     content = _document(root / MANIFEST)
     manifest = _manifest_from(content, root / MANIFEST)
+    check_manifest(manifest, str(root / MANIFEST))
     _check_references(root, manifest)
     _check_sizes(root, manifest.files)
     if not check:

@@ -19,6 +19,7 @@ from stts_runtime.errors import BundleError, SttsError
 
 Record = TypeVar("Record")
 
+_LARGEST_FLOAT = 1 << 1023
 _SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -163,7 +164,7 @@ def _tuple(kind: Any, data: Any, place: _Place) -> tuple[Any, ...]:
 
 def _fits(kind: Any, data: object) -> bool:
     """Tell whether `data` is a `kind`: true is no number, and a whole number will do for a float."""
-    return type(data) is kind or (kind is float and type(data) is int)
+    return type(data) is kind or (kind is float and type(data) is int and abs(data) < _LARGEST_FLOAT)
 
 
 def _wanted(kind: Any) -> str:
