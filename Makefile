@@ -97,6 +97,9 @@ conformance: $(READY)  ## hold our mathematics against tensors of the authors' c
 train-smoke: $(READY)  ## train a tiny model on moving shapes: losses fall, resume is exact (3 minutes)
 	$(BIN)/python tests/smoke/train_smoke.py $(OUT)/smoke
 
+kill-check: $(READY)  ## kill 300 real builds of a toy model at random moments: nothing broken, nothing lost (2 hours, resumable)
+	$(BIN)/python tests/smoke/kill_check.py $(OUT)/kill
+
 train-pack: $(READY)  ## pack what training micro needs for a GPU host without a network, and say what it takes there
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version $(TRAIN_PYTHON_VERSION) \
 		--implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \

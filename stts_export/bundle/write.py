@@ -24,7 +24,17 @@ from stts_runtime.bundle.open import (
     sha256_of_file,
     staging_path,
 )
-from stts_runtime.bundle.swap import DISK_ERRORS, claim, finish_swap, is_held, put_in_place, remove, sync
+from stts_runtime.bundle.swap import (
+    DISK_ERRORS,
+    claim,
+    discard,
+    finish_swap,
+    is_held,
+    put_in_place,
+    refuse_link,
+    remove,
+    sync,
+)
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.sizes import size_text
@@ -47,7 +57,8 @@ def writing_bundle(destination: Path, needed_bytes: int, overwrite: bool = False
         The staging directory, on the destination's disk. Fill it, then call `write_manifest`.
 
     Raises:
-        UsageError: something is there that may not be replaced, or another build is writing there.
+        UsageError: something is there that may not be replaced, another build is writing there, or what lies under the
+            names of a build's own work is no build's.
         DiskError: too little room, or the disk turned out full or not writable.
     """
     destination = Path(destination).resolve()
@@ -55,6 +66,7 @@ def writing_bundle(destination: Path, needed_bytes: int, overwrite: bool = False
     with termination_as_exit(), _disk_errors(destination, needed_bytes):
         lock = _claim(staging)
         try:
+            _check_replaceable(_replaced_path(destination), overwrite=True)
             finish_swap(destination, _replaced_path(destination))
             _check_replaceable(destination, overwrite)
             _check_room(destination, needed_bytes)
@@ -100,9 +112,16 @@ def write_manifest(staging: Path, manifest: Manifest, on_progress: OnProgress = 
 
 
 def _claim(staging: Path) -> TextIO:
-    """Return the lock of an empty staging directory."""
+    """Return the lock of an empty staging directory; what a killed build left there goes, and nothing else."""
+    lock_file = staging / BUILD_LOCK
     try:
-        lock = claim(staging / BUILD_LOCK)
+        refuse_link(staging)
+        if not os.path.lexists(lock_file) and staging.is_dir() and any(staging.iterdir()):
+            raise UsageError(
+                f"{staging} is no build's: nothing was touched. A build would work under this name: move it away, or "
+                "choose another output"
+            )
+        lock = claim(lock_file)
         _remove_contents(staging)
     except OSError as error:
         if error.errno in DISK_ERRORS:
@@ -131,12 +150,12 @@ def _replaced_path(destination: Path) -> Path:
 
 
 def _check_replaceable(destination: Path, overwrite: bool) -> None:
-    if not destination.exists():
+    if not os.path.lexists(destination):
         return
     if not overwrite:
         raise UsageError(f"{destination} exists: choose another name, or pass --overwrite to replace it")
     manifest = destination / MANIFEST
-    if destination.is_dir() and (manifest.is_file() and b'"schema_version"' in manifest.read_bytes()):
+    if not destination.is_symlink() and manifest.is_file() and b'"schema_version"' in manifest.read_bytes():
         return
     raise UsageError(f"{destination} exists and is not a bundle, so it will not be overwritten: choose another name")
 
@@ -159,10 +178,11 @@ def _publish(staging: Path, destination: Path, overwrite: bool) -> None:
             sync(path)
     _check_replaceable(destination, overwrite)  # again: builds take long, and something may have come meanwhile
     replaced = _replaced_path(destination)
-    put_in_place(staging, destination, replaced)
-    (destination / BUILD_LOCK).unlink()
-    if replaced.exists():
-        remove(replaced)
+    # the old bundle lies at `staging` for a moment: no other build may take it for its own
+    with claim(destination / BUILD_LOCK) if destination.exists() else contextlib.nullcontext():
+        put_in_place(staging, destination, replaced)
+        (destination / BUILD_LOCK).unlink()
+        discard(replaced)
 
 
 @contextlib.contextmanager

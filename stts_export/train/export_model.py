@@ -14,6 +14,7 @@ from stts_export.checkpoint.trained import Trained, merge_trained
 from stts_export.checkpoint.write import write_checkpoint
 from stts_export.errors import DiskError
 from stts_export.train.starting_model import StartingModel
+from stts_runtime.bundle.swap import discard, put_in_place, remove
 
 
 _BESIDE = ("config.json", "generation_config.json", "tokenizer_config.json", "video_preprocessor_config.json")
@@ -32,17 +33,17 @@ def write_model(folder: Path, base: StartingModel, trained: Trained) -> None:
         config = config.without_scorer()
     tensors = merge_trained(base.tensors, trained)
     tensors = {name: tensors[name] for name in expected_tensors(config)}
-    unfinished = folder.with_name(f".{folder.name}-unfinished")
+    unfinished, replaced = (folder.with_name(f".{folder.name}-{what}") for what in ("unfinished", "replaced"))
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove(unfinished)
         unfinished.mkdir(parents=True)
         write_checkpoint(unfinished, tensors, config, layout_named("trainer"))
         shutil.copyfile(base.tokenizer, unfinished / TOKENIZER_FILE)
         for name in _BESIDE:
             if base.folder is not None and (base.folder / name).is_file():
                 shutil.copyfile(base.folder / name, unfinished / name)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        put_in_place(unfinished, folder, replaced)
+        discard(replaced)
     except (OSError, SafetensorError) as error:
         raise DiskError(
             f"{folder} could not be written: {error}. What was trained is safe; free some space and run again with "

@@ -10,7 +10,6 @@ RUN/<stage>/model/               of the last stage: a checkpoint in the trainer'
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -43,6 +42,7 @@ from stts_export.train.state import (
 )
 from stts_export.train.stop import Stop, signals_stop
 from stts_export.train.validation import validation_clips
+from stts_runtime.bundle.swap import discard
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import Log, OnProgress, no_log
 
@@ -166,7 +166,7 @@ def _finish(run: _Run, stage: Stage, loop: Loop, before: Trained) -> None:
     if run.accelerator.is_main_process:
         facts = {"recipe": run.recipe.name, "seed": str(run.recipe.seed), "model": run.base.config.name}
         write_stage_output(loop.folder, before, state.weights, stage, facts)
-        shutil.rmtree(loop.folder / STATE_FOLDER, ignore_errors=True)
+        discard(loop.folder / STATE_FOLDER)
     run.accelerator.wait_for_everyone()
 
 

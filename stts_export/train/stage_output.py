@@ -19,7 +19,7 @@ from stts_export.train.adapters import add_adapters, is_adapter, our_name
 from stts_export.train.parameters import HEAD, part_of
 from stts_export.train.recipe import Lora, Stage
 from stts_export.train.starting_model import StartingModel
-from stts_runtime.bundle.swap import sync
+from stts_runtime.bundle.swap import sync, write_whole
 
 
 NOTHING = Trained({}, {})
@@ -64,11 +64,13 @@ def write_stage_output(
     if any(map(is_adapter, everything)):
         scale = stage.lora.alpha / stage.lora.rank if stage.lora is not None else before.lora_scale
         metadata[SCALE] = str(scale)
-    unfinished = folder / f".{FILE}"
+
+    def write(file: Path) -> None:
+        save_file(dict(sorted(everything.items())), file, metadata=metadata)
+        sync(file)  # the state is removed next
+
     try:
-        save_file(dict(sorted(everything.items())), unfinished, metadata=metadata)
-        sync(unfinished)  # the state is removed next
-        unfinished.replace(folder / FILE)
+        write_whole(folder / FILE, write)
     except (OSError, SafetensorError) as error:
         raise DiskError(
             f"{folder / FILE} could not be written: {error}. The state of the last step is safe; free some space and "

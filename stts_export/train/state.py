@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stts_export.errors import DiskError, TrainingError
-from stts_runtime.bundle.swap import finish_swap, put_in_place, sync, write_whole
+from stts_runtime.bundle.swap import discard, finish_swap, put_in_place, remove, sync, write_whole
 
 
 FOLDER = "state"
@@ -62,7 +61,7 @@ def write_state(stage: Path, state: State) -> None:
         if name in plain:
             tensors[f"generator/{name}"] = plain.pop(name)
     try:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove(staging)
         staging.mkdir(parents=True)
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staging / _TENSORS)
         facts = {"step": state.step, "seconds": state.seconds, "generators": plain}
@@ -70,7 +69,7 @@ def write_state(stage: Path, state: State) -> None:
         for name in (_TENSORS, _FACTS):
             sync(staging / name)
         put_in_place(staging, stage / FOLDER, stage / _REPLACED)
-        shutil.rmtree(stage / _REPLACED, ignore_errors=True)
+        discard(stage / _REPLACED)
     except (OSError, SafetensorError) as error:
         raise DiskError(
             f"{stage}: the state of step {state.step} could not be written: {error}. Free some space; --resume goes "

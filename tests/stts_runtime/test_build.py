@@ -320,6 +320,21 @@ def test_a_swap_that_was_cut_short_is_finished(orin):
     assert names(bundle) == [engines.folder]
 
 
+@pytest.mark.parametrize("name", [".building-{set}", ".replaced-{set}", ".building.lock", ""])
+def test_a_link_under_a_builds_own_names_is_refused_and_never_followed(orin, tmp_path, name):
+    bundle = orin("10.3.0")
+    engines = build_engines(bundle)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("dear")
+    link = bundle / ENGINES / name.format(set=engines.folder)
+    if not name:  # engines/ itself
+        shutil.rmtree(link)
+    link.symlink_to(tmp_path / "precious")
+    with pytest.raises(UsageError, match="nothing was touched"):
+        build_engines(bundle, force=True)
+    assert [path.name for path in (tmp_path / "precious").iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(
     ("number", "said"), [(28, "the disk is full"), (30, "the disk is read-only"), (13, "may not be written")]
 )

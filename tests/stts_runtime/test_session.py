@@ -1,7 +1,13 @@
 """A toy bundle in use: questions, turns, streams, and everything a session refuses."""
 
+import hashlib
+import os
+import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,6 +18,7 @@ from stts_runtime import BundleError, EngineError, Generation, LimitError, Sessi
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.device.finding import Finding
 from stts_runtime.engine import open_engine
+from stts_runtime.engine.ort import open_onnxruntime_engine
 from stts_runtime.language.generation import Decoding
 from stts_runtime.language.prompt import build_first_turn, build_next_turn
 
@@ -182,6 +189,45 @@ def test_an_old_stream_cannot_be_gone_on_with_after_the_next_question(ffd):
     conversation.ask(FOLLOW_UP, max_tokens=3)
     with pytest.raises(UsageError, match="left for the next question"):
         next(old)
+
+
+def test_a_question_of_another_thread_waits_for_the_answer_before_it(ffd):
+    frames = toy_frames(4)
+    talk = ffd.look(frames)
+    alone = [talk.ask(QUESTION, max_tokens=12), talk.ask(FOLLOW_UP, max_tokens=6)]
+    talk = ffd.look(frames)
+    with ThreadPoolExecutor() as pool:
+        pieces = talk.stream(QUESTION, Generation(max_tokens=12))
+        first = next(pieces)
+        second = pool.submit(talk.ask, FOLLOW_UP, max_tokens=6)
+        with pytest.raises(TimeoutError):
+            second.result(0.5)
+        assert [first + "".join(pieces), second.result(60)] == alone
+
+
+def test_a_question_of_another_thread_goes_on_when_the_stream_before_it_is_left(ffd):
+    talk = ffd.look(toy_frames(4))
+    with ThreadPoolExecutor() as pool:
+        pieces = talk.stream(QUESTION, Generation(max_tokens=12))
+        next(pieces)
+        taking_over = talk.stream(FOLLOW_UP, Generation(max_tokens=12))
+        next(taking_over)
+        second = pool.submit(talk.ask, FOLLOW_UP, max_tokens=2)
+        taking_over.close()
+        assert second.result(60)
+
+
+def test_two_threads_that_want_one_engine_open_it_once(toy_bundle):
+    opened = []
+
+    def slowly(bundle, part, shared):
+        opened.append(part)
+        time.sleep(0.1)
+        return open_engine(bundle, part, shared)
+
+    with Session(open_bundle(toy_bundle("ffd")), slowly) as session, ThreadPoolExecutor() as pool:
+        assert len(set(pool.map(session.engine, ["decoder"] * 3))) == 1
+    assert opened == ["decoder"]
 
 
 def test_two_conversations_do_not_disturb_each_other(ffd):
@@ -480,3 +526,57 @@ def test_too_many_frames_are_refused_before_they_are_resized(counted):
     with pytest.raises(LimitError, match="1000000000 frames, the bundle was built for at most 8"):
         session.ask(endless, "What happens?")
     assert not engines
+
+
+def test_after_closing_nothing_opens_again(toy_bundle):
+    with load(toy_bundle("ffd")) as session:
+        talk = session.look(toy_frames(2))
+        unasked = session.look(toy_frames(2))
+        talk.ask(QUESTION, max_tokens=2)
+    for late in (lambda: session.engine("decoder"), lambda: session.look(toy_frames(2)), lambda: session.tokenizer,
+                 lambda: talk.ask(FOLLOW_UP), lambda: unasked.ask(QUESTION), session.open):  # fmt: skip
+        with pytest.raises(UsageError, match=r"was closed .*load it again"):
+            late()
+
+
+def test_a_bundle_replaced_while_a_session_has_it_is_never_mixed_with_the_old_one(toy_bundle, tmp_path):
+    live = shutil.copytree(toy_bundle("ffd"), tmp_path / "live.stts")
+    session, whole = load(live), load(live)
+    frames = toy_frames(3)
+    talk = session.look(frames)
+    whole.open()
+    answer = whole.ask(frames, QUESTION, max_tokens=4)
+    shutil.rmtree(live)
+    shutil.copytree(toy_bundle("ragged"), live)
+    for late in (lambda: talk.ask(QUESTION), lambda: session.look(frames, prune=0)):
+        with pytest.raises(BundleError, match="load it again"):
+            late()
+    assert whole.ask(frames, QUESTION, max_tokens=4) == answer  # all that it needs was open: the old bundle goes on
+    session.close()
+    whole.close()
+
+
+def test_a_bundle_replaced_while_an_engine_opens_is_not_used(toy_bundle, tmp_path, monkeypatch):
+    live = shutil.copytree(toy_bundle("ffd"), tmp_path / "live.stts")
+
+    def replacing(bundle, part):
+        engine = open_onnxruntime_engine(bundle, part)
+        shutil.rmtree(live)
+        return engine
+
+    monkeypatch.setattr("stts_runtime.engine.ort.open_onnxruntime_engine", replacing)
+    with load(live) as session, pytest.raises(BundleError, match="load it again"):
+        session.engine("decoder")
+
+
+def test_a_bundle_in_a_hubs_cache_answers_like_the_bundle(toy_bundle, ffd, tmp_path):
+    snapshot = tmp_path / "models--me--toy" / "snapshots" / "abc"
+    (tmp_path / "models--me--toy" / "blobs").mkdir(parents=True)
+    for file in filter(Path.is_file, toy_bundle("ffd").rglob("*")):
+        name = file.relative_to(toy_bundle("ffd"))
+        blob = snapshot.parents[1] / "blobs" / hashlib.sha1(str(name).encode()).hexdigest()
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        blob.hardlink_to(file)
+        (snapshot / name).symlink_to(os.path.relpath(blob, (snapshot / name).parent))
+    with load(snapshot, check=True) as session:
+        assert session.ask(toy_frames(3), QUESTION, max_tokens=6) == ffd.ask(toy_frames(3), QUESTION, max_tokens=6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Lock, get_ident
 from typing import Protocol
 
 from stts_runtime.bundle.manifest import Manifest
@@ -51,6 +52,8 @@ class Conversation:
         self._session = session
         self._decoding: Decoding | None = None
         self._turns = 0
+        self._turn = Lock()  # held from a question to the end of its answer
+        self._asker = 0  # the thread that holds it
 
     @property
     def profile(self) -> Timings:
@@ -78,6 +81,9 @@ class Conversation:
     def stream(self, question: str, settings: Generation | None = None) -> Iterator[str]:
         """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on.
 
+        One question is answered at a time: another thread's waits until this answer ends, or is closed. The next
+        question of the same thread ends it.
+
         Raises:
             UsageError: a setting cannot work, the question is no text, or an answer is gone on with after the next
                 question was asked.
@@ -87,7 +93,26 @@ class Conversation:
         if not isinstance(settings, Generation):
             raise UsageError(f"settings are a {type(settings).__name__}, wanted a Generation, such as Generation(64)")
         settings.check()
+        turn = self._begin_turn()
         self.timings.finish_reason = None
+        try:
+            yield from self._pieces(question, settings, turn)
+        finally:
+            self._end_turn(turn)
+
+    def _begin_turn(self) -> int:
+        if self._asker != get_ident():
+            self._turn.acquire()
+            self._asker = get_ident()
+        self._turns += 1
+        return self._turns
+
+    def _end_turn(self, turn: int) -> None:
+        if turn == self._turns:  # else the next question has taken over
+            self._asker = 0
+            self._turn.release()
+
+    def _pieces(self, question: str, settings: Generation, this_turn: int) -> Iterator[str]:
         manifest, tokenizer = self._session.manifest, self._session.tokenizer
         if self._decoding is None:
             self._decoding = Decoding(self._session.engine("decoder"), manifest)
@@ -95,18 +120,17 @@ class Conversation:
         features = None
         if decoding.length == 0:
             kept = self.vision.keep.sum(axis=1)
-            turn = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
+            prompt = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
             features = self.vision.features
         else:
-            turn = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
-        most = decoding.room(len(turn.token_ids), settings.max_tokens)
-        self.timings.tokens["prompt_tokens"] = len(turn.token_ids)
+            prompt = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
+        most = decoding.room(len(prompt.token_ids), settings.max_tokens)
+        self.timings.tokens["prompt_tokens"] = len(prompt.token_ids)
         for stage in ("prefill", "decode"):
             self.timings.milliseconds.pop(stage, None)
         with self.timings.stage("prefill"):
-            logits = decoding.read(turn.token_ids, turn.vision_flags, features)
-        self._turns += 1
-        this_turn, text = self._turns, TextStream(tokenizer)
+            logits = decoding.read(prompt.token_ids, prompt.vision_flags, features)
+        text = TextStream(tokenizer)
         for token in decoding.answer(logits, settings, most, self.timings):
             if piece := text.push(token):
                 yield piece

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stts_runtime.bundle.check import check_part, check_parts
 from stts_runtime.bundle.manifest import Manifest
-from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.bundle.open import Bundle, check_unchanged, open_bundle
 from stts_runtime.bundle.plain import argument
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
 from stts_runtime.conversation import Conversation
@@ -50,7 +52,9 @@ def load(path: str | Path, *, check: bool = False) -> Session:
     """
     if not isinstance(path, str | Path):
         raise UsageError(f"the bundle's path is a {type(path).__name__}, wanted text or a Path")
-    session = Session(open_bundle(Path(path), check=check))
+    bundle = open_bundle(Path(path), check=check)
+    check_parts(bundle.manifest)
+    session = Session(bundle)
     session.check_device()
     return session
 
@@ -71,6 +75,8 @@ class Session:
         """
         self._bundle, self._opener = bundle, opener
         self._engines: dict[str, Engine] = {}
+        self._opening = {part: Lock() for part in bundle.manifest.graphs}  # of threads that want one engine, one opens
+        self._is_closed = False
         self._memory = SharedMemory()
         self._tokenizer: Tokenizer | None = None
         self._device_is_checked = False
@@ -86,15 +92,17 @@ class Session:
         """The model's tokenizer.
 
         Raises:
-            UsageError: the bundle was built without one.
-            BundleError: it cannot be read, or lacks a token that the prompt needs.
+            UsageError: the bundle was built without one, or the session was closed.
+            BundleError: it cannot be read, lacks a token that the prompt needs, or another bundle came in its place.
         """
+        self._check_open()
         if self.manifest.tokenizer is None:
             raise UsageError(
                 f"{self._bundle.path.name} was built from random weights and has no tokenizer, so it can be timed but "
                 "not asked; build it from a checkpoint"
             )
         if self._tokenizer is None:
+            check_unchanged(self._bundle)
             file = self._bundle.file(self.manifest.tokenizer)
             tokenizer = open_tokenizer(file)
             check_tokens(tokenizer, self.manifest.prompt, self.manifest.tokens, str(file))
@@ -105,18 +113,22 @@ class Session:
         """Return the engine of a part, opening it on first use.
 
         Raises:
-            BundleError: the bundle has no such part.
+            BundleError: the bundle has no such part, or another one came in its place.
             EngineError: it cannot be opened, or the device is not what the bundle needs.
+            UsageError: the session was closed.
         """
         if part not in self.manifest.graphs:
             raise BundleError(
                 f"{self._bundle.path.name} has no graph {part!r} (it has: {', '.join(self.manifest.graphs)}): build it "
                 "again"
             )
-        if part not in self._engines:
-            self.check_device()
-            self._engines[part] = self._opener(self._bundle, part, self._memory)
-        return self._engines[part]
+        with self._opening[part]:
+            self._check_open()
+            if part not in self._engines:
+                self.check_device()
+                check_part(self.manifest, part)
+                self._engines[part] = self._opener(self._bundle, part, self._memory)
+            return self._engines[part]
 
     def check_device(self) -> None:
         """Raise EngineError if a bundle for a GPU does not fit the one here; asked once, before the first engine opens.
@@ -352,10 +364,16 @@ class Session:
         return pieces if stream else "".join(pieces)
 
     def close(self) -> None:
-        """Release every engine."""
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()
+        """Release every engine; nothing opens again after it."""
+        self._is_closed = True
+        for part, lock in self._opening.items():
+            with lock:
+                if part in self._engines:
+                    self._engines.pop(part).close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UsageError(f"{self._bundle.path.name} was closed and opens no more: load it again")
 
     def __enter__(self) -> Session:
         return self

@@ -201,6 +201,56 @@ def test_a_link_to_a_bundle_is_followed_and_stays_a_link(tmp_path):
     assert (tmp_path / "real.stts" / "decoder.onnx").read_bytes() == b"another graph"
 
 
+@pytest.mark.parametrize("name", [".toy.stts.building", ".toy.stts.replaced", ".toy.stts.building/.building.lock"])
+@pytest.mark.parametrize("leads_to", ["folder", "file", "nothing"])
+def test_a_link_under_a_builds_own_names_is_refused_and_never_followed(destination, tmp_path, name, leads_to):
+    build(destination)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("dear")
+    link = tmp_path / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to({"folder": precious, "file": precious / "file", "nothing": precious / "nothing"}[leads_to])
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=r"nothing was touched|not a bundle"):
+        build(destination, overwrite=True)
+    assert contents(tmp_path) == before
+    assert names(precious) == ["file"]
+    assert link.is_symlink()
+
+
+def test_a_link_where_the_old_bundle_is_removed_goes_and_what_it_leads_to_stays(destination, tmp_path):
+    build(destination)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("dear")
+    (tmp_path / ".toy.stts.replaced.trash").symlink_to(tmp_path / "precious")
+    build(destination, overwrite=True)
+    assert names(tmp_path) == ["precious", "toy.stts"]
+    assert names(tmp_path / "precious") == ["file"]
+
+
+def test_a_lock_that_is_a_pipe_or_another_name_of_a_file_is_refused(destination, tmp_path):
+    (tmp_path / "file").write_text("dear")
+    lock = staging_path(destination) / BUILD_LOCK
+    lock.parent.mkdir()
+    for place in (lambda: lock.hardlink_to(tmp_path / "file"), lambda: os.mkfifo(lock), lock.mkdir):
+        place()
+        with pytest.raises(UsageError, match=r"is no lock, .* nothing was touched"):
+            build(destination)
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+    assert (tmp_path / "file").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", [".toy.stts.building", ".toy.stts.replaced"])
+def test_a_folder_that_no_build_made_is_not_emptied(destination, tmp_path, name):
+    build(destination)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "file").write_text("dear")
+    with pytest.raises(UsageError, match=r"is no build's|is not a bundle"):
+        build(destination, overwrite=True)
+    assert (tmp_path / name / "file").read_text() == "dear"
+
+
 def test_missing_parents_are_made(tmp_path):
     build(tmp_path / "a" / "b" / "toy.stts")
     open_bundle(tmp_path / "a" / "b" / "toy.stts", check=True)

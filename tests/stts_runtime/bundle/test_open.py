@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
 from stts_runtime.bundle.open import (
     BUILD_LOCK,
     MANIFEST,
+    check_unchanged,
     manifest_bytes,
     open_bundle,
     read_manifest,
@@ -186,6 +188,87 @@ def test_a_manifest_that_is_a_link_out_of_the_bundle_is_refused(root):
     (root / MANIFEST).symlink_to(root.parent / MANIFEST)
     with pytest.raises(BundleError, match="unsafe"):
         open_bundle(root)
+
+
+def in_a_hub(root, name_of=lambda name: hashlib.sha1(name.encode()).hexdigest()):
+    """Return the bundle as a hub's cache leaves it: each file a link to a blob beside the snapshots."""
+    repository = root.parent / "models--me--toy"
+    (repository / "blobs").mkdir(parents=True)
+    snapshot = repository / "snapshots" / "abc" / root.name
+    for name in (MANIFEST, *FILES):
+        blob, link = repository / "blobs" / name_of(name), snapshot / name
+        (root / name).rename(blob)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return snapshot
+
+
+def test_a_bundle_in_a_hubs_cache_opens_and_its_blobs_are_held_to_the_manifest(root):
+    snapshot = in_a_hub(root)
+    bundle = open_bundle(snapshot)
+    assert bundle.file("decoder.onnx").read_bytes() == FILES["decoder.onnx"]
+    open_bundle(snapshot, check=True)
+    (snapshot / "decoder.onnx").write_bytes(b"grapH")
+    for check in (False, True):
+        with pytest.raises(BundleError, match=r"damaged: decoder\.onnx"):
+            open_bundle(snapshot, check=check)
+
+
+def test_a_blob_named_by_its_sha256_is_not_read_without_a_check(root):
+    name_of = {MANIFEST: "manifest"} | {
+        name: hashlib.sha256(name.encode() + data).hexdigest() for name, data in FILES.items()
+    }
+    manifest = read_manifest(root / MANIFEST)
+    entries = tuple(dataclasses.replace(entry, sha256=name_of[entry.path]) for entry in manifest.files)
+    store(root, dataclasses.replace(manifest, files=entries))
+    snapshot = in_a_hub(root, name_of.get)
+    open_bundle(snapshot)
+    with pytest.raises(BundleError, match="damaged"):
+        open_bundle(snapshot, check=True)
+
+
+@pytest.mark.parametrize("place", ["elsewhere/blobs", "models--me--toy/blobs/deeper", "models--me--toy/secrets"])
+def test_a_link_out_of_a_snapshot_to_anything_but_its_blobs_is_refused(root, place):
+    snapshot = in_a_hub(root)
+    secret = root.parent / place / "secret"
+    secret.parent.mkdir(parents=True)
+    secret.write_bytes(FILES["decoder.onnx"])
+    (snapshot / "decoder.onnx").unlink()
+    (snapshot / "decoder.onnx").symlink_to(secret)
+    with pytest.raises(BundleError, match=rf"unsafe: its file 'decoder\.onnx' .*cp -rL {snapshot} "):
+        open_bundle(snapshot)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "decoder.onnx"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_and_not_waited_for(root, name, make):
+    (root / name).unlink()
+    make(root / name)
+    with pytest.raises(BundleError, match=r"not a (regular )?file|Is a directory"):
+        open_bundle(root)
+
+
+def test_a_bundle_that_was_replaced_or_removed_since_it_was_opened_is_told(root, tmp_path):
+    bundle = open_bundle(root)
+    check_unchanged(bundle)
+    (tmp_path / "latest.stts").symlink_to(root)
+    latest = open_bundle(tmp_path / "latest.stts")
+    (tmp_path / "latest.stts").unlink()
+    check_unchanged(latest)
+    store(root, dataclasses.replace(bundle.manifest, name="another"))
+    with pytest.raises(BundleError, match="load it again"):
+        check_unchanged(bundle)
+    shutil.rmtree(root)
+    with pytest.raises(BundleError, match="load it again"):
+        check_unchanged(bundle)
+
+
+def test_a_bundle_opened_by_a_relative_path_stays_the_same_in_another_directory(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    bundle = open_bundle(root.name)
+    monkeypatch.chdir("/")
+    assert bundle.path == root
+    check_unchanged(bundle)
 
 
 def test_a_bundle_may_itself_be_reached_through_a_link(root):

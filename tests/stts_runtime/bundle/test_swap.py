@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stts_runtime.bundle.swap import claim, finish_swap, is_held, put_in_place
+from stts_runtime.bundle.swap import claim, exchange, finish_swap, is_held, put_in_place, write_whole
 from stts_runtime.errors import UsageError
 
 
@@ -57,3 +57,19 @@ def test_a_lock_whose_file_was_taken_away_is_not_held(tmp_path):
         assert not is_held(lock, file)
         with claim(file) as other:
             assert is_held(other, file)
+
+
+def test_two_paths_change_places_in_one_step(places):
+    new, old, _ = places
+    assert exchange(new, old)
+    assert ((old / "name").read_text(), (new / "name").read_text()) == ("new", "old")
+
+
+def test_a_file_is_written_through_no_name_that_others_can_guess(tmp_path):
+    (tmp_path / "precious").write_text("dear")
+    (tmp_path / f".{os.getpid()}.file").symlink_to(tmp_path / "precious")
+    (tmp_path / "file").symlink_to(tmp_path / "precious")
+    write_whole(tmp_path / "file", lambda path: path.write_text("new"))
+    assert (tmp_path / "precious").read_text() == "dear"
+    assert not (tmp_path / "file").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 3

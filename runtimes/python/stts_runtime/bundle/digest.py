@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
 _BLOCK_BYTES = 4 << 20
+_LARGEST_DOCUMENT = 64 << 20
 
 
 def canonical(data: Any) -> bytes:
@@ -39,6 +43,21 @@ def unsealed(content: bytes) -> tuple[dict[str, Any], bool]:
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         # not JSON, not UTF-8, a number that is not finite, no dictionary, no digest, or nested without end
         raise ValueError("no sealed JSON") from error
+
+
+def read_document(file: Path) -> bytes:
+    """Return the bytes of one of a bundle's own documents.
+
+    Raises:
+        OSError: it cannot be read, is no regular file (a pipe would be waited for), or too large for a document.
+    """
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:  # noqa: PTH123 (a descriptor, not a path)
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(file))
+        if status.st_size > _LARGEST_DOCUMENT:
+            raise OSError(errno.EFBIG, f"larger than {_LARGEST_DOCUMENT} bytes", str(file))
+        return stream.read()
 
 
 def sha256_of_file(file: Path, on_bytes: Callable[[int], None] | None = None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stts_runtime.bundle.digest import digest_of, sealed, sha256_of_file, unsealed
+from stts_runtime.bundle.digest import digest_of, read_document, sealed, sha256_of_file, unsealed
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import BundleError
@@ -125,7 +125,7 @@ def read_engine_set(folder: Path) -> EngineSet:
     file = folder / INDEX
     repair = f"remove {folder} and run `stts-runtime build`"
     try:
-        content = file.read_bytes()
+        content = read_document(file)
     except OSError as error:
         raise BundleError(f"{file}: cannot be read ({error.strerror}): {repair}") from error
     try:

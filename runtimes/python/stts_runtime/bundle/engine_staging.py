@@ -13,7 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stts_runtime.bundle.engine_set import ENGINES, INDEX, EngineFile, EngineSet, index_bytes, is_whole, read_engine_set
-from stts_runtime.bundle.swap import DISK_ERRORS, claim, finish_swap, put_in_place, remove, sync, write_whole
+from stts_runtime.bundle.swap import (
+    DISK_ERRORS,
+    claim,
+    discard,
+    finish_swap,
+    put_in_place,
+    refuse_link,
+    remove,
+    sync,
+    write_whole,
+)
 from stts_runtime.errors import BundleError, EngineError
 
 
@@ -60,7 +70,7 @@ class Staging:
         kept = {INDEX, *(entry.file for entry in finished.values())} if finished else set()
         for path in self.path.iterdir():
             if path.name not in kept:
-                path.unlink()
+                remove(path)
         return finished
 
     def write_index(self, finished: dict[str, EngineFile]) -> EngineSet:
@@ -78,8 +88,7 @@ class Staging:
         """Let the new set take the place of the old one."""
         replaced = _replaced(self.folder)
         put_in_place(self.path, self.folder, replaced)
-        if replaced.exists():
-            remove(replaced)
+        discard(replaced)
 
     def _whole_files(self, folder: Path) -> tuple[EngineFile, ...]:
         """Return the whole files of the wanted set that lie in `folder`; none if another set does, or a damaged one."""
@@ -101,10 +110,11 @@ def engine_staging(staging: Staging) -> Iterator[None]:
     """Hold a bundle's `engines/` for one build at a time; what is half-written goes however the block ends.
 
     Raises:
-        UsageError: another build is at work in this bundle.
+        UsageError: another build is at work in this bundle, or a link lies where a build's own work should.
         EngineError: the disk is full, or the bundle may not be written.
     """
     with _disk_errors(staging.bundle), _lock(staging.bundle / ENGINES):
+        refuse_link(staging.path)
         finish_swap(staging.folder, _replaced(staging.folder))
         try:
             yield

@@ -6,13 +6,15 @@ that a change of any byte of the bundle can be found. `stts_export.bundle` write
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from stts_runtime.bundle.digest import sealed, sha256_of_file, unsealed
+from stts_runtime.bundle.check import check_manifest
+from stts_runtime.bundle.digest import read_document, sealed, sha256_of_file, unsealed
 from stts_runtime.bundle.engine_set import ENGINES, check_engine_files, engine_folders, read_engine_set
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from stts_runtime.bundle.plain import from_plain, to_plain
@@ -29,10 +31,17 @@ _NAMED_FILES = 5
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its directory and what its manifest says."""
+    """An opened bundle.
+
+    Attributes:
+        path: its directory, absolute and with no link on the way to it.
+        manifest: what `manifest.json` says.
+        digest: SHA-256 of that file as it was read, see `check_unchanged`; empty where it was not.
+    """
 
     path: Path
     manifest: Manifest
+    digest: str = ""
 
     def file(self, name: str) -> Path:
         """Return where the listed file `name` lies."""
@@ -46,6 +55,9 @@ def open_bundle(path: str | Path, check: bool = False, on_progress: OnProgress =
     read and compared with its digest, and files that the manifest does not list are refused. Engines that were built
     since (`stts_runtime.bundle.engine_set`) are not the manifest's; each set is compared with its own index.
 
+    Files may be links into the same bundle, or, as a model hub's cache leaves them, to the blobs of the repository with
+    a snapshot that holds the bundle: then each blob must have the file's digest, by its name or by what it holds.
+
     Args:
         path: the directory `NAME.stts`.
         check: whether to read every file.
@@ -56,16 +68,34 @@ def open_bundle(path: str | Path, check: bool = False, on_progress: OnProgress =
     """
     root = Path(path)
     _check_is_bundle(root)
+    root = root.resolve()
     _check_inside(root, MANIFEST)
-    manifest = read_manifest(root / MANIFEST)
+    content = _document(root / MANIFEST)
+    manifest = _manifest_from(content, root / MANIFEST)
+    check_manifest(manifest, str(root / MANIFEST))
     _check_references(root, manifest)
     _check_sizes(root, manifest.files)
-    if check:
+    if not check:
+        _check_blobs(root, manifest.files)
+    else:
         _check_contents(root, manifest.files, on_progress)
         _check_nothing_else(root, manifest.files)
         for folder in engine_folders(root):
             check_engine_files(folder, read_engine_set(folder))
-    return Bundle(root, manifest)
+    return Bundle(root, manifest, hashlib.sha256(content).hexdigest())
+
+
+def check_unchanged(bundle: Bundle) -> None:
+    """Raise BundleError if another bundle came in the place of an opened one: parts of two may not be mixed."""
+    try:
+        content = read_document(bundle.path / MANIFEST)
+    except OSError:
+        content = b""
+    if bundle.digest and hashlib.sha256(content).hexdigest() != bundle.digest:
+        raise BundleError(
+            f"{bundle.path}: was replaced or removed since it was loaded, and parts of two bundles may not be mixed: "
+            "load it again"
+        )
 
 
 def staging_path(destination: Path) -> Path:
@@ -84,10 +114,17 @@ def read_manifest(file: Path) -> Manifest:
     Raises:
         BundleError: unreadable, a byte of it has changed, a newer schema, or entries that do not fit the schema.
     """
+    return _manifest_from(_document(file), file)
+
+
+def _document(file: Path) -> bytes:
     try:
-        content = file.read_bytes()
+        return read_document(file)
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _manifest_from(content: bytes, file: Path) -> Manifest:
     damaged = f"{file}: damaged: its bytes do not match its digest. Copy or build the bundle again."
     try:
         data, unchanged = unsealed(content)
@@ -157,14 +194,43 @@ def _check_references(root: Path, manifest: Manifest) -> None:
 
 
 def _check_inside(root: Path, name: str) -> None:
-    """Raise if `name` does not lie in the bundle: absolute, climbing, of another system's kind, or through a link."""
+    """Raise if `name` does not lie in the bundle: absolute, climbing, of another system's kind, or through a link.
+
+    Links to a hub's blobs are let through here; `_check_blobs` holds them to the manifest.
+    """
     plain = name and not re.search(r"[\\:\x00]", name) and all(part not in ("", ".", "..") for part in name.split("/"))
-    real_root = os.path.realpath(root)
-    if not plain or not os.path.realpath(root / name).startswith(real_root.rstrip(os.sep) + os.sep):
-        raise BundleError(
-            f"{root}: unsafe: its file {name!r} lies outside the bundle. Nothing was loaded; get the bundle from a "
-            "source you trust"
-        )
+    if plain and (not _leads_out(root, name) or _is_blob(root, (root / name).resolve())):
+        return
+    advice = (
+        f"if you trust what it leads to, copy the bundle with its links followed: cp -rL {root} COPY.stts"
+        if plain
+        else "get the bundle from a source you trust"
+    )
+    raise BundleError(f"{root}: unsafe: its file {name!r} lies outside the bundle. Nothing was loaded; {advice}")
+
+
+def _leads_out(root: Path, name: str) -> bool:
+    return not (root / name).resolve().is_relative_to(root)
+
+
+def _is_blob(root: Path, file: Path) -> bool:
+    """Tell whether `file` is one of the blobs beside the snapshots, one of which holds the bundle at `root`."""
+    return file.parent.name == "blobs" and file.parent.with_name("snapshots") in root.parents
+
+
+def _check_blobs(root: Path, files: tuple[FileEntry, ...]) -> None:
+    """Raise unless each file that is a link out of the bundle leads to what the manifest lists.
+
+    A hub names large files by their SHA-256, and the name will do, as the size does for a file of the bundle's own.
+    """
+    wrong = [
+        entry.path
+        for entry in files
+        if _leads_out(root, entry.path)
+        and (root / entry.path).resolve().name != entry.sha256
+        and sha256_of_file(root / entry.path) != entry.sha256
+    ]
+    _refuse_files(root, "damaged", wrong, "Download or build the bundle again.")
 
 
 def _check_sizes(root: Path, files: tuple[FileEntry, ...]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from stts_runtime.bundle.backend import backend_named
-from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.open import Bundle, check_unchanged
 from stts_runtime.engine.device_memory import SharedMemory
 from stts_runtime.engine.memory import Array, HostMemory, Memory
 
@@ -55,12 +55,21 @@ def open_engine(bundle: Bundle, part: str, shared: SharedMemory | None = None) -
         shared: the GPU memory of engines that pass arrays to each other; without it the engine has its own.
 
     Raises:
+        BundleError: another bundle came in the place of this one since it was opened.
         EngineError: the backend is not one of ours, is not installed, or refuses the graph.
     """
+    check_unchanged(bundle)
     if backend_named(bundle.manifest.engine.backend).needs_engines:
         from stts_runtime.engine.trt import open_trt_engine
 
-        return open_trt_engine(bundle, part, shared or SharedMemory())
-    from stts_runtime.engine.ort import open_onnxruntime_engine
+        engine: Engine = open_trt_engine(bundle, part, shared or SharedMemory())
+    else:
+        from stts_runtime.engine.ort import open_onnxruntime_engine
 
-    return open_onnxruntime_engine(bundle, part)
+        engine = open_onnxruntime_engine(bundle, part)
+    try:
+        check_unchanged(bundle)  # again: it may have been replaced while graph and weights were read
+    except BaseException:
+        engine.close()
+        raise
+    return engine

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stts_runtime.bundle.check import check_graph
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.spec import GraphSpec, TensorSpec, check_arrays
 from stts_runtime.engine import Arrays
@@ -28,6 +29,16 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32 is on by default: float32 parts would lose 13 bits of each factor.
 OPTIONS = {"CUDAExecutionProvider": ("CUDAExecutionProvider", {"use_tf32": "0"})}
 """Provider -> the same with the options it gets."""
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(bool)": "bool",
+}
+"""Onnxruntime's name of a type -> a spec's."""
 
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16: where numpy has no dtype, bindings take ONNX's number
 
@@ -49,6 +60,7 @@ class OnnxruntimeEngine:
             threads: of one operator; default STTS_THREADS from the environment, else one a physical core.
 
         Raises:
+            BundleError: the graph takes or gives something else than its spec says.
             EngineError: onnxruntime is missing, refuses the graph, or cannot run on the device.
         """
         try:
@@ -67,14 +79,18 @@ class OnnxruntimeEngine:
         except Exception as error:
             raise EngineError(f"onnxruntime refuses {path.name}: {error}") from error
         check_provider(provider, self._session.get_providers())
+        check_graph(spec, _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs()))
         self._spec = spec
+        self._freeing = onnxruntime.RunOptions()
+        if device == "cpu":
+            self._freeing.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.memory = HostMemory()
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """Run the graph once, see `Engine.run`."""
         if self._session is None:
             raise EngineError(f"graph {self._spec.name!r} was closed: its session has ended, load the bundle again")
-        run_session(self._session, self._spec, inputs, outputs)
+        run_session(self._session, self._spec, inputs, outputs, self._freeing)
 
     def close(self) -> None:
         """Release the session."""
@@ -104,15 +120,19 @@ def session_options(prepack: bool, threads: int | None = None) -> Any:
     return options
 
 
-def run_session(session: Any, spec: GraphSpec, inputs: Arrays, outputs: Arrays) -> None:
-    """Run a session whose inputs and outputs are those of `spec`, or more, see `Engine.run`."""
+def run_session(session: Any, spec: GraphSpec, inputs: Arrays, outputs: Arrays, freeing: Any = None) -> None:
+    """Run a session whose inputs and outputs are those of `spec`, or more, see `Engine.run`.
+
+    Onnxruntime keeps the memory of its largest run. With the run options `freeing` all runs give it back but decode
+    steps, which would feel it.
+    """
     binding = session.io_binding()
     arrays = {
         tensor.name: host_array(given.get(tensor.name), tensor, spec.name)
         for tensors, given in ((spec.inputs, inputs), (spec.outputs, outputs))
         for tensor in tensors
     }
-    check_arrays(spec, arrays)
+    sizes = check_arrays(spec, arrays)
     for tensor in spec.inputs:
         array = arrays[tensor.name]
         binding.bind_input(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
@@ -122,7 +142,7 @@ def run_session(session: Any, spec: GraphSpec, inputs: Arrays, outputs: Arrays) 
             raise EngineError(f"graph {spec.name!r}, {tensor.name!r}: the output array is read-only")
         binding.bind_output(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
     try:
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, None if spec.is_step(sizes) else freeing)
     except Exception as error:
         raise EngineError(f"graph {spec.name!r} failed: {error}") from error
 
@@ -167,6 +187,11 @@ def threads_from_environment() -> int:
     if not text.isdecimal():
         raise UsageError(f"STTS_THREADS is {text!r}, wanted a number of threads, or 0 for one a physical core")
     return int(text)
+
+
+def _tensors(arguments: list[Any]) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
+    """Return dtype and shape of a session's inputs or outputs by name, as `check_graph` takes them."""
+    return {one.name: (_DTYPES.get(one.type, one.type), tuple(one.shape)) for one in arguments}
 
 
 def element_type(tensor: TensorSpec) -> np.dtype | int:

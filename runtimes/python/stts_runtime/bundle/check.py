@@ -1,0 +1,287 @@
+"""What a manifest may say: rules for its numbers, for what the runtime asks of each part, and for graph and spec.
+
+The digest tells that nobody changed a manifest by accident, not that it makes sense. What passes here may be computed
+with; an engine reads and writes as many bytes as the shapes say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stts_runtime.bundle.backend import BACKENDS
+from stts_runtime.bundle.manifest import PACKINGS, SCORERS, Manifest
+from stts_runtime.bundle.plain import to_plain
+from stts_runtime.bundle.spec import ENGINE, EXACT, HOST, Dim, GraphSpec
+from stts_runtime.errors import BundleError
+
+
+DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "bool")
+PRECISIONS = DTYPES[:3]
+DEVICES = ("cpu", "cuda")
+SAMPLINGS = ("uniform", "uniform_last_frame")
+
+Shape = tuple[int | str | None, ...]
+"""Of a tensor in a part's contract or in a graph: None is any size."""
+
+_MOST = 1 << 20
+"""Of what is counted in frames, tokens, pixels, layers and rows: far beyond any model."""
+
+_LARGEST_IMAGE = 1 << 13
+
+
+def check_manifest(manifest: Manifest, where: str) -> None:
+    """Raise BundleError at the first entry that breaks a rule; `where` is the file, for the message."""
+    for place, text in _leaves(to_plain(manifest), ""):
+        _demand(_is_plain(text), where, place, text, "text in UTF-8, or a number of 64 bits")
+    for place, value, fits, wanted in _rules(manifest):
+        _demand(fits, where, place, value, wanted)
+    for part, entry in manifest.graphs.items():
+        for place, value, fits, wanted in _spec_rules(entry.spec, part):
+            _demand(fits, where, f"graphs.{part}.spec.{place}", value, wanted)
+
+
+def check_part(manifest: Manifest, part: str) -> None:
+    """Raise BundleError unless the spec of a part takes and gives what the runtime feeds and reads.
+
+    Parts that the runtime does not run itself may be anything.
+    """
+    spec = manifest.graphs[part].spec
+    if (contract := _contract(manifest, part)) is None:
+        return
+    for kind, tensors, wanted in zip(("inputs", "outputs"), (spec.inputs, spec.outputs), contract, strict=True):
+        got = {tensor.name: tensor for tensor in tensors}
+        if strange := sorted(got.keys() ^ wanted.keys()):
+            owner = "the manifest" if strange[0] in got else "this runtime"
+            raise _misfit(part, f"only {owner} knows {strange[0]!r} among its {kind}")
+        for name, (dtype, shape) in wanted.items():
+            if got[name].dtype != dtype or not _matches(got[name].shape, shape):
+                raise _misfit(
+                    part, f"{name!r}: wanted {dtype} {list(shape)}, got {got[name].dtype} {list(got[name].shape)}"
+                )
+    if part == "vision_encode" and "vision_score" in manifest.graphs:
+        hidden = spec.tensor("hidden").shape[1:]
+        given = [one.shape[1:] for one in manifest.graphs["vision_score"].spec.outputs if one.name == "hidden"]
+        if given != [hidden]:
+            raise _misfit(part, f"'hidden': wanted what vision_score gives, {given}, got {list(hidden)}")
+    if part == "vision_score" and spec.tensor("previous").shape != spec.tensor("last").shape:
+        raise _misfit(part, "'previous' and 'last': wanted one shape")
+    limits = manifest.limits
+    needed = {"T": limits.chunk_frames, "B": limits.chunk_frames, "A": limits.max_frames, "P": limits.max_tokens}
+    for dim in spec.dims:
+        if dim.maximum < needed.get(dim.name, 0):
+            raise _misfit(part, f"{dim.name} is at most {dim.maximum}, the limits want {needed[dim.name]}")
+
+
+def check_parts(manifest: Manifest) -> None:
+    """Raise BundleError unless all parts that a bundle of its pruning needs are there, and fit, see `check_part`."""
+    needed = ("decoder", "vision_dense", *(() if manifest.pruning.is_dense else ("vision_score", "vision_encode")))
+    for part in needed:
+        if part not in manifest.graphs:
+            raise BundleError(f"manifest.json: graphs: {part!r} is missing: build the bundle again")
+        check_part(manifest, part)
+
+
+def check_graph(
+    spec: GraphSpec, inputs: Mapping[str, tuple[str, Shape]], outputs: Mapping[str, tuple[str, Shape]]
+) -> None:
+    """Raise BundleError unless a graph takes and gives what its spec says.
+
+    Args:
+        spec: from the manifest.
+        inputs: of the graph: name -> dtype as specs name it, and shape with None or a symbol where it is dynamic.
+        outputs: likewise.
+    """
+    for kind, tensors, has in (("input", spec.inputs, inputs), ("output", spec.outputs, outputs)):
+        said = {tensor.name: tensor for tensor in tensors}
+        if strange := sorted(said.keys() ^ has.keys()):
+            owner = "the graph" if strange[0] in has else "the manifest"
+            raise _misfit(spec.name, f"only {owner} has an {kind} {strange[0]!r}")
+        for name, (dtype, shape) in has.items():
+            tensor = said[name]
+            if tensor.dtype != dtype or not _serves(tensor.shape, shape):
+                raise _misfit(
+                    spec.name,
+                    f"{name!r} is {tensor.dtype} {list(tensor.shape)} there, {dtype} {list(shape)} in the graph",
+                )
+
+
+def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
+    """Yield place, value, whether it fits, and what was wanted, for all that is no graph's."""
+    grid, tokens, decoder, limits, engine = m.grid, m.tokens, m.decoder, m.limits, m.engine
+    counts = {"grid": grid, "decoder": decoder, "limits": limits}
+    for record, values in counts.items():
+        for name, value in vars(values).items():
+            yield f"{record}.{name}", value, 1 <= value <= _MOST, f"a whole number from 1 to {_MOST}"
+    yield "grid.image_size", grid.image_size, grid.image_size <= _LARGEST_IMAGE, f"at most {_LARGEST_IMAGE}"
+    sides = grid.patch_size * grid.pool
+    yield "grid.image_size", grid.image_size, grid.image_size % sides == 0, f"a multiple of patch_size x pool, {sides}"
+    yield "limits.max_tokens", limits.max_tokens, limits.max_tokens > 1, "room for a question and an answer"
+    pruning = m.pruning
+    yield "pruning.fraction", pruning.fraction, 0 <= pruning.fraction < 1, "a fraction in [0, 1)"
+    yield "pruning.scorer", pruning.scorer, pruning.scorer in (*SCORERS, "none"), f"one of {(*SCORERS, 'none')}"
+    packings = ("none",) if pruning.is_dense else PACKINGS
+    yield "pruning.packing", pruning.packing, pruning.packing in packings, f"one of {packings}"
+    fits = not (pruning.is_dense and pruning.fraction)
+    yield "pruning.fraction", pruning.fraction, fits, "0, as there is no scorer"
+    rows = decoder.vocabulary + _extra_vocabulary(m)
+    ids = {"bos": tokens.bos, "image_patch": tokens.image_patch, "frame_start": tokens.frame_start}
+    for name, value in {**ids, "frame_end": tokens.frame_end}.items():
+        yield f"tokens.{name}", value, 0 <= value < rows, f"a token id below {rows}"
+    for index, value in enumerate(tokens.stop):
+        yield f"tokens.stop[{index}]", value, 0 <= value < rows, f"a token id below {rows}"
+    yield "prompt.user", m.prompt.user, m.prompt.user.count("{content}") == 1, "{content} once"
+    yield "prompt.system", m.prompt.system, m.prompt.system.count("{video}") <= 1, "{video} at most once"
+    sampling = m.frame_sampling
+    yield "frame_sampling.method", sampling.method, sampling.method in SAMPLINGS, f"one of {SAMPLINGS}"
+    fits = 1 <= sampling.max_frames <= _MOST
+    yield "frame_sampling.max_frames", sampling.max_frames, fits, f"a whole number from 1 to {_MOST}"
+    fits = 1e-3 <= sampling.max_fps <= 1e3
+    yield "frame_sampling.max_fps", sampling.max_fps, fits, "frames a second, from 0.001 to 1000"
+    yield (
+        "engine.backend",
+        engine.backend,
+        engine.backend in BACKENDS,
+        f"one of {tuple(BACKENDS)}; or upgrade stts-runtime",
+    )
+    yield "engine.device", engine.device, engine.device in DEVICES, f"one of {DEVICES}"
+    fits = engine.device == "cuda" or engine.backend == "onnxruntime"
+    yield "engine.device", engine.device, fits, f"'cuda', as {engine.backend} wants a GPU"
+    yield "engine.precision", engine.precision, engine.precision in PRECISIONS, f"one of {PRECISIONS}"
+    for place, value in _leaves(to_plain(m.memory), "memory"):
+        yield place, value, isinstance(value, int) and value >= 0, "bytes or a count, 0 or more"
+    for place, value in _leaves(to_plain(m.target), "target"):
+        fits = not isinstance(value, (int, float)) or 0 <= value < math.inf
+        yield place, value, fits, "a number, 0 or more"
+    for entry in m.files:
+        yield f"files: {entry.path}", entry.size, entry.size >= 0, "bytes, 0 or more"
+
+
+def _spec_rules(spec: GraphSpec, part: str) -> Iterator[tuple[str, object, bool, str]]:
+    yield "name", spec.name, spec.name == part, f"the part's own, {part!r}"
+    dims = {dim.name: dim for dim in spec.dims}
+    names = Counter(tensor.name for tensor in (*spec.inputs, *spec.outputs))
+    yield "dims", list(dims), len(dims) == len(spec.dims), "each symbol once"
+    for kind, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
+        yield kind, [], bool(tensors), "at least one tensor"
+        for tensor in tensors:
+            place = f"{kind}.{tensor.name}"
+            yield place, tensor.name, bool(tensor.name) and names[tensor.name] == 1, "a name of its own"
+            yield f"{place}.dtype", tensor.dtype, tensor.dtype in DTYPES, f"one of {DTYPES}"
+            yield f"{place}.role", tensor.role, tensor.role in (HOST, ENGINE, EXACT), f"one of {(HOST, ENGINE, EXACT)}"
+            fits = all(size in dims if isinstance(size, str) else size >= 1 for size in tensor.shape)
+            yield f"{place}.shape", list(tensor.shape), fits, f"sizes of 1 or more, and symbols of {list(dims)}"
+    for kind, ranges in (("dims", spec.dims), ("step", spec.step)):
+        for dim in ranges:
+            shown = [dim.minimum, dim.optimum, dim.maximum]
+            yield f"{kind}.{dim.name}", shown, _is_range(dim), "0 <= minimum <= optimum <= maximum, at least 1"
+    for dim in spec.step:
+        wide = dims.get(dim.name)
+        fits = wide is not None and wide.minimum <= dim.minimum and dim.maximum <= wide.maximum
+        yield f"step.{dim.name}", [dim.minimum, dim.maximum], fits, "a symbol of dims, inside its range"
+    yield (
+        "step",
+        [dim.name for dim in spec.step],
+        len({dim.name for dim in spec.step}) == len(spec.step),
+        "each symbol once",
+    )
+
+
+def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dict[str, tuple[str, Shape]]] | None:
+    """Return inputs and outputs of a part that the runtime knows, name -> dtype and shape; None of one it does not."""
+    grid, decoder, precision = m.grid, m.decoder, m.engine.precision
+    patches: tuple[str, Shape] = ("float32", ("T", grid.patches, 3 * grid.patch_size**2))
+    features: tuple[str, Shape] = (precision, ("K", decoder.width))
+    if part == "vision_dense":
+        return {"patches": patches}, {"features": features}
+    if part == "vision_score":
+        state: tuple[str, Shape] = ("float32", (grid.groups, None))
+        gate: dict[str, tuple[str, Shape]] = {"gate": ("float32", ("T",))} if m.pruning.soft_bias else {}
+        return (
+            {"patches": patches, "previous": state, **gate},
+            {
+                "hidden": (precision, ("T", grid.patches, None)),
+                "scores": ("float32", ("T", grid.groups)),
+                "last": state,
+            },
+        )
+    if part == "vision_encode":
+        packed: dict[str, tuple[str, Shape]] = (
+            {"gather": ("int64", ("B", grid.patches)), "segments": ("int32", ("B", grid.patches))}
+            if m.pruning.packing == "ffd"
+            else {"gather": ("int64", ("M",)), "cumulative_lengths": ("int64", ("E",)), "positions": ("int64", ("L",))}
+        )
+        hidden: tuple[str, Shape] = (precision, ("A", grid.patches, None))
+        readout: tuple[str, Shape] = ("int64", ("K", grid.pool**2))
+        return {"hidden": hidden, **packed, "readout": readout}, {"features": features}
+    if part == "decoder":
+        caches = [f"{kind}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
+        held, new = ((precision, (1, decoder.kv_heads, size, decoder.head_dim)) for size in "PS")
+        return (
+            {
+                "token_ids": ("int64", (1, "S")),
+                "features": features,
+                "feature_rows": ("int64", ("S",)),
+                "positions": ("int64", ("S",)),
+                "past_positions": ("int64", ("P",)),
+                "past_vision_flags": ("bool", ("P",)),
+                "vision_flags": ("bool", ("S",)),
+                **{f"past_{name}": held for name in caches},
+            },
+            {"logits": ("float32", (1, decoder.vocabulary)), **{f"new_{name}": new for name in caches}},
+        )
+    return None
+
+
+def _extra_vocabulary(m: Manifest) -> int:
+    """Return how many rows beside the vocabulary the embedding has, which are read and never said."""
+    decoder = m.model.get("decoder")
+    extra = decoder.get("extra_vocabulary") if isinstance(decoder, dict) else None
+    return extra if type(extra) is int and 0 <= extra <= _MOST else 0
+
+
+def _matches(shape: tuple[int | str, ...], wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(
+        isinstance(got, int) if want is None else got == want for got, want in zip(shape, wanted, strict=True)
+    )
+
+
+def _serves(shape: tuple[int | str, ...], graph: Shape) -> bool:
+    """Return whether a graph takes or gives a shape of its spec; a rank that it does not know is an empty shape."""
+    fixed = [(got, want) for got, want in zip(shape, graph, strict=False) if isinstance(want, int)]
+    return not graph or (len(shape) == len(graph) and all(got == want for got, want in fixed))
+
+
+def _is_range(dim: Dim) -> bool:
+    return 0 <= dim.minimum <= dim.optimum <= dim.maximum <= 1 << 31 and dim.maximum >= 1
+
+
+def _leaves(data: Any, place: str) -> Iterator[tuple[str, object]]:
+    """Yield the place and value of every scalar, and of every key, in plain data."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _leaves(value, f"{place}.{key}" if place else key)
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from _leaves(value, f"{place}[{index}]")
+    else:
+        yield place, data
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return not isinstance(value, int) or abs(value) < 1 << 63
+
+
+def _demand(fits: bool, where: str, place: str, value: object, wanted: str) -> None:
+    if not fits:
+        shown = ascii(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise BundleError(f"{where}: {ascii(place)[1:-1]}: wanted {wanted}, got {shown}: build the bundle again")
+
+
+def _misfit(part: str, complaint: str) -> BundleError:
+    return BundleError(f"graph {part!r} is not what the manifest says: {complaint}. Build the bundle again")
