@@ -34,7 +34,8 @@ class Scenario:
     chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
     answer_tokens: int = ANSWER_TOKENS
     backend: str | None = None  # which of the target's engines; None takes its first
-    max_tokens: int | None = None  # room that the cache and the decoder's engine are made for; None: from the clip
+    # room that the cache and the decoder's engine are made for; None follows from the clip
+    max_tokens: int | None = None
 
     @property
     def clip(self) -> Clip:

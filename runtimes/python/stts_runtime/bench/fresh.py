@@ -59,7 +59,8 @@ class ScoreMemory:
     """Working memory of vision_score: its peak less its input and output arrays, each clip in a fresh process."""
 
     frames: tuple[int, ...]  # T of each clip
-    working_mib: tuple[float | None, ...]  # of each clip; None where no peak can be set back (only Linux does)
+    # of each clip; None where the system keeps no peak that can be set back (only Linux does)
+    working_mib: tuple[float | None, ...]
     ratio: float | None  # last by first; None likewise
 
 

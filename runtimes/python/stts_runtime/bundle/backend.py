@@ -15,7 +15,8 @@ class Backend:
     title: str  # of the product, for messages
     install: str  # how it is had where its module is missing
     needs_engines: bool = True  # whether it runs engines built from the graphs, rather than the graphs
-    builds_on_device: bool = False  # whether engines are for the GPU they were built on, not built on any machine
+    # whether engines are for the GPU they were built on, rather than built on any machine
+    builds_on_device: bool = False
 
 
 ONNXRUNTIME = Backend("onnxruntime", "onnxruntime", "pip install onnxruntime", needs_engines=False)
