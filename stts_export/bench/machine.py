@@ -17,21 +17,14 @@ THREADS = "STTS_THREADS"
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured.
+    """Where it was measured."""
 
-    Attributes:
-        processor: its name, as the system gives it.
-        cores: physical ones.
-        threads: that every engine used.
-        versions: of the packages that matter, by name; those that are installed.
-    """
-
-    processor: str
-    cores: int
-    threads: int
+    processor: str  # its name, as the system gives it
+    cores: int  # physical ones
+    threads: int  # that every engine used
     memory_gib: float
     system: str
-    versions: dict[str, str]
+    versions: dict[str, str]  # of the packages that matter, by name; those that are installed
 
 
 def this_machine() -> Machine:

@@ -36,34 +36,22 @@ _MEASURED, _STARTED = 0.85, 0.9  # of the progress, once these are done
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """A bench as its caller words it.
+    """A bench as its caller words it."""
 
-    Attributes:
-        bundle: a bundle directory.
-        video: a video file.
-        dense: another bundle of the model, built with --prune 0, for the dense passes; None takes the same one.
-        checkpoint: opens the weights the bundle was built from, given its model's configuration; None leaves torch and
-            transformers out, except for the micro model, whose weights are put together.
-        frames: lengths T of the clips.
-        side_by_side: those of them at which torch and transformers take part; they are slow.
-        prune: fractions to compare, 0 for dense; None takes 0 and the bundle's own.
-        repeats: timed passes of each, after one that warms up.
-        answer_tokens: decode steps of a pass.
-        memory: whether to weigh the passes, and vision_score with short and long clips.
-        startup: whether to time import and opening.
-    """
-
-    bundle: Path
-    video: Path
+    bundle: Path  # a bundle directory
+    video: Path  # a video file
+    # another bundle of the model, built with --prune 0, for the dense passes; None takes the same one
     dense: Path | None = None
+    # opens the weights the bundle was built from, given its model's configuration; None leaves torch and
+    # transformers out, except for the micro model, whose weights are put together
     checkpoint: Callable[[ModelConfig], Checkpoint] | None = None
-    frames: tuple[int, ...] = (8, 16, 32)
-    side_by_side: tuple[int, ...] = (16,)
-    prune: tuple[float, ...] | None = None
-    repeats: int = 3
-    answer_tokens: int = 8
-    memory: bool = True
-    startup: bool = True
+    frames: tuple[int, ...] = (8, 16, 32)  # lengths T of the clips
+    side_by_side: tuple[int, ...] = (16,)  # those of them at which torch and transformers take part; they are slow
+    prune: tuple[float, ...] | None = None  # fractions to compare, 0 for dense; None takes 0 and the bundle's own
+    repeats: int = 3  # timed passes of each, after one that warms up
+    answer_tokens: int = 8  # decode steps of a pass
+    memory: bool = True  # whether to weigh the passes, and vision_score with short and long clips
+    startup: bool = True  # whether to time import and opening
 
 
 @dataclass(frozen=True)
@@ -80,44 +68,30 @@ class SourceVideo:
 
 @dataclass(frozen=True)
 class Against:
-    """Another engine beside the bundle.
+    """Another engine beside the bundle."""
 
-    Attributes:
-        engine: the other.
-        frames: T.
-        prune: share of groups the other dropped.
-        same_work: time of its vision and prefill / the bundle's for the same work; above 1 the bundle is faster. None
-            where the bundle did not do it.
-        pruned_bundle: the same against the bundle pruned most; None where it is the same figure, or was not measured.
-        same_answer: whether it gave the bundle's tokens for the same work.
-    """
-
-    engine: str
-    frames: int
-    prune: float
+    engine: str  # the other
+    frames: int  # T
+    prune: float  # share of groups the other dropped
+    # time of its vision and prefill / the bundle's for the same work; above 1 the bundle is faster. None where the
+    # bundle did not do it.
     same_work: float | None
-    pruned_bundle: float | None
-    same_answer: bool | None
+    pruned_bundle: float | None  # the same against the bundle pruned most; None where it is the same or not measured
+    same_answer: bool | None  # whether it gave the bundle's tokens for the same work
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """All that was found by `repeats` timed passes of each engine, in so many seconds.
+    """All that was found by `repeats` timed passes of each engine, in so many seconds."""
 
-    Attributes:
-        bundle: its name.
-        startup: import and opening, where asked for.
-        score_memory: working memory of vision_score, where asked for and the bundle has one.
-    """
-
-    bundle: str
+    bundle: str  # its name
     machine: Machine
     video: SourceVideo
     repeats: int
     found: Bench
     against: tuple[Against, ...]
-    startup: Startup | None
-    score_memory: ScoreMemory | None
+    startup: Startup | None  # import and opening, where asked for
+    score_memory: ScoreMemory | None  # working memory of vision_score, where asked for and the bundle has one
     seconds: float
 
 

@@ -34,17 +34,11 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What all engines do beside the bundle.
+    """What all engines do beside the bundle."""
 
-    Attributes:
-        manifest: the bundle's.
-        answer_tokens: decode steps.
-        memory: whether to weigh the warm-up.
-    """
-
-    manifest: Manifest
-    answer_tokens: int
-    memory: bool
+    manifest: Manifest  # the bundle's
+    answer_tokens: int  # decode steps
+    memory: bool  # whether to weigh the warm-up
 
 
 Look = Callable[[Tensor], tuple[Tensor, NDArray[np.bool_]]]

@@ -28,21 +28,13 @@ PIECE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class WeightSlot:
-    """Where a stored tensor lies.
+    """Where a stored tensor lies."""
 
-    Attributes:
-        file: path in the bundle, `weights/decoder.bin`.
-        offset: of its first byte, a multiple of 4096.
-        length: in bytes.
-        dtype: numpy name of its elements, stored little-endian.
-        shape: as stored, so after a transposition.
-    """
-
-    file: str
-    offset: int
-    length: int
-    dtype: str
-    shape: tuple[int, ...]
+    file: str  # path in the bundle, `weights/decoder.bin`
+    offset: int  # of its first byte, a multiple of 4096
+    length: int  # in bytes
+    dtype: str  # numpy name of its elements, stored little-endian
+    shape: tuple[int, ...]  # as stored, so after a transposition
 
 
 class WeightWriter:

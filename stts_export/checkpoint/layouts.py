@@ -37,17 +37,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to name and fuse a model's tensors.
+    """One way to name and fuse a model's tensors."""
 
-    Attributes:
-        name: `native` (transformers), `remote_code` (the code shipped with the released weights) or `trainer`.
-        mark: a pattern that some stored name matches in this layout and in none tried before it.
-        rules: one for each of our names.
-    """
-
-    name: str
-    mark: re.Pattern[str]
-    rules: tuple[Rule, ...]
+    name: str  # `native` (transformers), `remote_code` (the code shipped with the released weights) or `trainer`
+    mark: re.Pattern[str]  # a pattern that some stored name matches in this layout and in none tried before it
+    rules: tuple[Rule, ...]  # one for each of our names
 
 
 def _rule(ours: str, *pieces: str | Piece) -> Rule:

@@ -13,19 +13,12 @@ from stts_export.errors import CheckpointError
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """One tensor under our name, still on disk (or still to be generated).
+    """One tensor under our name, still on disk (or still to be generated)."""
 
-    Attributes:
-        shape: of the tensor under our name, after fused tensors are taken apart.
-        dtype: as stored: float32, float16 or bfloat16.
-        source: file and names it comes from, for messages.
-        load: returns the tensor in its stored dtype; each call reads again, nothing is kept.
-    """
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    source: str
-    load: Callable[[], torch.Tensor]
+    shape: tuple[int, ...]  # of the tensor under our name, after fused tensors are taken apart
+    dtype: torch.dtype  # as stored: float32, float16 or bfloat16
+    source: str  # file and names it comes from, for messages
+    load: Callable[[], torch.Tensor]  # returns the tensor in its stored dtype; each call reads again, nothing is kept
 
     def read(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return the tensor in `dtype`. It may be backed by the file's pages: do not write to it."""
@@ -43,18 +36,10 @@ def check_finite(values: torch.Tensor, source: str) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's weights under our names.
+    """A model's weights under our names."""
 
-    Attributes:
-        layout: whose names the files use: `native`, `remote_code`, `trainer` or `random`.
-        path: where it was opened; None for generated weights.
-        tensors: our name -> tensor, exactly the names of `expected_tensors`.
-        has_scorer: whether the files hold a trained scorer, used or not.
-        notes: what was left unread on purpose, one sentence each.
-    """
-
-    layout: str
-    path: Path | None
-    tensors: Mapping[str, LazyTensor]
-    has_scorer: bool
-    notes: tuple[str, ...] = ()
+    layout: str  # whose names the files use: `native`, `remote_code`, `trainer` or `random`
+    path: Path | None  # where it was opened; None for generated weights
+    tensors: Mapping[str, LazyTensor]  # our name -> tensor, exactly the names of `expected_tensors`
+    has_scorer: bool  # whether the files hold a trained scorer, used or not
+    notes: tuple[str, ...] = ()  # what was left unread on purpose, one sentence each

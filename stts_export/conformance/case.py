@@ -76,33 +76,19 @@ class Sizes:
 
 @dataclass(frozen=True)
 class ConformanceCase:
-    """A case in memory.
+    """A case in memory."""
 
-    Attributes:
-        folder: where it was read from.
-        grid: patches and groups of a frame.
-        tower: sizes of the vision tower; taps counted from 0.
-        d_model: width of the features.
-        projector_width: hidden width of the connector's projector.
-        videos: frames of each video in the one row.
-        prune_fraction: share of groups to drop.
-        aux_coefficient: weight of the auxiliary loss.
-        frames: uint8 [T, H, W, 3].
-        weights: by the trainer's names.
-        expected: recorded tensors by name.
-    """
-
-    folder: Path
-    grid: Grid
-    tower: TowerConfig
-    d_model: int
-    projector_width: int
-    videos: tuple[int, ...]
-    prune_fraction: float
-    aux_coefficient: float
-    frames: NDArray[np.uint8]
-    weights: dict[str, Tensor]
-    expected: dict[str, Tensor]
+    folder: Path  # where it was read from
+    grid: Grid  # patches and groups of a frame
+    tower: TowerConfig  # sizes of the vision tower; taps counted from 0
+    d_model: int  # width of the features
+    projector_width: int  # hidden width of the connector's projector
+    videos: tuple[int, ...]  # frames of each video in the one row
+    prune_fraction: float  # share of groups to drop
+    aux_coefficient: float  # weight of the auxiliary loss
+    frames: NDArray[np.uint8]  # [T, H, W, 3]
+    weights: dict[str, Tensor]  # by the trainer's names
+    expected: dict[str, Tensor]  # recorded tensors by name
 
 
 def case_folders(directory: Path) -> list[Path]:

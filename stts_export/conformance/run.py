@@ -29,37 +29,24 @@ HIDDEN_STRIDE = 7
 
 @dataclass(frozen=True)
 class TensorComparison:
-    """One recorded tensor held against ours.
+    """One recorded tensor held against ours."""
 
-    Attributes:
-        name: as recorded.
-        error: largest absolute difference over the recorded tensor's largest magnitude (over 1 where that is zero);
-            infinite where shapes differ.
-        allowed: largest error that passes; 0 where equality is asked.
-        ok: whether it passes.
-    """
-
-    name: str
+    name: str  # as recorded
+    # largest absolute difference over the recorded tensor's largest magnitude (over 1 where that is zero); infinite
+    # where shapes differ
     error: float
-    allowed: float
-    ok: bool
+    allowed: float  # largest error that passes; 0 where equality is asked
+    ok: bool  # whether it passes
 
 
 @dataclass(frozen=True)
 class ConformanceResult:
-    """One case.
+    """One case."""
 
-    Attributes:
-        name: its folder's name.
-        comparisons: one a recorded tensor.
-        ok: whether all hold.
-        message: why it could not run, which tensor fails first, or what else is worth saying; else empty.
-    """
-
-    name: str
-    comparisons: tuple[TensorComparison, ...]
-    ok: bool
-    message: str
+    name: str  # its folder's name
+    comparisons: tuple[TensorComparison, ...]  # one a recorded tensor
+    ok: bool  # whether all hold
+    message: str  # why it could not run, which tensor fails first, or what else is worth saying; else empty
 
 
 def run_cases(directory: Path) -> Iterator[ConformanceResult]:

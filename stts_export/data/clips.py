@@ -34,17 +34,11 @@ DAMAGE = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError
 
 @dataclass(frozen=True)
 class SampledClip:
-    """The frames a model looks at.
+    """The frames a model looks at."""
 
-    Attributes:
-        frames: uint8 [T, H, W, 3], RGB; of the clip's own size, or square where a video file was read.
-        timestamps: float64 [T], seconds.
-        indices: int64 [T], which frames of the clip these are.
-    """
-
-    frames: np.ndarray
-    timestamps: np.ndarray
-    indices: np.ndarray
+    frames: np.ndarray  # uint8 [T, H, W, 3], RGB; of the clip's own size, or square where a video file was read
+    timestamps: np.ndarray  # float64 [T], seconds
+    indices: np.ndarray  # int64 [T], which frames of the clip these are
 
 
 def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) -> SampledClip:

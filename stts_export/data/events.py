@@ -21,17 +21,11 @@ SHIFT = 0.07
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens once.
+    """Something that happens once."""
 
-    Attributes:
-        verb: what: `starts to move`, `comes into view`, `goes out of view` or `flashes up`.
-        name: the class it happens to.
-        frame: the first frame that shows it.
-    """
-
-    verb: str
-    name: str
-    frame: int
+    verb: str  # what: `starts to move`, `comes into view`, `goes out of view` or `flashes up`
+    name: str  # the class it happens to
+    frame: int  # the first frame that shows it
 
 
 def seen(thing: Thing, frame: int) -> bool | None:

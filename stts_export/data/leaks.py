@@ -12,25 +12,18 @@ from stts_export.data.select import BY_GLIMPSE, Asked, by_text
 
 @dataclass(frozen=True)
 class Leak:
-    """Accuracies on one kind of questions, each 0 to 1.
-
-    Attributes:
-        questions: scored ones in the test split.
-        chance: one over the number of possible answers, on average.
-        blind: the answer most frequent in training for the same text and choices.
-        first_frame: the answer most frequent in training where the first frame shows the same of what is asked about;
-            `middle_frame` and `last_frame` likewise.
-        one_frame_suffices: whether the kind asks for what one frame shows.
-    """
+    """Accuracies on one kind of questions, each 0 to 1."""
 
     kind: str
-    questions: int
-    chance: float
-    blind: float
+    questions: int  # scored ones in the test split
+    chance: float  # one over the number of possible answers, on average
+    blind: float  # the answer most frequent in training for the same text and choices
+    # the answer most frequent in training where the first frame shows the same of what is asked about;
+    # `middle_frame` and `last_frame` likewise
     first_frame: float
     middle_frame: float
     last_frame: float
-    one_frame_suffices: bool
+    one_frame_suffices: bool  # whether the kind asks for what one frame shows
 
 
 def measure_leaks(train: Sequence[Asked], test: Sequence[Asked]) -> tuple[Leak, ...]:

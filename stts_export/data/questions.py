@@ -44,21 +44,14 @@ ONE_FRAME_KINDS = ("count", "where")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A question that could be asked about a clip.
-
-    Attributes:
-        template: the text with X and Y for classes, so that questions of one sort can be counted together.
-        answer: one of `options`.
-        options: what could be answered, in an order that tells nothing.
-        about: the classes asked about; what one frame shows of them is what one frame could give away.
-    """
+    """A question that could be asked about a clip."""
 
     kind: str
-    template: str
+    template: str  # the text with X and Y for classes, so that questions of one sort can be counted together
     text: str
-    answer: str
-    options: tuple[str, ...]
-    about: tuple[str, ...]
+    answer: str  # one of `options`
+    options: tuple[str, ...]  # what could be answered, in an order that tells nothing
+    about: tuple[str, ...]  # the classes asked about; what one frame shows of them is what one frame could give away
 
     @property
     def role(self) -> int:

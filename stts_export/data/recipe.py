@@ -27,31 +27,19 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """A dataset to generate.
+    """A dataset to generate."""
 
-    Attributes:
-        name: goes into `dataset.json`.
-        domain: where clips come from, one of DOMAINS.
-        seed: everything follows from it.
-        fps: frames a second; Doom runs at 35 and shows every 35 / fps-th.
-        width: of a frame, pixels, as `height`.
-        label_side: patches a side of the grid that patch classes are told on.
-        classes: how many classes of objects there are.
-        still_camera: share of clips whose camera does not move, 0 to 1.
-        questions: scored questions a clip has at most.
-    """
-
-    name: str
-    domain: str
-    seed: int
+    name: str  # goes into `dataset.json`
+    domain: str  # where clips come from, one of DOMAINS
+    seed: int  # everything follows from it
     frames: int
-    fps: float
-    width: int
+    fps: float  # frames a second; Doom runs at 35 and shows every 35 / fps-th
+    width: int  # of a frame, pixels, as `height`
     height: int
-    label_side: int
-    classes: int
-    still_camera: float
-    questions: int
+    label_side: int  # patches a side of the grid that patch classes are told on
+    classes: int  # how many classes of objects there are
+    still_camera: float  # share of clips whose camera does not move, 0 to 1
+    questions: int  # scored questions a clip has at most
     clips: SplitSizes
 
 

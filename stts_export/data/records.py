@@ -14,25 +14,16 @@ CAPTION = "caption"
 
 @dataclass(frozen=True)
 class Question:
-    """One question about one clip, a line of a split's .jsonl file.
+    """One question about one clip, a line of a split's .jsonl file."""
 
-    Attributes:
-        clip: path of the clip relative to the dataset's folder.
-        question: the text, without the choices.
-        answer: one of `choices` where there are any, else a short text.
-        choices: what can be chosen from; empty for a question that is answered in words.
-        kind: what is asked for, such as `count`; accuracy is told by it. `caption` is trained on, never scored.
-        scenario: where the clip was taken; accuracy is told by it.
-        still: share of patches, 0 to 1, that do not change from frame to frame; None where it is not known.
-    """
-
-    clip: str
-    question: str
-    answer: str
-    choices: tuple[str, ...] = ()
+    clip: str  # path of the clip relative to the dataset's folder
+    question: str  # the text, without the choices
+    answer: str  # one of `choices` where there are any, else a short text
+    choices: tuple[str, ...] = ()  # what can be chosen from; empty for a question that is answered in words
+    # what is asked for, such as `count`; accuracy is told by it. `caption` is trained on, never scored.
     kind: str = "other"
-    scenario: str = ""
-    still: float | None = None
+    scenario: str = ""  # where the clip was taken; accuracy is told by it
+    still: float | None = None  # share of patches, 0 to 1, that do not change between frames; None where not known
 
     @property
     def prompt(self) -> str:
@@ -50,21 +41,14 @@ class Question:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """`dataset.json` of a generated dataset. A dataset made by hand does without it.
-
-    Attributes:
-        seed: everything follows from it.
-        fps: frames a second, as the timestamps say.
-        classes: names of the patch classes; index 0 is the background.
-        label_side: patches a side of the grid that patch classes are stored on (27).
-    """
+    """`dataset.json` of a generated dataset. A dataset made by hand does without it."""
 
     name: str
-    seed: int
+    seed: int  # everything follows from it
     frames: int
-    fps: float
-    classes: tuple[str, ...]
-    label_side: int
+    fps: float  # frames a second, as the timestamps say
+    classes: tuple[str, ...]  # names of the patch classes; index 0 is the background
+    label_side: int  # patches a side of the grid that patch classes are stored on (27)
     splits: dict[str, int]
 
 

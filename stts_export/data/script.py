@@ -18,20 +18,13 @@ APART = 3
 
 @dataclass(frozen=True)
 class Script:
-    """What one thing does.
+    """What one thing does."""
 
-    Attributes:
-        name: its class.
-        shown: the first and the last frame it is there.
-        moves: the first frame it has moved in, and the last it moves in; None where it stays.
-        flash: whether it is a short event.
-        away: the first and the last frame of a time in between that it is not there; None where there is none.
-    """
-
-    name: str
-    shown: tuple[int, int]
-    moves: tuple[int, int] | None = None
-    flash: bool = False
+    name: str  # its class
+    shown: tuple[int, int]  # the first and the last frame it is there
+    moves: tuple[int, int] | None = None  # the first frame it has moved in, and the last it moves in; None if it stays
+    flash: bool = False  # whether it is a short event
+    # the first and the last frame of a time in between that it is not there; None where there is none
     away: tuple[int, int] | None = None
 
     def is_there(self, frame: int) -> bool:

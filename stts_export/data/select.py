@@ -28,16 +28,11 @@ PLACED_KINDS = ("where", "direction", "flash")
 
 @dataclass(frozen=True)
 class Asked:
-    """A candidate and the clip it is about.
+    """A candidate and the clip it is about."""
 
-    Attributes:
-        clip: number of the clip in the split.
-        candidate: the question.
-        glimpses: what the first, the middle and the last frame alone show of what is asked about.
-    """
-
-    clip: int
-    candidate: Candidate
+    clip: int  # number of the clip in the split
+    candidate: Candidate  # the question
+    # what the first, the middle and the last frame alone show of what is asked about
     glimpses: tuple[Hashable, Hashable, Hashable]
 
 

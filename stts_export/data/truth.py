@@ -18,53 +18,33 @@ LABEL_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a clip.
+    """One object of a clip."""
 
-    Attributes:
-        name: its class.
-        area: share of the picture it covers, each frame; 0 where it is hidden or out of view.
-        x: centre of what is seen of it, 0 (left) to 1 (right), each frame; -1 where nothing is.
-        moves: first frame it has moved in and the last it moves in, in the world; None where it stays.
-        flash: whether it is a short event and not an object.
-    """
-
-    name: str
-    area: tuple[float, ...]
-    x: tuple[float, ...]
+    name: str  # its class
+    area: tuple[float, ...]  # share of the picture it covers, each frame; 0 where it is hidden or out of view
+    x: tuple[float, ...]  # centre of what is seen of it, 0 (left) to 1 (right), each frame; -1 where nothing is
+    # first frame it has moved in and the last it moves in, in the world; None where it stays
     moves: tuple[int, int] | None = None
-    flash: bool = False
+    flash: bool = False  # whether it is a short event and not an object
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What happens in a clip.
+    """What happens in a clip."""
 
-    Attributes:
-        scenario: where it was taken.
-        camera: one of its domain's CAMERAS.
-        still: share of patches that do not change from frame to frame.
-        things: every object that is seen at some time.
-    """
-
-    scenario: str
-    camera: str
-    still: float
-    things: tuple[Thing, ...]
+    scenario: str  # where it was taken
+    camera: str  # one of its domain's CAMERAS
+    still: float  # share of patches that do not change from frame to frame
+    things: tuple[Thing, ...]  # every object that is seen at some time
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A clip in memory.
+    """A clip in memory."""
 
-    Attributes:
-        frames: uint8 [F, H, W, 3], RGB.
-        classes: uint8 [F, side * side], index of each patch's class; 0 is the background.
-        truth: what happens in it.
-    """
-
-    frames: np.ndarray
-    classes: np.ndarray
-    truth: Truth
+    frames: np.ndarray  # uint8 [F, H, W, 3], RGB
+    classes: np.ndarray  # uint8 [F, side * side], index of each patch's class; 0 is the background
+    truth: Truth  # what happens in it
 
 
 def truth_to_plain(truth: Truth) -> dict[str, Any]:

@@ -32,29 +32,17 @@ class EncodeRun:
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip and a short question, as the engines see them.
+    """A clip and a short question, as the engines see them."""
 
-    Attributes:
-        frames: T.
-        patches: T x N.
-        packed_patches: slots behind the prune, padding and refilled context included; all patches where dense.
-        groups: T x G.
-        kept_groups: K.
-        tokens: S, of the first turn.
-        vision_tokens: of these, patches and frame markers.
-        chunks: frames of each run of vision_score or vision_dense.
-        encode: runs of vision_encode; none where nothing is pruned.
-    """
-
-    frames: int
-    patches: int
-    packed_patches: int
-    groups: int
-    kept_groups: int
-    tokens: int
-    vision_tokens: int
-    chunks: tuple[int, ...]
-    encode: tuple[EncodeRun, ...]
+    frames: int  # T
+    patches: int  # T x N
+    packed_patches: int  # slots behind the prune, padding and refilled context included; all patches where dense
+    groups: int  # T x G
+    kept_groups: int  # K
+    tokens: int  # S, of the first turn
+    vision_tokens: int  # of these, patches and frame markers
+    chunks: tuple[int, ...]  # frames of each run of vision_score or vision_dense
+    encode: tuple[EncodeRun, ...]  # runs of vision_encode; none where nothing is pruned
 
 
 def prompt_tokens(grid: Grid, frames: int, prune_fraction: float) -> int:

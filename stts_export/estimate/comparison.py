@@ -126,18 +126,12 @@ def counted_memory(row: Row) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row beside what is predicted for it.
-
-    Attributes:
-        fitted: predicted with the efficiencies of all rows.
-        left_out: predicted with those of all rows but this one.
-        elsewhere: predicted with those of other families of devices alone, as for a device that nobody has measured.
-    """
+    """A row beside what is predicted for it."""
 
     row: Row
-    fitted: float
-    left_out: float
-    elsewhere: float
+    fitted: float  # predicted with the efficiencies of all rows
+    left_out: float  # predicted with those of all rows but this one
+    elsewhere: float  # predicted with those of other families of devices alone, as for a device nobody has measured
 
     @property
     def fitted_ratio(self) -> float:

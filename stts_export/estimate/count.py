@@ -19,19 +19,12 @@ from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
 
 @dataclass(frozen=True)
 class Work:
-    """One run of a graph, or a sum of such.
+    """One run of a graph, or a sum of such."""
 
-    Attributes:
-        linear_flops: of products with weights.
-        attention_flops: of products between activations.
-        weights: elements of weights that products read, once a run.
-        activations: elements that products read and write besides; of an attention its query, key, value and output.
-    """
-
-    linear_flops: int = 0
-    attention_flops: int = 0
-    weights: int = 0
-    activations: int = 0
+    linear_flops: int = 0  # of products with weights
+    attention_flops: int = 0  # of products between activations
+    weights: int = 0  # elements of weights that products read, once a run
+    activations: int = 0  # elements that products read and write besides; of attention query, key, value and output
 
     @property
     def flops(self) -> int:
@@ -47,17 +40,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Packed:
-    """Patches as one run of a vision graph attends over them.
+    """Patches as one run of a vision graph attends over them."""
 
-    Attributes:
-        sequences: frames (dense), bins (`ffd`) or frames padded to the longest (`ragged`) that attend side by side.
-        length: slots of each.
-        rows: patches that go through the linear layers, empty slots included.
-    """
-
-    sequences: int
-    length: int
-    rows: int
+    sequences: int  # frames (dense), bins (`ffd`) or frames padded to the longest (`ragged`) that attend side by side
+    length: int  # slots of each
+    rows: int  # patches that go through the linear layers, empty slots included
 
 
 def linear(rows: int, inputs: int, outputs: int) -> Work:

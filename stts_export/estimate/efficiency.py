@@ -13,22 +13,14 @@ from stts_runtime.errors import UsageError
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What engines reach on a family of devices.
-
-    Attributes:
-        compute_capabilities: which SMs belong to it; none for the one that all others borrow.
-        vision: share of the peak on the vision parts.
-        prefill: share of the peak on the decoder.
-        bandwidth: share of the bandwidth, on all of them.
-        source: where the figures come from.
-    """
+    """What engines reach on a family of devices."""
 
     name: str
-    compute_capabilities: tuple[int, ...]
-    vision: float
-    prefill: float
-    bandwidth: float
-    source: str
+    compute_capabilities: tuple[int, ...]  # which SMs belong to it; none for the one that all others borrow
+    vision: float  # share of the peak on the vision parts
+    prefill: float  # share of the peak on the decoder
+    bandwidth: float  # share of the bandwidth, on all of them
+    source: str  # where the figures come from
 
 
 @dataclass(frozen=True)
@@ -43,15 +35,10 @@ class AttentionCost:
 
 @dataclass(frozen=True)
 class EfficiencyTable:
-    """All of it.
+    """All of it."""
 
-    Attributes:
-        runtime_megabytes: what a GPU's libraries take beside weights and cache, MB (1e6).
-        families: the last is for every device that no other names.
-    """
-
-    runtime_megabytes: float
-    families: tuple[Efficiency, ...]
+    runtime_megabytes: float  # what a GPU's libraries take beside weights and cache, MB (1e6)
+    families: tuple[Efficiency, ...]  # the last is for every device that no other names
     attention: AttentionCost
 
     def of(self, target: Target) -> Efficiency:
@@ -68,17 +55,11 @@ def efficiency_table() -> EfficiencyTable:
 
 @dataclass(frozen=True)
 class Speed:
-    """What a device reaches on one stage.
+    """What a device reaches on one stage."""
 
-    Attributes:
-        flops: products a second, FLOP/s; the peak times the stage's efficiency.
-        bandwidth: bytes a second; the vendor's figure times the efficiency.
-        attention_cost: how much longer a FLOP between activations takes than one with weights.
-    """
-
-    flops: float
-    bandwidth: float
-    attention_cost: float
+    flops: float  # products a second, FLOP/s; the peak times the stage's efficiency
+    bandwidth: float  # bytes a second; the vendor's figure times the efficiency
+    attention_cost: float  # how much longer a FLOP between activations takes than one with weights
 
 
 # stage -> which efficiency, which attention; a decoding step is bound by bandwidth, so its compute seldom matters

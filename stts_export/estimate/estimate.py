@@ -35,43 +35,27 @@ class Saving:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is predicted for a scenario; nothing of it was measured.
+    """What is predicted for a scenario; nothing of it was measured."""
 
-    Attributes:
-        status: always `PREDICTED`.
-        backend: the engine that times are predicted for.
-        frames: T.
-        prune_fraction: share of groups that go.
-        chunk_frames: frames (or bins) a run.
-        prompt_tokens: of the first turn.
-        max_tokens: room that memory is taken for.
-        available: bytes of the target's memory, less what its system keeps; None where its recipe does not say.
-        stages: in the order they run; preprocessing is not among them.
-        first_token_ms: vision and prefill; None where the target's speed is not known.
-        savings: against the same clip dense; empty where nothing is pruned.
-        fit: whether it fits, and what would.
-        efficiencies: where they come from.
-    """
-
-    status: str
+    status: str  # always `PREDICTED`
     model: str
     target: str
-    backend: str
+    backend: str  # the engine that times are predicted for
     precision: str
-    frames: int
-    prune_fraction: float
+    frames: int  # T
+    prune_fraction: float  # share of groups that go
     packing: str
-    chunk_frames: int
-    prompt_tokens: int
+    chunk_frames: int  # frames (or bins) a run
+    prompt_tokens: int  # of the first turn
     answer_tokens: int
-    max_tokens: int
+    max_tokens: int  # room that memory is taken for
     memory: MemoryNeeded
-    available: int | None
-    stages: tuple[StageEstimate, ...]
-    first_token_ms: float | None
-    savings: tuple[Saving, ...]
-    fit: Fit
-    efficiencies: str
+    available: int | None  # bytes of the target's memory, less what its system keeps; None if its recipe does not say
+    stages: tuple[StageEstimate, ...]  # in the order they run; preprocessing is not among them
+    first_token_ms: float | None  # vision and prefill; None where the target's speed is not known
+    savings: tuple[Saving, ...]  # against the same clip dense; empty where nothing is pruned
+    fit: Fit  # whether it fits, and what would
+    efficiencies: str  # where they come from
     notes: tuple[str, ...]
 
 

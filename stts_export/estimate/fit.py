@@ -21,18 +21,12 @@ LARGE_HEAD = GIB // 2
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether it fits.
+    """Whether it fits."""
 
-    Attributes:
-        fits: nothing stands against it, as far as is known.
-        problems: why not, with numbers.
-        proposals: what would fit, each an option of the command or another target.
-    """
-
-    fits: bool
-    problems: tuple[str, ...]
+    fits: bool  # nothing stands against it, as far as is known
+    problems: tuple[str, ...]  # why not, with numbers
     warnings: tuple[str, ...]
-    proposals: tuple[str, ...]
+    proposals: tuple[str, ...]  # what would fit, each an option of the command or another target
 
 
 def fit_of(scenario: Scenario) -> Fit:

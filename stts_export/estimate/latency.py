@@ -12,25 +12,15 @@ from stts_export.estimate.scenario import Scenario
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """One stage, over the whole clip and answer.
+    """One stage, over the whole clip and answer."""
 
-    Attributes:
-        stage: `vision_score`, `vision_encode`, `vision_dense`, `prefill` or `decode`.
-        runs: of its engine.
-        tokens: patches that its blocks work on, tokens of the prompt, or cached tokens that a step reads.
-        tflop: 1e12 FLOPs that the graphs compute.
-        gigabytes: 1e9 bytes that products read and write.
-        milliseconds: None where the target's speed is not known.
-        bound: `compute` or `bandwidth`, whichever takes the longer; None with the former.
-    """
-
-    stage: str
-    runs: int
-    tokens: int
-    tflop: float
-    gigabytes: float
-    milliseconds: float | None
-    bound: str | None
+    stage: str  # `vision_score`, `vision_encode`, `vision_dense`, `prefill` or `decode`
+    runs: int  # of its engine
+    tokens: int  # patches that its blocks work on, tokens of the prompt, or cached tokens that a step reads
+    tflop: float  # 1e12 FLOPs that the graphs compute
+    gigabytes: float  # 1e9 bytes that products read and write
+    milliseconds: float | None  # None where the target's speed is not known
+    bound: str | None  # `compute` or `bandwidth`, whichever takes the longer; None with the former
 
 
 @dataclass(frozen=True)

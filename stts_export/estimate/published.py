@@ -12,29 +12,17 @@ from stts_export.recipe.read import record_from_toml
 
 @dataclass(frozen=True)
 class Row:
-    """One published figure.
+    """One published figure."""
 
-    Attributes:
-        device: a target's name.
-        model: of `Published.models`, or this project's own recipe.
-        weights: of `Published.formats`.
-        stage: `vision`, `prefill`, `decode` or `memory`.
-        value: milliseconds; tokens a second for decode; megabytes (1e6) for memory.
-        tokens: of the prompt (prefill, and cached while decoding), or image tokens (vision).
-        frames: of a clip, for this project's own model, in place of tokens.
-        prune: share of groups that went.
-        outlier: why the row does not take part in the fit; empty where it does.
-    """
-
-    device: str
-    model: str
-    weights: str
-    stage: str
-    value: float
-    tokens: int = 2048
-    frames: int = 0
-    prune: float = 0.0
-    outlier: str = ""
+    device: str  # a target's name
+    model: str  # of `Published.models`, or this project's own recipe
+    weights: str  # of `Published.formats`
+    stage: str  # `vision`, `prefill`, `decode` or `memory`
+    value: float  # milliseconds; tokens a second for decode; megabytes (1e6) for memory
+    tokens: int = 2048  # of the prompt (prefill, and cached while decoding), or image tokens (vision)
+    frames: int = 0  # of a clip, for this project's own model, in place of tokens
+    prune: float = 0.0  # share of groups that went
+    outlier: str = ""  # why the row does not take part in the fit; empty where it does
 
 
 @dataclass(frozen=True)

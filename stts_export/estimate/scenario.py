@@ -23,27 +23,18 @@ ANSWER_TOKENS = 64
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is to be estimated.
-
-    Attributes:
-        precision: of weights and products.
-        frames: T.
-        prune_fraction: share of groups that go; 0 is dense.
-        packing: `ffd` or `ragged`; of no effect where dense.
-        chunk_frames: frames (or bins) a vision engine takes at once.
-        backend: which of the target's engines; None takes its first.
-        max_tokens: room that the cache and the decoder's engine are made for; None follows from the clip.
-    """
+    """What is to be estimated."""
 
     config: ModelConfig
     target: Target
-    precision: str
-    frames: int
-    prune_fraction: float
-    packing: str = "ffd"
-    chunk_frames: int = 8
+    precision: str  # of weights and products
+    frames: int  # T
+    prune_fraction: float  # share of groups that go; 0 is dense
+    packing: str = "ffd"  # `ffd` or `ragged`; of no effect where dense
+    chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
     answer_tokens: int = ANSWER_TOKENS
-    backend: str | None = None
+    backend: str | None = None  # which of the target's engines; None takes its first
+    # room that the cache and the decoder's engine are made for; None follows from the clip
     max_tokens: int | None = None
 
     @property

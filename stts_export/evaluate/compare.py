@@ -17,20 +17,13 @@ LIMIT_POINTS = 0.2
 
 @dataclass(frozen=True)
 class Agreement:
-    """One setting in both.
+    """One setting in both."""
 
-    Attributes:
-        setting: as the first evaluation names it.
-        questions: asked in both.
-        first: share right in the first, 0 to 1; `second` likewise.
-        same: share of questions that are right in both or wrong in both.
-    """
-
-    setting: Setting
-    questions: int
-    first: float
+    setting: Setting  # as the first evaluation names it
+    questions: int  # asked in both
+    first: float  # share right in the first, 0 to 1; `second` likewise
     second: float
-    same: float
+    same: float  # share of questions that are right in both or wrong in both
 
     @property
     def points(self) -> float:

@@ -49,19 +49,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        subject: which weights.
-        scorer: a word of `SCORERS`; `dense`: nothing is pruned; `blind`: nothing is looked at.
-        prune: share of groups dropped, 0 to 1.
-        frames: frames looked at; None for the model's own sampling.
-    """
-
-    subject: str
-    scorer: str
-    prune: float = 0.0
-    frames: int | None = None
+    subject: str  # which weights
+    scorer: str  # a word of `SCORERS`; `dense`: nothing is pruned; `blind`: nothing is looked at
+    prune: float = 0.0  # share of groups dropped, 0 to 1
+    frames: int | None = None  # frames looked at; None for the model's own sampling
 
     @property
     def label(self) -> str:
@@ -82,19 +75,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Answers:
-    """How one setting did.
+    """How one setting did."""
 
-    Attributes:
-        setting: which.
-        right: one character a question, in the evaluation's order: 1 for right, 0 for wrong.
-        seconds: a question took, on average, all questions on a clip sharing its look; None where it was not timed.
-        said: what was answered, in the same order; empty where only right or wrong is known.
-    """
-
-    setting: Setting
-    right: str
-    seconds: float | None = None
-    said: tuple[str, ...] = ()
+    setting: Setting  # which
+    right: str  # one character a question, in the evaluation's order: 1 for right, 0 for wrong
+    seconds: float | None = None  # a question took on average, those on a clip sharing its look; None where not timed
+    said: tuple[str, ...] = ()  # what was answered, in the same order; empty where only right or wrong is known
 
     @property
     def flags(self) -> NDArray[np.bool_]:
@@ -104,33 +90,19 @@ class Answers:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything an `eval.json` says, but what follows from it.
+    """Everything an `eval.json` says, but what follows from it."""
 
-    Attributes:
-        what: the checkpoint or bundle, as it was named.
-        engine: `torch` or `bundle`.
-        data: the dataset's name.
-        device: where it ran.
-        precision: of the computation.
-        packing: of the kept patches, `ffd` or `ragged`.
-        questions: what was asked.
-        answers: one a setting.
-        seconds: of it all.
-        notes: what a reader should know, one sentence each.
-        format: version of this file.
-    """
-
-    what: str
-    engine: str
-    data: str
-    device: str
-    precision: str
-    packing: str
-    questions: tuple[Asked, ...]
-    answers: tuple[Answers, ...]
-    seconds: float
-    notes: tuple[str, ...] = ()
-    format: int = FORMAT
+    what: str  # the checkpoint or bundle, as it was named
+    engine: str  # `torch` or `bundle`
+    data: str  # the dataset's name
+    device: str  # where it ran
+    precision: str  # of the computation
+    packing: str  # of the kept patches, `ffd` or `ragged`
+    questions: tuple[Asked, ...]  # what was asked
+    answers: tuple[Answers, ...]  # one a setting
+    seconds: float  # of it all
+    notes: tuple[str, ...] = ()  # what a reader should know, one sentence each
+    format: int = FORMAT  # version of this file
 
 
 def right_text(flags: Iterable[bool | np.bool_]) -> str:

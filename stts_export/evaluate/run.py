@@ -24,37 +24,22 @@ from stts_runtime.progress import OnProgress
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate, and on what.
+    """What to evaluate, and on what."""
 
-    Attributes:
-        what: a bundle, recipe, checkpoint folder, stage folder or trained file.
-        data: a dataset's folder.
-        model: recipe of a checkpoint or trained file.
-        checkpoint: weights that trained files lie over, where the recipe brings none.
-        trained: laid over `what`.
-        twin: the same training without pruning: what differences are told against.
-        also: more subjects by name, with the learned scorer where they have one, else the training-free ones.
-        splits: of the dataset.
-        fractions: shares of groups to drop; None for the usual ones.
-        scorers: words of `SCORERS`; None for the usual ones that the weights allow.
-        frames: numbers of frames, the one of training first; empty for the model's own sampling.
-        questions: at most this many, spread over kinds; None for all.
-        options: how torch runs.
-    """
-
-    what: str
-    data: Path
-    model: str | None = None
-    checkpoint: Path | None = None
-    trained: Path | None = None
-    twin: Path | None = None
+    what: str  # a bundle, recipe, checkpoint folder, stage folder or trained file
+    data: Path  # a dataset's folder
+    model: str | None = None  # recipe of a checkpoint or trained file
+    checkpoint: Path | None = None  # weights that trained files lie over, where the recipe brings none
+    trained: Path | None = None  # laid over `what`
+    twin: Path | None = None  # the same training without pruning: what differences are told against
+    # more subjects by name, with the learned scorer where they have one, else the training-free ones
     also: tuple[tuple[str, Path], ...] = ()
-    splits: tuple[str, ...] = ("test",)
-    fractions: tuple[float, ...] | None = None
-    scorers: tuple[str, ...] | None = None
-    frames: tuple[int, ...] = ()
-    questions: int | None = None
-    options: TorchOptions = field(default_factory=TorchOptions)
+    splits: tuple[str, ...] = ("test",)  # of the dataset
+    fractions: tuple[float, ...] | None = None  # shares of groups to drop; None for the usual ones
+    scorers: tuple[str, ...] | None = None  # words of `SCORERS`; None for the usual ones that the weights allow
+    frames: tuple[int, ...] = ()  # numbers of frames, the one of training first; empty for the model's own sampling
+    questions: int | None = None  # at most this many, spread over kinds; None for all
+    options: TorchOptions = field(default_factory=TorchOptions)  # how torch runs
 
     @property
     def lengths(self) -> tuple[int | None, ...]:

@@ -14,17 +14,12 @@ Z95 = 1.959963984540054  # two-sided 95 % of a normal distribution
 
 @dataclass(frozen=True)
 class Share:
-    """Right answers among questions, and the 95 % interval of their share.
-
-    Attributes:
-        accuracy: `right` of `questions`, 0 to 1; 0 where nothing was asked.
-        low: lower end of the interval, 0 to 1; `high` is the upper one.
-    """
+    """Right answers among questions, and the 95 % interval of their share."""
 
     right: int
     questions: int
-    accuracy: float
-    low: float
+    accuracy: float  # `right` of `questions`, 0 to 1; 0 where nothing was asked
+    low: float  # lower end of the interval, 0 to 1; `high` is the upper one
     high: float
 
 

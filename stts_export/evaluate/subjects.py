@@ -30,36 +30,22 @@ _SCORER = "scorer."
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model's weights come from.
+    """Where a model's weights come from."""
 
-    Attributes:
-        config: as the recipe has it.
-        base: folder of a whole checkpoint, with tokenizer.json.
-        trained: a trained file, or a folder of such files, laid over it; or None.
-        recipe: of a model that assembles itself, which other trained files may lie over; or None.
-        is_start: whether the base was assembled as training finds it: a scorer in it is drawn, not trained.
-    """
-
-    config: ModelConfig
-    base: Path
-    trained: Path | None = None
-    recipe: ModelRecipe | None = None
-    is_start: bool = False
+    config: ModelConfig  # as the recipe has it
+    base: Path  # folder of a whole checkpoint, with tokenizer.json
+    trained: Path | None = None  # a trained file, or a folder of such files, laid over it; or None
+    recipe: ModelRecipe | None = None  # of a model that assembles itself, over which other trained files may lie
+    is_start: bool = False  # whether the base was assembled as training finds it: a scorer in it is drawn, not trained
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A source, opened, nothing read yet.
+    """A source, opened, nothing read yet."""
 
-    Attributes:
-        config: with a learned scorer where the weights have a trained one, else with a training-free one.
-        checkpoint: the tensors.
-        tokenizer: file.
-    """
-
-    config: ModelConfig
-    checkpoint: Checkpoint
-    tokenizer: Path
+    config: ModelConfig  # with a learned scorer where the weights have a trained one, else with a training-free one
+    checkpoint: Checkpoint  # the tensors
+    tokenizer: Path  # file
 
     @property
     def has_scorer(self) -> bool:

@@ -17,38 +17,24 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Row:
-    """One setting, summed up.
+    """One setting, summed up."""
 
-    Attributes:
-        setting: which.
-        overall: on all questions.
-        parts: facet (`split`, `kind`, `still`, `scenario`) -> value -> share right.
-        against_dense: beside the dense twin, or this model dense where there is no twin; at as many frames.
-        against_random: beside random pruning of the same share by the same subject.
-        against_fewer: beside the same setting at the first number of frames.
-        seconds: a question took.
-    """
-
-    setting: Setting
-    overall: Share
-    parts: dict[str, dict[str, Share]]
+    setting: Setting  # which
+    overall: Share  # on all questions
+    parts: dict[str, dict[str, Share]]  # facet (`split`, `kind`, `still`, `scenario`) -> value -> share right
+    # beside the dense twin, or this model dense where there is no twin; at as many frames
     against_dense: Difference | None = None
-    against_random: Difference | None = None
-    against_fewer: Difference | None = None
-    seconds: float | None = None
+    against_random: Difference | None = None  # beside random pruning of the same share by the same subject
+    against_fewer: Difference | None = None  # beside the same setting at the first number of frames
+    seconds: float | None = None  # a question took
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Every setting, summed up.
+    """Every setting, summed up."""
 
-    Attributes:
-        reference: what `against_dense` is against: the name of a subject.
-        rows: in the order of the evaluation's answers.
-    """
-
-    reference: str
-    rows: tuple[Row, ...]
+    reference: str  # what `against_dense` is against: the name of a subject
+    rows: tuple[Row, ...]  # in the order of the evaluation's answers
 
 
 def summarise(evaluation: Evaluation) -> Summary:

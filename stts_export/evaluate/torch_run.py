@@ -29,19 +29,12 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class TorchOptions:
-    """How torch runs.
+    """How torch runs."""
 
-    Attributes:
-        device: `cuda`, `cpu`, or `auto` for the first of them that is there.
-        precision: `auto` for bfloat16 autocast on a GPU and float32 elsewhere, or one of the two.
-        batch: clips of a forward pass; None for 32 on a GPU and 1 elsewhere.
-        packing: of the kept patches, `ffd` or `ragged`.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    batch: int | None = None
-    packing: str = "ffd"
+    device: str = "auto"  # `cuda`, `cpu`, or `auto` for the first of them that is there
+    precision: str = "auto"  # `auto` for bfloat16 autocast on a GPU and float32 elsewhere, or one of the two
+    batch: int | None = None  # clips of a forward pass; None for 32 on a GPU and 1 elsewhere
+    packing: str = "ffd"  # of the kept patches, `ffd` or `ragged`
 
     def resolved(self) -> TorchOptions:
         """Return the options with every `auto` decided.

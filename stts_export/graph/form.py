@@ -9,17 +9,12 @@ from stts_runtime.bundle.spec import ENGINE, GraphSpec, TensorSpec
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a graph.
+    """The form of a graph."""
 
-    Attributes:
-        precision: `float32`, `float16` or `bfloat16`, see `SetPrecision`.
-        opset: of the standard operators: 17, which every TensorRT from 8.6 on reads, or 20.
-        fused_attention: whether attention is written as TensorRT recognises it and runs it in one kernel, rather than
-            as costs least without such a kernel.
-    """
-
-    precision: str = "float32"
-    opset: int = 20
+    precision: str = "float32"  # `float32`, `float16` or `bfloat16`, see `SetPrecision`
+    opset: int = 20  # of the standard operators: 17, which every TensorRT from 8.6 on reads, or 20
+    # whether attention is written as TensorRT recognises it and runs it in one kernel, rather than as costs least
+    # without such a kernel
     fused_attention: bool = False
 
 

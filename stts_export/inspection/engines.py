@@ -20,31 +20,18 @@ from stts_runtime.trt.profiles import profiles_of
 
 @dataclass(frozen=True)
 class EngineInspection:
-    """One part's engine. Sizes are in bytes; None is what the log does not say.
+    """One part's engine. Sizes are in bytes; None is what the log does not say."""
 
-    Attributes:
-        part: its name.
-        compute_capabilities: SMs that the one engine serves.
-        precision: of the bundle.
-        size: of the engine's file.
-        parameter_bytes: of the graph's weights.
-        attentions: attention operators in the graph, once for each of the engine's profiles.
-        fused_attentions: how many of them run as one kernel, which never stores the matrix of logits.
-        scratch_bytes: most that a layer wants beside its tensors, at the profile's largest shapes.
-        seconds: the build took.
-        peak_memory_bytes: most memory of the building process.
-    """
-
-    part: str
-    compute_capabilities: tuple[int, ...]
-    precision: str
-    size: int
-    parameter_bytes: int
-    attentions: int
-    fused_attentions: int
-    scratch_bytes: int | None
-    seconds: float
-    peak_memory_bytes: int | None
+    part: str  # its name
+    compute_capabilities: tuple[int, ...]  # SMs that the one engine serves
+    precision: str  # of the bundle
+    size: int  # of the engine's file
+    parameter_bytes: int  # of the graph's weights
+    attentions: int  # attention operators in the graph, once for each of the engine's profiles
+    fused_attentions: int  # how many of them run as one kernel, which never stores the matrix of logits
+    scratch_bytes: int | None  # most that a layer wants beside its tensors, at the profile's largest shapes
+    seconds: float  # the build took
+    peak_memory_bytes: int | None  # most memory of the building process
 
 
 def _on_phase(on_progress: OnProgress, part: str, phase: str, share: float) -> None:

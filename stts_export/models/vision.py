@@ -29,25 +29,15 @@ from stts_runtime.vision.plan import EMPTY, FfdPlan, Plan, RaggedPlan, group_pat
 
 @dataclass(frozen=True)
 class VisionResult:
-    """What the vision flow yields. Tensors carry gradients.
+    """What the vision flow yields. Tensors carry gradients."""
 
-    Attributes:
-        scores: float32 [T, G], raw: first frames not overridden.
-        keep: bool [T, G], the kept groups.
-        soft_bias: float32 [T, N], added to the logits of the block after scoring.
-        plan: where the kept patches were packed; on a GPU in half precision always end to end, without empty slots.
-        hidden: outputs [T, N, D] of the blocks asked for; after pruning zero where a patch is not kept.
-        features: [K, d_model], raster order of frames and groups.
-        aux_loss: scalar, with its coefficient.
-    """
-
-    scores: Tensor
-    keep: Tensor
-    soft_bias: Tensor
-    plan: Plan
-    hidden: dict[int, Tensor]
-    features: Tensor
-    aux_loss: Tensor
+    scores: Tensor  # float32 [T, G], raw: first frames not overridden
+    keep: Tensor  # bool [T, G], the kept groups
+    soft_bias: Tensor  # float32 [T, N], added to the logits of the block after scoring
+    plan: Plan  # where the kept patches were packed; on a GPU in half precision always end to end, without empty slots
+    hidden: dict[int, Tensor]  # outputs [T, N, D] of the blocks asked for; after pruning zero where a patch is not kept
+    features: Tensor  # [K, d_model], raster order of frames and groups
+    aux_loss: Tensor  # scalar, with its coefficient
 
 
 def run_vision(

@@ -32,69 +32,42 @@ TEXT_TOKENS = 2048
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """A build as its caller words it.
+    """A build as its caller words it."""
 
-    Attributes:
-        model: a model recipe's name or path, or a checkpoint directory with a config.json of its own.
-        output: where the bundle goes, `NAME.stts`.
-        target: what the engines are for: a target recipe's name or path.
-        backend: which of the target's engines; None takes its first, as it does of `precision`.
-        checkpoint: the weights, where `model` is a recipe that does not bring its own.
-        random_weights: seed of generated weights instead of a checkpoint.
-        prune: share of groups to drop by default; 0 builds a dense bundle; None takes the recipe's.
-        scorer: which scorer decides, where it is not the model's own.
-        packing: how kept patches are packed.
-        max_frames: most frames of a clip; None takes the target's.
-        max_tokens: most tokens of a conversation; None takes the target's, or what `max_frames` and the model allow.
-        chunk_frames: frames (or bins) a vision engine takes at once.
-        engines: whether to build engines too, where this machine can; they can be built later, on the device.
-        ignore_fit: whether to build although the estimate says that it does not fit the target.
-        verify: whether to compare the bundle with the torch model before it is published.
-        overwrite: whether an existing bundle may be replaced.
-    """
-
-    model: str
-    output: Path
-    target: str = "cpu"
-    backend: str | None = None
+    model: str  # a model recipe's name or path, or a checkpoint directory with a config.json of its own
+    output: Path  # where the bundle goes, `NAME.stts`
+    target: str = "cpu"  # what the engines are for: a target recipe's name or path
+    backend: str | None = None  # which of the target's engines; None takes its first, as it does of `precision`
     precision: str | None = None
-    checkpoint: Path | None = None
-    random_weights: int | None = None
-    prune: float | None = None
-    scorer: str | None = None
-    packing: str | None = None
-    max_frames: int | None = None
-    max_tokens: int | None = None
-    chunk_frames: int = 8
-    engines: bool = True
-    ignore_fit: bool = False
-    verify: bool = True
-    overwrite: bool = False
+    checkpoint: Path | None = None  # the weights, where `model` is a recipe that does not bring its own
+    random_weights: int | None = None  # seed of generated weights instead of a checkpoint
+    prune: float | None = None  # share of groups to drop by default; 0 builds a dense bundle; None takes the recipe's
+    scorer: str | None = None  # which scorer decides, where it is not the model's own
+    packing: str | None = None  # how kept patches are packed
+    max_frames: int | None = None  # most frames of a clip; None takes the target's
+    max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
+    chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
+    engines: bool = True  # whether to build engines too, where this machine can; they can be built later, on the device
+    ignore_fit: bool = False  # whether to build although the estimate says that it does not fit the target
+    verify: bool = True  # whether to compare the bundle with the torch model before it is published
+    overwrite: bool = False  # whether an existing bundle may be replaced
 
 
 @dataclass(frozen=True)
 class ResolvedBuild:
-    """A request made definite: everything the stages need to know.
-
-    Attributes:
-        config: the model, with the scorer that will be built.
-        checkpoint: the weights, still unread.
-        tokenizer: its file; None with random weights, which have no text to speak of.
-        notes: what a user of the bundle should know.
-        builds_engines: whether engines are built here, and not later on the device.
-    """
+    """A request made definite: everything the stages need to know."""
 
     request: BuildRequest
     target: Target
-    config: ModelConfig
+    config: ModelConfig  # the model, with the scorer that will be built
     pruning: Pruning
     limits: Limits
     engine: EngineSettings
-    checkpoint: Checkpoint
-    tokenizer: Path | None
-    notes: tuple[str, ...]
+    checkpoint: Checkpoint  # the weights, still unread
+    tokenizer: Path | None  # its file; None with random weights, which have no text to speak of
+    notes: tuple[str, ...]  # what a user of the bundle should know
     estimate: Estimate
-    builds_engines: bool
+    builds_engines: bool  # whether engines are built here, and not later on the device
 
     @property
     def disk_bytes(self) -> int:

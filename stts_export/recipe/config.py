@@ -9,25 +9,16 @@ from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """The SigLIP-style vision tower.
+    """The SigLIP-style vision tower."""
 
-    Attributes:
-        width: D.
-        mlp_width: hidden width of a block's MLP, and of the scorer's.
-        blocks: blocks built (25 for Molmo2), counted from 0.
-        taps: block indices whose outputs the connector reads, in concatenation order (24, 18).
-        score_after: index of the block whose output is scored (3); the soft bias acts in the next one, and pruning
-            happens after that.
-        epsilon: of the layer norms.
-    """
-
-    width: int
+    width: int  # D
     heads: int
-    mlp_width: int
-    blocks: int
-    taps: tuple[int, ...]
+    mlp_width: int  # hidden width of a block's MLP, and of the scorer's
+    blocks: int  # blocks built (25 for Molmo2), counted from 0
+    taps: tuple[int, ...]  # block indices whose outputs the connector reads, in concatenation order (24, 18)
+    # index of the block whose output is scored (3); the soft bias acts in the next one, and pruning follows that
     score_after: int = 3
-    epsilon: float = 1e-6
+    epsilon: float = 1e-6  # of the layer norms
 
     @property
     def biased_block(self) -> int:
@@ -62,39 +53,24 @@ class Yarn:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The language model.
-
-    Attributes:
-        width: d_model.
-        heads: query heads.
-        mlp_width: hidden width of the SwiGLU MLP; the connector's projector has the same.
-        vocabulary: rows of the output head.
-        extra_vocabulary: rows behind the vocabulary that only the input embedding has.
-        query_key_norm: `none` (Llama), `head` (Qwen3, over each head) or `full` (Olmo-3, over all heads).
-        block_norm: `pre` or `post`.
-        tied_embedding: the head is the embedding's first `vocabulary` rows.
-        rope_theta: base of the rotary frequencies.
-        epsilon: of the RMS norms.
-        attention_bias: whether query, key and value projections have biases.
-        max_positions: longest sequence the model was made for.
-    """
+    """The language model."""
 
     layers: int
-    width: int
-    heads: int
+    width: int  # d_model
+    heads: int  # query heads
     kv_heads: int
     head_dim: int
-    mlp_width: int
-    vocabulary: int
-    extra_vocabulary: int
-    query_key_norm: str
-    block_norm: str
-    tied_embedding: bool
-    rope_theta: float
+    mlp_width: int  # hidden width of the SwiGLU MLP; the connector's projector has the same
+    vocabulary: int  # rows of the output head
+    extra_vocabulary: int  # rows behind the vocabulary that only the input embedding has
+    query_key_norm: str  # `none` (Llama), `head` (Qwen3, over each head) or `full` (Olmo-3, over all heads)
+    block_norm: str  # `pre` or `post`
+    tied_embedding: bool  # the head is the embedding's first `vocabulary` rows
+    rope_theta: float  # base of the rotary frequencies
     yarn: Yarn | None = None
-    epsilon: float = 1e-6
-    attention_bias: bool = False
-    max_positions: int = 36864
+    epsilon: float = 1e-6  # of the RMS norms
+    attention_bias: bool = False  # whether query, key and value projections have biases
+    max_positions: int = 36864  # longest sequence the model was made for
 
 
 @dataclass(frozen=True)

@@ -22,38 +22,23 @@ SOURCES = ("checkpoint", "micro")
 
 @dataclass(frozen=True)
 class Assembly:
-    """How the micro model is put together.
+    """How the micro model is put together."""
 
-    Attributes:
-        package: installed Python package that carries the decoder's GGUF file.
-        seed: of the tower, the connector and the marker embeddings.
-        trained: name of the shipped folder of trained weights that are laid over the others; None for seeded ones.
-    """
-
-    package: str
-    seed: int
-    trained: str | None = None
+    package: str  # installed Python package that carries the decoder's GGUF file
+    seed: int  # of the tower, the connector and the marker embeddings
+    trained: str | None = None  # shipped folder of trained weights, laid over the others; None for seeded ones
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """A model to build.
+    """A model to build."""
 
-    Attributes:
-        config: its sizes, tokens and prompt.
-        source: how its weights are had: `checkpoint` (the user gives a directory) or `micro` (assembled here).
-        prune_fraction: the share of groups its checkpoint was trained to lose; 0 for a dense one.
-        license: of the weights, for the bundle's manifest.
-        notes: what a user should know before trusting it.
-        assembly: for `micro` only.
-    """
-
-    config: ModelConfig
-    source: str
-    prune_fraction: float
-    license: str
-    notes: tuple[str, ...] = ()
-    assembly: Assembly | None = None
+    config: ModelConfig  # its sizes, tokens and prompt
+    source: str  # how its weights are had: `checkpoint` (the user gives a directory) or `micro` (assembled here)
+    prune_fraction: float  # the share of groups its checkpoint was trained to lose; 0 for a dense one
+    license: str  # of the weights, for the bundle's manifest
+    notes: tuple[str, ...] = ()  # what a user should know before trusting it
+    assembly: Assembly | None = None  # for `micro` only
 
 
 def read_model_recipe(name_or_path: str | Path) -> ModelRecipe:

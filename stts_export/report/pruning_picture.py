@@ -32,17 +32,11 @@ _SHAPE = 1.4  # a picture's width to its height
 
 @dataclass(frozen=True)
 class _Scale:
-    """Which scores the colours span, bent so that the cut has a fixed colour: most scores crowd near it.
+    """Which scores the colours span, bent so that the cut has a fixed colour: most scores crowd near it."""
 
-    Attributes:
-        low: score of the darkest colour.
-        high: score of the brightest.
-        cut: the score below which groups were dropped; None where there is no single one.
-    """
-
-    low: float
-    high: float
-    cut: float | None
+    low: float  # score of the darkest colour
+    high: float  # score of the brightest
+    cut: float | None  # the score below which groups were dropped; None where there is no single one
 
     def place(self, scores: np.ndarray) -> np.ndarray:
         """Return places on the scale, in [0, 1]; scores outside are put at its ends."""

@@ -43,20 +43,14 @@ def positions_of(step: int, clips_per_step: int, rank: int = 0, processes: int =
 
 @dataclass(frozen=True)
 class Clips(Dataset[Example]):
-    """The endless order of a split's clips as a map from place to example: epoch after epoch, each shuffled anew.
-
-    Attributes:
-        clips: each clip's questions, at least one.
-        sampling: the model's, for clips with fewer frames than asked for.
-        patch_classes: whether patch classes are wanted.
-        shuffled: a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs.
-    """
+    """The endless order of a split's clips as a map from place to example: epoch after epoch, each shuffled anew."""
 
     data: Path
-    clips: Sequence[tuple[Question, ...]]
-    sampling: FrameSampling
+    clips: Sequence[tuple[Question, ...]]  # each clip's questions, at least one
+    sampling: FrameSampling  # the model's, for clips with fewer frames than asked for
     frames: int
-    patch_classes: bool = False
+    patch_classes: bool = False  # whether patch classes are wanted
+    # a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs
     shuffled: tuple[int, int] | None = None
 
     def questions(self, place: int) -> tuple[Question, ...]:
@@ -94,17 +88,11 @@ class Clips(Dataset[Example]):
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples whose pictures lie in one stretch of memory: one handle between processes, one copy to the device.
+    """Examples whose pictures lie in one stretch of memory: one handle between processes, one copy to the device."""
 
-    Attributes:
-        data: uint8, frames of all examples one after the other, then their patch classes.
-        shapes: of each example's frames.
-        classes: shape of each example's patch classes, or None.
-    """
-
-    data: Tensor
-    shapes: tuple[torch.Size, ...]
-    classes: tuple[torch.Size | None, ...]
+    data: Tensor  # uint8, frames of all examples one after the other, then their patch classes
+    shapes: tuple[torch.Size, ...]  # of each example's frames
+    classes: tuple[torch.Size | None, ...]  # shape of each example's patch classes, or None
     timestamps: tuple[NDArray[np.float64], ...]
     questions: tuple[tuple[Question, ...], ...]
 

@@ -17,19 +17,12 @@ from stts_runtime.bundle.manifest import Grid
 
 @dataclass(frozen=True)
 class Example:
-    """A clip and questions about it.
+    """A clip and questions about it."""
 
-    Attributes:
-        frames: uint8 [T, H, W, 3], RGB, at the size they are stored in.
-        timestamps: float64 [T], seconds.
-        questions: all are asked about the same frames, none sees another.
-        patch_classes: uint8 [T, N], what each patch shows, 0 being background; None where it is not known.
-    """
-
-    frames: Tensor
-    timestamps: NDArray[np.float64]
-    questions: tuple[Question, ...]
-    patch_classes: Tensor | None = None
+    frames: Tensor  # uint8 [T, H, W, 3], RGB, at the size they are stored in
+    timestamps: NDArray[np.float64]  # float64 [T], seconds
+    questions: tuple[Question, ...]  # all are asked about the same frames, none sees another
+    patch_classes: Tensor | None = None  # uint8 [T, N], what each patch shows, 0 for background; None where not known
 
 
 def patches_of(examples: Sequence[Example], grid: Grid, device: torch.device) -> Tensor:

@@ -27,38 +27,25 @@ from stts_runtime.language.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Pruning:
-    """How vision tokens are pruned in a forward pass.
+    """How vision tokens are pruned in a forward pass."""
 
-    Attributes:
-        fraction: share of groups to drop, in (0, 1).
-        packing: `ffd` (bins with refill, as the authors train) or `ragged`.
-        soft_bias: whether scores bias the block after scoring.
-    """
-
-    fraction: float
-    packing: str = "ffd"
-    soft_bias: bool = True
+    fraction: float  # share of groups to drop, in (0, 1)
+    packing: str = "ffd"  # `ffd` (bins with refill, as the authors train) or `ragged`
+    soft_bias: bool = True  # whether scores bias the block after scoring
     aux_coefficient: float = 0.5
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a forward pass yields.
+    """What a forward pass yields."""
 
-    Attributes:
-        language_loss: scalar, cross entropy of the answers' tokens and their ends, weighted by answer.
-        aux_loss: scalar, coefficient included; 0 where nothing is pruned.
-        correct: bool [Q], whether greedy decoding would give the wanted answer token for token, in the order of the
-            examples and their questions.
-        tokens: tokens the decoder read, padding left out.
-        kept: share of groups that were kept.
-    """
-
-    language_loss: Tensor
-    aux_loss: Tensor
+    language_loss: Tensor  # scalar, cross entropy of the answers' tokens and their ends, weighted by answer
+    aux_loss: Tensor  # scalar, coefficient included; 0 where nothing is pruned
+    # bool [Q], whether greedy decoding would give the wanted answer token for token, in the order of the examples
+    # and their questions
     correct: Tensor
-    tokens: int
-    kept: float
+    tokens: int  # tokens the decoder read, padding left out
+    kept: float  # share of groups that were kept
 
 
 class CachingTokenizer(Tokenizer):

@@ -30,29 +30,18 @@ _ALIGNMENT = 64  # rows are padded to a multiple, so that few different lengths 
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch as the decoder reads it: R rows of S tokens.
+    """A batch as the decoder reads it: R rows of S tokens."""
 
-    Attributes:
-        token_ids: int64 [R, S].
-        feature_rows: int64 [R, S], the row of the batch's features that an image patch is given; 0 elsewhere.
-        positions: int64 [R, S].
-        clips: int64 [R, S], the clip a token belongs to; -1 for padding.
-        branches: int64 [R, S], 0 in a trunk, else counted from 1 within the clip.
-        vision_flags: bool [R, S].
-        targets: int64 [R, S], the id to be predicted at a place; -100 where nothing is.
-        weights: float32 [R, S], of a target: an answer of n tokens weighs sqrt(n) in all, as Molmo2 is trained.
-        questions: int64 [R, S], the question in the batch's order whose answer the target is part of; -1 elsewhere.
-    """
-
-    token_ids: NDArray[np.int64]
-    feature_rows: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    clips: NDArray[np.int64]
-    branches: NDArray[np.int64]
-    vision_flags: NDArray[np.bool_]
-    targets: NDArray[np.int64]
+    token_ids: NDArray[np.int64]  # [R, S]
+    feature_rows: NDArray[np.int64]  # [R, S], the row of the batch's features an image patch is given; 0 elsewhere
+    positions: NDArray[np.int64]  # [R, S]
+    clips: NDArray[np.int64]  # [R, S], the clip a token belongs to; -1 for padding
+    branches: NDArray[np.int64]  # [R, S], 0 in a trunk, else counted from 1 within the clip
+    vision_flags: NDArray[np.bool_]  # [R, S]
+    targets: NDArray[np.int64]  # [R, S], the id to be predicted at a place; -100 where nothing is
+    # [R, S], of a target: an answer of n tokens weighs sqrt(n) in all, as Molmo2 is trained
     weights: NDArray[np.float32]
-    questions: NDArray[np.int64]
+    questions: NDArray[np.int64]  # [R, S], the question, in batch order, whose answer has the target; -1 elsewhere
 
 
 @dataclass(frozen=True)

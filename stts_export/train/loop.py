@@ -37,31 +37,21 @@ _ASK_EVERY = 10  # steps between asking the other processes whether to stop
 
 @dataclass
 class Loop:
-    """A stage under way.
-
-    Attributes:
-        folder: of its log and state.
-        module: prepared.
-        plain: the `VideoQA` or `PatchClasses` that it was made of.
-        optimizer: prepared; groups as `parameter_groups` makes them.
-        validation: what is evaluated on; None where nothing is.
-        step: steps finished.
-        seconds: taken before this process began.
-    """
+    """A stage under way."""
 
     stage: Stage
-    folder: Path
+    folder: Path  # of its log and state
     accelerator: Accelerator
-    module: nn.Module
-    plain: nn.Module
-    optimizer: torch.optim.Optimizer
+    module: nn.Module  # prepared
+    plain: nn.Module  # the `VideoQA` or `PatchClasses` that it was made of
+    optimizer: torch.optim.Optimizer  # prepared; groups as `parameter_groups` makes them
     clips: Clips
-    validation: Clips | None
+    validation: Clips | None  # what is evaluated on; None where nothing is
     workers: int
     log: Log
     on_share: Callable[[float], None]
-    step: int = 0
-    seconds: float = 0.0
+    step: int = 0  # steps finished
+    seconds: float = 0.0  # taken before this process began
 
 
 def run_loop(loop: Loop, stop: Stop) -> bool:

@@ -24,19 +24,16 @@ from stts_runtime.vision.plan import group_patches
 
 @dataclass(frozen=True)
 class PatchOutcome:
-    """What naming patches yields, scalars all.
+    """What naming patches yields, scalars all."""
 
-    Attributes:
-        class_loss: cross entropy of what each patch shows, background and foreground weighing alike, and the mean of
-            those of its row and column; 0 where the head is frozen.
-        word_loss: squared distance of features from the words for what they show, 0.5 for features of zero; 0 where the
-            connector is not trained.
-        foreground_accuracy: share of foreground patches whose class, row and column are right; where the head is
-            frozen, of foreground groups whose feature is nearest to the right words.
-    """
-
+    # cross entropy of what each patch shows, background and foreground weighing alike, and the mean of those of its
+    # row and column; 0 where the head is frozen
     class_loss: Tensor
+    # squared distance of features from the words for what they show, 0.5 for features of zero; 0 where the
+    # connector is not trained
     word_loss: Tensor
+    # share of foreground patches whose class, row and column are right; where the head is frozen, of foreground
+    # groups whose feature is nearest to the right words
     foreground_accuracy: Tensor
 
 

@@ -22,19 +22,12 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class LearningRates:
-    """The highest learning rate of each part; a part without one is frozen.
+    """The highest learning rate of each part; a part without one is frozen."""
 
-    Attributes:
-        vision_tower: also of the patch classes' head, which lives as long as its stage.
-        connector: attention pooling and projector.
-        scorer: needs a stage that prunes.
-        decoder: of its adapters where the stage has `lora`, else of all its weights.
-    """
-
-    vision_tower: float | None = None
-    connector: float | None = None
-    scorer: float | None = None
-    decoder: float | None = None
+    vision_tower: float | None = None  # also of the patch classes' head, which lives as long as its stage
+    connector: float | None = None  # attention pooling and projector
+    scorer: float | None = None  # needs a stage that prunes
+    decoder: float | None = None  # of its adapters where the stage has `lora`, else of all its weights
 
     @property
     def given(self) -> dict[str, float]:
@@ -53,84 +46,49 @@ class Lora:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training, with its own objective, rates and schedule.
+    """One stretch of training, with its own objective, rates and schedule."""
 
-    Attributes:
-        name: of its folder in the run.
-        steps: optimizer steps.
-        clips_per_step: over all processes and accumulated forwards.
-        learning_rates: at the top of the schedule.
-        objective: `answers`, or `patch_classes` (the tower, and the connector if it has a rate, see
-            `forward.PatchClasses`).
-        start: `model`, or the earlier stage that it goes on from; the stage before where not given.
-        frames: of a clip, evenly spread; all of a clip that has fewer.
-        questions_per_clip: most questions asked about a clip at once, drawn anew each epoch.
-        prune_fraction: share of groups to drop; 0 trains dense.
-        packing: `ffd` or `ragged`.
-        soft_bias: whether scores bias the block after scoring, the language loss's only way to the scorer.
-        lora: adapters instead of the decoder's weights.
-        warmup_steps: of linear warm-up.
-        final_fraction: of the highest rates, where the cosine ends.
-        weight_decay: on matrices; biases, norms and embeddings have none.
-        betas: of AdamW, as `epsilon`.
-        clip_norm: largest norm of the gradient.
-        row_tokens: clips share a row of this many tokens.
-        micro_clips: clips of one forward pass; gradients of several passes add up to a step. All where not given.
-        precision: `auto` is bfloat16 autocast on a GPU and float32 on a CPU.
-        evaluate_every: steps between evaluations on the validation split; 0 evaluates at the end only.
-        evaluate_questions: how many of its questions, the first ones; 0 evaluates never.
-        checkpoint_every: steps between saved states.
-        log_every: steps between lines of the log.
-        compile: whether MLPs are compiled by torch.
-        activation_checkpoints: whether blocks are run again in the backward pass, to save memory.
-    """
-
-    name: str
-    steps: int
-    clips_per_step: int
-    learning_rates: LearningRates
+    name: str  # of its folder in the run
+    steps: int  # optimizer steps
+    clips_per_step: int  # over all processes and accumulated forwards
+    learning_rates: LearningRates  # at the top of the schedule
+    # `answers`, or `patch_classes` (the tower, and the connector if it has a rate, see `forward.PatchClasses`)
     objective: str = ANSWERS
-    start: str | None = None
-    frames: int = 8
-    questions_per_clip: int = 4
-    prune_fraction: float = 0.5
-    packing: str = "ffd"
-    soft_bias: bool = True
+    start: str | None = None  # `model`, or the earlier stage that it goes on from; the stage before where not given
+    frames: int = 8  # of a clip, evenly spread; all of a clip that has fewer
+    questions_per_clip: int = 4  # most questions asked about a clip at once, drawn anew each epoch
+    prune_fraction: float = 0.5  # share of groups to drop; 0 trains dense
+    packing: str = "ffd"  # `ffd` or `ragged`
+    soft_bias: bool = True  # whether scores bias the block after scoring, the language loss's only way to the scorer
     aux_coefficient: float = 0.5
-    lora: Lora | None = None
-    warmup_steps: int = 200
-    final_fraction: float = 0.1
-    weight_decay: float = 0.0
-    betas: tuple[float, ...] = (0.9, 0.95)
+    lora: Lora | None = None  # adapters instead of the decoder's weights
+    warmup_steps: int = 200  # of linear warm-up
+    final_fraction: float = 0.1  # of the highest rates, where the cosine ends
+    weight_decay: float = 0.0  # on matrices; biases, norms and embeddings have none
+    betas: tuple[float, ...] = (0.9, 0.95)  # of AdamW, as `epsilon`
     epsilon: float = 1e-8
-    clip_norm: float = 1.0
-    row_tokens: int = 2048
+    clip_norm: float = 1.0  # largest norm of the gradient
+    row_tokens: int = 2048  # clips share a row of this many tokens
+    # clips of one forward pass; gradients of several passes add up to a step. All where not given.
     micro_clips: int | None = None
-    precision: str = "auto"
-    evaluate_every: int = 0
-    evaluate_questions: int = 500
-    checkpoint_every: int = 500
-    log_every: int = 10
-    compile: bool = False
-    activation_checkpoints: bool = False
+    precision: str = "auto"  # `auto` is bfloat16 autocast on a GPU and float32 on a CPU
+    evaluate_every: int = 0  # steps between evaluations on the validation split; 0 evaluates at the end only
+    evaluate_questions: int = 500  # how many of its questions, the first ones; 0 evaluates never
+    checkpoint_every: int = 500  # steps between saved states
+    log_every: int = 10  # steps between lines of the log
+    compile: bool = False  # whether MLPs are compiled by torch
+    activation_checkpoints: bool = False  # whether blocks are run again in the backward pass, to save memory
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """A training run.
-
-    Attributes:
-        model: a model recipe's name or file, or a checkpoint directory.
-        data: the data recipe that it was made for; any dataset can be given.
-        seed: of adapters, heads, a scorer that is not there yet, and the order of the data.
-        stages: in their order; every `start` names an earlier one or `model`.
-    """
+    """A training run."""
 
     name: str
-    model: str
-    data: str
-    seed: int
-    stages: tuple[Stage, ...]
+    model: str  # a model recipe's name or file, or a checkpoint directory
+    data: str  # the data recipe that it was made for; any dataset can be given
+    seed: int  # of adapters, heads, a scorer that is not there yet, and the order of the data
+    stages: tuple[Stage, ...]  # in their order; every `start` names an earlier one or `model`
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name.

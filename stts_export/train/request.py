@@ -12,57 +12,35 @@ from stts_runtime.errors import UsageError
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A run as its caller words it.
+    """A run as its caller words it."""
 
-    Attributes:
-        recipe: a training recipe's name or file.
-        stages: only these, in the recipe's order; all where empty.
-        model: instead of the recipe's.
-        checkpoint: the weights, where the model is a recipe that does not bring its own.
-        random_weights: seed of generated weights instead.
-        tokenizer: where it does not lie beside the weights.
-        resume: go on from the states in `output`.
-        overrides: values of `Stage` for all chosen stages, for trying things out.
-        minutes: stop after so many, with a state.
-        workers: processes that read clips; None follows the machine.
-        save_model: write the last chosen stage's whole model, even where it is not the recipe's last.
-        cpu: leave a GPU alone.
-    """
-
-    recipe: str
+    recipe: str  # a training recipe's name or file
     data: Path
     output: Path
-    stages: tuple[str, ...] = ()
-    model: str | None = None
-    checkpoint: Path | None = None
-    random_weights: int | None = None
-    tokenizer: Path | None = None
-    resume: bool = False
-    overrides: tuple[tuple[str, Any], ...] = ()
-    minutes: float | None = None
-    workers: int | None = None
-    save_model: bool = False
-    cpu: bool = False
+    stages: tuple[str, ...] = ()  # only these, in the recipe's order; all where empty
+    model: str | None = None  # instead of the recipe's
+    checkpoint: Path | None = None  # the weights, where the model is a recipe that does not bring its own
+    random_weights: int | None = None  # seed of generated weights instead
+    tokenizer: Path | None = None  # where it does not lie beside the weights
+    resume: bool = False  # go on from the states in `output`
+    overrides: tuple[tuple[str, Any], ...] = ()  # values of `Stage` for all chosen stages, for trying things out
+    minutes: float | None = None  # stop after so many, with a state
+    workers: int | None = None  # processes that read clips; None follows the machine
+    save_model: bool = False  # write the last chosen stage's whole model, even where it is not the recipe's last
+    cpu: bool = False  # leave a GPU alone
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of a stage.
-
-    Attributes:
-        step: steps done, of `steps` in all.
-        last: the last line of its log with a loss; empty where none was written.
-        evaluation: the last one; empty where none was made.
-        model: the checkpoint that was written; None where none was.
-    """
+    """What became of a stage."""
 
     name: str
     finished: bool
-    step: int
+    step: int  # steps done, of `steps` in all
     steps: int
-    last: dict[str, Any]
-    evaluation: dict[str, Any]
-    model: str | None
+    last: dict[str, Any]  # the last line of its log with a loss; empty where none was written
+    evaluation: dict[str, Any]  # the last one; empty where none was made
+    model: str | None  # the checkpoint that was written; None where none was
 
 
 @dataclass(frozen=True)

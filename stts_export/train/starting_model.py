@@ -21,23 +21,14 @@ _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16  # of each file of weights, to tell whose 
 
 @dataclass(frozen=True)
 class StartingModel:
-    """A model before training.
+    """A model before training."""
 
-    Attributes:
-        config: with the learned scorer and its soft bias, whatever the recipe builds with.
-        tensors: our name -> tensor of every weight, the scorer's among them.
-        tokenizer: its tokenizer.json.
-        has_scorer: whether the scorer comes from the checkpoint, and is not merely drawn.
-        identity: digest of configuration and weights' files, by which a resumed run knows its model.
-        folder: the checkpoint's directory; None for random weights.
-    """
-
-    config: ModelConfig
-    tensors: Mapping[str, LazyTensor]
-    tokenizer: Path
-    has_scorer: bool
-    identity: str
-    folder: Path | None
+    config: ModelConfig  # with the learned scorer and its soft bias, whatever the recipe builds with
+    tensors: Mapping[str, LazyTensor]  # our name -> tensor of every weight, the scorer's among them
+    tokenizer: Path  # its tokenizer.json
+    has_scorer: bool  # whether the scorer comes from the checkpoint, and is not merely drawn
+    identity: str  # digest of configuration and weights' files, by which a resumed run knows its model
+    folder: Path | None  # the checkpoint's directory; None for random weights
 
 
 def open_starting_model(

@@ -30,21 +30,13 @@ _TENSORS, _FACTS = "tensors.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class State:
-    """A run between two steps.
+    """A run between two steps."""
 
-    Attributes:
-        step: how many steps were finished.
-        weights: our name -> trained tensor, float32.
-        moments: our name -> AdamW's `exp_avg`, `exp_avg_sq` and `step`.
-        generators: of torch, CUDA, numpy and Python.
-        seconds: the stage has taken so far.
-    """
-
-    step: int
-    weights: Mapping[str, Tensor]
-    moments: Mapping[str, Mapping[str, Tensor]]
-    generators: Mapping[str, Any]
-    seconds: float
+    step: int  # how many steps were finished
+    weights: Mapping[str, Tensor]  # our name -> trained tensor, float32
+    moments: Mapping[str, Mapping[str, Tensor]]  # our name -> AdamW's `exp_avg`, `exp_avg_sq` and `step`
+    generators: Mapping[str, Any]  # of torch, CUDA, numpy and Python
+    seconds: float  # the stage has taken so far
 
 
 def write_state(stage: Path, state: State) -> None:

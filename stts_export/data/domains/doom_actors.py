@@ -20,21 +20,13 @@ _STEPS, _BIAS, _BITS = 16, 512, 10
 
 @dataclass(frozen=True)
 class Look:
-    """How a class looks.
+    """How a class looks."""
 
-    Attributes:
-        sprite: its four-letter name.
-        poses: letters of its pictures; a thing that stays shows one of them.
-        scale: size against the game's own.
-        bright: whether it glows in the dark.
-        restless: whether its pictures change while it stays, as a flame does.
-    """
-
-    sprite: str
-    poses: str
-    scale: float
-    bright: bool = False
-    restless: bool = False
+    sprite: str  # its four-letter name
+    poses: str  # letters of its pictures; a thing that stays shows one of them
+    scale: float  # size against the game's own
+    bright: bool = False  # whether it glows in the dark
+    restless: bool = False  # whether its pictures change while it stays, as a flame does
 
 
 LOOKS = {

@@ -48,24 +48,16 @@ class Pose:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a script plays.
-
-    Attributes:
-        x: where it begins, map units, with `y`.
-        dx: how far it goes in all, map units, with `dy`.
-        angle: it looks to, degrees.
-        pose: which of its pictures it begins with.
-        height: above the floor, map units.
-    """
+    """Where a script plays."""
 
     script: Script
-    x: float
+    x: float  # where it begins, map units, with `y`
     y: float
-    dx: float
+    dx: float  # how far it goes in all, map units, with `dy`
     dy: float
-    angle: int
-    pose: int
-    height: float
+    angle: int  # it looks to, degrees
+    pose: int  # which of its pictures it begins with
+    height: float  # above the floor, map units
 
 
 @dataclass(frozen=True)

@@ -16,44 +16,28 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Placed:
-    """A thing of a map.
+    """A thing of a map."""
 
-    Attributes:
-        type: the engine's number of its kind.
-        x: map units, as `y` and `height`, which is above the floor.
-        angle: it looks to, whole degrees, anticlockwise from east.
-        arguments: up to five whole numbers that its kind reads.
-    """
-
-    type: int
-    x: float
+    type: int  # the engine's number of its kind
+    x: float  # map units, as `y` and `height`, which is above the floor
     y: float
-    angle: int = 0
+    angle: int = 0  # it looks to, whole degrees, anticlockwise from east
     height: float = 0.0
-    arguments: tuple[int, ...] = ()
+    arguments: tuple[int, ...] = ()  # up to five whole numbers that its kind reads
 
 
 @dataclass(frozen=True)
 class Room:
-    """One room.
+    """One room."""
 
-    Attributes:
-        outline: corners, clockwise seen from above.
-        pillars: corners of solid pillars, each anticlockwise.
-        walls: texture of each side of the outline.
-        ceiling: a flat, as `floor`; F_SKY1 is the open sky.
-        height: of the ceiling, map units.
-        light: 0 to 255.
-    """
-
-    outline: tuple[Point, ...]
-    pillars: tuple[tuple[Point, ...], ...]
-    walls: tuple[str, ...]
+    outline: tuple[Point, ...]  # corners, clockwise seen from above
+    pillars: tuple[tuple[Point, ...], ...]  # corners of solid pillars, each anticlockwise
+    walls: tuple[str, ...]  # texture of each side of the outline
     pillar_wall: str
     floor: str
-    ceiling: str
-    height: int
-    light: int
+    ceiling: str  # a flat, as `floor`; F_SKY1 is the open sky
+    height: int  # of the ceiling, map units
+    light: int  # 0 to 255
 
 
 def map_text(room: Room, things: Sequence[Placed]) -> str:

@@ -29,18 +29,13 @@ REST_SECONDS = 0.05  # the threads of the engine before spin for a while when th
 
 @dataclass(frozen=True)
 class Subject:
-    """One of the things compared.
+    """One of the things compared."""
 
-    Attributes:
-        engine: what runs it.
-        prune: share of groups dropped; 0 is dense.
-        answer: looks at a clip and returns an answer's tokens; adds its times and counts to the timings.
-        warm_up: does the same once for each length before anything is timed, and returns the memory it takes.
-    """
-
-    engine: str
-    prune: float
+    engine: str  # what runs it
+    prune: float  # share of groups dropped; 0 is dense
+    # looks at a clip and returns an answer's tokens; adds its times and counts to the timings
     answer: Callable[[Clip, Timings], tuple[int, ...]]
+    # does the same once for each length before anything is timed, and returns the memory it takes
     warm_up: Callable[[Clip], PassMemory | None]
 
 

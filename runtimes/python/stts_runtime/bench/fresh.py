@@ -39,43 +39,29 @@ Apart = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Startup:
-    """Medians over fresh processes, in seconds.
+    """Medians over fresh processes, in seconds."""
 
-    Attributes:
-        import_seconds: to import `stts_runtime` with all it needs to load a bundle.
-        open_seconds: to load a bundle and open the engines that its default prune fraction needs.
-    """
-
-    import_seconds: float
-    open_seconds: float
+    import_seconds: float  # to import `stts_runtime` with all it needs to load a bundle
+    open_seconds: float  # to load a bundle and open the engines that its default prune fraction needs
 
 
 @dataclass(frozen=True)
 class PassMemory:
-    """Memory of one question in a fresh process, in MiB, above what was there once the engines were open.
+    """Memory of one question in a fresh process, in MiB, above what was there once the engines were open."""
 
-    Attributes:
-        peak: at most.
-        stages: at most by stage, above what was there when the stage began, results it was first to write included.
-    """
-
-    peak: float
+    peak: float  # at most
+    # at most by stage, above what was there when the stage began, results it was first to write included
     stages: dict[str, float]
 
 
 @dataclass(frozen=True)
 class ScoreMemory:
-    """Working memory of vision_score: its peak less its input and output arrays, each clip in a fresh process.
+    """Working memory of vision_score: its peak less its input and output arrays, each clip in a fresh process."""
 
-    Attributes:
-        frames: T of each clip.
-        working_mib: of each clip; None where the system keeps no peak that can be set back (only Linux does).
-        ratio: last by first; None likewise.
-    """
-
-    frames: tuple[int, ...]
+    frames: tuple[int, ...]  # T of each clip
+    # of each clip; None where the system keeps no peak that can be set back (only Linux does)
     working_mib: tuple[float | None, ...]
-    ratio: float | None
+    ratio: float | None  # last by first; None likewise
 
 
 def startup(bundle: str | Path, repeats: int = 5) -> Startup:

@@ -18,52 +18,31 @@ VISION_AND_PREFILL = ("preprocessing", *VISION, "prefill")
 
 @dataclass(frozen=True)
 class Measurement:
-    """How one subject fared with clips of one length.
-
-    Attributes:
-        frames: T.
-        prune: share of groups dropped; 0 is dense.
-        milliseconds: median over the passes, by stage.
-        vision_and_prefill: median over the passes of the sum of `VISION_AND_PREFILL`, in milliseconds.
-        token_ms: median time of one decode step, in milliseconds.
-        tokens: counts by name, see `Timings`.
-        passes: milliseconds by stage of every pass; `decode` is all steps of the pass.
-        answer: tokens; the same from engines that do the same work, up to ties.
-        memory: None where it was not, or cannot be, measured.
-    """
+    """How one subject fared with clips of one length."""
 
     engine: str
-    frames: int
-    prune: float
-    milliseconds: dict[str, float]
-    vision_and_prefill: float
-    token_ms: float
-    tokens: dict[str, int]
-    passes: tuple[dict[str, float], ...]
-    answer: tuple[int, ...]
-    memory: PassMemory | None
+    frames: int  # T
+    prune: float  # share of groups dropped; 0 is dense
+    milliseconds: dict[str, float]  # median over the passes, by stage
+    vision_and_prefill: float  # median over the passes of the sum of `VISION_AND_PREFILL`, in milliseconds
+    token_ms: float  # median time of one decode step, in milliseconds
+    tokens: dict[str, int]  # counts by name, see `Timings`
+    passes: tuple[dict[str, float], ...]  # milliseconds by stage of every pass; `decode` is all steps of the pass
+    answer: tuple[int, ...]  # tokens; the same from engines that do the same work, up to ties
+    memory: PassMemory | None  # None where it was not, or cannot be, measured
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """Dense against pruned, by one engine.
-
-    Attributes:
-        frames: T.
-        prune: share of groups dropped in the pruned run.
-        stages: dense / pruned time by stage, of stages both have: above 1, pruned is faster.
-        vision: dense / pruned time from patches to features, whatever stages that takes.
-        vision_and_prefill: dense / pruned time of all of these together.
-        plan_share: of the plan in pruned vision and prefill; None where the engine does not tell its parts apart.
-    """
+    """Dense against pruned, by one engine."""
 
     engine: str
-    frames: int
-    prune: float
-    stages: dict[str, float]
-    vision: float
-    vision_and_prefill: float
-    plan_share: float | None
+    frames: int  # T
+    prune: float  # share of groups dropped in the pruned run
+    stages: dict[str, float]  # dense / pruned time by stage, of stages both have: above 1, pruned is faster
+    vision: float  # dense / pruned time from patches to features, whatever stages that takes
+    vision_and_prefill: float  # dense / pruned time of all of these together
+    plan_share: float | None  # of the plan in pruned vision and prefill; None where an engine does not tell parts apart
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,9 @@ class PeakTimings(Timings):
     """A timings that also measures memory, where `can_reset_peak`; its times are a little too long.
 
     Pages of files, that is memory-mapped weights, are not counted.
-
-    Attributes:
-        working_bytes: the most a stage took above what was there when it began, results it was first to write included.
     """
 
+    # the most a stage took above what was there when it began, results it was first to write included
     working_bytes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

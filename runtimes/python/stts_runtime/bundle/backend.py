@@ -9,20 +9,13 @@ from stts_runtime.errors import EngineError
 
 @dataclass(frozen=True)
 class Backend:
-    """An inference engine.
+    """An inference engine."""
 
-    Attributes:
-        name: as manifests, targets and options say it, and of its Python module.
-        title: of the product, for messages.
-        install: how it is had where its module is missing.
-        needs_engines: whether it runs engines built from the graphs, rather than the graphs.
-        builds_on_device: whether engines are for the GPU they were built on, rather than built on any machine.
-    """
-
-    name: str
-    title: str
-    install: str
-    needs_engines: bool = True
+    name: str  # as manifests, targets and options say it, and of its Python module
+    title: str  # of the product, for messages
+    install: str  # how it is had where its module is missing
+    needs_engines: bool = True  # whether it runs engines built from the graphs, rather than the graphs
+    # whether engines are for the GPU they were built on, rather than built on any machine
     builds_on_device: bool = False
 
 

@@ -28,45 +28,29 @@ _WEIGHTS = "weights/"
 
 @dataclass(frozen=True)
 class EngineFile:
-    """One part's engine.
-
-    Attributes:
-        file: its name in the set's folder.
-        size: in bytes.
-        sha256: in hex.
-        activation_bytes: what a context wants beside weights, inputs and outputs; None where TensorRT did not say.
-        peak_memory_bytes: most memory of the building process; None where the kernel does not tell.
-    """
+    """One part's engine."""
 
     part: str
-    file: str
-    size: int
-    sha256: str
+    file: str  # its name in the set's folder
+    size: int  # in bytes
+    sha256: str  # in hex
     seconds: float = 0.0
+    # what a context wants beside weights, inputs and outputs; None where TensorRT did not say
     activation_bytes: int | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # most memory of the building process; None where the kernel does not tell
 
 
 @dataclass(frozen=True)
 class EngineSet:
-    """The engines of one build.
-
-    Attributes:
-        backend: `tensorrt` or `tensorrt_rtx`.
-        version: of the backend, all of it: engines are tied to it.
-        compute_capabilities: SMs that each engine serves, in rising order.
-        precision: of the bundle: `float32`, `float16` or `bfloat16`.
-        manifest_digest: of what they were built from, see `manifest_digest`.
-        files: in the manifest's order of parts, which is by name once it was written.
-    """
+    """The engines of one build."""
 
     schema_version: int
-    backend: str
-    version: str
-    compute_capabilities: tuple[int, ...]
-    precision: str
-    manifest_digest: str
-    files: tuple[EngineFile, ...]
+    backend: str  # `tensorrt` or `tensorrt_rtx`
+    version: str  # of the backend, all of it: engines are tied to it
+    compute_capabilities: tuple[int, ...]  # SMs that each engine serves, in rising order
+    precision: str  # of the bundle: `float32`, `float16` or `bfloat16`
+    manifest_digest: str  # of what they were built from, see `manifest_digest`
+    files: tuple[EngineFile, ...]  # in the manifest's order of parts, which is by name once it was written
 
     @property
     def folder(self) -> str:

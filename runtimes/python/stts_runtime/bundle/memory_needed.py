@@ -19,37 +19,21 @@ ENGINE_SLACK = 1.1
 
 @dataclass(frozen=True)
 class MemoryNeeded:
-    """Bytes, for a clip of so many frames in a conversation of so many tokens; in a manifest, the bundle's limits.
+    """Bytes, for a clip of so many frames in a conversation of so many tokens; in a manifest, the bundle's limits."""
 
-    Attributes:
-        frames: T.
-        tokens: room that the cache and the decoder's engine are made for.
-        weights: of the engines that are open together; twice where onnxruntime repacks them.
-        cache: keys and values of all `tokens`.
-        hidden: of the whole clip between the two vision engines; none where dense.
-        features: of all kept groups.
-        vision_activations: working memory of the vision engines, for one chunk.
-        decoder_activations: working memory of prefill, with its mask.
-        clip: frames as uint8 and the patches of one chunk.
-        runtime: libraries, contexts and workspaces, on a GPU.
-        output_head: the largest single matrix, which a builder needs room for in one piece: width x vocabulary.
-        bundle_disk: all weights, each once.
-        engines: parameters of each engine that is built, by part; none where graphs are run as they are.
-    """
-
-    frames: int
-    tokens: int
-    weights: int
-    cache: int
-    hidden: int
-    features: int
-    vision_activations: int
-    decoder_activations: int
-    clip: int
-    runtime: int
-    output_head: int
-    bundle_disk: int
-    engines: dict[str, int]
+    frames: int  # T
+    tokens: int  # room that the cache and the decoder's engine are made for
+    weights: int  # of the engines that are open together; twice where onnxruntime repacks them
+    cache: int  # keys and values of all `tokens`
+    hidden: int  # of the whole clip between the two vision engines; none where dense
+    features: int  # of all kept groups
+    vision_activations: int  # working memory of the vision engines, for one chunk
+    decoder_activations: int  # working memory of prefill, with its mask
+    clip: int  # frames as uint8 and the patches of one chunk
+    runtime: int  # libraries, contexts and workspaces, on a GPU
+    output_head: int  # the largest single matrix, which a builder needs room for in one piece: width x vocabulary
+    bundle_disk: int  # all weights, each once
+    engines: dict[str, int]  # parameters of each engine that is built, by part; none where graphs are run as they are
 
     @property
     def activations(self) -> int:

@@ -25,32 +25,19 @@ class PeakTflops:
 
 @dataclass(frozen=True)
 class Target:
-    """A device to build for.
+    """A device to build for."""
 
-    Attributes:
-        name: what `--target` takes.
-        backends: engines that run there, the default first: `onnxruntime`, `tensorrt`, `tensorrt_rtx`.
-        precisions: what engines may compute in, the default first: `float32`, `float16`, `bfloat16`.
-        compute_capabilities: SM versions (87 is 8.7) an engine is built for; empty without a GPU.
-        shared_memory: whether CPU and GPU share one memory, so that a build and everything else compete for it.
-        jetpacks: JetPack releases that support it (`stts_runtime.device.jetpack`); empty where software comes by pip.
-        max_frames: default limit on frames a clip.
-        source: where the figures come from, and what was measured.
-        memory_gib: of the GPU; None where it differs from card to card.
-        bandwidth_gb_per_s: of that memory, as the vendor prints it; None where it differs from card to card.
-        max_tokens: default limit on tokens a conversation; None follows from frames and model.
-    """
-
-    name: str
+    name: str  # what `--target` takes
     title: str
-    backends: tuple[str, ...]
-    precisions: tuple[str, ...]
-    compute_capabilities: tuple[int, ...]
-    shared_memory: bool
+    backends: tuple[str, ...]  # engines that run there, the default first: `onnxruntime`, `tensorrt`, `tensorrt_rtx`
+    precisions: tuple[str, ...]  # what engines may compute in, the default first: `float32`, `float16`, `bfloat16`
+    compute_capabilities: tuple[int, ...]  # SM versions (87 is 8.7) an engine is built for; empty without a GPU
+    shared_memory: bool  # whether CPU and GPU share one memory, so that a build and everything else compete for it
+    # JetPack releases that support it (`stts_runtime.device.jetpack`); empty where software comes by pip
     jetpacks: tuple[str, ...]
-    max_frames: int
-    source: str
-    memory_gib: float | None = None
-    bandwidth_gb_per_s: float | None = None
+    max_frames: int  # default limit on frames a clip
+    source: str  # where the figures come from, and what was measured
+    memory_gib: float | None = None  # of the GPU; None where it differs from card to card
+    bandwidth_gb_per_s: float | None = None  # of that memory, as the vendor prints it; None where cards differ
     peak_tflops: PeakTflops = field(default_factory=PeakTflops)
-    max_tokens: int | None = None
+    max_tokens: int | None = None  # default limit on tokens a conversation; None follows from frames and model

@@ -16,23 +16,16 @@ from stts_runtime.bundle.versions import numbers
 
 @dataclass(frozen=True)
 class JetPack:
-    """A JetPack release.
-
-    Attributes:
-        l4t_releases: of Jetson Linux that belong to it, three numbers each.
-        modules: Jetson families it is for.
-        python: the system's, which is the one that its TensorRT has bindings for.
-        tensorrt_extra: another version that can be installed beside it.
-    """
+    """A JetPack release."""
 
     name: str
-    l4t_releases: tuple[str, ...]
-    modules: tuple[str, ...]
+    l4t_releases: tuple[str, ...]  # of Jetson Linux that belong to it, three numbers each
+    modules: tuple[str, ...]  # Jetson families it is for
     ubuntu: str
-    python: str
+    python: str  # the system's, which is the one that its TensorRT has bindings for
     cuda: str
     tensorrt: str
-    tensorrt_extra: str | None = None
+    tensorrt_extra: str | None = None  # another version that can be installed beside it
 
 
 JETPACKS = (

@@ -14,19 +14,12 @@ from stts_runtime.sizes import GIB
 
 @dataclass(frozen=True)
 class KnownTarget:
-    """What tells a target's devices apart.
+    """What tells a target's devices apart."""
 
-    Attributes:
-        name: what `stts-export build --target` takes.
-        backend: engine of its bundles, unless another is asked for.
-        compute_capabilities: SM versions it is built for; empty for `cpu`.
-        memory_gib: as the product is named; None where it differs from card to card.
-    """
-
-    name: str
-    backend: str
-    compute_capabilities: tuple[int, ...]
-    memory_gib: float | None
+    name: str  # what `stts-export build --target` takes
+    backend: str  # engine of its bundles, unless another is asked for
+    compute_capabilities: tuple[int, ...]  # SM versions it is built for; empty for `cpu`
+    memory_gib: float | None  # as the product is named; None where it differs from card to card
 
 
 KNOWN_TARGETS = (

@@ -18,36 +18,23 @@ _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76  # CUdevice_attribute, cuda.h
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """The first GPU that CUDA shows this process.
-
-    Attributes:
-        compute_capability: 87 is 8.7.
-        integrated: whether its memory is the CPU's.
-        bus_id: its place on the PCI bus, `0000:01:00.0`.
-    """
+    """The first GPU that CUDA shows this process."""
 
     name: str
-    compute_capability: int
+    compute_capability: int  # 87 is 8.7
     memory_bytes: int
-    integrated: bool
-    bus_id: str
+    integrated: bool  # whether its memory is the CPU's
+    bus_id: str  # its place on the PCI bus, `0000:01:00.0`
 
 
 @dataclass(frozen=True)
 class CudaReading:
-    """What the library answered.
+    """What the library answered."""
 
-    Attributes:
-        loaded: whether the library is there at all.
-        driver_version: the newest CUDA it serves, 12060 is 12.6.
-        error: what it refused with: `CUDA_ERROR_NO_DEVICE (100)`.
-        device: None after an error.
-    """
-
-    loaded: bool
-    driver_version: int | None = None
-    error: str | None = None
-    device: CudaDevice | None = None
+    loaded: bool  # whether the library is there at all
+    driver_version: int | None = None  # the newest CUDA it serves, 12060 is 12.6
+    error: str | None = None  # what it refused with: `CUDA_ERROR_NO_DEVICE (100)`
+    device: CudaDevice | None = None  # None after an error
 
 
 def read_libcuda(load: Callable[[str], Any] = ctypes.CDLL) -> CudaReading:

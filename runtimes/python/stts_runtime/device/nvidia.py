@@ -19,19 +19,14 @@ QUERY = (
 
 @dataclass(frozen=True)
 class SmiGpu:
-    """A row of the answer; None where it says that it does not know.
-
-    Attributes:
-        compute_capability: 89 is 8.9.
-        bus_id: its place on the PCI bus, `00000000:01:00.0`.
-    """
+    """A row of the answer; None where it says that it does not know."""
 
     name: str | None
-    compute_capability: int | None
+    compute_capability: int | None  # 89 is 8.9
     total_bytes: int | None
     free_bytes: int | None
     driver: str | None
-    bus_id: str | None
+    bus_id: str | None  # its place on the PCI bus, `00000000:01:00.0`
 
 
 def smi_gpus(text: str | None) -> tuple[SmiGpu, ...]:

@@ -12,56 +12,36 @@ from stts_runtime.device.readings import Readings, Run, read_device, run_command
 
 @dataclass(frozen=True)
 class Probe:
-    """A device; None where something is not there, or cannot be told.
+    """A device; None where something is not there, or cannot be told."""
 
-    Attributes:
-        machine: `x86_64`, `aarch64`.
-        python: of the running interpreter, `3.10.12`.
-        l4t: release of Jetson Linux, `36.4.3`.
-        power_mode: of a Jetson: `MAXN`, `15W`.
-        gpu_name: of the GPU that CUDA shows first.
-        compute_capability: of that GPU, 87 is 8.7.
-        shared_memory: whether that GPU uses the CPU's memory.
-        free_memory_bytes: of main memory, what programs can get.
-        free_swap_bytes: swap space on disks, where a build's host memory can go.
-        disk_path: where disk space was looked at.
-        cuda: newest CUDA that the driver serves, `12.6`.
-        cuda_error: what CUDA refuses with.
-        tensorrt: version that this Python sees; so with `tensorrt_rtx` and `onnxruntime`.
-        tensorrt_cuda: major version of CUDA that its wheel is for, if it says so; so with `tensorrt_rtx_cuda`.
-        system_tensorrt: version that apt installed.
-        onnxruntime_providers: by onnxruntime's names.
-        cuda_bindings: version of cuda-bindings, or of a cuda-python from before they were split off.
-    """
-
-    machine: str
+    machine: str  # `x86_64`, `aarch64`
     system: str
-    python: str
+    python: str  # of the running interpreter, `3.10.12`
     jetson_model: str | None
-    l4t: str | None
-    power_mode: str | None
-    gpu_name: str | None
-    compute_capability: int | None
-    shared_memory: bool
+    l4t: str | None  # release of Jetson Linux, `36.4.3`
+    power_mode: str | None  # of a Jetson: `MAXN`, `15W`
+    gpu_name: str | None  # of the GPU that CUDA shows first
+    compute_capability: int | None  # of that GPU, 87 is 8.7
+    shared_memory: bool  # whether that GPU uses the CPU's memory
     gpu_memory_bytes: int | None
     free_gpu_memory_bytes: int | None
     total_memory_bytes: int | None
-    free_memory_bytes: int | None
-    free_swap_bytes: int | None
-    disk_path: str
+    free_memory_bytes: int | None  # of main memory, what programs can get
+    free_swap_bytes: int | None  # swap space on disks, where a build's host memory can go
+    disk_path: str  # where disk space was looked at
     free_disk_bytes: int | None
     driver: str | None
-    cuda: str | None
-    cuda_error: str | None
+    cuda: str | None  # newest CUDA that the driver serves, `12.6`
+    cuda_error: str | None  # what CUDA refuses with
     cuda_loaded: bool
-    tensorrt: str | None
-    tensorrt_cuda: int | None
-    system_tensorrt: str | None
+    tensorrt: str | None  # version that this Python sees; so with `tensorrt_rtx` and `onnxruntime`
+    tensorrt_cuda: int | None  # major version of CUDA that its wheel is for, if it says so; so with `tensorrt_rtx_cuda`
+    system_tensorrt: str | None  # version that apt installed
     tensorrt_rtx: str | None
     tensorrt_rtx_cuda: int | None
     onnxruntime: str | None
-    onnxruntime_providers: tuple[str, ...]
-    cuda_bindings: str | None
+    onnxruntime_providers: tuple[str, ...]  # by onnxruntime's names
+    cuda_bindings: str | None  # version of cuda-bindings, or of a cuda-python from before they were split off
 
     def version_of(self, backend: str) -> str | None:
         """Return the version of a backend's package that this Python sees."""

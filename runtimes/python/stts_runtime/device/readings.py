@@ -31,28 +31,19 @@ _MOST_FILE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read, before any of it is interpreted.
-
-    Attributes:
-        files: contents of `FILES`; None where there is no such file.
-        commands: standard output by command line; None where there is no such command, or it failed.
-        distributions: version by name of the installed ones of `packages.DISTRIBUTIONS`.
-        provider_libraries: file names of onnxruntime's providers.
-        disk_path: where disk space was looked at.
-        free_disk_bytes: what this user may still write there; None if that cannot be told.
-    """
+    """What was read, before any of it is interpreted."""
 
     schema_version: int
     machine: str
     system: str
     python: str
-    files: dict[str, str | None]
-    commands: dict[str, str | None]
-    distributions: dict[str, str]
-    provider_libraries: tuple[str, ...]
+    files: dict[str, str | None]  # contents of `FILES`; None where there is no such file
+    commands: dict[str, str | None]  # standard output by command line; None where there is no such command or it failed
+    distributions: dict[str, str]  # version by name of the installed ones of `packages.DISTRIBUTIONS`
+    provider_libraries: tuple[str, ...]  # file names of onnxruntime's providers
     libcuda: CudaReading
-    disk_path: str
-    free_disk_bytes: int | None
+    disk_path: str  # where disk space was looked at
+    free_disk_bytes: int | None  # what this user may still write there; None if that cannot be told
 
 
 def run_command(command: Sequence[str]) -> str | None:

@@ -59,25 +59,15 @@ Signature = tuple[tuple[tuple[int, ...], np.dtype], ...]
 
 @dataclass
 class Context:
-    """An execution context of one profile, and how it is set.
+    """An execution context of one profile, and how it is set."""
 
-    Attributes:
-        profile: what shapes it takes.
-        handle: TensorRT's.
-        kept: what must live as long.
-        scratch: its memory.
-        replay: its recorded run.
-        signature: shapes and dtypes of all tensors, as they are set.
-        addresses: of all tensors, as they are set.
-    """
-
-    profile: EngineProfile
-    handle: Any
-    kept: Any
-    scratch: DeviceArray
-    replay: Replay
-    signature: Signature = ()
-    addresses: tuple[int, ...] = ()
+    profile: EngineProfile  # what shapes it takes
+    handle: Any  # TensorRT's
+    kept: Any  # what must live as long
+    scratch: DeviceArray  # its memory
+    replay: Replay  # its recorded run
+    signature: Signature = ()  # shapes and dtypes of all tensors, as they are set
+    addresses: tuple[int, ...] = ()  # of all tensors, as they are set
 
 
 class TrtEngine:

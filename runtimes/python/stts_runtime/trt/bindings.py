@@ -17,16 +17,11 @@ OLDEST = (8, 6)
 
 @dataclass(frozen=True)
 class Bindings:
-    """A TensorRT Python module.
+    """A TensorRT Python module."""
 
-    Attributes:
-        backend: `tensorrt` or `tensorrt_rtx`, which is the module's name too.
-        version: as it says itself, `10.3.0`.
-    """
-
-    backend: str
+    backend: str  # `tensorrt` or `tensorrt_rtx`, which is the module's name too
     module: Any
-    version: str
+    version: str  # as it says itself, `10.3.0`
 
     @property
     def release(self) -> tuple[int, int]:

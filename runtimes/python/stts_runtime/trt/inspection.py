@@ -42,17 +42,11 @@ class EngineTensor:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a detailed log says of an engine.
+    """What a detailed log says of an engine."""
 
-    Attributes:
-        layers: how many it has.
-        fused_attention: how many of them are attention in one kernel, which never stores the matrix of weights.
-        tensors: its inputs and outputs.
-    """
-
-    layers: int
-    fused_attention: int
-    tensors: tuple[EngineTensor, ...]
+    layers: int  # how many it has
+    fused_attention: int  # how many of them are attention in one kernel, which never stores the matrix of weights
+    tensors: tuple[EngineTensor, ...]  # its inputs and outputs
 
 
 def inspection_of(dump: str) -> Inspection:

@@ -33,19 +33,13 @@ class EngineProfile:
 
 @dataclass(frozen=True)
 class Layout:
-    """What an engine takes and gives.
+    """What an engine takes and gives."""
 
-    Attributes:
-        spec: the graph's contract.
-        dtypes: numpy dtype of every tensor as the engine has it, which is int32 for the spec's int64 on TensorRT 8.6.
-        inputs: those of the spec that the engine has; what no layer reads is dropped by some versions, and not fed.
-        profiles: in the engine's order.
-    """
-
-    spec: GraphSpec
-    dtypes: dict[str, np.dtype]
+    spec: GraphSpec  # the graph's contract
+    dtypes: dict[str, np.dtype]  # of every tensor in the engine, which is int32 for the spec's int64 on TensorRT 8.6
+    # those of the spec that the engine has; what no layer reads is dropped by some versions, and not fed
     inputs: tuple[TensorSpec, ...]
-    profiles: tuple[EngineProfile, ...]
+    profiles: tuple[EngineProfile, ...]  # in the engine's order
 
 
 def read_layout(bindings: Bindings, engine: Any, spec: GraphSpec) -> Layout:

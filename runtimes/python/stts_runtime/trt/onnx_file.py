@@ -37,17 +37,12 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A graph file.
-
-    Attributes:
-        nodes: in the file's order, which is how TensorRT counts them.
-        external_files: files that hold weights, relative to the graph file's directory.
-    """
+    """A graph file."""
 
     opset: int
-    nodes: tuple[OnnxNode, ...]
+    nodes: tuple[OnnxNode, ...]  # in the file's order, which is how TensorRT counts them
     parameter_bytes: int
-    external_files: tuple[str, ...]
+    external_files: tuple[str, ...]  # files that hold weights, relative to the graph file's directory
 
 
 def read_onnx_file(path: Path) -> OnnxFile:

@@ -37,38 +37,23 @@ _INFO = "info"
 
 @dataclass(frozen=True)
 class Value:
-    """A tap or an output of one run, and what is known of the whole tensor.
+    """A tap or an output of one run, and what is known of the whole tensor."""
 
-    Attributes:
-        name: the tap, else the output.
-        binding: what the graph calls it: the output's name where a tap is an output too.
-        shape: of the whole tensor.
-        magnitude: its largest absolute value.
-    """
-
-    name: str
-    binding: str
-    shape: tuple[int, ...]
-    magnitude: float
+    name: str  # the tap, else the output
+    binding: str  # what the graph calls it: the output's name where a tap is an output too
+    shape: tuple[int, ...]  # of the whole tensor
+    magnitude: float  # its largest absolute value
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """One run of one part.
+    """One run of one part."""
 
-    Attributes:
-        part: its name.
-        name: which run: `frames 0 to 2`, `bins 0 to 3`, `prefill`, `decode`.
-        inputs: input name -> array of the reference. `patches` is not among them where `frames` is given.
-        frames: first frame, and one past the last, that the input `patches` is made of.
-        values: taps and outputs in data-flow order.
-    """
-
-    part: str
-    name: str
-    inputs: dict[str, str]
-    frames: tuple[int, int] | None
-    values: tuple[Value, ...]
+    part: str  # its name
+    name: str  # which run: `frames 0 to 2`, `bins 0 to 3`, `prefill`, `decode`
+    inputs: dict[str, str]  # input name -> array of the reference. `patches` is not among them where `frames` is given.
+    frames: tuple[int, int] | None  # first frame, and one past the last, that the input `patches` is made of
+    values: tuple[Value, ...]  # taps and outputs in data-flow order
 
     def key(self, value: str) -> str:
         """Return the name of the array that holds a value's rows."""
@@ -77,24 +62,16 @@ class RecordedRun:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the whole must say about the clip.
+    """What the whole must say about the clip."""
 
-    Attributes:
-        prune_fraction: the share of groups to drop: near the bundle's default, at the widest gap between scores, so
-            that rounding does not decide what is kept.
-        score_gap: that gap; None where nothing is cut.
-        question: asked about the clip; None where there is no tokenizer, and token ids are made up.
-        token_ids: of the prompt.
-        greedy: the likeliest tokens, one after the other, stop tokens not heeded.
-        logit_gaps: by how much each was ahead of the next likely.
-    """
-
+    # the share of groups to drop: near the bundle's default, at the widest gap between scores, so that rounding
+    # does not decide what is kept
     prune_fraction: float
-    score_gap: float | None
-    question: str | None
-    token_ids: tuple[int, ...]
-    greedy: tuple[int, ...]
-    logit_gaps: tuple[float, ...]
+    score_gap: float | None  # that gap; None where nothing is cut
+    question: str | None  # asked about the clip; None where there is no tokenizer, and token ids are made up
+    token_ids: tuple[int, ...]  # of the prompt
+    greedy: tuple[int, ...]  # the likeliest tokens, one after the other, stop tokens not heeded
+    logit_gaps: tuple[float, ...]  # by how much each was ahead of the next likely
 
 
 @dataclass(frozen=True)
@@ -109,16 +86,12 @@ class ReferenceInfo:
 
 @dataclass(frozen=True)
 class Reference:
-    """A recorded reference.
+    """A recorded reference."""
 
-    Attributes:
-        info: what the arrays are.
-        arrays: `frames` uint8 [T, size, size, 3]; `keep` bool [T, G] and `scores` float32 [T, G] where the bundle
-            prunes; inputs, and float32 rows [rows, D] of values, by the names that `info` uses; `rows/N`, which rows
-            those are of a tensor that has N.
-    """
-
-    info: ReferenceInfo
+    info: ReferenceInfo  # what the arrays are
+    # `frames` uint8 [T, size, size, 3]; `keep` bool [T, G] and `scores` float32 [T, G] where the bundle prunes;
+    # inputs, and float32 rows [rows, D] of values, by the names that `info` uses; `rows/N`, which rows those are of
+    # a tensor that has N
     arrays: Mapping[str, NDArray]
 
     def cases(self, part: str) -> tuple[RecordedRun, ...]:

@@ -17,28 +17,18 @@ PASSED, FAILED, TIED, SKIPPED = "passed", "failed", "tied", "skipped"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One tensor, or one fact, held against its reference. Numbers that do not apply are None.
+    """One tensor, or one fact, held against its reference. Numbers that do not apply are None."""
 
-    Attributes:
-        name: the tap (path of a submodule), the output, or what is compared.
-        verdict: `passed`; `failed`, also where it should have been compared and could not be; `tied` (differs, only
-            where the model itself is undecided between the two); `skipped` (not compared, and that is no fault).
-        cosine: smallest between a row and its reference.
-        max_error: largest absolute error.
-        p99_error: the absolute error that 99 % of the values stay under.
-        relative_error: the largest over the reference's largest magnitude.
-        overlap: for sets and sequences, the share that is equal.
-        message: why it fails, is tied or was skipped.
-    """
-
-    name: str
+    name: str  # the tap (path of a submodule), the output, or what is compared
+    # `passed`; `failed`, also where it should have been compared and could not be; `tied` (differs, only where the
+    # model itself is undecided between the two); `skipped` (not compared, and that is no fault)
     verdict: str
-    cosine: float | None = None
-    max_error: float | None = None
-    p99_error: float | None = None
-    relative_error: float | None = None
-    overlap: float | None = None
-    message: str = ""
+    cosine: float | None = None  # smallest between a row and its reference
+    max_error: float | None = None  # largest absolute error
+    p99_error: float | None = None  # the absolute error that 99 % of the values stay under
+    relative_error: float | None = None  # the largest over the reference's largest magnitude
+    overlap: float | None = None  # for sets and sequences, the share that is equal
+    message: str = ""  # why it fails, is tied or was skipped
 
     @property
     def failed(self) -> bool:
@@ -53,17 +43,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One run of one graph on recorded inputs, or the run of all from frames to tokens.
+    """One run of one graph on recorded inputs, or the run of all from frames to tokens."""
 
-    Attributes:
-        part: the graph's name, or `end_to_end`.
-        case: which run: `frames 0 to 2`, `prefill`.
-        comparisons: in data-flow order.
-    """
-
-    part: str
-    case: str
-    comparisons: tuple[Comparison, ...]
+    part: str  # the graph's name, or `end_to_end`
+    case: str  # which run: `frames 0 to 2`, `prefill`
+    comparisons: tuple[Comparison, ...]  # in data-flow order
 
     @property
     def ok(self) -> bool:
@@ -88,23 +72,14 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Report:
-    """What verification found about a bundle.
+    """What verification found about a bundle."""
 
-    Attributes:
-        bundle: its name.
-        reference: what it was compared with.
-        engine: backend and version.
-        precision: in which the engines compute, which decided the tolerances.
-        results: graph by graph in data-flow order, then end to end.
-        notes: what limits the verdict.
-    """
-
-    bundle: str
-    reference: str
-    engine: str
-    precision: str
-    results: tuple[CaseResult, ...]
-    notes: tuple[str, ...] = ()
+    bundle: str  # its name
+    reference: str  # what it was compared with
+    engine: str  # backend and version
+    precision: str  # in which the engines compute, which decided the tolerances
+    results: tuple[CaseResult, ...]  # graph by graph in data-flow order, then end to end
+    notes: tuple[str, ...] = ()  # what limits the verdict
 
     @property
     def ok(self) -> bool:

@@ -12,20 +12,14 @@ from stts_runtime.errors import UsageError
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What a graph run by an engine may differ from the torch model by.
+    """What a graph run by an engine may differ from the torch model by."""
 
-    Attributes:
-        relative: largest absolute error over the tensor's largest magnitude.
-        end_to_end: the same where one graph's errors have gone through the next, from frames to logits.
-        cosine: smallest cosine between a row and its reference; a few large channels, which language models have,
-            hide the rest from the error above, but not from this.
-        tie: two scores, or two logits, nearer to each other than this share of the largest may change places.
-    """
-
-    relative: float
-    end_to_end: float
+    relative: float  # largest absolute error over the tensor's largest magnitude
+    end_to_end: float  # the same where one graph's errors have gone through the next, from frames to logits
+    # smallest cosine between a row and its reference; a few large channels, which language models have, hide the
+    # rest from the error above, but not from this
     cosine: float
-    tie: float
+    tie: float  # two scores, or two logits, nearer to each other than this share of the largest may change places
 
 
 ENGINE = {

@@ -111,20 +111,15 @@ def keep_patches(keep: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class FfdPlan:
-    """Kept patches in bins of N slots, each frame whole in one bin, as the authors pack them.
+    """Kept patches in bins of N slots, each frame whole in one bin, as the authors pack them."""
 
-    Attributes:
-        gather: int64 [B, N], the patch in each slot as an index into the flattened [T * N] patches; 0 in empty slots.
-        segments: int32 [B, N], the frame of each slot; slots attend within their frame only; -1 in empty slots.
-        readout: int64 [K, pool * pool], the slots (`bin * N + slot`) of each kept group's patches, groups in raster
-            order.
-        refilled: bool [T], frames that are alone in their bin and had their pruned patches put back as context.
-    """
-
+    # [B, N], the patch in each slot as an index into the flattened [T * N] patches; 0 in empty slots
     gather: NDArray[np.int64]
+    # [B, N], the frame of each slot; slots attend within their frame only; -1 in empty slots
     segments: NDArray[np.int32]
+    # [K, pool * pool], the slots (`bin * N + slot`) of each kept group's patches, groups in raster order
     readout: NDArray[np.int64]
-    refilled: NDArray[np.bool_]
+    refilled: NDArray[np.bool_]  # [T], frames alone in their bin whose pruned patches were put back as context
 
     unit = "bins"
 
@@ -154,16 +149,11 @@ class RaggedPlan:
     """Kept patches laid end to end, frame by frame: no bins, no refill, no padding.
 
     Frames with nothing kept stay in the plan with length zero, so that shapes follow from T and the budget alone.
-
-    Attributes:
-        gather: int64 [M], the patch at each place as an index into the flattened [T * N] patches.
-        cumulative_lengths: int64 [T + 1], frame t lies at [cumulative_lengths[t], cumulative_lengths[t + 1]).
-        readout: int64 [K, pool * pool], the places of each kept group's patches, groups in raster order.
     """
 
-    gather: NDArray[np.int64]
-    cumulative_lengths: NDArray[np.int64]
-    readout: NDArray[np.int64]
+    gather: NDArray[np.int64]  # [M], the patch at each place as an index into the flattened [T * N] patches
+    cumulative_lengths: NDArray[np.int64]  # [T + 1], frame t is at [cumulative_lengths[t], cumulative_lengths[t + 1])
+    readout: NDArray[np.int64]  # [K, pool * pool], places of each kept group's patches, groups in raster order
 
     unit = "frames"
 

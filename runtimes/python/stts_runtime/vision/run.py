@@ -22,19 +22,12 @@ from stts_runtime.vision.plan import FfdPlan, Plan, pack, select_groups
 
 @dataclass(frozen=True)
 class Vision:
-    """What the vision side says about a clip.
+    """What the vision side says about a clip."""
 
-    Attributes:
-        features: [K, d_model], one row a kept group in raster order; in the engine's memory and precision.
-        keep: bool [T, G].
-        scores: float32 [T, G], or None where nothing was scored (a dense run).
-        plan: how the kept patches were packed, or None in a dense run.
-    """
-
-    features: Array
-    keep: NDArray[np.bool_]
-    scores: NDArray[np.float32] | None
-    plan: Plan | None
+    features: Array  # [K, d_model], one row a kept group in raster order; in the engine's memory and precision
+    keep: NDArray[np.bool_]  # [T, G]
+    scores: NDArray[np.float32] | None  # [T, G], or None where nothing was scored (a dense run)
+    plan: Plan | None  # how the kept patches were packed, or None in a dense run
 
 
 def dense_vision(
