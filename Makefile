@@ -24,7 +24,7 @@ TRAIN_RUN := $(OUT)/train/run
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
 .PHONY: help setup demo test check check-full lint types layers engines engines-full bench figures conformance train-smoke \
-	train-pack train-micro floor gpu-pack gpu-check clean
+	train-pack train-micro fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -96,6 +96,9 @@ conformance: $(READY)  ## hold our mathematics against tensors of the authors' c
 
 train-smoke: $(READY)  ## train a tiny model on moving shapes: losses fall, resume is exact (3 minutes)
 	$(BIN)/python tests/smoke/train_smoke.py $(OUT)/smoke
+
+fuzz: $(READY)  ## throw 10,000 spoilt inputs at everything that reads inputs (an hour; FUZZ="--cases 500" for fewer)
+	$(BIN)/python tests/hostile/fuzz.py --cases 10000 $(FUZZ)
 
 kill-check: $(READY)  ## kill 300 real builds of a toy model at random moments: nothing broken, nothing lost (2 hours, resumable)
 	$(BIN)/python tests/smoke/kill_check.py $(OUT)/kill
