@@ -44,7 +44,7 @@ def test_a_dataset_made_by_hand_needs_three_fields(tmp_path):
         ({**GOOD, "answer": "", "choices": []}, "has an empty answer"),
         ({**GOOD, "still": 2}, "still is 2.0; wanted a number from 0 to 1"),
         ({**GOOD, "still": True}, "still: wanted a number or nothing (null), got True"),
-        ({**GOOD, "still": float("nan")}, "still is nan; wanted a number from 0 to 1"),
+        ({**GOOD, "still": float("nan")}, "still: wanted a number or nothing (null), got nan"),
         ({**GOOD, "choices": ["1", 2]}, "choices[1]: wanted text, got 2"),
         ({**GOOD, "clip": "b.mp4"}, "clip b.mp4 is not in"),
     ],
