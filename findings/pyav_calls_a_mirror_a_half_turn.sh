@@ -5,7 +5,7 @@
 # Expected: a picture turned by its `rotation` is what players show.
 # Seen: rotation is the angle of one column of the matrix, so a mirror left to right reads as a half turn, and a mirror
 #   top to bottom as no turn at all. Both pictures come out wrong, one of them upside down.
-# Hence: the whole 2 x 2 part of the frame's side data DISPLAYMATRIX is applied (`stts_runtime/clip/orientation.py`).
+# Hence: the whole 2 x 2 part of the frame's side data DISPLAYMATRIX is applied.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
