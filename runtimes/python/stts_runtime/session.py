@@ -50,9 +50,7 @@ def load(path: str | Path, *, check: bool = False) -> Session:
         UsageError: `path` is no path.
         EngineError: the bundle is for a GPU, and does not fit this device; says what to do.
     """
-    if not isinstance(path, str | Path):
-        raise UsageError(f"the bundle's path is a {type(path).__name__}, wanted text or a Path")
-    bundle = open_bundle(Path(path), check=check)
+    bundle = open_bundle(path, check=check)
     check_parts(bundle.manifest)
     session = Session(bundle)
     session.check_device()

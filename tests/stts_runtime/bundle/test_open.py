@@ -26,6 +26,21 @@ from stts_runtime.errors import BundleError, UsageError
 FILES = {"decoder.onnx": b"graph", "weights/decoder.bin": bytes(range(256)) * 40, "tokenizer.json": b"{}", "empty": b""}
 
 
+@pytest.mark.parametrize(
+    ("path", "error", "said"),
+    [
+        (3, UsageError, "the bundle's path is a int"),
+        (None, UsageError, "the bundle's path is a NoneType"),
+        ("x" * 5000, BundleError, "it cannot be looked at: File name too long"),
+        ("a\0b", BundleError, "no bundle at"),
+    ],
+    ids=["a number", "nothing", "a long name", "a zero byte"],
+)
+def test_a_path_that_can_be_none_is_refused(path, error, said):
+    with pytest.raises(error, match=said):
+        open_bundle(path)
+
+
 def store(root, manifest):
     (root / MANIFEST).write_bytes(manifest_bytes(manifest))
 

@@ -18,7 +18,7 @@ from stts_runtime.bundle.digest import read_document, sealed, sha256_of_file, un
 from stts_runtime.bundle.engine_set import ENGINES, check_engine_files, engine_folders, read_engine_set
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from stts_runtime.bundle.plain import from_plain, to_plain
-from stts_runtime.errors import BundleError
+from stts_runtime.errors import BundleError, UsageError
 from stts_runtime.progress import OnProgress, no_progress
 
 
@@ -65,10 +65,17 @@ def open_bundle(path: str | Path, check: bool = False, on_progress: OnProgress =
 
     Raises:
         BundleError: no bundle there, half-written, damaged, unsafe, or written for a newer runtime.
+        UsageError: `path` is no path.
     """
+    if not isinstance(path, str | Path):
+        raise UsageError(f"the bundle's path is a {type(path).__name__}, wanted text or a Path")
     root = Path(path)
-    _check_is_bundle(root)
-    root = root.resolve()
+    try:
+        _check_is_bundle(root)
+        root = root.resolve()
+    except (OSError, ValueError) as error:  # a name too long, a loop of links, a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"no bundle at {str(path)[:200]!r}: it cannot be looked at: {reason}") from error
     _check_inside(root, MANIFEST)
     content = _document(root / MANIFEST)
     manifest = _manifest_from(content, root / MANIFEST)

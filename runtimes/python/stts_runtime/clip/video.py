@@ -24,6 +24,7 @@ from stts_runtime.errors import UsageError, VideoError
 
 # Timestamps are told to the model in tenths of a second.
 TOLD_SECONDS = 0.1
+MOST_FPS = 1e6
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def clip_from_frames(
         UsageError: `frames` is no such array, or `fps` is not positive.
     """
     check_frames(frames)
-    if fps is not None and not (is_number(fps) and 0 < fps < np.inf):
-        raise UsageError(f"fps must be a number above 0, frames a second; got {fps!r}.")
+    if fps is not None and not (is_number(fps) and 1 / MOST_FPS <= fps <= MOST_FPS):
+        raise UsageError(f"fps must be a number above 0, frames a second, at most {MOST_FPS:g}; got {fps!r}.")
     total, height, width = frames.shape[:3]
     if fps is None:
         admit(total)
