@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,7 +114,8 @@ def _one_file(file: Path) -> dict[str, Stored]:
 def _indexed(index: Path) -> dict[str, Stored]:
     where = _weight_map(index)
     shards = sorted(set(where.values()))
-    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
+    # os.path's own question bears names that no file can have; a path's raises
+    missing = [shard for shard in shards if not os.path.isfile(index.parent / shard)]  # noqa: PTH113
     if missing:
         raise CheckpointError(
             f"{index.parent}: {len(missing)} of {len(shards)} shards are missing: {', '.join(missing[:10])}. "

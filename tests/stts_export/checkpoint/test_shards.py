@@ -41,6 +41,13 @@ def test_a_missing_shard_is_named(sharded: Path) -> None:
     refused(sharded, f"1 of 2 shards are missing: {SECOND}", "Download")
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"], ids=["a long name", "a zero byte"])
+def test_a_shard_whose_name_no_file_can_have_is_missing(sharded: Path, name: str) -> None:
+    index = sharded / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    refused(sharded, "1 of 1 shards are missing", "Download")
+
+
 def test_a_truncated_shard_is_named_whatever_is_left_of_it(sharded: Path) -> None:
     whole = (sharded / FIRST).read_bytes()
     for length in (0, 5, 40, len(whole) - 1):
