@@ -9,6 +9,7 @@ from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
 from stts_export.recipe.findings import Finding, choice, refuse
 from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME
+from stts_runtime.bundle.check import PRECISIONS, SAMPLINGS
 from stts_runtime.bundle.manifest import SCORERS, FrameSampling, Grid, Prompt, Tokens
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
@@ -16,8 +17,6 @@ from stts_runtime.device.jetpack import JETPACKS
 
 QUERY_KEY_NORMS = ("none", "head", "full")
 BLOCK_NORMS = ("pre", "post")
-SAMPLINGS = ("uniform", "uniform_last_frame")
-PRECISIONS = ("float32", "float16", "bfloat16")
 OLDEST_SM, NEWEST_SM = 50, 130
 MOST_FRAMES, MOST_POSITIONS, MOST_ROWS, MOST_GIB = 1 << 20, 1 << 27, 1 << 24, 1 << 20
 MOST = {
