@@ -9,8 +9,7 @@ from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
 from stts_export.recipe.findings import Finding, choice, refuse
 from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME
-from stts_runtime.bundle.check import PRECISIONS, SAMPLINGS
-from stts_runtime.bundle.manifest import SCORERS, FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import PRECISIONS, SAMPLINGS, SCORERS, FrameSampling, Grid, Prompt, Tokens
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
 

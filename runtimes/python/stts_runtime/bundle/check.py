@@ -12,16 +12,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stts_runtime.bundle.backend import BACKENDS
-from stts_runtime.bundle.manifest import PACKINGS, SCORERS, Manifest
+from stts_runtime.bundle.manifest import PACKINGS, PRECISIONS, SAMPLINGS, SCORERS, Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.bundle.spec import ENGINE, EXACT, HOST, Dim, GraphSpec
 from stts_runtime.errors import BundleError
 
 
-DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "bool")
-PRECISIONS = DTYPES[:3]
+DTYPES = (*PRECISIONS, "int64", "int32", "bool")
 DEVICES = ("cpu", "cuda")
-SAMPLINGS = ("uniform", "uniform_last_frame")
 
 Shape = tuple[int | str | None, ...]
 """Of a tensor in a part's contract or in a graph: None is any size."""

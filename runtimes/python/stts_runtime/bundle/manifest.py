@@ -14,6 +14,10 @@ SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
 """How kept patches may be packed; a dense bundle's are not: `none`."""
+SAMPLINGS = ("uniform", "uniform_last_frame")
+"""How the frames of a file may be chosen."""
+PRECISIONS = ("float32", "float16", "bfloat16")
+"""What weights and matrix products may be held in."""
 
 
 @dataclass(frozen=True)
