@@ -1,7 +1,9 @@
 """TensorRT engines on a played GPU: nothing here ran on a real one. What is bound, copied, checked and given back."""
 
 import gc
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +108,21 @@ def test_every_profile_has_one_context_and_one_allocation_made_when_the_engine_o
         run_and_check(engine, 9, past, half=half)
     assert [size for size in gpu.cuda.allocations if size >= 5000 * 256] == sizes
     assert [context.profile for context in gpu.tensorrt.made] == [0, 1]
+    engine.close()
+
+
+def test_a_prefill_that_waits_for_another_threads_step_is_not_taken_for_a_step(one, tmp_path):
+    engine = opened(one, tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(4):
+            with engine.memory.lock:
+                prefill = pool.submit(run_and_check, engine, 9, 8)
+                time.sleep(0.05)
+                step = pool.submit(run_and_check, engine, 1, 8)
+                time.sleep(0.05)
+            prefill.result()
+            step.result()
+    assert one.tensorrt.made[0].runs == 4, "a prefill was recorded and replayed"
     engine.close()
 
 

@@ -114,17 +114,17 @@ class TrtEngine:
             EngineError: see `Engine.run`.
             LimitError: a shape that the engine was not built for.
         """
-        if self._engine is None:
-            raise EngineError(f"graph {self._spec.name!r} was closed: its engine is gone, load the bundle again")
-        arrays = self._checked(inputs, outputs)
-        signature = tuple((array.shape, array.dtype) for array in arrays.values())
-        if signature != self._signature:
-            sizes = check_arrays(self._spec, arrays)
-            self._current = profile_for(self._layout, sizes).index
-            self._is_step = self._spec.is_step(sizes)
-            self._signature = signature
-        context = self._contexts[self._current]
-        with self.memory.lock:
+        with self.memory.lock:  # of the whole run: contexts, and which of them is meant, are one for all threads
+            if self._engine is None:
+                raise EngineError(f"graph {self._spec.name!r} was closed: its engine is gone, load the bundle again")
+            arrays = self._checked(inputs, outputs)
+            signature = tuple((array.shape, array.dtype) for array in arrays.values())
+            if signature != self._signature:
+                sizes = check_arrays(self._spec, arrays)
+                self._current = profile_for(self._layout, sizes).index
+                self._is_step = self._spec.is_step(sizes)
+                self._signature = signature
+            context = self._contexts[self._current]
             self._start_listening()
             self.memory.staging.begin(sum(aligned(a.nbytes) for a in arrays.values() if isinstance(a, np.ndarray)))
             addresses = {tensor.name: self._feed(tensor, arrays[tensor.name]) for tensor in self._layout.inputs}
@@ -142,12 +142,13 @@ class TrtEngine:
 
     def close(self) -> None:
         """Release engine and memory; arrays of its memory live until the bundle's last engine is closed."""
-        if self._engine is None:
-            return
-        try:
-            self._release()
-        finally:
-            self._leave()
+        with self.memory.lock:  # a run of another thread ends first
+            if self._engine is None:
+                return
+            try:
+                self._release()
+            finally:
+                self._leave()
 
     def _release(self) -> None:
         """Give back what TensorRT holds, contexts before the engine and the engine before the runtime."""
