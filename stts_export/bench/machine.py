@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 
+from stts_runtime.engine.ort import threads_from_environment
+
 
 PACKAGES = ("stts-runtime", "onnxruntime", "numpy", "torch", "transformers")
-THREADS = "STTS_THREADS"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def this_machine() -> Machine:
 
 def engine_threads() -> int:
     """Return how many threads a bundle's engine uses: STTS_THREADS, else one a physical core as onnxruntime does."""
-    return int(os.environ.get(THREADS) or 0) or _cores()
+    return threads_from_environment() or _cores()
 
 
 def _cores() -> int:

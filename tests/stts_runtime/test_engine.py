@@ -14,7 +14,7 @@ from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.engine import HostMemory, open_engine
 from stts_runtime.engine.ort import PROVIDERS, OnnxruntimeEngine
-from stts_runtime.errors import EngineError
+from stts_runtime.errors import EngineError, UsageError
 
 
 SPEC = GraphSpec(
@@ -116,6 +116,13 @@ def test_an_engine_opens_with_the_threads_of_the_environment(graph, monkeypatch)
     OnnxruntimeEngine(graph, SPEC, prepack=False)
     OnnxruntimeEngine(graph, SPEC, prepack=False, threads=2)
     assert seen == [(1, "1"), (2, "1")]
+
+
+@pytest.mark.parametrize("text", ["99999", "-1", "two", "9" * 5000, "\u0664", "1.5"])
+def test_threads_that_no_machine_has_are_refused_before_any_is_started(graph, monkeypatch, text):
+    monkeypatch.setenv("STTS_THREADS", text)
+    with pytest.raises(UsageError, match=r"STTS_THREADS is .{1,45}, wanted a number of threads up to [0-9]+, or 0"):
+        OnnxruntimeEngine(graph, SPEC, prepack=False)
 
 
 def test_a_graph_that_cannot_be_loaded_is_refused_by_name(tmp_path):

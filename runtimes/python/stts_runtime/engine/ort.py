@@ -181,11 +181,14 @@ def threads_from_environment() -> int:
     """Return what STTS_THREADS says, 0 (one a physical core) without it.
 
     Raises:
-        UsageError: it is no number of threads.
+        UsageError: it is no number of threads, or far more than this machine has a use for: all are started at once.
     """
-    text = os.environ.get("STTS_THREADS", "0")
-    if not text.isdecimal():
-        raise UsageError(f"STTS_THREADS is {text!r}, wanted a number of threads, or 0 for one a physical core")
+    text = os.environ.get("STTS_THREADS", "") or "0"
+    most = max(64, 4 * (os.cpu_count() or 1))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= most):
+        raise UsageError(
+            f"STTS_THREADS is {text[:40]!r}, wanted a number of threads up to {most}, or 0 for one a physical core"
+        )
     return int(text)
 
 
