@@ -21,11 +21,11 @@ import numpy as np
 
 from stts_export.data.clips import SETTINGS, is_whole, read_settings, write_clip
 from stts_export.data.leaks import Leak, measure_leaks
-from stts_export.data.questions import CAPTION_PROMPT, candidates, caption
+from stts_export.data.questions import Lesson
 from stts_export.data.read import INFO, SPLITS, read_json
 from stts_export.data.recipe import DataRecipe, with_clips
-from stts_export.data.records import CAPTION, DatasetInfo, Question
-from stts_export.data.select import Asked, asked, select
+from stts_export.data.records import DatasetInfo, Question
+from stts_export.data.select import Asked, select
 from stts_export.data.truth import Rendered, Truth, truth_to_plain
 from stts_export.errors import DataError
 from stts_runtime.bundle.plain import from_plain
@@ -49,11 +49,20 @@ class Domain(Protocol):
 
     SCENARIOS: tuple[str, ...]
     HELD_OUT: tuple[str, ...]
-    FLASH: str
-    CAMERAS: tuple[str, ...]
+    LETTERED: bool  # whether questions may have lettered choices; else all are answered in words
+    BALANCED_BY_FRAME: bool  # whether selection takes away what single frames tell; else the clips themselves do
 
     def classes(self, recipe: DataRecipe) -> tuple[str, ...]:
-        """Names of the patch classes, the flash last."""
+        """Names of the patch classes, flashes last."""
+
+    def words(self, recipe: DataRecipe) -> tuple[str, ...]:
+        """Every word and mark of questions and answers, sorted; nothing where the vocabulary is open."""
+
+    def ask(self, recipe: DataRecipe, clip: int, truth: Truth, rng: np.random.Generator) -> tuple[Asked, ...]:
+        """Every question that may be scored about clip number `clip` of a split."""
+
+    def lessons(self, recipe: DataRecipe, truth: Truth, rng: np.random.Generator) -> tuple[Lesson, ...]:
+        """Questions about a clip that are trained on and never scored."""
 
     def render_clips(self, recipe: DataRecipe, specs: Sequence[tuple[int, str]]) -> Iterator[Rendered]:
         """Render clips of (seed, scenario), in order."""
@@ -98,6 +107,7 @@ def generate(
     on_progress("questions", 1.0)
     leaks = measure_leaks(chosen["train"], chosen["test"])
     _write_json(output / LEAKS, [asdict(leak) for leak in leaks])
+    words = domain.words(recipe)
     info = DatasetInfo(
         name=recipe.name,
         seed=recipe.seed,
@@ -106,8 +116,12 @@ def generate(
         classes=("background", *domain.classes(recipe)),
         label_side=recipe.label_side,
         splits={split: len(members) for split, members in pools.items() if members},
+        words=words,
     )
-    _write_json(output / INFO, asdict(info))
+    described = asdict(info)
+    if not words:  # as datasets were described before some had a vocabulary
+        del described["words"]
+    _write_json(output / INFO, described)
     return info
 
 
@@ -200,19 +214,15 @@ def _ask(recipe: DataRecipe, domain: Domain, output: Path, split: str, members: 
     if not members:
         return ()
     rng = np.random.default_rng([recipe.seed, 1000 + SPLITS.index(split)])
-    *objects, flash = domain.classes(recipe)
     truths = [_truth(output / clip.path) for clip in members]
-    pool = [
-        asked(number, truth, candidate)
-        for number, truth in enumerate(truths)
-        for candidate in candidates(truth, objects, flash, domain.CAMERAS, rng)
-    ]
-    chosen = select(pool, recipe.questions, rng)
-    lines = [_question(members[item.clip], truths[item.clip], item, rng) for item in chosen]
+    pool = [item for number, truth in enumerate(truths) for item in domain.ask(recipe, number, truth, rng)]
+    chosen = select(pool, recipe.questions, rng, domain.BALANCED_BY_FRAME)
+    lines = [_question(members[item.clip], truths[item.clip], item, rng, domain.LETTERED) for item in chosen]
     if split == "train":
         lines += [
-            Question(clip.path, CAPTION_PROMPT, caption(truth), (), CAPTION, clip.scenario, truth.still)
+            Question(clip.path, lesson.text, lesson.answer, (), lesson.kind, clip.scenario, truth.still)
             for clip, truth in zip(members, truths, strict=True)
+            for lesson in domain.lessons(recipe, truth, rng)
         ]
     lines.sort(key=lambda question: question.clip)
     text = "".join(json.dumps(asdict(question)) + "\n" for question in lines)
@@ -224,9 +234,11 @@ def _truth(clip: Path) -> Truth:
     return from_plain(Truth, read_settings(clip).get("truth"), f"{clip}: {SETTINGS}: truth", DataError)
 
 
-def _question(clip: Clip, truth: Truth, item: Asked, rng: np.random.Generator) -> Question:
-    """The question as it is put: with lettered choices in a random order, or to be answered in words."""
+def _question(clip: Clip, truth: Truth, item: Asked, rng: np.random.Generator, lettered: bool) -> Question:
+    """The question as it is put: with lettered choices in a random order where they may be, or to be answered in words."""
     candidate = item.candidate
+    if not lettered:
+        return Question(clip.path, candidate.text, candidate.answer, (), candidate.kind, clip.scenario, truth.still)
     text, choices = candidate.text, tuple(str(option) for option in rng.permutation(list(candidate.options)))
     if rng.random() < 0.5 and candidate.kind not in LETTERED_KINDS:
         text, choices = text + SHORT_ANSWER, ()

@@ -22,6 +22,7 @@ from stts_export.data.events import (
     singles,
     third,
 )
+from stts_export.data.records import CAPTION
 from stts_export.data.script import APART
 from stts_export.data.truth import Thing, Truth
 
@@ -59,6 +60,15 @@ class Candidate:
         return self.options.index(self.answer)
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """A question that is trained on and never scored."""
+
+    kind: str
+    text: str
+    answer: str
+
+
 def candidates(
     truth: Truth, classes: Sequence[str], flash: str, cameras: Sequence[str], rng: np.random.Generator
 ) -> tuple[Candidate, ...]:
@@ -90,6 +100,11 @@ def caption(truth: Truth) -> str:
         parts.append(f"{_counted(len(flashes), flashes[0][0])} flashing up")
     listed = ", ".join(parts) if parts else "nothing"
     return f"The camera {CAMERA_WORDS[truth.camera]}: {listed}."
+
+
+def caption_lessons(truth: Truth) -> tuple[Lesson, ...]:
+    """Return what is only trained on where clips are described: the caption."""
+    return (Lesson(CAPTION, CAPTION_PROMPT, caption(truth)),)
 
 
 def plural(name: str) -> str:

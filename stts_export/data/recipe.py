@@ -11,8 +11,11 @@ from stts_export.recipe.findings import Finding, choice, refuse
 from stts_export.recipe.read import record_from_toml
 
 
-DOMAINS = ("doom", "shapes")
-MAX_CLASSES = {"doom": 10, "shapes": 8}
+DOMAINS = ("doom", "shapes", "sprites")
+# The number of classes that a domain may have; sprites have three shapes of each colour.
+CLASSES = {"doom": range(3, 11), "shapes": range(3, 9), "sprites": range(9, 19, 3)}
+# What a domain makes of a seed: raised when it changes, so that clips and questions of two makes are never mixed.
+VERSIONS = {"doom": 1, "shapes": 1, "sprites": 1}
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,17 @@ def read_data_recipe(name_or_path: str | Path) -> DataRecipe:
 
 def _findings(recipe: DataRecipe) -> Iterator[Finding]:
     yield choice("domain", recipe.domain, DOMAINS)
+    sprites = recipe.domain == "sprites"
+    counts = CLASSES[recipe.domain]
+    wanted = f"{counts[0]} to {counts[-1]}" if counts.step == 1 else ", ".join(map(str, counts))
+    yield "classes", recipe.classes in counts, recipe.classes, wanted
     limits = {
-        "frames": (8, 64),
+        "frames": (12 if sprites else 8, 64),
         "fps": (1, 35),
         "width": (48, 640),
         "height": (48, 480),
         "label_side": (2, 64),
-        "classes": (3, MAX_CLASSES[recipe.domain]),
-        "still_camera": (0, 1),
+        "still_camera": (1 if sprites else 0, 1),
         "questions": (1, 20),
     }
     for key, (low, high) in limits.items():

@@ -50,6 +50,8 @@ class DatasetInfo:
     classes: tuple[str, ...]  # names of the patch classes; index 0 is the background
     label_side: int  # patches a side of the grid that patch classes are stored on (27)
     splits: dict[str, int]
+    # every word and mark of questions and answers in small letters, sorted; empty where the vocabulary is open
+    words: tuple[str, ...] = ()
 
 
 class OnClip(Protocol):

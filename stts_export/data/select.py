@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from stts_export.data.events import seen
-from stts_export.data.questions import ONE_FRAME_KINDS, Candidate
+from stts_export.data.questions import ONE_FRAME_KINDS, Candidate, candidates
 from stts_export.data.truth import Truth
 
 
@@ -56,6 +56,14 @@ def asked(clip: int, truth: Truth, candidate: Candidate) -> Asked:
     return Asked(clip, candidate, (first, middle, last))
 
 
+def asked_of_script(
+    clip: int, truth: Truth, classes: Sequence[str], cameras: Sequence[str], rng: np.random.Generator
+) -> tuple[Asked, ...]:
+    """Return every question about a clip that was made of a script; the last of the `classes` is the flash."""
+    *objects, flash = classes
+    return tuple(asked(clip, truth, one) for one in candidates(truth, objects, flash, cameras, rng))
+
+
 def glimpse(truth: Truth, candidate: Candidate, frame: int) -> Hashable:
     """Return what a perfect eye knows from one frame: how many of the classes asked about are there, and where."""
     shown = []
@@ -67,15 +75,16 @@ def glimpse(truth: Truth, candidate: Candidate, frame: int) -> Hashable:
     return tuple(shown)
 
 
-def select(pool: Sequence[Asked], questions: int, rng: np.random.Generator) -> tuple[Asked, ...]:
+def select(pool: Sequence[Asked], questions: int, rng: np.random.Generator, by_frame: bool = True) -> tuple[Asked, ...]:
     """Return the questions to ask of a split whose candidates are `pool`, in the order of clips.
 
-    A clip has at most so many `questions`; `rng` chooses.
+    A clip has at most so many `questions`; `rng` chooses. Where not `by_frame`, the first of the two passes is left
+    out: for domains that draw their answers so that single frames hardly tell them.
     """
     one_frame = [item for item in pool if item.candidate.kind in ONE_FRAME_KINDS]
     temporal = [item for item in pool if item.candidate.kind not in ONE_FRAME_KINDS]
     # One after the other, as all at once leave groups too small; again, as each upsets the ones before it a little.
-    for group in BY_GLIMPSE * ROUNDS:
+    for group in BY_GLIMPSE * ROUNDS if by_frame else ():
         temporal = _balanced(temporal, group, rng, strict=True)
     kept = _balanced([*one_frame, *temporal], by_text, rng)
     by_clip: dict[int, list[Asked]] = defaultdict(list)

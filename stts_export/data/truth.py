@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,8 @@ class Thing:
     # first frame it has moved in and the last it moves in, in the world; None where it stays
     moves: tuple[int, int] | None = None
     flash: bool = False  # whether it is a short event and not an object
+    # centre, 0 (top) to 1 (bottom), as `x`; empty in domains that ask for no heights
+    y: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ def truth_to_plain(truth: Truth) -> dict[str, Any]:
     for thing in plain["things"]:
         thing["area"] = [round(value, 5) for value in thing["area"]]
         thing["x"] = [round(value, 4) for value in thing["x"]]
+        thing["y"] = [round(value, 4) for value in thing["y"]]
+        if not thing["y"]:
+            del thing["y"]
     return plain
 
 
@@ -72,18 +78,21 @@ def still_share(frames: np.ndarray, side: int) -> float:
 
 
 def patch_classes(classes: np.ndarray, side: int) -> np.ndarray:
-    """Return uint8 [side * side], for each patch the class that covers most of it, or 0 where none covers enough.
+    """Return uint8 [..., side * side], for each patch the class that covers most of it, or 0 where none covers enough.
 
-    The `classes` are those of pixels, uint8 [H, W]; 0 is the background.
+    The `classes` are those of pixels, uint8 [..., H, W]; 0 is the background.
     """
-    patch = patch_of_pixels(*classes.shape, side)
+    *outer, height, width = classes.shape
+    patch = patch_of_pixels(height, width, side)
     most = int(classes.max()) + 1
-    counts = np.bincount(patch * most + classes.ravel(), minlength=side * side * most).reshape(-1, most)
+    each = np.arange(math.prod(outer))[:, None] * side * side + patch
+    counts = np.bincount((each * most + classes.reshape(each.shape)).ravel(), minlength=len(each) * side * side * most)
+    counts = counts.reshape(-1, most)
     enough = LABEL_SHARE * counts.sum(axis=1, keepdims=True)
     counts[:, 0] = 0
     best = counts.argmax(axis=1)
     covers = np.take_along_axis(counts, best[:, None], axis=1) >= enough
-    return np.where(covers[:, 0], best, 0).astype(np.uint8)
+    return np.where(covers[:, 0], best, 0).astype(np.uint8).reshape(*outer, side * side)
 
 
 @functools.cache

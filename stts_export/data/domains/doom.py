@@ -18,14 +18,27 @@ import numpy as np
 from stts_export.data.domains.doom_actors import LOOKS, NEVER, actor_type, arguments, class_of, decorate
 from stts_export.data.domains.doom_plan import CAMERAS, HELD_OUT, SCENARIOS, Placement, Plan, make_plan
 from stts_export.data.domains.wad import Placed, map_text, write_wad
+from stts_export.data.questions import Lesson, caption_lessons
 from stts_export.data.recipe import DataRecipe
 from stts_export.data.script import write_scripts
+from stts_export.data.select import Asked, asked_of_script
 from stts_export.data.truth import Rendered, Thing, Truth, patch_classes, still_share
 from stts_export.errors import DataError
 
 
-__all__ = ["CAMERAS", "FLASH", "HELD_OUT", "SCENARIOS", "classes", "render_clips"]
+__all__ = [
+    "BALANCED_BY_FRAME",
+    "HELD_OUT",
+    "LETTERED",
+    "SCENARIOS",
+    "ask",
+    "classes",
+    "lessons",
+    "render_clips",
+    "words",
+]
 
+LETTERED = BALANCED_BY_FRAME = True
 FLASH = "fireball"
 TICS_A_SECOND = 35
 # Many engines that start at once now and then get in each other's way.
@@ -43,6 +56,21 @@ OPTIONS = "+movebob 0 +stillbob 0 +cl_capfps 0 +r_drawplayersprites 0 +gl_textur
 def classes(recipe: DataRecipe) -> tuple[str, ...]:
     """Return the classes that patches are labelled with, the flash last."""
     return (*[name for name in LOOKS if name != FLASH][: recipe.classes], FLASH)
+
+
+def words(recipe: DataRecipe) -> tuple[str, ...]:
+    """Return nothing: the vocabulary is open, as captions are sentences."""
+    return ()
+
+
+def ask(recipe: DataRecipe, clip: int, truth: Truth, rng: np.random.Generator) -> tuple[Asked, ...]:
+    """Return every question that may be scored about a clip."""
+    return asked_of_script(clip, truth, classes(recipe), CAMERAS, rng)
+
+
+def lessons(recipe: DataRecipe, truth: Truth, rng: np.random.Generator) -> tuple[Lesson, ...]:
+    """Return what is only trained on: the clip's caption."""
+    return caption_lessons(truth)
 
 
 def render_clips(recipe: DataRecipe, specs: Sequence[tuple[int, str]]) -> Iterator[Rendered]:

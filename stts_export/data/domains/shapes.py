@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stts_export.data.questions import Lesson, caption_lessons
 from stts_export.data.recipe import DataRecipe
 from stts_export.data.script import Script, write_scripts
+from stts_export.data.select import Asked, asked_of_script
 from stts_export.data.truth import Rendered, Thing, Truth, patch_classes, still_share
 
 
@@ -30,6 +32,7 @@ CLASSES = tuple(COLOURS)
 CAMERAS = ("still", "left", "right")
 SCENARIOS = ("noise", "stripes", "plain")
 HELD_OUT = ("checks",)
+LETTERED = BALANCED_BY_FRAME = True
 # Camera movement in widths of the picture over the whole clip.
 PAN = 0.45
 SIZE = 0.2
@@ -47,6 +50,21 @@ class _Placed:
 def classes(recipe: DataRecipe) -> tuple[str, ...]:
     """Return the classes that patches are labelled with, the flash last."""
     return (*CLASSES[: recipe.classes], FLASH)
+
+
+def words(recipe: DataRecipe) -> tuple[str, ...]:
+    """Return nothing: the vocabulary is open, as captions are sentences."""
+    return ()
+
+
+def ask(recipe: DataRecipe, clip: int, truth: Truth, rng: np.random.Generator) -> tuple[Asked, ...]:
+    """Return every question that may be scored about a clip."""
+    return asked_of_script(clip, truth, classes(recipe), CAMERAS, rng)
+
+
+def lessons(recipe: DataRecipe, truth: Truth, rng: np.random.Generator) -> tuple[Lesson, ...]:
+    """Return what is only trained on: the clip's caption."""
+    return caption_lessons(truth)
 
 
 def render_clips(recipe: DataRecipe, specs: Sequence[tuple[int, str]]) -> Iterator[Rendered]:
