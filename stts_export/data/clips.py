@@ -2,7 +2,8 @@
 
 A generated clip is one zip without compression: `frame_000.jpg` and on, `clip.json` (rate, number of frames, truth)
 and `classes.npy` (uint8 [F, side * side], the class of each patch; 0 is the background). Frames can be read one by one,
-which is what training does: few of a clip's frames, many times.
+which is what training does: few of a clip's frames, many times. Small pictures that repeat themselves lie in one deflated
+`frames.npy` (uint8 [F, H, W, 3]) instead: without loss, and read several times as fast.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +30,11 @@ from stts_runtime.clip.frame_sampling import sample_frames
 JPEG_QUALITY = 92
 SETTINGS = "clip.json"
 CLASSES = "classes.npy"
+FRAMES = "frames.npy"
+# Past it the files get hardly smaller, and take longer to write.
+DEFLATE_LEVEL = 4
 # What reading a damaged zip, picture or table may raise.
-DAMAGE = (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, IndexError)
+DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) ->
     with _opened(path) as archive:
         settings = json.loads(archive.read(SETTINGS))
         chosen = sample_frames(sampling, settings["frames"], settings["fps"], frames=frames)
-        pictures = np.stack([_picture(archive, index) for index in chosen.indices])
+        pictures = _pictures(archive, chosen.indices)
     return SampledClip(pictures, chosen.timestamps, chosen.indices)
 
 
@@ -89,23 +94,30 @@ def read_patch_classes(path: Path, indices: Sequence[int] | np.ndarray) -> np.nd
 
 
 def write_clip(
-    path: Path, frames: np.ndarray, fps: float, classes: np.ndarray | None = None, truth: dict[str, Any] | None = None
+    path: Path,
+    frames: np.ndarray,
+    fps: float,
+    classes: np.ndarray | None = None,
+    truth: dict[str, Any] | None = None,
+    lossless: bool = False,
 ) -> None:
     """Write a clip's zip; it appears whole or not at all, and the same clip gives the same bytes.
 
     The path ends in .zip, and its directory is made. Frames are uint8 [F, H, W, 3], RGB; `classes`, uint8 [F, N], are
-    those of the patches of a square grid; the truth is what is known about the clip, for `clip.json`.
+    those of the patches of a square grid; the truth is what is known about the clip, for `clip.json`. Where `lossless`,
+    frames are stored as they are, all in one: for small ones of few details that repeat themselves.
     """
     settings = {"fps": fps, "frames": len(frames)} | ({} if truth is None else {"truth": truth})
 
     def write(file: Path) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for index, frame in enumerate(frames):
-                archive.writestr(_entry(_frame_name(index)), _jpeg(frame))
+            if lossless:
+                archive.writestr(_entry(FRAMES), _table(frames), zipfile.ZIP_DEFLATED, DEFLATE_LEVEL)
+            else:
+                for index, frame in enumerate(frames):
+                    archive.writestr(_entry(_frame_name(index)), _jpeg(frame))
             if classes is not None:
-                table = io.BytesIO()
-                np.save(table, classes.astype(np.uint8))
-                archive.writestr(_entry(CLASSES), table.getvalue())
+                archive.writestr(_entry(CLASSES), _table(classes))
             archive.writestr(_entry(SETTINGS), json.dumps(settings))
 
     write_whole(path, write)
@@ -181,6 +193,20 @@ def _jpeg(frame: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def _table(values: np.ndarray) -> bytes:
+    """As a .npy file of uint8."""
+    file = io.BytesIO()
+    np.save(file, values.astype(np.uint8))
+    return file.getvalue()
+
+
+def _pictures(archive: zipfile.ZipFile, indices: np.ndarray) -> np.ndarray:
+    if FRAMES in archive.namelist():
+        frames: np.ndarray = np.load(io.BytesIO(archive.read(FRAMES)))[indices]
+        return frames
+    return np.stack([_picture(archive, index) for index in indices])
 
 
 def _picture(archive: zipfile.ZipFile, index: int) -> np.ndarray:

@@ -22,8 +22,8 @@ import numpy as np
 from stts_export.data.clips import SETTINGS, is_whole, read_settings, write_clip
 from stts_export.data.leaks import Leak, measure_leaks
 from stts_export.data.questions import Lesson
-from stts_export.data.read import INFO, SPLITS, read_json
-from stts_export.data.recipe import DataRecipe, with_clips
+from stts_export.data.read import INFO, RECIPE, SPLITS, check_version, read_json
+from stts_export.data.recipe import VERSIONS, DataRecipe, with_clips
 from stts_export.data.records import DatasetInfo, Question
 from stts_export.data.select import Asked, select
 from stts_export.data.truth import Rendered, Truth, truth_to_plain
@@ -33,7 +33,6 @@ from stts_runtime.bundle.swap import write_whole
 from stts_runtime.progress import OnProgress, no_progress
 
 
-RECIPE = "recipe.json"
 LEAKS = "leaks.json"
 # Clips a worker renders in one go: Doom starts once for each batch.
 BATCH = 64
@@ -157,7 +156,10 @@ def _claim(recipe: DataRecipe, output: Path) -> None:
     settings: dict[str, Any] = {
         key: value for key, value in asdict(recipe).items() if key not in ("clips", "questions")
     }
+    if VERSIONS[recipe.domain] > 1:  # as folders of the first versions say nothing
+        settings["version"] = VERSIONS[recipe.domain]
     path = output / RECIPE
+    check_version(output)
     if path.is_file():
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
@@ -206,7 +208,7 @@ def _render_batch(recipe: DataRecipe, output: Path, batch: Sequence[Clip]) -> No
     specs = [(clip.seed, clip.scenario) for clip in batch]
     for clip, rendered in zip(batch, domain.render_clips(recipe, specs), strict=True):
         truth = truth_to_plain(rendered.truth)
-        write_clip(output / clip.path, rendered.frames, recipe.fps, rendered.classes, truth)
+        write_clip(output / clip.path, rendered.frames, recipe.fps, rendered.classes, truth, rendered.lossless)
 
 
 def _ask(recipe: DataRecipe, domain: Domain, output: Path, split: str, members: Sequence[Clip]) -> tuple[Asked, ...]:
@@ -235,7 +237,7 @@ def _truth(clip: Path) -> Truth:
 
 
 def _question(clip: Clip, truth: Truth, item: Asked, rng: np.random.Generator, lettered: bool) -> Question:
-    """The question as it is put: with lettered choices in a random order where they may be, or to be answered in words."""
+    """The question as it is put: with lettered choices in a random order where there may be, or without."""
     candidate = item.candidate
     if not lettered:
         return Question(clip.path, candidate.text, candidate.answer, (), candidate.kind, clip.scenario, truth.still)

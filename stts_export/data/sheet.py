@@ -61,8 +61,10 @@ def _line(question: Question) -> str:
 
 def _strip(frames: np.ndarray, lines: Sequence[str]) -> Image.Image:
     strip = Image.new("RGB", (FRAMES * WIDTH + 2 * MARGIN, HEIGHT + LINE * len(lines) + 3 * MARGIN), "white")
+    scale = min(WIDTH / frames.shape[2], HEIGHT / frames.shape[1])
+    width, height = round(scale * frames.shape[2]), round(scale * frames.shape[1])
     for index, frame in enumerate(frames):
-        strip.paste(Image.fromarray(frame).resize((WIDTH, HEIGHT)), (MARGIN + index * WIDTH, MARGIN))
+        strip.paste(Image.fromarray(frame).resize((width, height)), (MARGIN + index * WIDTH, MARGIN))
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(12)
     for index, line in enumerate(lines):
         draw.text((MARGIN, HEIGHT + 2 * MARGIN + index * LINE), line, fill="black", font=font)

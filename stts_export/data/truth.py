@@ -48,6 +48,7 @@ class Rendered:
     frames: np.ndarray  # uint8 [F, H, W, 3], RGB
     classes: np.ndarray  # uint8 [F, side * side], index of each patch's class; 0 is the background
     truth: Truth  # what happens in it
+    lossless: bool = False  # whether it is stored without loss: small frames of few details
 
 
 def truth_to_plain(truth: Truth) -> dict[str, Any]:

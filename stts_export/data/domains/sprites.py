@@ -15,8 +15,8 @@ from PIL import Image
 
 from stts_export.data.domains import sprites_questions
 from stts_export.data.domains.sprites_plan import COLOURS, FLASH, SHAPES, SIDE, Sprite, plan_sprites
-from stts_export.data.recipe import DataRecipe
 from stts_export.data.questions import Lesson
+from stts_export.data.recipe import DataRecipe
 from stts_export.data.select import Asked
 from stts_export.data.truth import Rendered, Thing, Truth, patch_classes, still_share
 
@@ -26,7 +26,7 @@ HELD_OUT = ("rings",)
 LETTERED = False
 BALANCED_BY_FRAME = False
 # Share of the pixels that flicker, drawn anew for each clip, and sides of the patches of it, pixels of a picture of 96.
-FLICKER = (0.4, 0.75)
+FLICKER = (0.25, 0.6)
 FLICKER_SIDES = (20, 52)
 # The ground, and most of all flicker, is darker than any thing.
 BRIGHTEST = 125
@@ -75,7 +75,9 @@ def _render(recipe: DataRecipe, rng: np.random.Generator, scenario: str) -> Rend
     shown = np.zeros((recipe.frames, *size), np.uint8)
     things = tuple(_paint(frames, shown, sprite, 1 + table.index(sprite.name)) for sprite in plan)
     labels = patch_classes(shown, recipe.label_side)
-    return Rendered(frames, labels, Truth(scenario, "still", still_share(frames, recipe.label_side), things))
+    return Rendered(
+        frames, labels, Truth(scenario, "still", still_share(frames, recipe.label_side), things), lossless=True
+    )
 
 
 def _paint(frames: np.ndarray, shown: np.ndarray, sprite: Sprite, index: int) -> Thing:
@@ -108,7 +110,7 @@ def _paint(frames: np.ndarray, shown: np.ndarray, sprite: Sprite, index: int) ->
 
 @functools.cache
 def _mask(shape: str, radius: int) -> np.ndarray:
-    """bool [2 r + 1, 2 r + 1]."""
+    """A bool [2 r + 1, 2 r + 1]."""
     down, across = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     if shape == "square":
         inside = np.maximum(abs(across), abs(down)) <= 0.85 * radius

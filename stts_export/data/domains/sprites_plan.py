@@ -7,11 +7,13 @@ that no single frame shows where it goes; nothing flashes in the first, the midd
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from stts_export.data.events import MARGIN
 from stts_export.errors import DataError
 from stts_runtime.clip.frame_sampling import sample_uniform, sample_uniform_last_frame
 
@@ -36,9 +38,11 @@ RADII, FLASH_RADII = (8, 10), (9, 10)
 GAP = 2
 # How far a path that is not straight swings to its side.
 SWING = 10
-# Frames that a flash lasts, and the least a crossing takes of the whole time.
+# Frames that a flash lasts.
 FLASH_FRAMES = 2
-CROSSING, BENT_CROSSING = 0.66, 0.8
+# Places that are tried for things until there is room for them.
+POINTS = 160
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -66,42 +70,46 @@ def plan_sprites(
 
     Where `bent`, the mover goes askew or in a curve, and faster and faster or slower and slower.
     """
-    staying = int(rng.choice(STAYING))
-    vanishing = int(rng.random() < VANISHES)
-    names = [(colour, shape) for colour in colours for shape in SHAPES]
-    chosen = [names[index] for index in rng.permutation(len(names))[: staying + vanishing + 1]]
-    chosen += [(str(colour), FLASH) for colour in rng.permutation(colours)[:2]]
-    scale = min(width, height) / SIDE
-    radii = [
-        round(scale * int(rng.integers(low, high + 1)))
-        for low, high in (RADII if name[1] != FLASH else FLASH_RADII for name in chosen)
-    ]
-    mover = staying + vanishing
-    starts = flash_pairs(frames)[int(rng.integers(len(flash_pairs(frames))))]
-    starts = starts if rng.random() < 0.5 else starts[::-1]
+    staying, vanishing = int(rng.choice(STAYING)), int(rng.random() < VANISHES)
+    objects = [(colour, shape) for colour in colours for shape in SHAPES]
+    names = [objects[index] for index in rng.permutation(len(objects))[: staying + vanishing + 1]]
+    names += [(str(colour), FLASH) for colour in rng.permutation(colours)[:2]]
+    pairs = flash_pairs(frames)
+    starts = rng.permutation(pairs[int(rng.integers(len(pairs)))])
     shown = [range(frames)] * staying + [range(int(rng.integers(3, frames - 2)))] * vanishing + [range(frames)]
-    shown += [range(start, start + FLASH_FRAMES) for start in starts]
-    for _ in range(1000):
-        path = _crossing(rng, frames, width, height, radii[mover], scale, bent)
-        places = _places(
-            rng,
-            [radius for index, radius in enumerate(radii) if index != mover],
-            path,
-            radii[mover],
-            width,
-            height,
-            scale,
-        )
-        if places is not None:
-            break
-    else:
-        raise AssertionError("no room for the things of a clip")
-    still = [(np.full(frames, x), np.full(frames, y), None) for x, y in places]
-    tracks = [*still[:mover], (path.x, path.y, path.moves), *still[mover:]]
+    shown += [range(int(start), int(start) + FLASH_FRAMES) for start in starts]
+    size, scale = (width, height), min(width, height) / SIDE
+    bounds = [FLASH_RADII if shape == FLASH else RADII for _, shape in names]
+    radii = [round(scale * int(rng.integers(low, high + 1))) for low, high in bounds]
+    still = radii[: staying + vanishing]
+    path, places = _layout(rng, frames, still, radii[len(still)], list(zip(radii, shown, strict=True))[-2:], size, bent)
+    tracks = [(np.full(frames, x), np.full(frames, y), None) for x, y in places]
+    tracks.insert(len(still), (path.x, path.y, (1, frames - 1)))
     return tuple(
         Sprite(colour, shape, radius, x, y, there, moves)
-        for (colour, shape), radius, (x, y, moves), there in zip(chosen, radii, tracks, shown, strict=True)
+        for (colour, shape), radius, (x, y, moves), there in zip(names, radii, tracks, shown, strict=True)
     )
+
+
+def _layout(
+    rng: np.random.Generator,
+    frames: int,
+    still: list[int],
+    moving: int,
+    flashes: list[tuple[int, range]],
+    size: tuple[int, int],
+    bent: bool,
+) -> tuple[_Path, list[Point]]:
+    """The mover's way, then centres of what stays and of the flashes: drawn together until there is room for all."""
+    gap = GAP * min(size) / SIDE
+    while True:
+        path = _crossing(rng, frames, size, moving, bent)
+        places = _places(rng, still, path, size, gap)
+        if places is not None:
+            others = list(zip(places, still, strict=True))
+            bright = _flash_places(rng, flashes, path, others, size, gap)
+            if bright is not None:
+                return path, places + bright
 
 
 @functools.cache
@@ -149,50 +157,83 @@ def told_frame(start: int) -> int:
 class _Path:
     x: np.ndarray  # float64 [F]
     y: np.ndarray
-    moves: tuple[int, int]
+    radius: int
     across: bool  # whether it goes to the left or right
     lane: tuple[float, float]  # least and greatest coordinate of the centre across the way
 
 
-def _crossing(
-    rng: np.random.Generator, frames: int, width: int, height: int, radius: int, scale: float, bent: bool
-) -> _Path:
-    """A way from out of view on one side to out of view on the other."""
+def _crossing(rng: np.random.Generator, frames: int, size: tuple[int, int], radius: int, bent: bool) -> _Path:
+    """A way from out of view on one side to out of view on the other.
+
+    In the middle frame it is anywhere, whichever way it goes: where it is then tells nothing.
+    """
     dx, dy = list(DIRECTIONS.values())[int(rng.integers(len(DIRECTIONS)))]
-    length, breadth = (width, height) if dx else (height, width)
-    least = round((BENT_CROSSING if bent else CROSSING) * (frames - 1))
-    steps = int(rng.integers(least, frames))
-    first = int(rng.integers(0, frames - steps))
-    progress = np.clip((np.arange(frames) - first) / steps, 0.0, 1.0)
-    swing, aside = 0.0, np.zeros(frames)
+    length, breadth = size if dx else size[::-1]
+    middle, last = frames // 2, frames - 1
+    swing = min(size) / SIDE * SWING * float(rng.uniform(0.6, 1.0)) if bent else 0.0
+    edge = radius + swing + 1
+    along_then, beside = float(rng.uniform(edge, length - 1 - edge)), float(rng.uniform(edge, breadth - 1 - edge))
+    # Frames since the middle one, stretched more and more, or less and less, where it speeds up or slows down.
+    since = np.arange(frames) - float(middle)
     if bent:
-        swing = scale * SWING * float(rng.uniform(0.6, 1.0)) * float(rng.choice((-1, 1)))
-        aside = swing * (2 * progress - 1 if rng.random() < 0.5 else np.sin(np.pi * (2 * progress - 0.5)))
-        power = float(rng.uniform(1.3, 1.6))
-        progress = progress**power if rng.random() < 0.5 else 1 - (1 - progress) ** power
-    edge = radius + abs(swing) + 1
-    middle = float(rng.uniform(edge, breadth - 1 - edge))
-    along = -radius - 1 + progress * (length + 2 * radius + 1)
+        since = since * (1 + float(rng.choice((-1, 1)) * rng.uniform(0.2, 0.4)) * since / last)
+    out = radius + 1
+    speed = max((along_then + out) / -since[0], (length - 1 + out - along_then) / since[-1]) * rng.uniform(1.0, 1.2)
+    along = along_then + speed * since
+    share = np.clip((along + out) / (length - 1 + 2 * out), 0.0, 1.0)
+    curve = (2 * share - 1) if rng.random() < 0.5 else -np.cos(2 * np.pi * share)
+    aside = beside + float(rng.choice((-1, 1))) * swing * curve
     along = along if dx + dy > 0 else length - 1 - along
-    lane = (middle - abs(swing), middle + abs(swing))
-    x, y = (along, middle + aside) if dx else (middle + aside, along)
-    return _Path(x, y, (first + 1, first + steps), bool(dx), lane)
+    x, y = (along, aside) if dx else (aside, along)
+    return _Path(x, y, radius, bool(dx), (beside - swing, beside + swing))
 
 
 def _places(
-    rng: np.random.Generator, radii: list[int], path: _Path, radius: int, width: int, height: int, scale: float
-) -> list[tuple[float, float]] | None:
+    rng: np.random.Generator, radii: list[int], path: _Path, size: tuple[int, int], gap: float
+) -> list[Point] | None:
     """Whole centres of things that keep clear of each other and of the mover's lane; None where room ran out."""
-    most, gap = max(radii), GAP * scale
-    points = rng.integers((most, most), (width - most, height - most), (160, 2))
+    most = max(radii)
+    points = rng.integers(most, np.array(size) - most, (POINTS, 2))
     beside = points[:, 1] if path.across else points[:, 0]
-    clear = radius + most + gap
+    clear = path.radius + most + gap
     points = points[(beside < path.lane[0] - clear) | (beside > path.lane[1] + clear)]
-    places = []
-    for mine in radii:
+    places: list[Point] = []
+    for radius in radii:
         if not len(points):
             return None
-        x, y = points[0]
-        places.append((float(x), float(y)))
-        points = points[np.maximum(abs(points[:, 0] - x), abs(points[:, 1] - y)) > mine + most + gap]
+        places.append((int(points[0, 0]), int(points[0, 1])))
+        points = _clear_of(points, places[-1], radius + most + gap)
     return places
+
+
+def _flash_places(
+    rng: np.random.Generator,
+    flashes: Sequence[tuple[int, range]],
+    path: _Path,
+    others: Sequence[tuple[Point, int]],
+    size: tuple[int, int],
+    gap: float,
+) -> list[Point] | None:
+    """Centres of flashes of (radius, frames), clear of `others` (centre, radius) and of the mover at their time.
+
+    The third of the picture is drawn before it is known what room there is, which would tell it.
+    """
+    others = list(others)
+    places: list[Point] = []
+    for radius, there in flashes:
+        third = int(rng.integers(3))
+        low, high = (round(size[0] * border) for border in ((third / 3) + MARGIN, (third + 1) / 3 - MARGIN))
+        columns = rng.integers(max(low + 1, radius), min(high, size[0] - radius), POINTS)
+        points = np.stack([columns, rng.integers(radius, size[1] - radius, POINTS)], axis=1)
+        for place, other in [*others, *(((path.x[frame], path.y[frame]), path.radius) for frame in there)]:
+            points = _clear_of(points, place, radius + other + gap)
+        if not len(points):
+            return None
+        places.append((int(points[0, 0]), int(points[0, 1])))
+        others.append((places[-1], radius))
+    return places
+
+
+def _clear_of(points: np.ndarray, place: Point, distance: float) -> np.ndarray:
+    """Return those of the points, [P, 2], that are further than that from a place, to the side or up and down."""
+    return np.asarray(points[np.abs(points - np.array(place)).max(axis=1) > distance])
