@@ -12,6 +12,7 @@ from stts_runtime.cli import add_command
 EXAMPLES = """examples:
   stts-export data doom -o data/doom --workers 16
   stts-export data shapes -o data/shapes --clips 200 --sheet sheet.png
+  stts-export data nano -o data/nano --sheet sheet.png
   stts-export data -o data/doom --sheet sheet.png
   stts-export data --video data/doom/clips/hall/0000000.zip hall.mp4
 """
@@ -22,7 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Generate video questions with ground truth from a recipe, or look at a dataset."
     parser = add_command(commands, "data", run, summary, EXAMPLES)
     option = parser.add_argument
-    option("recipe", nargs="?", help="a dataset recipe's name (doom, shapes) or file; none: only look")
+    option("recipe", nargs="?", help="a dataset recipe's name (doom, nano, shapes) or file; none: only look")
     option("-o", "--output", type=Path, metavar="DATA", help="the dataset's folder; goes on if it is there")
     option("--clips", type=int, metavar="N", help="about this many clips in all, instead of the recipe's")
     option("--workers", type=int, metavar="N", help="processes (default: one a processor)")

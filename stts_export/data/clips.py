@@ -2,8 +2,8 @@
 
 A generated clip is one zip without compression: `frame_000.jpg` and on, `clip.json` (rate, number of frames, truth)
 and `classes.npy` (uint8 [F, side * side], the class of each patch; 0 is the background). Frames can be read one by one,
-which is what training does: few of a clip's frames, many times. Small pictures that repeat themselves lie in one deflated
-`frames.npy` (uint8 [F, H, W, 3]) instead: without loss, and read several times as fast.
+which is what training does: few of a clip's frames, many times. Small frames that repeat themselves lie in one deflated
+`frames.npy` (uint8 [F, H, W, 3]) instead: without loss, in a third of the bytes, and read twice as fast.
 """
 
 from __future__ import annotations

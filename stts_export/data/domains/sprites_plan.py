@@ -83,11 +83,11 @@ def plan_sprites(
     radii = [round(scale * int(rng.integers(low, high + 1))) for low, high in bounds]
     still = radii[: staying + vanishing]
     path, places = _layout(rng, frames, still, radii[len(still)], list(zip(radii, shown, strict=True))[-2:], size, bent)
-    tracks = [(np.full(frames, x), np.full(frames, y), None) for x, y in places]
-    tracks.insert(len(still), (path.x, path.y, (1, frames - 1)))
+    tracks = [(np.full(frames, x), np.full(frames, y)) for x, y in places]
+    tracks.insert(len(still), (path.x, path.y))
     return tuple(
-        Sprite(colour, shape, radius, x, y, there, moves)
-        for (colour, shape), radius, (x, y, moves), there in zip(names, radii, tracks, shown, strict=True)
+        Sprite(colour, shape, radius, x, y, there, (1, frames - 1) if index == len(still) else None)
+        for index, ((colour, shape), radius, (x, y), there) in enumerate(zip(names, radii, tracks, shown, strict=True))
     )
 
 

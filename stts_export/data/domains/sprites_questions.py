@@ -69,10 +69,11 @@ def scored(
 ) -> tuple[Asked, ...]:
     """Return every question about clip number `clip` that may be scored, with what single frames show of it."""
     frames = len(truth.things[0].area)
-    return tuple(
-        Asked(clip, candidate, tuple(_glimpse(truth, candidate, frame) for frame in (0, frames // 2, frames - 1)))
-        for candidate in _candidates(truth, colours, fps, rng)
-    )
+    found = []
+    for candidate in _candidates(truth, colours, fps, rng):
+        first, middle, last = (_glimpse(truth, candidate, frame) for frame in (0, frames // 2, frames - 1))
+        found.append(Asked(clip, candidate, (first, middle, last)))
+    return tuple(found)
 
 
 def lessons(truth: Truth, fps: float, rng: np.random.Generator) -> tuple[Lesson, ...]:

@@ -65,6 +65,19 @@ def test_the_same_clip_gives_the_same_bytes(clip, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"clips", "one.zip", "two.zip"}
 
 
+def test_frames_stored_without_loss_are_read_as_they_were(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (16, 24, 32, 3), np.uint8)
+    path = tmp_path / "a.zip"
+    write_clip(path, frames, 5.0, np.ones((16, 9)), {"camera": "still"}, lossless=True)
+    read = read_clip(path, SAMPLING, 8)
+    np.testing.assert_array_equal(read.frames, frames[read.indices])
+    np.testing.assert_array_equal(read_patch_classes(path, read.indices), np.ones((8, 9)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:400] + bytes(400) + whole[800:])
+    with pytest.raises(DataError, match=r"cannot be read as a clip.*delete it and generate"):
+        read_clip(path, SAMPLING)
+
+
 def test_a_missing_or_damaged_clip_says_what_to_do(clip, tmp_path):
     with pytest.raises(DataError, match=r"gone.zip does not exist; generate the dataset again"):
         read_clip(tmp_path / "gone.zip", SAMPLING)

@@ -9,9 +9,9 @@ from stts_export.errors import RecipeError
 from stts_export.recipe.find import find_recipe, recipe_names
 
 
-def changed(tmp_path: Path, old: str, new: str) -> Path:
+def changed(tmp_path: Path, old: str, new: str, recipe: str = "shapes") -> Path:
     path = tmp_path / "mine.toml"
-    text = find_recipe("shapes", "data").read_text()
+    text = find_recipe(recipe, "data").read_text()
     assert old in text
     path.write_text(text.replace(old, new))
     return path
@@ -36,6 +36,19 @@ def test_every_shipped_recipe_can_be_read(name):
 def test_an_impossible_recipe_is_refused(tmp_path, old, new, told):
     with pytest.raises(RecipeError, match=told):
         read_data_recipe(changed(tmp_path, old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("classes = 18", "classes = 10", "classes is 10; wanted 9, 12, 15, 18"),
+        ("frames = 16", "frames = 11", "frames is 11; wanted 12 to 64"),
+        ("still_camera = 1.0", "still_camera = 0.5", "still_camera is 0.5; wanted 1 to 1"),
+    ],
+)
+def test_sprites_are_more_particular(tmp_path, old, new, told):
+    with pytest.raises(RecipeError, match=told):
+        read_data_recipe(changed(tmp_path, old, new, "nano"))
 
 
 def test_fewer_clips_are_shared_as_the_recipe_shares_them():

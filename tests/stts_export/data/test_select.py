@@ -34,6 +34,12 @@ def test_what_one_frame_decides_is_dropped():
     assert chosen(pool) == ()
 
 
+def test_what_one_frame_decides_stays_where_clips_themselves_are_balanced():
+    pool = [item(clip, "yes", shows=SAME) for clip in range(20)] + [item(clip, "no", shows=OTHER) for clip in range(30)]
+    kept = select(pool, 6, np.random.default_rng(0), by_frame=False)
+    assert Counter(one.candidate.answer for one in kept) == {"yes": 20, "no": 20}
+
+
 def test_kinds_that_one_frame_may_answer_stay():
     pool = [item(clip, "yes", kind="where") for clip in range(20)]
     pool += [item(clip, "no", kind="where", shows=OTHER) for clip in range(20)]

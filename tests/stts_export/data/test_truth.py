@@ -22,6 +22,11 @@ def test_patches_need_not_divide_the_picture():
     np.testing.assert_array_equal(patch_classes(classes, 3), [2] * 9)
 
 
+def test_patches_of_many_frames_are_those_of_each():
+    classes = np.random.default_rng(0).integers(0, 4, (5, 30, 20), np.uint8)
+    np.testing.assert_array_equal(patch_classes(classes, 4), [patch_classes(frame, 4) for frame in classes])
+
+
 def test_still_patches_are_counted_over_all_steps():
     frames = np.zeros((3, 12, 12, 3), np.uint8)
     assert still_share(frames, 3) == 1.0
@@ -31,5 +36,7 @@ def test_still_patches_are_counted_over_all_steps():
 
 def test_a_truth_survives_being_stored():
     thing = Thing("imp", (0.0, 0.25), (-1.0, 0.5), (1, 1))
-    truth = Truth("hall", "still", 0.5, (thing, Thing("fireball", (0.5, 0.0), (0.5, -1.0), None, True)))
+    flash = Thing("fireball", (0.5, 0.0), (0.5, -1.0), None, True, (0.25, -1.0))
+    truth = Truth("hall", "still", 0.5, (thing, flash))
+    assert "y" not in truth_to_plain(truth)["things"][0]  # as clips were stored before there was one
     assert from_plain(Truth, json.loads(json.dumps(truth_to_plain(truth))), "clip.json") == truth
