@@ -75,7 +75,7 @@ def _findings(recipe: DataRecipe) -> Iterator[Finding]:
     }
     for key, (low, high) in limits.items():
         value = getattr(recipe, key)
-        yield key, low <= value <= high, value, f"{low} to {high}"
+        yield key, low <= value <= high, value, f"{low} to {high}" if low < high else str(low)
     for split, count in vars(recipe.clips).items():
         yield f"clips.{split}", count >= 0, count, "0 or more"
 
