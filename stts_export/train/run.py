@@ -19,7 +19,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from stts_export.checkpoint.trained import FILE as TRAINED_FILE, Trained
+from stts_export.checkpoint.trained import FILE as TRAINED_FILE, VOCABULARY, Trained
+from stts_export.checkpoint.word_tokenizer import vocabulary_digest
 from stts_export.data.read import open_questions
 from stts_export.data.records import Question, clips_of
 from stts_export.train.data_loader import Clips, stage_seed
@@ -44,6 +45,7 @@ from stts_export.train.stop import Stop, signals_stop
 from stts_export.train.validation import validation_clips
 from stts_runtime.bundle.swap import discard
 from stts_runtime.errors import UsageError
+from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import Log, OnProgress, no_log
 
 
@@ -164,7 +166,12 @@ def _finish(run: _Run, stage: Stage, loop: Loop, before: Trained) -> None:
     """Write what the stage leaves, and drop its state."""
     state = gathered_state(loop.module, loop.optimizer, loop.step, 0.0)
     if run.accelerator.is_main_process:
-        facts = {"recipe": run.recipe.name, "seed": str(run.recipe.seed), "model": run.base.config.name}
+        facts = {
+            "recipe": run.recipe.name,
+            "seed": str(run.recipe.seed),
+            "model": run.base.config.name,
+            VOCABULARY: vocabulary_digest(open_tokenizer(run.base.tokenizer).library),
+        }
         write_stage_output(loop.folder, before, state.weights, stage, facts)
         discard(loop.folder / STATE_FOLDER)
     run.accelerator.wait_for_everyone()
