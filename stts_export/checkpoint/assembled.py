@@ -54,9 +54,7 @@ def assemble(recipe: ModelRecipe, cache_dir: Path | None = None, on_progress: On
         DiskError: the disk is full or cannot be written.
     """
     if recipe.assembly is None:
-        raise RecipeError(
-            f"{recipe.config.name}: source is {recipe.source!r}; only 'assembled' models are put together"
-        )
+        raise RecipeError(f"{recipe.config.name}: source is {recipe.source!r}; wanted 'assembled'")
     cache_dir = cache_dir or default_cache()
     target = cache_dir / f"{recipe.config.name}-{_digest(recipe.config, recipe.assembly)}"
     if target.is_dir():

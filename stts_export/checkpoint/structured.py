@@ -6,11 +6,11 @@ start, in the spirit of mimetic initialisation (arXiv 2305.09828):
 
 - **Like to like**: query and key projections are one orthogonal matrix, so a token's logit is largest where the same
   content stands, as W_q W_k^T is close to the identity in trained models.
-- **Passing on**: the output projection is half the transpose of the value projection, an orthogonal matrix too, so what
-  is attended to is added to the stream as it is, and read by the next block.
-- **Near**: in two heads of the first two blocks and one of each other, query and key have the same bias on planes of the
-  rotary embedding. Rotated to positions m and n they meet at an angle of (m - n) f, so each plane adds
-  bias^2 cos((m - n) f) / sqrt(d) to the logit whatever the tokens are: most for neighbours. Content counts a quarter there.
+- **Passing on**: the output projection is half the transpose of the value projection, an orthogonal matrix too, so
+  what is attended to is added to the stream as it is, and read by the next block.
+- **Near**: in two heads of the first two blocks and one of each other, query and key have the same bias on planes of
+  the rotary embedding. Rotated to positions m and n they meet at an angle of (m - n) f, so each plane adds
+  bias^2 cos((m - n) f) / sqrt(d) to the logit whatever the tokens are: most for neighbours. Content counts a quarter.
 - Embeddings are 0.08 large, positions of patches 0.2, biases zero and norms one, so that nothing starts as noise.
 """
 

@@ -97,7 +97,7 @@ def _words(words: tuple[str, ...], config: ModelConfig) -> Iterator[Finding]:
     yield "tokens.bos", tokens.bos == bos, tokens.bos, f"{bos}, which is {BOS}"
     yield "tokens.stop", tokens.stop == (end,), tokens.stop, f"{[end]}, which is {END}"
     missing = [word for word in _prompt_words(config.prompt) if word not in words]
-    yield "assembly.words", not missing, f"without {missing}", "every word of the prompt's template"
+    yield "prompt", not missing, missing, "no word that assembly.words does not have"
 
 
 def _prompt_words(prompt: Prompt) -> list[str]:

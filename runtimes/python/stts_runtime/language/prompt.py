@@ -137,16 +137,12 @@ def unknown_notes(tokenizer: Tokenizer, question: str, timestamps: Times = ()) -
     """
     notes = []
     if words := tokenizer.unknown_words(question):
-        notes.append(
-            f"this model does not know {_listed([repr(word) for word in words])}, and reads the question as if nothing "
-            "were said there: ask in its own words"
-        )
+        said = f"{_listed([repr(word) for word in words])} {'is' if len(words) == 1 else 'are'} unknown to this model"
+        notes.append(f"{said}, which has a vocabulary of its own and cannot tell such words apart: ask in others")
     texts = dict.fromkeys(f"{time:.1f}" for time in timestamps)
     if times := [text for text in texts if tokenizer.unknown_words(text)]:
-        notes.append(
-            f"this model does not know the times of {len(times)} of {len(texts)} frames ({_listed(times)} s): what it "
-            "says of when something happens may be wrong; show it a clip as long, and as fast, as those it was made for"
-        )
+        said = f"the times of {len(times)} of {len(texts)} frames ({_listed(times)} s) are unknown to this model"
+        notes.append(f"{said}: what it says of when something happens may be wrong; show it shorter clips")
     return tuple(notes)
 
 
@@ -179,11 +175,9 @@ def check_tokens(
                 f"{advice}; where it is meant as text, write it without brackets"
             )
     for text in vars(prompt).values():
-        plain = [piece for piece in tokenizer.pieces(re.sub(PLACES, " ", text)) if isinstance(piece, str)]
+        plain = [piece for piece in tokenizer.pieces(PLACES.sub(" ", text)) if isinstance(piece, str)]
         for unknown in (word for piece in plain for word in tokenizer.unknown_words(piece)):
-            raise error(
-                f"{where}: the prompt's template has the word {unknown!r}, which is not among its words. {advice}"
-            )
+            raise error(f"{where}: the prompt's template has the word {unknown!r}, which it does not know. {advice}")
     for name, text in MARKERS.items():
         wanted, got = getattr(tokens, name), tokenizer.control_ids.get(text)
         if got != wanted:
