@@ -120,6 +120,7 @@ def test_adapters_are_trained_on_by_the_next_stage_and_merged_by_one_without(tmp
     )
     with safe_open(tmp_path / "run" / "second" / "trained.safetensors", "pt") as file:
         assert file.metadata()["lora_scale"] == "2.0"
+        assert len(file.metadata()["vocabulary"]) == 16  # of which tokenizer it was trained with
 
 
 def test_adapters_of_another_rank_are_refused(tmp_path: Path):
