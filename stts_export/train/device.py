@@ -94,7 +94,7 @@ def prepared(module: nn.Module, stage: Stage, accelerator: Accelerator) -> tuple
         parameter_groups(module, stage),
         betas=(stage.betas[0], stage.betas[1]),
         eps=stage.epsilon,
-        fused=accelerator.device.type == "cuda" or None,
+        fused=True,
     )
     pair: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer)
     return pair
