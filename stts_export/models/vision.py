@@ -110,11 +110,15 @@ def run_vision(
     return VisionResult(scores, torch.from_numpy(keep), bias, plan, returned, features, loss)
 
 
-def run_vision_dense(model: VisionModel, patches: Tensor) -> Tensor:
-    """Return features of all groups, [T * G, d_model], of `patches` as in `run_vision`; nothing is scored or pruned."""
+def run_vision_dense(model: VisionModel, patches: Tensor, keep: NDArray[np.bool_] | None = None) -> Tensor:
+    """Return features of all groups, [T * G, d_model], of `patches` as in `run_vision`; nothing is scored or pruned.
+
+    Where `keep` [T, G] is given, only the features of these groups, [K, d_model]: the tower still sees everything.
+    """
     outputs = enumerate(dense_outputs(model.vision_tower, patches))
     hidden_at = {index: hidden for index, hidden in outputs if index in model.tower_config.taps}
-    return _connected(model, hidden_at, all_groups(len(patches), model.grid))
+    groups = all_groups(len(patches), model.grid)
+    return _connected(model, hidden_at, groups if keep is None else groups[keep.reshape(-1)])
 
 
 def dense_outputs(tower: VisionTower, patches: Tensor) -> Iterator[Tensor]:
