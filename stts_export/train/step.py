@@ -23,7 +23,7 @@ VALUES = ("loss", "language", "auxiliary", "accuracy", "gradient_norm")
 
 
 def pruning_at(stage: Stage, step: int, seed: int) -> Pruning | None:
-    """Return how the stage prunes in a step, counted from 0: it follows from `seed` and step. None where it is dense."""
+    """Return how the stage prunes in a step, counted from 0; None where it is dense. It follows from `seed` too."""
     drawn = np.random.default_rng([seed, step]).integers(len(stage.fractions))
     return pruning_by(stage, stage.fractions[drawn], (seed, step))
 

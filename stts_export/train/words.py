@@ -23,8 +23,7 @@ def check_words(tokenizer: Tokenizer, data: Mapping[str, Sequence[Question]], in
             for text in (question.prompt, question.target):
                 if text in known:
                     continue
-                word = unknown_word(tokenizer, text)
-                if word is not None:
+                for word in tokenizer.unknown_words(text):
                     raise DataError(
                         f"{split}.jsonl, question {question.question!r} with the answer {question.answer!r} about "
                         f"{question.clip}: the model's tokenizer does not know {word!r}. Add the word to the model's, "
@@ -34,7 +33,7 @@ def check_words(tokenizer: Tokenizer, data: Mapping[str, Sequence[Question]], in
     if info is None:  # made by hand
         return
     for time in (f"{frame / info.fps:.1f}" for frame in range(info.frames)):
-        if unknown_word(tokenizer, time) is not None:
+        if tokenizer.unknown_words(time):
             raise DataError(
                 f"dataset.json: frames lie {1 / info.fps:g} s apart, and the model's tokenizer does not know the time "
                 f"{time!r}. Add it to the model's words, or generate the dataset with another fps."
@@ -48,22 +47,8 @@ def check_class_words(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
         DataError: names the first unknown word.
     """
     for text in texts:
-        word = unknown_word(tokenizer, text)
-        if word is not None:
+        for word in tokenizer.unknown_words(text):
             raise DataError(
                 f"patch class or place {text!r}: the model's tokenizer does not know {word!r}, and features are to "
                 "become the words for what they show. Add the word to the model's, or leave this stage out."
             )
-
-
-def unknown_word(tokenizer: Tokenizer, text: str) -> str | None:
-    """Return the first word of a text that the tokenizer has no token for; None where it knows all of them."""
-    mark = getattr(tokenizer.library.model, "unk_token", None)
-    if mark is None:
-        return None
-    number = tokenizer.library.token_to_id(mark)
-    encoded = tokenizer.library.encode(text, add_special_tokens=False)
-    for token, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
-        if token == number:
-            return text[start:end]
-    return None
