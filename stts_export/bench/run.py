@@ -14,7 +14,7 @@ from stts_export.bench.eager import eager_subjects
 from stts_export.bench.machine import Machine, engine_threads, this_machine
 from stts_export.bench.torch_subject import Task, torch_threads
 from stts_export.bench.transformers_dense import transformers_subject
-from stts_export.checkpoint.micro import assemble_micro
+from stts_export.checkpoint.assembled import assemble
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
@@ -43,7 +43,7 @@ class BenchRequest:
     # another bundle of the model, built with --prune 0, for the dense passes; None takes the same one
     dense: Path | None = None
     # opens the weights the bundle was built from, given its model's configuration; None leaves torch and
-    # transformers out, except for the micro model, whose weights are put together
+    # transformers out, except for models whose weights are put together here
     checkpoint: Callable[[ModelConfig], Checkpoint] | None = None
     frames: tuple[int, ...] = (8, 16, 32)  # lengths T of the clips
     side_by_side: tuple[int, ...] = (16,)  # those of them at which torch and transformers take part; they are slow
@@ -174,8 +174,8 @@ def weights(request: BenchRequest, config: ModelConfig, manifest: Manifest) -> C
         return request.checkpoint(config)
     if manifest.tokenizer is not None and config.name in recipe_names("models"):  # else its weights are random
         recipe = read_model_recipe(config.name)
-        if recipe.source == "micro":
-            return open_checkpoint(assemble_micro(recipe), config)
+        if recipe.assembly is not None:
+            return open_checkpoint(assemble(recipe), config)
     return None
 
 

@@ -63,7 +63,11 @@ def pruning_line(manifest: Manifest) -> str:
     if pruning.is_dense:
         return "dense, cannot prune"
     bias = "with" if pruning.soft_bias else "without"
-    return f"{pruning.fraction:.0%} by default, {pruning.scorer} scorer {bias} soft bias, packed {pruning.packing}"
+    line = f"{pruning.fraction:.0%} by default, {pruning.scorer} scorer {bias} soft bias, packed {pruning.packing}"
+    if pruning.trained_fractions is None:
+        return line
+    least, most = pruning.trained_fractions
+    return f"{line}, trained at {least:.0%}" + (f" to {most:.0%}" if most > least else "")
 
 
 def graph_line(spec: GraphSpec) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from stts_export.checkpoint.assembled import assemble
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_runtime.errors import UsageError
@@ -58,10 +59,8 @@ def weights_folder(
     """
     if named is not None:
         return named
-    if recipe.source == "micro":
-        from stts_export.checkpoint.micro import assemble_micro  # reads GGUF, which nothing else here needs
-
-        return assemble_micro(recipe, on_progress=on_progress)
+    if recipe.assembly is not None:
+        return assemble(recipe, on_progress=on_progress)
     raise UsageError(
         f"recipe {recipe.config.name} describes a model but brings no weights: add --checkpoint DIRECTORY{otherwise}"
     )

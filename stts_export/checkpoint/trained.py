@@ -23,6 +23,7 @@ from stts_runtime.foreign import foreign_errors
 
 LORA_A, LORA_B = ".lora_a", ".lora_b"
 SCALE = "lora_scale"
+VOCABULARY = "vocabulary"  # metadata: digest of the tokenizer that the weights were trained with
 FILE = "trained.safetensors"
 _SHOWN = 5
 

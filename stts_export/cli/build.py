@@ -48,7 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's)")
     option("--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)")
     option("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
-    option("--packing", help="ffd, as the authors do it, or ragged, without padding (default: ffd)")
+    option("--packing", help="ffd, as the authors do it, or ragged, without padding (default: the model's)")
     option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
     option("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")

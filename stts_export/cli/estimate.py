@@ -37,7 +37,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
     parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's first)")
     parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's first)")
-    parser.add_argument("--packing", default="ffd", help="ffd or ragged (default: %(default)s)")
+    parser.add_argument("--packing", help="ffd or ragged (default: the model's)")
     parser.add_argument("--chunk-frames", type=int, default=8, help="frames a vision run (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, help="room in the cache (default: follows from the clip)")
     parser.add_argument("--answer-tokens", type=int, default=64, help="tokens of the answer (default: %(default)s)")
@@ -103,7 +103,7 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
         precision=precision,
         frames=frames if arguments.frames is None else arguments.frames,
         prune_fraction=prune,
-        packing=arguments.packing,
+        packing=arguments.packing or recipe.packing,
         chunk_frames=arguments.chunk_frames,
         answer_tokens=arguments.answer_tokens,
         backend=arguments.backend,

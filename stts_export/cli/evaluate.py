@@ -60,7 +60,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--device", default="auto", help="cuda or cpu (default: cuda where there is one)")
     option("--precision", default="auto", help="float32 or bfloat16 (default: bfloat16 on a GPU)")
     option("--batch", type=int, metavar="N", help="clips at once (default: 32 on a GPU, 1 elsewhere)")
-    option("--packing", choices=PACKINGS, default="ffd", help="of kept patches (default: ffd)")
+    option("--packing", choices=PACKINGS, help="of kept patches (default: the model's)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -117,7 +117,8 @@ def _evaluated(arguments: argparse.Namespace) -> Evaluation:
         scorers=scorers,
         frames=tuple(arguments.frames),
         questions=arguments.questions,
-        options=TorchOptions(arguments.device, arguments.precision, arguments.batch, arguments.packing),
+        packing=arguments.packing,
+        options=TorchOptions(arguments.device, arguments.precision, arguments.batch),
     )
     with progress_bars() as on_progress:
         return evaluate(request, on_progress)

@@ -39,6 +39,7 @@ class EvaluationRequest:
     scorers: tuple[str, ...] | None = None  # words of `SCORERS`; None for the usual ones that the weights allow
     frames: tuple[int, ...] = ()  # numbers of frames, the one of training first; empty for the model's own sampling
     questions: int | None = None  # at most this many, spread over kinds; None for all
+    packing: str | None = None  # of kept patches, `ffd` or `ragged`; None for the model's own way
     options: TorchOptions = field(default_factory=TorchOptions)  # how torch runs
 
     @property
@@ -71,6 +72,7 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
     """Return the evaluation of torch models, one after the other, each freed before the next is opened."""
     options = request.options.resolved()
     source = source_of(request.what, request.model, request.checkpoint, request.trained, on_progress)
+    options = replace(options, packing=request.packing or source.packing)
     beside = (() if request.twin is None else ((TWIN, request.twin),)) + request.also
     named = [(MAIN, source), *((name, with_trained(source, path, on_progress)) for name, path in beside)]
     # all are opened, and their rows decided, before minutes are spent on the first

@@ -20,6 +20,7 @@ from stts_export.errors import CheckpointError, UsageError
 from stts_export.models.model import Model
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
+from stts_runtime.bundle.manifest import PACKINGS
 from stts_runtime.language.tokenizer import Tokenizer
 from stts_runtime.progress import OnProgress
 
@@ -36,6 +37,7 @@ class Source:
     base: Path  # folder of a whole checkpoint, with tokenizer.json
     trained: Path | None = None  # a trained file, or a folder of such files, laid over it; or None
     recipe: ModelRecipe | None = None  # of a model that assembles itself, over which other trained files may lie
+    packing: str = PACKINGS[0]  # how the model packs kept patches
     is_start: bool = False  # whether the base was assembled as training finds it: a scorer in it is drawn, not trained
 
 
@@ -86,7 +88,7 @@ def source_of(
         model: recipe of a checkpoint or a trained file.
         checkpoint: the weights that a trained file lies over, where the recipe brings none.
         trained: a trained file to lay over `what`.
-        on_progress: told how far the micro model is put together.
+        on_progress: told how far an assembled model is put together.
 
     Raises:
         UsageError: something that is needed was not said.
@@ -107,7 +109,8 @@ def source_of(
     if trained is not None and laid_over is None:
         raise UsageError(f"--trained {trained}: not a trained file ({TRAINED_FILE}), nor a stage's folder")
     if path.is_dir():
-        return Source(_config(path, model), path, laid_over)
+        config, packing = _config(path, model)
+        return Source(config, path, laid_over, packing=packing)
     if path.suffix != ".toml" and (path.exists() or len(path.parts) > 1):
         raise UsageError(
             f"{what} is no bundle, checkpoint folder, stage folder or trained file; "
@@ -116,7 +119,7 @@ def source_of(
     recipe = read_model_recipe(what)
     if laid_over is not None:
         return _over(recipe, checkpoint, laid_over, on_progress)
-    return Source(recipe.config, _base(recipe, checkpoint, on_progress), recipe=recipe)
+    return Source(recipe.config, _base(recipe, checkpoint, on_progress), recipe=recipe, packing=recipe.packing)
 
 
 def with_trained(main: Source, path: Path, on_progress: OnProgress) -> Source:
@@ -125,7 +128,7 @@ def with_trained(main: Source, path: Path, on_progress: OnProgress) -> Source:
     if own is None and not path.is_dir():
         raise UsageError(f"{path} is no checkpoint folder, stage folder or trained file")
     if own is None:
-        return Source(main.config, path)
+        return Source(main.config, path, packing=main.packing)
     if main.recipe is not None and main.recipe.assembly is not None:
         return _over(main.recipe, None, own, on_progress)
     return replace(main, trained=own)
@@ -168,19 +171,22 @@ def load_weights(weights: Weights) -> tuple[Model, Tokenizer]:
     return model.requires_grad_(False).eval(), model_tokenizer(weights.tokenizer, weights.config)
 
 
-def _config(path: Path, model: str | None) -> ModelConfig:
+def _config(path: Path, model: str | None) -> tuple[ModelConfig, str]:
+    """Return what model a folder's checkpoint is, and how it packs."""
     if model is not None:
-        return read_model_recipe(model).config
+        recipe = read_model_recipe(model)
+        return recipe.config, recipe.packing
     if not (path / "config.json").is_file():
         raise UsageError(f"{path} has no config.json to say what model it is: name its recipe, --model RECIPE")
-    return config_from_checkpoint(path)
+    return config_from_checkpoint(path), PACKINGS[0]
 
 
 def _over(recipe: ModelRecipe, checkpoint: Path | None, trained: Path, on_progress: OnProgress) -> Source:
     """Return a trained file over what it was trained from: an assembled model without what was trained before."""
     if checkpoint is not None or recipe.assembly is None:
-        return Source(recipe.config, _base(recipe, checkpoint, on_progress), trained)
-    return Source(recipe.config, _base(untrained(recipe), None, on_progress), trained, recipe, is_start=True)
+        return Source(recipe.config, _base(recipe, checkpoint, on_progress), trained, packing=recipe.packing)
+    base = _base(untrained(recipe), None, on_progress)
+    return Source(recipe.config, base, trained, recipe, recipe.packing, is_start=True)
 
 
 def _base(recipe: ModelRecipe, checkpoint: Path | None, on_progress: OnProgress) -> Path:

@@ -2,14 +2,13 @@
 
 All take unsplit queries, keys and values [..., heads * head_dim] and return the same shape. Softmax is in float32.
 They are written so that shapes follow from input shapes alone: no boolean-mask indexing, nothing read from the data.
+Graphs are traced from these; `fused_attention` holds what training runs.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from stts_export.models.fused_attention import can_fuse, fused_frame_attention
 
 
 # Added to logits of padding keys. Finite, so that a row with no valid key stays free of NaN.
@@ -36,8 +35,6 @@ def frame_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, key_b
 
     The soft bias `key_bias` [T, N] is added to the logits along the keys for every head.
     """
-    if can_fuse(query.device, query.dtype):
-        return fused_frame_attention(query, key, value, heads, key_bias)
     bias = None if key_bias is None else key_bias.float()[:, None, None, :]
     return scaled_attention(query, key, value, heads, bias)
 

@@ -5,9 +5,8 @@ Method: STTS (arXiv 2603.18004): dense blocks, scores, soft bias, prune, packed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -15,9 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stts_export.models.attention import frame_attention, ragged_attention, segment_attention
 from stts_export.models.bias import soft_bias as soft_bias_of
-from stts_export.models.fused_attention import can_fuse, fused_ragged_attention
+from stts_export.models.fused_attention import (
+    frame_attend,
+    ragged_attend,
+    segment_attend,
+    takes_ragged,
+    unpadded_attend,
+)
 from stts_export.models.model import VisionModel
 from stts_export.models.norm import product_dtype
 from stts_export.models.scorer import aux_loss
@@ -85,8 +89,7 @@ def run_vision(
     loss = aux_loss(scores, hidden, grid, aux_coefficient)
     gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
     bias = soft_bias_of(scores, gate, grid)
-    biased = in_turn(partial(frame_attention, heads=tower.heads), key_bias=bias)
-    hidden = tower.blocks[biased_block](hidden, biased)
+    hidden = tower.blocks[biased_block](hidden, frame_attend(tower.heads, bias if soft_bias else None))
     if biased_block in wanted:
         hidden_at[biased_block] = hidden
 
@@ -107,16 +110,20 @@ def run_vision(
     return VisionResult(scores, torch.from_numpy(keep), bias, plan, returned, features, loss)
 
 
-def run_vision_dense(model: VisionModel, patches: Tensor) -> Tensor:
-    """Return features of all groups, [T * G, d_model], of `patches` as in `run_vision`; nothing is scored or pruned."""
+def run_vision_dense(model: VisionModel, patches: Tensor, keep: NDArray[np.bool_] | None = None) -> Tensor:
+    """Return features of all groups, [T * G, d_model], of `patches` as in `run_vision`; nothing is scored or pruned.
+
+    Where `keep` [T, G] is given, only the features of these groups, [K, d_model]: the tower still sees everything.
+    """
     outputs = enumerate(dense_outputs(model.vision_tower, patches))
     hidden_at = {index: hidden for index, hidden in outputs if index in model.tower_config.taps}
-    return _connected(model, hidden_at, all_groups(len(patches), model.grid))
+    groups = all_groups(len(patches), model.grid)
+    return _connected(model, hidden_at, groups if keep is None else groups[keep.reshape(-1)])
 
 
 def dense_outputs(tower: VisionTower, patches: Tensor) -> Iterator[Tensor]:
-    """Yield each block's output [T, N, D] for `patches` as in `run_vision`, run as it is asked for, frame by frame."""
-    attend = in_turn(partial(frame_attention, heads=tower.heads))
+    """Yield each block's output [T, N, D] for `patches` as in `run_vision`, run as it is asked for."""
+    attend = frame_attend(tower.heads)
     hidden = tower.embed(patches)
     for block in tower.blocks:
         hidden = block(hidden, attend)
@@ -129,23 +136,6 @@ def all_groups(frames: int, grid: Grid) -> NDArray[np.int64]:
     return (first + group_patches(grid)).reshape(-1, grid.pool**2)
 
 
-def in_turn(core: Callable[..., Tensor], **rows: Tensor) -> Attend:
-    """Return attention that runs `core` on one frame (or bin) after the other, each with its own row of `rows`.
-
-    One frame's logits fit a processor's cache, a whole clip's are by far the largest tensor of the model. A GPU takes
-    all at once.
-    """
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if query.is_cuda:
-            return core(query, key, value, **rows)
-        frames = zip(query.split(1), key.split(1), value.split(1), strict=True)
-        own = [dict(zip(rows, row, strict=True)) for row in zip(*(x.split(1) for x in rows.values()), strict=True)]
-        return torch.cat([core(*frame, **row) for frame, row in zip(frames, own or [{}] * len(query), strict=True)])
-
-    return attend
-
-
 def _after_first_frames(videos: Sequence[int], scores: Tensor) -> Tensor:
     """Return 0 for the first frame of each video and 1 for the others, [T] like `scores`."""
     gate = torch.ones_like(scores[:, 0])
@@ -156,19 +146,13 @@ def _after_first_frames(videos: Sequence[int], scores: Tensor) -> Tensor:
 def _packed(model: VisionModel, keep: NDArray[np.bool_], packing: str, hidden: Tensor) -> tuple[Plan, Attend]:
     """Return the plan for the kept groups and the attention that runs on it."""
     heads, device = model.vision_tower.heads, hidden.device
-    fused = can_fuse(device, product_dtype(hidden))
     plan = pack(keep, model.grid, packing)
-    if isinstance(plan, FfdPlan) and not fused:
-        segments = torch.from_numpy(plan.segments).to(device)
-        return plan, in_turn(partial(segment_attention, heads=heads), segments=segments)
+    unpadded = takes_ragged(device, product_dtype(hidden))
+    if isinstance(plan, FfdPlan) and not unpadded:
+        return plan, segment_attend(heads, torch.from_numpy(plan.segments).to(device))
     rows = _end_to_end(plan) if isinstance(plan, FfdPlan) else plan
     lengths = torch.from_numpy(rows.cumulative_lengths).to(device)
-    if fused:
-        return rows, partial(
-            fused_ragged_attention, heads=heads, cumulative_lengths=lengths.int(), longest=rows.longest
-        )
-    positions = torch.arange(rows.longest, device=device)
-    return rows, partial(ragged_attention, heads=heads, cumulative_lengths=lengths, positions=positions)
+    return rows, (unpadded_attend if unpadded else ragged_attend)(heads, lengths, rows.longest)
 
 
 def _end_to_end(plan: FfdPlan) -> RaggedPlan:

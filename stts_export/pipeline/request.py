@@ -43,7 +43,7 @@ class BuildRequest:
     random_weights: int | None = None  # seed of generated weights instead of a checkpoint
     prune: float | None = None  # share of groups to drop by default; 0 builds a dense bundle; None takes the recipe's
     scorer: str | None = None  # which scorer decides, where it is not the model's own
-    packing: str | None = None  # how kept patches are packed
+    packing: str | None = None  # how kept patches are packed; None takes the recipe's way
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
     chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
@@ -89,10 +89,11 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     target = read_target(request.target)
     recipe = recipe_of(request.model)
     prune, config = prune_and_scorer(request, recipe)
-    packing = "none" if prune == 0 else request.packing or "ffd"
+    packing = "none" if prune == 0 else request.packing or recipe.packing
     limits = limits_of(request, target, config)
     engine = engine_of(request, target, config)
-    pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing)
+    trained = trained_fractions(request, recipe)
+    pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing, trained)
     made = estimate(scenario_of_build(config, target, limits, pruning, engine.precision, engine.backend))
     if not request.ignore_fit:
         check_fit(made)
@@ -176,6 +177,13 @@ def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float,
     # The soft bias belongs to a scorer trained with it; before weights that never saw it, it is only noise.
     bias = config.scorer.soft_bias if kind == config.scorer.kind else kind == "learned"
     return prune, replace(config, scorer=ScorerConfig(kind, bias))
+
+
+def trained_fractions(request: BuildRequest, recipe: ModelRecipe) -> tuple[float, float] | None:
+    """Return the shares of groups that the weights were trained to lose; None where they are drawn from a seed."""
+    assembly = recipe.assembly
+    is_drawn = request.checkpoint is None and assembly is not None and assembly.trained is None
+    return None if is_drawn or request.random_weights is not None else recipe.trained_fractions
 
 
 def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> EngineSettings:

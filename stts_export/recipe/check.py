@@ -9,7 +9,16 @@ from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
 from stts_export.recipe.findings import Finding, choice, refuse
 from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME
-from stts_runtime.bundle.manifest import PRECISIONS, SAMPLINGS, SCORERS, FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import (
+    PACKINGS,
+    PRECISIONS,
+    SAMPLINGS,
+    SCORERS,
+    FrameSampling,
+    Grid,
+    Prompt,
+    Tokens,
+)
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
 
@@ -61,11 +70,18 @@ def check_prune_fraction(fraction: float, scorer: str, where: str) -> None:
         )
 
 
-def check_assembly(source: str, given: bool, where: str) -> None:
-    """Raise RecipeError unless the table `assembly` is given for, and only for, an assembled model."""
-    if given != (source == "micro"):
-        got = "given" if given else "missing"
-        raise RecipeError(f"{where}: table assembly is {got} with source = {source!r}; wanted with 'micro' only")
+def check_trained_fractions(fractions: tuple[float, float] | None, where: str) -> None:
+    """Raise RecipeError unless the shares of groups that weights were trained to lose are a range in [0, 1)."""
+    if fractions is not None and not 0 <= fractions[0] <= fractions[1] < 1:
+        raise RecipeError(
+            f"{where}: trained_fractions is {list(fractions)}; wanted the least and the greatest share, from 0 up to, "
+            "not including, 1"
+        )
+
+
+def check_packing(packing: str, where: str) -> None:
+    """Raise RecipeError where there is no such way to pack."""
+    refuse((choice("packing", packing, PACKINGS),), where)
 
 
 def check_target(target: Target, where: str) -> None:

@@ -43,7 +43,7 @@ def find_recipe(name_or_path: str | Path, kind: str) -> Path:
 
 
 def find_weights(name: str) -> Path:
-    """Return the shipped folder of trained weights of that name.
+    """Return the shipped folder of trained weights of that name, or the folder whose absolute path it is.
 
     Raises:
         RecipeError: there is none.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import tomllib
 
 from stts_export.errors import RecipeError
-from stts_export.recipe.check import check_assembly, check_model, check_prune_fraction
+from stts_export.recipe.assembly import ASSEMBLED, Assembly, check_assembly
+from stts_export.recipe.check import check_model, check_packing, check_prune_fraction, check_trained_fractions
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import find_recipe
 from stts_export.recipe.findings import choice, refuse
@@ -17,16 +18,7 @@ from stts_runtime.bundle.plain import Record, from_plain
 from stts_runtime.bundle.swap import read_file
 
 
-SOURCES = ("checkpoint", "micro")
-
-
-@dataclass(frozen=True)
-class Assembly:
-    """How the micro model is put together."""
-
-    package: str  # installed Python package that carries the decoder's GGUF file
-    seed: int  # of the tower, the connector and the marker embeddings
-    trained: str | None = None  # shipped folder of trained weights, laid over the others; None for seeded ones
+SOURCES = ("checkpoint", ASSEMBLED)
 
 
 @dataclass(frozen=True)
@@ -34,11 +26,15 @@ class ModelRecipe:
     """A model to build."""
 
     config: ModelConfig  # its sizes, tokens and prompt
-    source: str  # how its weights are had: `checkpoint` (the user gives a directory) or `micro` (assembled here)
-    prune_fraction: float  # the share of groups its checkpoint was trained to lose; 0 for a dense one
+    source: str  # how its weights are had: `checkpoint` (the user gives a directory) or `assembled` (put together here)
+    prune_fraction: float  # the share of groups to drop where nobody says how much; 0 for a dense model
     license: str  # of the weights, for the bundle's manifest
     notes: tuple[str, ...] = ()  # what a user should know before trusting it
-    assembly: Assembly | None = None  # for `micro` only
+    assembly: Assembly | None = None  # for `assembled` only
+    # least and greatest share of groups that the weights were trained to lose. Not given, it is `prune_fraction` alone
+    # for a learned scorer, and None, unknown, for any other.
+    trained_fractions: tuple[float, float] | None = None
+    packing: str = "ffd"  # how kept patches were packed in training, and are packed where nobody says how
 
 
 def read_model_recipe(name_or_path: str | Path) -> ModelRecipe:
@@ -58,7 +54,11 @@ def read_model_recipe(name_or_path: str | Path) -> ModelRecipe:
     refuse((choice("source", recipe.source, SOURCES),), str(path))
     check_model(config, str(path))
     check_prune_fraction(recipe.prune_fraction, config.scorer.kind, str(path))
-    check_assembly(recipe.source, recipe.assembly is not None, str(path))
+    check_trained_fractions(recipe.trained_fractions, str(path))
+    check_packing(recipe.packing, str(path))
+    check_assembly(recipe.source, recipe.assembly, config, str(path))
+    if recipe.trained_fractions is None and config.scorer.kind == "learned":
+        recipe = replace(recipe, trained_fractions=(recipe.prune_fraction, recipe.prune_fraction))
     return recipe
 
 

@@ -52,6 +52,8 @@ class Clips(Dataset[Example]):
     patch_classes: bool = False  # whether patch classes are wanted
     # a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs
     shuffled: tuple[int, int] | None = None
+    # where more than `frames` may be taken: how many at most, and the clips of a step, which all have as many
+    longer: tuple[int, int] | None = None
 
     def questions(self, place: int) -> tuple[Question, ...]:
         """Return the questions asked at a place; all are about one clip."""
@@ -64,23 +66,31 @@ class Clips(Dataset[Example]):
         chosen = np.random.default_rng([seed, epoch, index]).permutation(len(questions))[:most]
         return tuple(questions[number] for number in chosen)
 
+    def frames_at(self, place: int) -> int:
+        """Return how many frames are taken of the clip at a place, drawn anew in each step."""
+        if self.longer is None or self.shuffled is None:
+            return self.frames
+        most, clips_per_step = self.longer
+        drawn = np.random.default_rng([self.shuffled[0], place // clips_per_step, 1])
+        return int(drawn.integers(self.frames, most + 1))
+
     def __getitem__(self, place: int) -> Example:
         """Return the example at a place, however large.
 
         Raises:
             DataError: the clip is missing or damaged, or has no patch classes though they are wanted.
         """
-        questions = self.questions(place)
+        questions, frames = self.questions(place), self.frames_at(place)
         path = self.data / questions[0].clip
         try:
-            clip = read_clip(path, self.sampling, self.frames)
+            clip = read_clip(path, self.sampling, frames)
         except UsageError:  # it has fewer frames
-            clip = read_clip(path, replace(self.sampling, max_frames=self.frames))
+            clip = read_clip(path, replace(self.sampling, max_frames=frames))
         classes = read_patch_classes(path, clip.indices) if self.patch_classes else None
         if self.patch_classes and classes is None:
             raise DataError(
-                f"{path}: no patch classes, which the objective patch_classes learns from. Generate a dataset with "
-                "labels, or leave the stage out: a pretrained tower does without."
+                f"{path}: no patch classes, which the objectives patch_classes and oracle learn from. Generate a "
+                "dataset with labels, or leave the stage out: a pretrained tower does without."
             )
         labels = None if classes is None else torch.from_numpy(classes)
         return Example(torch.from_numpy(clip.frames), clip.timestamps, questions, labels)

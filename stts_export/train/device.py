@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -38,7 +38,10 @@ def accelerator_for(stages: list[Stage], cpu: bool) -> Accelerator:
     # blocks are what is sharded; `accelerate launch` hands its choices over in the environment
     os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
     os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", f"{VisionBlock.__name__},{Block.__name__}")
-    accelerator = Accelerator(cpu=cpu)
+    # a step that prunes nothing leaves the scorer without gradients, which processes must not wait for
+    without_scorer = any(0 in stage.fractions and "scorer" in stage.learning_rates.given for stage in stages)
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if without_scorer else []
+    accelerator = Accelerator(cpu=cpu, kwargs_handlers=handlers)
     if is_sharded(accelerator) and not accelerator.is_fsdp2:
         raise TrainingError("sharding needs FSDP's second version: accelerate launch --use_fsdp --fsdp_version 2 ...")
     for stage in stages:
@@ -66,7 +69,7 @@ def module_of(
 
     Raises:
         TrainingError: earlier adapters have another rank or scale.
-        DataError: patch classes are wanted, and the dataset has none.
+        DataError: patch classes are wanted, and the dataset has none, or names with words that the model has not.
     """
     sharded = is_sharded(accelerator)  # then the device gets its shards only
     device = torch.device("cpu") if sharded else accelerator.device
@@ -74,8 +77,9 @@ def module_of(
     module: nn.Module
     if stage.objective == PATCH_CLASSES:
         classes = _classes(data)
+        tokenizer = open_tokenizer(base.tokenizer)
         names_words = "connector" in stage.learning_rates.given
-        words = word_targets(model.decoder, open_tokenizer(base.tokenizer), classes) if names_words else None
+        words = word_targets(model.decoder, tokenizer, classes, model.grid, stage.words) if names_words else None
         module = PatchClasses(model, len(classes), words).to(device)
     else:
         module = VideoQA(model, model_tokenizer(base.tokenizer, model.config), stage.row_tokens)
@@ -94,7 +98,7 @@ def prepared(module: nn.Module, stage: Stage, accelerator: Accelerator) -> tuple
         parameter_groups(module, stage),
         betas=(stage.betas[0], stage.betas[1]),
         eps=stage.epsilon,
-        fused=accelerator.device.type == "cuda" or None,
+        fused=True,
     )
     pair: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer)
     return pair

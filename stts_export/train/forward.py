@@ -22,6 +22,7 @@ from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
+from stts_export.train.oracle import oracle_keep
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -29,10 +30,12 @@ from stts_runtime.language.tokenizer import Tokenizer
 class Pruning:
     """How vision tokens are pruned in a forward pass."""
 
-    fraction: float  # share of groups to drop, in (0, 1)
+    fraction: float  # share of groups to drop, in (0, 1); with an oracle 0 as well
     packing: str = "ffd"  # `ffd` (bins with refill, as the authors train) or `ragged`
     soft_bias: bool = True  # whether scores bias the block after scoring
     aux_coefficient: float = 0.5
+    # where given, labels and chance from this seed say what is kept of features that were made dense, see `oracle`
+    oracle_seed: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,14 @@ def see(
 
     These are features [K, d_model] in raster order of frames and groups, the auxiliary loss (a scalar with its
     coefficient, 0 where nothing is pruned), both with gradients, and how many groups each frame keeps, int64 [T]. The
-    model has a scorer, or `pruning` is None, and it runs dense.
+    model has a scorer, or `pruning` is None, and it runs dense, or labels say what is kept.
     """
     patches = patches_of(examples, model.grid, model.vision_tower.position_embedding.device)
     if pruning is None:
         return run_vision_dense(model, patches), patches.new_zeros(()), np.full(len(patches), model.grid.groups)
+    if pruning.oracle_seed is not None:
+        keep = oracle_keep(examples, model.grid, pruning.fraction, pruning.oracle_seed)
+        return run_vision_dense(model, patches, keep), patches.new_zeros(()), keep.sum(axis=1)
     result = run_vision(
         model,
         patches,

@@ -20,13 +20,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from stts_export.train.data_loader import Batch, Clips, batches, positions_of
+from stts_export.train.gate import check_gate
 from stts_export.train.logs import MetricsLog
 from stts_export.train.memory import clips_fit, weights_fit
 from stts_export.train.meter import Meter
-from stts_export.train.recipe import Stage
+from stts_export.train.recipe import PATCH_CLASSES, Stage
 from stts_export.train.sharded import gathered_state
 from stts_export.train.state import write_state
-from stts_export.train.step import PendingMetrics, gradients, pruning_of
+from stts_export.train.step import PendingMetrics, gradients, pruning_at, pruning_by
 from stts_export.train.stop import Stop
 from stts_export.train.validation import evaluate
 from stts_runtime.progress import Log
@@ -48,6 +49,7 @@ class Loop:
     clips: Clips
     validation: Clips | None  # what is evaluated on; None where nothing is
     workers: int
+    seed: int  # of what steps draw
     log: Log
     on_share: Callable[[float], None]
     step: int = 0  # steps finished
@@ -58,8 +60,10 @@ def run_loop(loop: Loop, stop: Stop) -> bool:
     """Take the stage's remaining steps; return whether all of them are done, or it stopped on the way with its state.
 
     Raises:
-        TrainingError: a loss or gradient is not finite, or memory is exhausted. The last saved state stays.
+        TrainingError: a loss or gradient is not finite, memory is exhausted, or the stage's gate is not passed. The
+            last saved state stays.
     """
+    check_gate(loop.stage, loop.folder, loop.step)
     metrics = MetricsLog(loop.folder, loop.step) if loop.accelerator.is_main_process else None
     meter = Meter(metrics, loop.stage, loop.folder, loop.accelerator.num_processes, loop.log, loop.seconds)
     try:
@@ -82,7 +86,15 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, met
         rates = _set_rates(loop)
         with clips_fit(stage, loop.step, processes), meter.blaming(late):
             examples = batch.examples(accelerator.device)
-            values, tokens = gradients(loop.module, loop.plain, examples, stage, accelerator, trained)
+            values, tokens = gradients(
+                loop.module,
+                loop.plain,
+                examples,
+                stage,
+                accelerator,
+                trained,
+                pruning_at(stage, loop.step, loop.seed),
+            )
         meter.take(late)  # raises before this step's update where the last one was not finite
         with weights_fit(stage):
             loop.optimizer.step()
@@ -94,13 +106,16 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, met
         finished = loop.step == stage.steps
         stopping = not finished and _stopping(stop, loop)
         evaluating = finished or (stage.evaluate_every > 0 and loop.step % stage.evaluate_every == 0)
-        saving = finished or stopping or loop.step % stage.checkpoint_every == 0
+        at_gate = stage.gate is not None and loop.step == stage.gate.by_step
+        saving = finished or stopping or at_gate or loop.step % stage.checkpoint_every == 0
         if saving or (evaluating and loop.validation is not None):
             meter.take(late)
             late = None
             with meter.spending("pause"):
                 if saving:
                     _save(loop, meter.seconds)
+                if at_gate:
+                    check_gate(stage, loop.folder, loop.step)
                 if evaluating:
                     with clips_fit(stage, loop.step, processes):
                         _evaluate(loop, metrics)
@@ -160,9 +175,15 @@ def _evaluate(loop: Loop, metrics: MetricsLog | None) -> None:
     stage = loop.stage
     size = stage.micro_clips or max(1, stage.clips_per_step // loop.accelerator.num_processes)
     begun = time.monotonic()
-    found = evaluate(loop.module, loop.validation, pruning_of(stage), loop.accelerator, size, loop.workers)
+    fractions = stage.evaluate_fractions or (stage.prune_fraction,)
+    prunings = {f"{fraction:g}": pruning_by(stage, fraction, (loop.seed,)) for fraction in fractions}
+    answers = stage.objective != PATCH_CLASSES
+    found = evaluate(loop.module, loop.validation, prunings if answers else None, loop.accelerator, size, loop.workers)
     seconds = time.monotonic() - begun
     kinds = ", ".join(f"{kind} {100 * share:.1f}" for kind, share in found["by_kind"].items())
-    loop.log(f"{stage.name} step {loop.step}: validation accuracy {100 * found['accuracy']:.1f} % ({kinds})")
+    others = list(found.get("by_fraction", {}).items())[1:]
+    elsewhere = "".join(f"; {100 * share:.1f} at {fraction}" for fraction, share in others)
+    accuracy = f"{100 * found['accuracy']:.1f} % ({kinds}){elsewhere}"
+    loop.log(f"{stage.name} step {loop.step}: validation accuracy {accuracy}")
     if metrics is not None:
         metrics.write({"step": loop.step, "evaluation": {**found, "seconds": round(seconds, 3)}})

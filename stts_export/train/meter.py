@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from stts_export.errors import TrainingError
+from stts_export.train.gate import GateWatch
 from stts_export.train.logs import MetricsLog
 from stts_export.train.recipe import Stage
 from stts_export.train.state import FOLDER as STATE_FOLDER
@@ -33,6 +34,7 @@ class Meter:
         """
         self.metrics, self.stage, self.folder, self.processes, self.log = metrics, stage, folder, processes, log
         self._seconds, self._began = seconds, time.monotonic()
+        self._gate = None if stage.gate is None else GateWatch(stage.gate)
         self._begin()
 
     @property
@@ -82,6 +84,10 @@ class Meter:
             self._values[name] += value
         self._steps += 1
         stage = self.stage
+        if self._gate is not None:
+            self._gate.add(late.step, values["accuracy"])
+            if late.step == self._gate.gate.by_step and self.metrics is not None:
+                self.metrics.write(self._gate.line())
         if late.step % stage.log_every and late.step != stage.steps:
             return
         seconds = max(time.monotonic() - self._since - self._spent["pause"], 1e-9)

@@ -12,6 +12,7 @@ from stts_export.train.recipe import Stage
 
 
 HEAD = "patch_head"
+_EMBEDDING = "decoder.embedding.weight"
 _WITHOUT_DECAY = ("position_embedding", "embedding.weight")
 
 
@@ -24,7 +25,7 @@ def freeze_all_but(module: nn.Module, stage: Stage) -> None:
     """Let gradients flow to the parts that have a learning rate, and to no other."""
     rates = stage.learning_rates.given
     for name, parameter in module.named_parameters():
-        part = part_of(our_name(name))
+        part = _rated_part(our_name(name), stage)
         trained = part in rates or (part == HEAD and "vision_tower" in rates)
         if part == "decoder" and stage.lora is not None:
             trained = trained and is_adapter(our_name(name))
@@ -39,7 +40,7 @@ def parameter_groups(module: nn.Module, stage: Stage) -> list[dict[str, Any]]:
     rates = stage.learning_rates.given
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for name, parameter in trained_names(module).items():
-        part = part_of(name)
+        part = _rated_part(name, stage)
         decays = parameter.ndim >= 2 and not name.endswith(_WITHOUT_DECAY)
         rate = rates["vision_tower" if part == HEAD else part]
         settings = {"part": part, "lr": rate, "top_rate": rate, "weight_decay": stage.weight_decay if decays else 0.0}
@@ -58,6 +59,13 @@ def lower_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in layer.parameters()):
             layer.to(dtype)
+
+
+def _rated_part(name: str, stage: Stage) -> str:
+    """Return the key of the learning rate that our name falls under; the head's is its own name."""
+    if name == _EMBEDDING and stage.learning_rates.embedding is not None:
+        return "embedding"
+    return part_of(name)
 
 
 def part_of(name: str) -> str:

@@ -17,9 +17,15 @@ from stts_export.models.decoder import Decoder
 from stts_export.models.model import VisionModel
 from stts_export.models.vision import all_groups, dense_outputs
 from stts_export.train.example import Example, patches_of
+from stts_export.train.recipe import Words
+from stts_export.train.words import check_class_words
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.language.tokenizer import Tokenizer
 from stts_runtime.vision.plan import group_patches
+
+
+_ACROSS, _DOWN = ("left", "middle", "right"), ("top", "middle", "bottom")
+_PLAIN = Words()
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,14 @@ class PatchClasses(nn.Module):
     def __init__(self, model: VisionModel, classes: int, words: Tensor | None = None) -> None:
         """Put a head for so many classes, background among them, behind the tower.
 
-        `words`, float32 [classes + 3, d_model], say what features should be for each class (zero for the background),
-        and what is added to them on the left, in the middle and on the right; None leaves the connector alone.
+        The `words`, float32 [classes, G, d_model], say what the feature of each group should be for each class it may
+        show, see `word_targets`; None leaves the connector alone.
         """
         super().__init__()
         self.model = model
         self.classes = classes
         self.head = nn.Linear(model.tower_config.width, classes + 2 * model.grid.patches_per_side)
-        placed = None if words is None else _placed(words, model.grid)
-        self.register_buffer("words", placed, persistent=False)
+        self.register_buffer("words", words, persistent=False)
 
     def forward(self, examples: Sequence[Example]) -> PatchOutcome:
         """Return the losses of a batch of examples with patch classes.
@@ -71,7 +76,7 @@ class PatchClasses(nn.Module):
         """
         model, tower = self.model, self.model.vision_tower
         device = tower.position_embedding.device
-        classes = torch.cat([_patch_classes(example, model) for example in examples]).to(device).long()
+        classes = torch.cat([patch_classes_of(example, model.grid) for example in examples]).to(device).long()
         hidden_at = list(dense_outputs(tower, patches_of(examples, model.grid, device)))
         nothing = hidden_at[-1].new_zeros((), dtype=torch.float32)
         class_loss = word_loss = accuracy = nothing
@@ -114,27 +119,41 @@ class PatchClasses(nn.Module):
         return _balanced(losses, front), _share(products.argmax(dim=-1) == named, front)
 
 
-def word_targets(decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str]) -> Tensor:
-    """Return what `PatchClasses` wants features to be, float32 [classes + 3, d_model]: mean embeddings of the words.
+def word_targets(
+    decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str], grid: Grid, words: Words = _PLAIN
+) -> Tensor:
+    """Return what `PatchClasses` wants features to be, float32 [classes, G, d_model]; zero for the background.
 
-    The `classes` are names, the background first.
+    That is the embeddings of a class's words, and of the words for the third of the picture that a group lies in, as
+    `words` weighs them. The `classes` are names, the background first.
+
+    Raises:
+        DataError: the tokenizer does not know one of these words.
     """
+    weight = decoder.embedding.weight.detach().float()
+    check_class_words(tokenizer, [*classes[1:], *(_ACROSS if words.across else ()), *(_DOWN if words.down else ())])
 
     def embedded(text: str) -> Tensor:
-        ids = torch.tensor(tokenizer.encode(f" {text}", specials=False), device=decoder.embedding.weight.device)
-        return decoder.embedding.weight[ids].detach().float().mean(dim=0)
+        ids = torch.tensor(tokenizer.encode(f" {text}", specials=False), device=weight.device)
+        return weight[ids].sum(dim=0) if words.joined == "sum" else weight[ids].mean(dim=0)
 
-    nothing = torch.zeros_like(decoder.embedding.weight[0], dtype=torch.float32)
-    return torch.stack([nothing, *map(embedded, classes[1:]), *map(embedded, ("left", "middle", "right"))])
+    side = grid.groups_per_side
+    column, row = (place.to(weight.device) for place in torch.meshgrid(*(torch.arange(side),) * 2, indexing="xy"))
+    place = torch.zeros(side, side, weight.shape[1], device=weight.device)
+    if words.across:
+        place += words.across * torch.stack([embedded(text) for text in _ACROSS])[_third(column, side)]
+    if words.down:
+        place += words.down * torch.stack([embedded(text) for text in _DOWN])[_third(row, side)]
+    # of the model's sizes alone, so that every stage and seed has the same
+    drawn = torch.randn(2, side, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.device)
+    place += words.codes * (drawn[0][column] + drawn[1][row])
+    shown = torch.stack([embedded(name) for name in classes[1:]])[:, None] + place.flatten(0, 1)
+    return torch.cat([torch.zeros_like(shown[:1]), shown])
 
 
-def _placed(words: Tensor, grid: Grid) -> Tensor:
-    """Return what the feature of each group should be for each class it may show, [classes, G, d_model]."""
-    count = len(words) - 3
-    third = torch.arange(grid.groups, device=words.device) % grid.groups_per_side * 3 // grid.groups_per_side
-    placed = words[:count, None] + words[count + third]
-    placed[0] = 0  # the background has no place
-    return placed
+def _third(place: Tensor, side: int) -> Tensor:
+    """Return in which third of the picture the middles of groups lie, by their column or row."""
+    return (2 * place + 1) * 3 // (2 * side)
 
 
 def _balanced(losses: Tensor, front: Tensor) -> Tensor:
@@ -147,12 +166,17 @@ def _share(values: Tensor, among: Tensor) -> Tensor:
     return (values * among).sum() / among.sum().clamp(min=1)
 
 
-def _patch_classes(example: Example, model: VisionModel) -> Tensor:
-    if example.patch_classes is None or example.patch_classes.shape[1] != model.grid.patches:
+def patch_classes_of(example: Example, grid: Grid) -> Tensor:
+    """Return the patch classes of an example, uint8 [T, N].
+
+    Raises:
+        DataError: it has none, or on another grid.
+    """
+    if example.patch_classes is None or example.patch_classes.shape[1] != grid.patches:
         got = "none" if example.patch_classes is None else f"{example.patch_classes.shape[1]} a frame"
         raise DataError(
             f"patch classes of clip {example.questions[0].clip if example.questions else '?'}: got {got}, the model "
-            f"has {model.grid.patches} patches a frame. Generate the dataset with label_side = "
-            f"{model.grid.patches_per_side}, or leave the patch_classes stage out."
+            f"has {grid.patches} patches a frame. Generate the dataset with label_side = {grid.patches_per_side}, or "
+            "leave out the stages that learn from labels."
         )
     return example.patch_classes

@@ -14,8 +14,9 @@ from stts_runtime.bundle.manifest import PACKINGS
 from stts_runtime.errors import UsageError
 
 
-ANSWERS, PATCH_CLASSES = "answers", "patch_classes"
-OBJECTIVES = (ANSWERS, PATCH_CLASSES)
+ANSWERS, ORACLE, PATCH_CLASSES = "answers", "oracle", "patch_classes"
+OBJECTIVES = (ANSWERS, ORACLE, PATCH_CLASSES)
+JOINED = ("mean", "sum")
 PRECISIONS = ("auto", "bfloat16", "float32")
 MODEL = "model"
 
@@ -28,6 +29,9 @@ class LearningRates:
     connector: float | None = None  # attention pooling and projector
     scorer: float | None = None  # needs a stage that prunes
     decoder: float | None = None  # of its adapters where the stage has `lora`, else of all its weights
+    # of the decoder's embedding; the decoder's where not given. Faster than the connector follows, it leaves features
+    # behind that had learned its words
+    embedding: float | None = None
 
     @property
     def given(self) -> dict[str, float]:
@@ -45,6 +49,24 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What features are taught to be in a `patch_classes` stage with a rate for the connector."""
+
+    joined: str = "mean"  # `mean` or `sum` of the embeddings of a class's words
+    across: float = 1.0  # times the word for the third of the picture from left to right: left, middle, right
+    down: float = 0.0  # times the word for that from top to bottom: top, middle, bottom
+    codes: float = 0.0  # deviation of a fixed code of the column, and one of the row, that is added to all of it
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a stage must have learned by then; a run that has not stops and says so, with its state."""
+
+    accuracy: float  # share of right answers in training, 0 to 1; of foreground patches where those are named
+    by_step: int  # looked at after so many steps, over the last tenth of them
+
+
+@dataclass(frozen=True)
 class Stage:
     """One stretch of training, with its own objective, rates and schedule."""
 
@@ -52,12 +74,16 @@ class Stage:
     steps: int  # optimizer steps
     clips_per_step: int  # over all processes and accumulated forwards
     learning_rates: LearningRates  # at the top of the schedule
-    # `answers`, or `patch_classes` (the tower, and the connector if it has a rate, see `forward.PatchClasses`)
+    # `answers`; `oracle`, answers with groups kept by what the dataset's labels say has changed, of the tower run dense
+    # (see `oracle`); or `patch_classes` (the tower, and the connector if it has a rate, see `forward.PatchClasses`)
     objective: str = ANSWERS
     start: str | None = None  # `model`, or the earlier stage that it goes on from; the stage before where not given
     frames: int = 8  # of a clip, evenly spread; all of a clip that has fewer
+    most_frames: int | None = None  # where given, steps draw how many anew, from `frames` to so many
     questions_per_clip: int = 4  # most questions asked about a clip at once, drawn anew each epoch
     prune_fraction: float = 0.5  # share of groups to drop; 0 trains dense
+    # shares to draw from, anew in each step, for a model that is asked at any; where empty, `prune_fraction` always
+    prune_fractions: tuple[float, ...] = ()
     packing: str = "ffd"  # `ffd` or `ragged`
     soft_bias: bool = True  # whether scores bias the block after scoring, the language loss's only way to the scorer
     aux_coefficient: float = 0.5
@@ -72,12 +98,20 @@ class Stage:
     # clips of one forward pass; gradients of several passes add up to a step. All where not given.
     micro_clips: int | None = None
     precision: str = "auto"  # `auto` is bfloat16 autocast on a GPU and float32 on a CPU
+    words: Words = Words()
+    gate: Gate | None = None
+    evaluate_fractions: tuple[float, ...] = ()  # shares to drop in evaluations, where not `prune_fraction` alone
     evaluate_every: int = 0  # steps between evaluations on the validation split; 0 evaluates at the end only
     evaluate_questions: int = 500  # how many of its questions, the first ones; 0 evaluates never
     checkpoint_every: int = 500  # steps between saved states
     log_every: int = 10  # steps between lines of the log
     compile: bool = False  # whether MLPs are compiled by torch
     activation_checkpoints: bool = False  # whether blocks are run again in the backward pass, to save memory
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """The shares of groups that steps drop: one of them each."""
+        return self.prune_fractions or (self.prune_fraction,)
 
 
 @dataclass(frozen=True)
@@ -149,9 +183,15 @@ def _stage(stage: Stage) -> Iterator[Finding]:
     for name in ("warmup_steps", "evaluate_every", "evaluate_questions", "weight_decay", "aux_coefficient"):
         yield name, getattr(stage, name) >= 0, getattr(stage, name), "0 or more"
     yield "micro_clips", stage.micro_clips is None or stage.micro_clips > 0, stage.micro_clips, "a number above 0"
+    most = stage.most_frames
+    yield "most_frames", most is None or most >= stage.frames, most, f"a number from frames, {stage.frames}, up"
     yield "final_fraction", 0 <= stage.final_fraction <= 1, stage.final_fraction, "a number from 0 to 1"
-    pruned, betas = stage.prune_fraction, stage.betas
-    yield "prune_fraction", 0 <= pruned < 1, pruned, "a number from 0 up to, not including, 1"
+    wanted = "a number from 0 up to, not including, 1"
+    yield "prune_fraction", 0 <= stage.prune_fraction < 1, stage.prune_fraction, wanted
+    for name in ("prune_fractions", "evaluate_fractions"):
+        fractions = getattr(stage, name)
+        yield name, all(0 <= fraction < 1 for fraction in fractions), fractions, f"numbers, each {wanted[9:]}"
+    betas = stage.betas
     yield "betas", len(betas) == 2 and all(0 <= beta < 1 for beta in betas), betas, "two numbers below 1"
     rates = stage.learning_rates.given
     yield "learning_rates", len(rates) > 0, rates, "a rate for at least one part: what has none is frozen"
@@ -160,9 +200,20 @@ def _stage(stage: Stage) -> Iterator[Finding]:
     if stage.objective == PATCH_CLASSES:
         wanted = "vision_tower to learn the classes, connector to learn the words for them: they train no other part"
         yield "learning_rates", set(rates) <= {"vision_tower", "connector"}, rates, wanted
-    elif stage.prune_fraction == 0:
+    elif stage.objective == ORACLE:
+        wanted = "connector, decoder and embedding: labels say what is kept, and the tower stays as it is"
+        yield "learning_rates", set(rates) <= {"connector", "decoder", "embedding"}, rates, wanted
+    elif not any(stage.fractions):
         wanted = "none: nothing is scored at prune_fraction = 0"
         yield "learning_rates.scorer", "scorer" not in rates, rates.get("scorer"), wanted
+    yield choice("words.joined", stage.words.joined, JOINED)
+    for name in ("across", "down", "codes"):
+        value = getattr(stage.words, name)
+        yield f"words.{name}", value >= 0, value, "0 or more"
+    if stage.gate is not None:
+        share, step = stage.gate.accuracy, stage.gate.by_step
+        yield "gate.accuracy", 0 < share <= 1, share, "a share above 0, up to 1"
+        yield "gate.by_step", 0 < step <= stage.steps, step, f"a number from 1 to the stage's steps, {stage.steps}"
     if stage.lora is not None:
         yield "lora.rank", stage.lora.rank > 0, stage.lora.rank, "a number above 0"
         yield "lora.alpha", stage.lora.alpha > 0, stage.lora.alpha, "a number above 0"

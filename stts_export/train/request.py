@@ -69,7 +69,14 @@ def recipe_of(request: TrainRequest) -> tuple[TrainingRecipe, list[Stage]]:
         raise UsageError(f"--workers is {request.workers}; wanted 0 (clips are read between steps) or more")
     recipe = read_training_recipe(request.recipe)
     names = {recipe.stage(name).name for name in request.stages} or {stage.name for stage in recipe.stages}
-    stages = tuple(replace(s, **dict(request.overrides)) if s.name in names else s for s in recipe.stages)
+    stages = tuple(_overridden(s, dict(request.overrides)) if s.name in names else s for s in recipe.stages)
     recipe = replace(recipe, stages=stages)
     check_training(recipe, f"{request.recipe} with the options given")
     return recipe, [stage for stage in recipe.stages if stage.name in names]
+
+
+def _overridden(stage: Stage, values: dict[str, Any]) -> Stage:
+    """Return the stage with other values; a gate that its steps no longer come to is left out."""
+    if stage.gate is not None and stage.gate.by_step > values.get("steps", stage.steps):
+        values = {**values, "gate": None}
+    return replace(stage, **values)

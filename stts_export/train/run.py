@@ -19,8 +19,10 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from stts_export.checkpoint.trained import FILE as TRAINED_FILE, Trained
-from stts_export.data.read import open_questions
+from stts_export.checkpoint.tokenizer import model_tokenizer
+from stts_export.checkpoint.trained import FILE as TRAINED_FILE, VOCABULARY, Trained
+from stts_export.checkpoint.word_tokenizer import vocabulary_digest
+from stts_export.data.read import open_info, open_questions
 from stts_export.data.records import Question, clips_of
 from stts_export.train.data_loader import Clips, stage_seed
 from stts_export.train.device import accelerator_for, module_of, precision_of, prepared, seed_all, workers_for
@@ -28,7 +30,7 @@ from stts_export.train.export_model import write_model
 from stts_export.train.logs import FILE as LOG_FILE, read_log
 from stts_export.train.loop import Loop, run_loop
 from stts_export.train.memory import weights_fit
-from stts_export.train.recipe import MODEL, PATCH_CLASSES, Stage, TrainingRecipe
+from stts_export.train.recipe import ANSWERS, MODEL, PATCH_CLASSES, Stage, TrainingRecipe
 from stts_export.train.request import RunResult, StageResult, TrainRequest, recipe_of
 from stts_export.train.sharded import gathered_state, put_state
 from stts_export.train.stage_output import NOTHING, digest_of, read_stage_output, write_stage_output
@@ -42,8 +44,10 @@ from stts_export.train.state import (
 )
 from stts_export.train.stop import Stop, signals_stop
 from stts_export.train.validation import validation_clips
+from stts_export.train.words import check_words
 from stts_runtime.bundle.swap import discard
 from stts_runtime.errors import UsageError
+from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import Log, OnProgress, no_log
 
 
@@ -56,6 +60,8 @@ _FREE = (  # how a stage is run, not what it computes: may differ when it is res
     "log_every",
     "compile",
     "activation_checkpoints",
+    "gate",
+    "evaluate_fractions",
 )
 
 
@@ -98,6 +104,8 @@ def train(
     data = {split: open_questions(request.data, split) for split in ("train", *_validation_of(request, chosen))}
     model = request.model or recipe.model
     base = open_starting_model(model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer)
+    if any(stage.objective != PATCH_CLASSES for stage in chosen):
+        check_words(model_tokenizer(base.tokenizer, base.config), data, open_info(request.data))
     accelerator = accelerator_for(chosen, request.cpu)
     run = _Run(request, recipe, base, data, _digest(request.data, data), accelerator, stop, log, on_progress)
     results: list[StageResult] = []
@@ -146,6 +154,7 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
         optimizer=optimizer,
         clips=_clips(run, stage, clips_of(run.data["train"]), shuffled),
         validation=_clips(run, stage, held_out) if held_out else None,
+        seed=stage_seed(run.recipe.seed, stage.name),
         workers=workers_for(accelerator) if request.workers is None else request.workers,
         log=run.log if accelerator.is_main_process else no_log,
         on_share=partial(run.on_progress, stage.name),
@@ -164,7 +173,12 @@ def _finish(run: _Run, stage: Stage, loop: Loop, before: Trained) -> None:
     """Write what the stage leaves, and drop its state."""
     state = gathered_state(loop.module, loop.optimizer, loop.step, 0.0)
     if run.accelerator.is_main_process:
-        facts = {"recipe": run.recipe.name, "seed": str(run.recipe.seed), "model": run.base.config.name}
+        facts = {
+            "recipe": run.recipe.name,
+            "seed": str(run.recipe.seed),
+            "model": run.base.config.name,
+            VOCABULARY: vocabulary_digest(open_tokenizer(run.base.tokenizer).library),
+        }
         write_stage_output(loop.folder, before, state.weights, stage, facts)
         discard(loop.folder / STATE_FOLDER)
     run.accelerator.wait_for_everyone()
@@ -224,8 +238,9 @@ def _settings(run: _Run, stage: Stage) -> dict[str, Any]:
 def _clips(
     run: _Run, stage: Stage, clips: tuple[tuple[Question, ...], ...], shuffled: tuple[int, int] | None = None
 ) -> Clips:
-    sampling, labelled = run.base.config.frame_sampling, stage.objective == PATCH_CLASSES
-    return Clips(run.request.data, clips, sampling, stage.frames, labelled, shuffled)
+    sampling, labelled = run.base.config.frame_sampling, stage.objective != ANSWERS
+    longer = None if stage.most_frames is None else (stage.most_frames, stage.clips_per_step)
+    return Clips(run.request.data, clips, sampling, stage.frames, labelled, shuffled, longer)
 
 
 def _result(run: _Run, stage: Stage, finished: bool, step: int, model: str | None) -> StageResult:

@@ -34,14 +34,13 @@ def gathered_state(module: nn.Module, optimizer: torch.optim.Optimizer, step: in
 
 def put_state(module: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
     """Set trained weights and the optimizer's moments to `state`."""
-    fused, moments = bool(optimizer.param_groups[0].get("fused")), _moments(optimizer)
+    moments = _moments(optimizer)
     for name, parameter in trained_names(module).items():
         with torch.no_grad():
             parameter.copy_(_like(state.weights[name], parameter))
         if name in state.moments:
             moments[parameter] = {
-                # AdamW counts its steps on the host unless it is fused
-                kind: (tensor.to(parameter.device) if fused else tensor) if kind == "step" else _like(tensor, parameter)
+                kind: tensor.to(parameter.device) if kind == "step" else _like(tensor, parameter)
                 for kind, tensor in state.moments[name].items()
             }
 

@@ -58,7 +58,7 @@ def open_starting_model(
     recipe = untrained(recipe_of(model))
     config = replace(recipe.config, scorer=ScorerConfig("learned", soft_bias=True))
     if random_weights is not None:
-        if tokenizer is None and recipe.source != "micro":
+        if tokenizer is None and recipe.assembly is None:
             raise UsageError("random weights come without a tokenizer, and training reads text: add --tokenizer FILE")
         file = tokenizer or find_tokenizer(weights_folder(recipe, None))
         weights, folder = random_checkpoint(config, random_weights), None
@@ -73,7 +73,7 @@ def open_starting_model(
         tensors={**scorer, **weights.tensors},
         tokenizer=file,
         # an assembled model's scorer is seeded like the rest of it
-        has_scorer=weights.has_scorer and folder is not None and (checkpoint is not None or recipe.source != "micro"),
+        has_scorer=weights.has_scorer and folder is not None and (checkpoint is not None or recipe.assembly is None),
         identity=_identity(config, folder, random_weights),
         folder=folder,
     )

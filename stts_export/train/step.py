@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from stts_export.data.records import CAPTION
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
 from stts_export.train.patch_classes import PatchClasses
-from stts_export.train.recipe import Stage
+from stts_export.train.recipe import ORACLE, Stage
 from stts_export.train.sharded import whole
 
 
@@ -21,11 +22,18 @@ VALUES = ("loss", "language", "auxiliary", "accuracy", "gradient_norm")
 """What is known of a step; accuracy is that of questions, or of foreground patches."""
 
 
-def pruning_of(stage: Stage) -> Pruning | None:
-    """Return how the stage prunes; None where it is dense."""
-    if stage.prune_fraction == 0:
+def pruning_at(stage: Stage, step: int, seed: int) -> Pruning | None:
+    """Return how the stage prunes in a step, counted from 0; None where it is dense. It follows from `seed` too."""
+    drawn = np.random.default_rng([seed, step]).integers(len(stage.fractions))
+    return pruning_by(stage, stage.fractions[drawn], (seed, step))
+
+
+def pruning_by(stage: Stage, fraction: float, seed: tuple[int, ...]) -> Pruning | None:
+    """Return how the stage prunes by a fraction; None where it is dense. An oracle breaks its ties with the `seed`."""
+    oracle_seed = seed if stage.objective == ORACLE else None
+    if fraction == 0 and oracle_seed is None:
         return None
-    return Pruning(stage.prune_fraction, stage.packing, stage.soft_bias, stage.aux_coefficient)
+    return Pruning(fraction, stage.packing, stage.soft_bias, stage.aux_coefficient, oracle_seed)
 
 
 def gradients(
@@ -35,6 +43,7 @@ def gradients(
     stage: Stage,
     accelerator: Accelerator,
     trained: Sequence[nn.Parameter],
+    pruning: Pruning | None,
 ) -> tuple[Tensor, int]:
     """Add the gradients of this process's clips up, `micro_clips` at a time, and clip them.
 
@@ -48,7 +57,6 @@ def gradients(
     passes = [examples[start : start + size] for start in range(0, len(examples), size)]
     weights = [_weight(plain, part) for part in passes]
     total = _over_processes(sum(weights), accelerator)
-    pruning = pruning_of(stage)
     known, tokens = torch.zeros(4, device=accelerator.device), 0
     for index, (part, weight) in enumerate(zip(passes, weights, strict=True)):
         share = len(part) / len(examples)

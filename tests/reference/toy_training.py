@@ -52,6 +52,30 @@ lora = {rank = 2, alpha = 4}
 evaluate_questions = 4
 log_every = 1
 """,
+    # what it drops, and of how many frames, differs from step to step
+    "drawn": """
+name = "drawn"
+steps = 4
+clips_per_step = 2
+frames = 2
+most_frames = 4
+prune_fractions = [0.0, 0.3, 0.6]
+packing = "ragged"
+learning_rates = {vision_tower = 1e-3, connector = 1e-3, scorer = 1e-3, decoder = 1e-2, embedding = 1e-3}
+evaluate_questions = 4
+evaluate_fractions = [0.5, 0.0]
+log_every = 1
+""",
+    "oracle": """
+name = "oracle"
+objective = "oracle"
+steps = 4
+clips_per_step = 2
+frames = 3
+learning_rates = {connector = 1e-3, decoder = 1e-2}
+evaluate_questions = 4
+log_every = 1
+""",
 }
 
 

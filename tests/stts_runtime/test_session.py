@@ -268,13 +268,35 @@ def test_one_frame_is_kept_whole_and_said(ffd):
     assert conversation.vision.keep.all()
     assert any("one frame" in note and "nothing was pruned" in note for note in conversation.notes)
     assert conversation.ask(QUESTION, max_tokens=2)
-    assert not ffd.look(toy_frames(1), prune=0).notes
+    assert not any("one frame" in note for note in ffd.look(toy_frames(1), prune=0).notes)
 
 
 def test_a_budget_that_would_reach_into_the_first_frame_is_clipped_and_said(ffd):
     conversation = ffd.look(toy_frames(2), prune=0.9)
     assert conversation.vision.keep.sum(axis=1).tolist() == [9, 0]
     assert any("90% of 2 frames" in note and "50% was pruned" in note for note in conversation.notes)
+
+
+@pytest.mark.parametrize(
+    ("trained", "prune", "said"),
+    [
+        ((0.5, 0.5), 0.3, "was trained with 50% of its groups pruned, and runs with 30%: its accuracy there is not"),
+        ((0.5, 0.5), 0, "was trained with 50% of its groups pruned, and runs with 0%"),
+        ((0.0, 0.8), 0.85, "was trained with 0% to 80% of its groups pruned, and runs with 85%"),
+        ((0.5, 0.5), None, None),
+        ((0.0, 0.8), 0, None),
+        ((0.0, 0.8), 0.8, None),
+        (None, 0.1, None),
+    ],
+)
+def test_a_fraction_that_the_model_was_not_trained_at_is_said_once(toy_bundle, trained, prune, said):
+    pruning = replace(open_bundle(toy_bundle("ffd")).manifest.pruning, trained_fractions=trained)
+    with changed(toy_bundle("ffd"), pruning=pruning) as session:
+        conversation = session.look(toy_frames(8), prune=prune)
+        conversation.ask(QUESTION, max_tokens=1)
+        notes = [note for note in conversation.notes if "trained" in note]
+    assert len(notes) == (said is not None)
+    assert said is None or said in notes[0]
 
 
 def test_the_profile_names_every_stage_and_counts_every_token(ffd):

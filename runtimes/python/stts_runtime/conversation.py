@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from threading import Lock, get_ident
 from typing import Protocol
 
-from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.manifest import Manifest, Pruning
 from stts_runtime.clip.video import Clip
 from stts_runtime.engine import Engine
 from stts_runtime.errors import UsageError
 from stts_runtime.language.generation import Decoding, Generation, generation_from
-from stts_runtime.language.prompt import build_first_turn, build_next_turn
+from stts_runtime.language.prompt import build_first_turn, build_next_turn, unknown_notes
 from stts_runtime.language.tokenizer import TextStream, Tokenizer
 from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import is_clipped
@@ -43,12 +43,14 @@ class Conversation:
         vision: features, scores and what was kept.
         prune_fraction: the share of groups that was asked to go.
         timings: times and token counts of the video and the last turn.
-        notes: what the user should know, one sentence each; an answer that was cut adds one.
+        notes: what the user should know, one sentence each; an answer that was cut adds one, and so do a question's
+            words that the model does not know.
     """
 
     def __init__(self, session: Host, clip: Clip, vision: Vision, prune_fraction: float, timings: Timings) -> None:
         self.clip, self.vision, self.prune_fraction, self.timings = clip, vision, prune_fraction, timings
-        self.notes = (*session.notes, *clip.notes, *pruning_notes(vision, prune_fraction))
+        trained = untrained_note(session.manifest.pruning, prune_fraction)
+        self.notes = (*session.notes, *clip.notes, *trained, *pruning_notes(vision, prune_fraction))
         self._session = session
         self._decoding: Decoding | None = None
         self._turns = 0
@@ -118,12 +120,15 @@ class Conversation:
             self._decoding = Decoding(self._session.engine("decoder"), manifest)
         decoding = self._decoding
         features = None
-        if decoding.length == 0:
+        is_first = decoding.length == 0
+        if is_first:
             kept = self.vision.keep.sum(axis=1)
             prompt = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
             features = self.vision.features
         else:
             prompt = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
+        unknown = unknown_notes(tokenizer, question, self.clip.timestamps if is_first else ())
+        self.notes = (*self.notes, *(note for note in unknown if note not in self.notes))
         most = decoding.room(len(prompt.token_ids), settings.max_tokens)
         self.timings.tokens["prompt_tokens"] = len(prompt.token_ids)
         for stage in ("prefill", "decode"):
@@ -150,6 +155,18 @@ def cut_note(most: int, max_tokens: int) -> str:
         f"the answer was cut at {most} tokens, as the conversation is as long as the bundle was built for: start a new "
         "one, use fewer frames or prune more, or build again with a larger --max-tokens"
     )
+
+
+def untrained_note(pruning: Pruning, prune_fraction: float) -> tuple[str, ...]:
+    """Return what a user should know of a share of groups that the model was not trained to lose."""
+    if pruning.trained_fractions is None:
+        return ()
+    least, most = pruning.trained_fractions
+    if least <= prune_fraction <= most:
+        return ()
+    trained = f"{most:.0%}" if least == most else f"{least:.0%} to {most:.0%}"
+    said = f"the model was trained with {trained} of its groups pruned, and runs with {prune_fraction:.0%}"
+    return (f"{said}: its accuracy there is not promised",)
 
 
 def pruning_notes(vision: Vision, prune_fraction: float) -> tuple[str, ...]:

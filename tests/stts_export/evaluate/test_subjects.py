@@ -4,12 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 from reference.toy_bundle import toy_config, write_toy_checkpoint, write_toy_recipe
+from reference.word_model import ship_ones, with_trained as with_trained_weights, word_recipe, write_word_recipe
 from safetensors.torch import save_file
 
-from stts_export.checkpoint import micro
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.errors import CheckpointError, RecipeError, UsageError
-from stts_export.evaluate import subjects
 from stts_export.evaluate.subjects import (
     Source,
     load_weights,
@@ -19,7 +18,7 @@ from stts_export.evaluate.subjects import (
     with_trained,
 )
 from stts_export.recipe.config import ScorerConfig
-from stts_export.recipe.read import Assembly, ModelRecipe
+from stts_export.recipe.read import read_model_recipe
 
 
 def unheard(done: int, total: int) -> None:
@@ -144,23 +143,32 @@ def test_the_recipe_itself_is_not_changed(tmp_path: Path) -> None:
 def test_a_trained_file_lies_over_the_assembled_model_as_training_found_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an earlier training shipped is not adapted twice, and a scorer that is only drawn does not count."""
-    config = toy_config(scorer="learned")
-    recipe = ModelRecipe(config, "micro", 0.5, "none", assembly=Assembly("package", 1, trained="shipped"))
-    path = write_toy_checkpoint(tmp_path / "weights", config)
-    assembled: list[str | None] = []
+    """What an earlier training shipped is not trained twice, and a scorer that is only drawn does not count."""
+    monkeypatch.setenv("STTS_EXPORT_CACHE", str(tmp_path / "cache"))
+    shipped = ship_ones(tmp_path / "shipped", word_recipe(tmp_path))
+    name = str(write_word_recipe(tmp_path, with_trained_weights(shipped)))
+    width = read_model_recipe(name).config.tower.width
+    patches, scorer = "vision_tower.patch_embedding.bias", "scorer.mlp.third.bias"
+    (tmp_path / "dense").mkdir()
+    save_file({"connector.pool.query.bias": torch.full((width,), 2.0)}, tmp_path / "dense" / "trained.safetensors")
+    scorers = {n: shape for n, shape in expected_tensors(read_model_recipe(name).config).items() if "scorer." in n}
+    (tmp_path / "answers").mkdir()
+    save_file({n: torch.full(s, 2.0) for n, s in scorers.items()}, tmp_path / "answers" / "trained.safetensors")
 
-    def assemble(asked: ModelRecipe, on_progress: object) -> Path:
-        assert asked.assembly is not None
-        assembled.append(asked.assembly.trained)
-        return path
-
-    monkeypatch.setattr(subjects, "read_model_recipe", lambda name: recipe)
-    monkeypatch.setattr(micro, "assemble_micro", assemble)
-    dense, pruned = stage(tmp_path / "dense", ("connector.",)), stage(tmp_path / "answers", ("scorer.",))
-    main = source_of("toy", None, None, None, unheard)
-    assert open_weights(main).has_scorer
-    assert not open_weights(with_trained(main, dense, unheard)).has_scorer
-    assert open_weights(source_of(str(pruned), "toy", None, None, unheard)).has_scorer
-    assert open_weights(source_of("toy", None, None, pruned, unheard)).has_scorer
-    assert assembled == ["shipped", None, None, None]
+    main = source_of(name, None, None, None, unheard)
+    assert main.packing == "ragged"
+    own = open_weights(main)
+    assert own.has_scorer
+    assert own.checkpoint.tensors[patches].read().unique().tolist() == [1.0]
+    dense = open_weights(with_trained(main, tmp_path / "dense", unheard))
+    assert not dense.has_scorer
+    assert dense.checkpoint.tensors[patches].read().unique().tolist() == [0.0]
+    for source in (
+        source_of(str(tmp_path / "answers"), name, None, None, unheard),
+        source_of(name, None, None, tmp_path / "answers", unheard),
+    ):
+        assert source.packing == "ragged"
+        weights = open_weights(source)
+        assert weights.has_scorer
+        assert weights.checkpoint.tensors[scorer].read().tolist() == [2.0]
+        assert weights.checkpoint.tensors[patches].read().unique().tolist() == [0.0]

@@ -40,7 +40,7 @@ def ask(made, tmp_path):
 
 def test_a_model_with_a_scorer_is_pruned_as_its_recipe_says(ask):
     resolved = ask()
-    assert resolved.pruning == Pruning(0.5, "learned", soft_bias=True, packing="ffd")
+    assert resolved.pruning == Pruning(0.5, "learned", soft_bias=True, packing="ffd", trained_fractions=(0.5, 0.5))
     assert resolved.config == LEARNED
     assert resolved.tokenizer.name == "tokenizer.json"
     assert resolved.checkpoint.layout == "trainer"
@@ -58,7 +58,7 @@ def test_a_dense_model_is_built_dense_when_told(ask):
 
 def test_a_model_with_a_scorer_is_built_dense_only_when_told_and_says_what_it_leaves(ask):
     resolved = ask(prune=0)
-    assert resolved.pruning == Pruning(0.0, "none", soft_bias=False, packing="none")
+    assert resolved.pruning == Pruning(0.0, "none", False, "none", (0.5, 0.5))
     assert any("trained scorer" in note and "not used" in note for note in resolved.notes)
 
 
@@ -69,7 +69,7 @@ def test_a_dense_model_takes_a_scorer_that_needs_no_training_without_a_soft_bias
 
 
 def test_a_training_free_scorer_in_place_of_the_models_own_has_no_soft_bias(ask):
-    assert ask(scorer="cosine").pruning == Pruning(0.5, "cosine", soft_bias=False, packing="ffd")
+    assert ask(scorer="cosine").pruning == Pruning(0.5, "cosine", False, "ffd", trained_fractions=(0.5, 0.5))
     assert ask(scorer="learned").pruning.soft_bias
 
 

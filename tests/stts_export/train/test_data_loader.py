@@ -1,6 +1,7 @@
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_a_clip_with_fewer_frames_than_wanted_gives_all_it_has(tmp_path: Path):
 
 def test_missing_patch_classes_are_told(tmp_path: Path):
     clips = toy_clips(write_toy_data(tmp_path / "data", labelled=False), patch_classes=True)
-    with pytest.raises(DataError, match="no patch classes, which the objective patch_classes learns from"):
+    with pytest.raises(DataError, match="no patch classes, which the objectives patch_classes and oracle learn from"):
         clips[0]
 
 
@@ -114,3 +115,11 @@ def test_the_order_does_not_depend_on_the_process(tmp_path: Path):
     code = "from stts_export.train.data_loader import stage_seed; print(stage_seed(3, 'dense'))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(printed) == stage_seed(3, "dense")
+
+
+def test_how_many_frames_are_taken_is_drawn_for_all_clips_of_a_step(tmp_path: Path):
+    clips = replace(toy_clips(write_toy_data(tmp_path / "data"), frames=2), longer=(4, 3))
+    taken = [[len(clips[place].frames) for place in range(3 * step, 3 * step + 3)] for step in range(12)]
+    assert all(len(set(step)) == 1 for step in taken)
+    assert {step[0] for step in taken} == {2, 3, 4}
+    assert taken[4] == [len(clips[place].frames) for place in (12, 13, 14)]

@@ -64,3 +64,22 @@ def test_frozen_linear_layers_lie_in_lower_precision_and_nothing_else_does(tmp_p
     lower_frozen(answering, torch.bfloat16)
     lowered = {name for name, parameter in answering.model.named_parameters() if parameter.dtype == torch.bfloat16}
     assert lowered == {name for name, _ in answering.model.named_parameters() if name.startswith("scorer")}
+
+
+def test_the_embedding_has_a_rate_of_its_own_where_one_is_given(tmp_path: Path, answering: VideoQA):
+    stage = stage_of(tmp_path, "drawn")
+    freeze_all_but(answering, stage)
+    groups = {group["part"]: group for group in parameter_groups(answering, stage)}
+    assert groups["embedding"]["names"] == ["decoder.embedding.weight"]
+    assert groups["embedding"]["top_rate"] == 1e-3
+    assert groups["decoder"]["top_rate"] == 1e-2
+    stage = stage_of(tmp_path, "dense")
+    freeze_all_but(answering, stage)
+    named = [group for group in parameter_groups(answering, stage) if "decoder.embedding.weight" in group["names"]]
+    assert [group["part"] for group in named] == ["decoder"]
+
+
+def test_the_embedding_alone_can_be_trained(tmp_path: Path, answering: VideoQA):
+    text = STAGES["dense"].replace("vision_tower = 1e-3, connector = 1e-3, decoder = 1e-3", "embedding = 1e-3")
+    freeze_all_but(answering, stage_of(tmp_path, text))
+    assert list(trained_names(answering)) == ["decoder.embedding.weight"]

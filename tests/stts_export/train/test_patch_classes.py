@@ -11,6 +11,8 @@ from stts_export.models.model import Model
 from stts_export.models.vision import run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.patch_classes import PatchClasses, word_targets
+from stts_export.train.recipe import Words
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -52,8 +54,8 @@ def test_features_become_the_words_for_what_groups_show_and_where() -> None:
     torch.manual_seed(0)
     model = untrained_model()
     grid = model.grid
-    words = word_targets(model.decoder, TOKENIZER, ("background", "bike"))
-    assert words.shape == (5, model.config.decoder.width)
+    words = word_targets(model.decoder, TOKENIZER, ("background", "bike"), grid)
+    assert words.shape == (2, grid.groups, model.config.decoder.width)
     classes = torch.zeros(2, grid.patches_per_side, grid.patches_per_side, dtype=torch.uint8)
     classes[:, : grid.pool, -grid.pool :] = 1
     frames = torch.zeros(2, grid.image_size, grid.image_size, 3, dtype=torch.uint8)
@@ -71,7 +73,46 @@ def test_features_become_the_words_for_what_groups_show_and_where() -> None:
     named.head.requires_grad_(False)
     assert named([clip]).foreground_accuracy == 1  # of groups, by their words, where no patch is named
     features = run_vision_dense(model, patches_of([clip], grid, torch.device("cpu")))
-    wanted = words[1] + words[4]  # a bike, on the right
-    shown = features[grid.groups_per_side - 1]
+    shown, wanted = features[grid.groups_per_side - 1], words[1, grid.groups_per_side - 1]
     assert F.cosine_similarity(shown, wanted, dim=0) > 0.9
     assert features[grid.groups_per_side : grid.groups].norm(dim=1).mean() < shown.norm()
+
+
+def embedding_of(model: Model, text: str) -> torch.Tensor:
+    ids = TOKENIZER.encode(f" {text}", specials=False)
+    return model.decoder.embedding.weight[ids].detach()
+
+
+def test_words_for_things_and_places_weigh_what_they_are_told() -> None:
+    model = untrained_model()
+    grid = model.grid  # 3 x 3 groups
+    nothing, bike = word_targets(model.decoder, TOKENIZER, ("background", "big bike"), grid)
+    assert (nothing == 0).all()
+    mean = embedding_of(model, "big bike").mean(dim=0)
+    torch.testing.assert_close(bike[5], mean + embedding_of(model, "right").mean(dim=0))
+    words = Words("sum", across=0.5, down=0.25)
+    _, bike = word_targets(model.decoder, TOKENIZER, ("background", "big bike"), grid, words)
+    total = embedding_of(model, "big bike").sum(dim=0)
+    for group, across, down in ((0, "left", "top"), (4, "middle", "middle"), (7, "middle", "bottom")):
+        place = 0.5 * embedding_of(model, across).sum(dim=0) + 0.25 * embedding_of(model, down).sum(dim=0)
+        torch.testing.assert_close(bike[group], total + place)
+
+
+def test_codes_tell_every_group_apart_and_are_the_same_each_time() -> None:
+    model = untrained_model()
+    places = [
+        word_targets(model.decoder, TOKENIZER, ("background", "bike"), model.grid, Words(across=0.0, codes=0.1))[1]
+        for _ in range(2)
+    ]
+    assert torch.equal(*places)
+    assert torch.pdist(places[0]).min() > 0.1
+
+
+def test_a_grid_of_four_groups_has_its_middle_in_the_two_between() -> None:
+    model = untrained_model()
+    grid = Grid(image_size=96, patch_size=12, pool=2)
+    _, bike = word_targets(model.decoder, TOKENIZER, ("background", "bike"), grid)
+    left, middle, other, right = bike[:4]
+    assert torch.equal(middle, other)
+    assert not torch.equal(left, middle)
+    assert not torch.equal(right, middle)

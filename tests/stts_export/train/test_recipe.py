@@ -44,6 +44,17 @@ def test_a_stage_starts_from_the_one_before_where_it_does_not_say(tmp_path: Path
         ("frames = 3", 'frames = 3\nstart = "tower"', "start is 'tower'; wanted one of model"),
         ("frames = 3", "frames = 3\nbetas = [0.9]", "betas is .*; wanted two numbers"),
         ("prune_fraction = 0.0", "prune_fraction = 1.0", "prune_fraction is 1.0; wanted a number from 0 up to"),
+        (
+            "frames = 3",
+            "frames = 3\nprune_fractions = [0.5, 1.0]",
+            "prune_fractions is .*; wanted numbers, each",
+        ),
+        ("frames = 3", "frames = 3\nmost_frames = 2", "most_frames is 2; wanted a number from frames, 3, up"),
+        ("frames = 3", "frames = 3\nwords = {down = -1.0}", "words.down is -1.0; wanted 0 or more"),
+        ("frames = 3", 'frames = 3\nwords = {joined = "add"}', "words.joined is 'add'; wanted one of mean, sum"),
+        ("frames = 3", "frames = 3\ngate = {accuracy = 0.5, by_step = 5}", "gate.by_step is 5; wanted .* steps, 4"),
+        ("frames = 3", "frames = 3\ngate = {accuracy = 50, by_step = 2}", "gate.accuracy is 50.0; wanted a share"),
+        ("frames = 3", 'frames = 3\nobjective = "oracle"', "wanted connector, decoder and embedding: labels say"),
         ('name = "dense"', 'name = "a/b"', "name is 'a/b'; wanted letters"),
     ],
 )

@@ -48,7 +48,7 @@ def interrupting(toy: ToyRun, at: str) -> None:
     toy.said = Listener()
 
 
-@pytest.mark.parametrize("stage", ["tower", "dense", "pruned"])
+@pytest.mark.parametrize("stage", ["tower", "dense", "pruned", "drawn", "oracle"])
 def test_a_resumed_stage_ends_with_the_same_bytes_as_an_uninterrupted_one(tmp_path: Path, stage: str):
     toy = ToyRun(tmp_path, stage)
     toy.train("whole")
@@ -120,6 +120,7 @@ def test_adapters_are_trained_on_by_the_next_stage_and_merged_by_one_without(tmp
     )
     with safe_open(tmp_path / "run" / "second" / "trained.safetensors", "pt") as file:
         assert file.metadata()["lora_scale"] == "2.0"
+        assert len(file.metadata()["vocabulary"]) == 16  # of which tokenizer it was trained with
 
 
 def test_adapters_of_another_rank_are_refused(tmp_path: Path):
@@ -333,3 +334,18 @@ def test_training_works_under_bfloat16_autocast_and_keeps_weights_in_float32(tmp
     toy.train(overrides=(("precision", "bfloat16"), ("steps", 2)))
     assert all(tensor.dtype == torch.float32 for tensor in trained(toy, "pruned").values())
     assert json.loads((tmp_path / "run" / "pruned" / "settings.json").read_text())["precision"] == "bfloat16"
+
+
+def test_evaluations_tell_the_accuracy_at_each_share_that_is_wanted(tmp_path: Path):
+    toy = ToyRun(tmp_path, "drawn")
+    evaluation = toy.train().stages[0].evaluation
+    assert list(evaluation["by_fraction"]) == ["0.5", "0"]
+    assert evaluation["accuracy"] == evaluation["by_fraction"]["0.5"]
+    assert evaluation["count"] == 4
+    assert any(text.startswith("drawn step 4: validation accuracy") and text.endswith(" at 0") for text in toy.said)
+
+
+def test_an_oracle_leaves_tower_and_scorer_as_they_were(tmp_path: Path):
+    toy = ToyRun(tmp_path, "oracle")
+    toy.train()
+    assert {name.split(".")[0] for name in trained(toy, "oracle")} == {"connector", "decoder"}

@@ -8,7 +8,7 @@ import time
 import pytest
 from reference.toy_manifest import TOY_MANIFEST, TOY_SPEC
 
-from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
+from stts_runtime.bundle.manifest import OLDEST_SCHEMA, SCHEMA_VERSION, FileEntry
 from stts_runtime.bundle.open import (
     BUILD_LOCK,
     MANIFEST,
@@ -156,11 +156,19 @@ def test_a_file_that_the_manifest_does_not_list_is_found_by_the_check(root):
 
 def test_a_newer_schema_is_refused_before_its_entries_are_read(root):
     store_data(root, {"schema_version": SCHEMA_VERSION + 4, "something": "new"})
-    with pytest.raises(BundleError, match=r"newer stts-export \(schema 7; .* reads 3\): upgrade stts-runtime"):
+    with pytest.raises(BundleError, match=r"newer stts-export \(schema 8; .* reads 4\): upgrade stts-runtime"):
         open_bundle(root)
 
 
-@pytest.mark.parametrize("version", [0, -1, "1", 1.0, True, None])
+def test_the_schema_before_is_still_read(root):
+    data = json.loads((root / MANIFEST).read_bytes())
+    del data["digest"], data["pruning"]["trained_fractions"]
+    store_data(root, {**data, "schema_version": OLDEST_SCHEMA})
+    manifest = open_bundle(root).manifest
+    assert (manifest.schema_version, manifest.pruning.trained_fractions) == (3, None)
+
+
+@pytest.mark.parametrize("version", [0, -1, 2, "1", 1.0, True, None])
 def test_a_schema_that_never_was_is_refused(root, version):
     store_data(root, {"schema_version": version})
     with pytest.raises(BundleError, match="older stts-export"):

@@ -12,9 +12,10 @@ from reference.processor import (
     special_tokens,
     trained_tokenizer,
 )
-from tokenizers import AddedToken, Tokenizer as Library, normalizers
+from tokenizers import AddedToken, Tokenizer as Library, models, normalizers, pre_tokenizers
 from transformers.video_utils import VideoMetadata
 
+from stts_runtime.bundle.manifest import Prompt, Tokens
 from stts_runtime.errors import BundleError, UsageError
 from stts_runtime.language.prompt import build_first_turn, build_next_turn, check_tokens, video_text
 from stts_runtime.language.tokenizer import Tokenizer
@@ -257,3 +258,17 @@ def test_a_marker_whose_id_no_array_can_hold_is_the_bundles_fault(tokenizer):
     tokens = replace(special_tokens(), image_patch=2**70)
     with pytest.raises(BundleError, match="impossible id"):
         build_first_turn(tokenizer, MOLMO2_PROMPT, tokens, [0.0], [1], "What?")
+
+
+def test_a_template_with_a_word_that_the_tokenizer_does_not_know_is_refused():
+    library = Library(models.WordLevel({"<unk>": 0, "answer": 1, ":": 2}, unk_token="<unk>"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    markers = ["<im_patch>", "<frame_start>", "<frame_end>", "<end>"]
+    library.add_special_tokens([AddedToken(text, special=True) for text in markers])
+    tokenizer = Tokenizer(library)
+    ids = [library.token_to_id(text) for text in markers]
+    tokens = Tokens(bos=1, stop=(ids[3],), image_patch=ids[0], frame_start=ids[1], frame_end=ids[2])
+    prompt = Prompt(system="{video}", user="{content}", assistant=" answer :", turn_end="<end>")
+    check_tokens(tokenizer, prompt, tokens, "toy.json")
+    with pytest.raises(BundleError, match=r"toy\.json: the prompt's template has the word 'reply', which"):
+        check_tokens(tokenizer, replace(prompt, assistant=" reply :"), tokens, "toy.json")

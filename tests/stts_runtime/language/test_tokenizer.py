@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from reference.panic import PanicException
 from reference.processor import trained_tokenizer
-from tokenizers import AddedToken, Tokenizer as Library, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer as Library, decoders, models, normalizers, pre_tokenizers
 
 from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.language.tokenizer import TextStream, Tokenizer, open_tokenizer
@@ -166,3 +166,18 @@ def test_streams_of_other_decoders_join_to_the_whole_too(decoder):
         ids = rng.integers(0, len(words), rng.integers(1, 12)).tolist()
         stream = TextStream(tokenizer)
         assert "".join(stream.push(number) for number in ids) + stream.finish() == tokenizer.decode(ids), ids
+
+
+def test_words_outside_the_vocabulary_are_found_as_they_are_written_and_each_once():
+    library = Library(models.WordLevel({"<unk>": 0, "what": 1, "is": 2, "?": 3}, unk_token="<unk>"))
+    library.normalizer = normalizers.Lowercase()
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = Tokenizer(library)
+    assert tokenizer.unknown_id == 0
+    assert tokenizer.unknown_words("What  is İt, Naïve 🚴 or İt?") == ("İt", ",", "Naïve", "🚴", "or")
+    assert tokenizer.unknown_words("what IS?") == ()
+
+
+def test_a_tokenizer_that_spells_every_word_knows_them_all(tokenizer):
+    assert tokenizer.unknown_id is None
+    assert tokenizer.unknown_words("naïve café 🚴 qzxj") == ()

@@ -124,6 +124,9 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     yield "pruning.packing", pruning.packing, pruning.packing in packings, f"one of {packings}"
     fits = not (pruning.is_dense and pruning.fraction)
     yield "pruning.fraction", pruning.fraction, fits, "0, as there is no scorer"
+    trained = pruning.trained_fractions
+    fits = trained is None or 0 <= trained[0] <= trained[1] < 1
+    yield "pruning.trained_fractions", trained, fits, "the least and the greatest of fractions in [0, 1)"
     rows = decoder.vocabulary + _extra_vocabulary(m)
     ids = {"bos": tokens.bos, "image_patch": tokens.image_patch, "frame_start": tokens.frame_start}
     for name, value in {**ids, "frame_end": tokens.frame_end}.items():

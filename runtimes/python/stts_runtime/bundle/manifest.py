@@ -9,7 +9,9 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+OLDEST_SCHEMA = 3
+"""That is still read: it had no `pruning.trained_fractions`, and all else as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
@@ -81,12 +83,15 @@ class Pruning:
         scorer: one of `SCORERS` (`cosine` is training-free), or `none` (a dense bundle).
         soft_bias: whether scores bias the attention of the block after scoring.
         packing: one of `PACKINGS`, or `none`.
+        trained_fractions: least and greatest share of groups that the weights were trained to lose; None where nobody
+            says, or nothing was trained.
     """
 
     fraction: float
     scorer: str
     soft_bias: bool
     packing: str
+    trained_fractions: tuple[float, float] | None = None
 
     @property
     def is_dense(self) -> bool:

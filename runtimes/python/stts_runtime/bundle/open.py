@@ -16,7 +16,7 @@ from pathlib import Path
 from stts_runtime.bundle.check import check_manifest
 from stts_runtime.bundle.digest import read_document, sealed, sha256_of_file, unsealed
 from stts_runtime.bundle.engine_set import ENGINES, check_engine_files, engine_folders, read_engine_set
-from stts_runtime.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from stts_runtime.bundle.manifest import OLDEST_SCHEMA, SCHEMA_VERSION, FileEntry, Manifest
 from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import BundleError, UsageError
 from stts_runtime.progress import OnProgress, no_progress
@@ -164,10 +164,10 @@ def _check_schema(file: Path, version: object, unchanged: bool) -> None:
             f"{file}: written by a newer stts-export (schema {version}; this runtime reads {SCHEMA_VERSION})"
             f"{doubt}: upgrade stts-runtime"
         )
-    if unchanged and (type(version) is not int or version < SCHEMA_VERSION):
+    if unchanged and (type(version) is not int or version < OLDEST_SCHEMA):
         raise BundleError(
-            f"{file}: written by an older stts-export (schema {version!r}; this runtime reads {SCHEMA_VERSION}): build "
-            "the bundle again"
+            f"{file}: written by an older stts-export (schema {version!r}; this runtime reads {OLDEST_SCHEMA} to "
+            f"{SCHEMA_VERSION}): build the bundle again"
         )
 
 

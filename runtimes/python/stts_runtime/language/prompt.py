@@ -23,6 +23,7 @@ Times = Sequence[float] | NDArray[np.float64]
 Counts = Sequence[int] | NDArray[np.int64]
 VIDEO = "{video}"
 CONTENT = "{content}"
+PLACES = re.compile("|".join(map(re.escape, (VIDEO, CONTENT))))
 MARKER_TOKENS = 2  # a frame's start and its end
 MARKERS = {"image_patch": "<im_patch>", "frame_start": "<frame_start>", "frame_end": "<frame_end>"}
 CONTROL = re.compile(r"<[^<>{}\s]+>|\[/?[A-Z_]+\]")
@@ -30,6 +31,7 @@ CONTROL = re.compile(r"<[^<>{}\s]+>|\[/?[A-Z_]+\]")
 TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
 LONGEST_TIMESTAMP = 10  # tokens, with some air
 QUESTION_TOKENS = 48  # system text, roles and a short question
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,31 @@ def check_question(question: object) -> None:
         ) from error
 
 
+def unknown_notes(tokenizer: Tokenizer, question: str, timestamps: Times = ()) -> tuple[str, ...]:
+    """Return what a user should know of a question, or of frames' times, outside the model's vocabulary.
+
+    Args:
+        tokenizer: the bundle's.
+        question: the user's text.
+        timestamps: [T] seconds, of the frames that are read together with it.
+    """
+    notes = []
+    if words := tokenizer.unknown_words(question):
+        said = f"{_listed([repr(word) for word in words])} {'is' if len(words) == 1 else 'are'} unknown to this model"
+        notes.append(f"{said}, which has a vocabulary of its own and cannot tell such words apart: ask in others")
+    texts = dict.fromkeys(f"{time:.1f}" for time in timestamps)
+    if times := [text for text in texts if tokenizer.unknown_words(text)]:
+        said = f"the times of {len(times)} of {len(texts)} frames ({_listed(times)} s) are unknown to this model"
+        notes.append(f"{said}: what it says of when something happens may be wrong; show it shorter clips")
+    return tuple(notes)
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = len(words) - _SHOWN
+    shown = [*words[:_SHOWN], f"{more} more"] if more > 0 else words
+    return " and ".join((", ".join(shown[:-1]), shown[-1])) if len(shown) > 1 else shown[0]
+
+
 def check_tokens(
     tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, where: str, error: type[SttsError] = BundleError
 ) -> None:
@@ -147,6 +174,10 @@ def check_tokens(
                 f"{where}: the prompt's template has the token {text}; wanted one id, got {spelled} of plain text. "
                 f"{advice}; where it is meant as text, write it without brackets"
             )
+    for text in vars(prompt).values():
+        plain = [piece for piece in tokenizer.pieces(PLACES.sub(" ", text)) if isinstance(piece, str)]
+        for unknown in (word for piece in plain for word in tokenizer.unknown_words(piece)):
+            raise error(f"{where}: the prompt's template has the word {unknown!r}, which it does not know. {advice}")
     for name, text in MARKERS.items():
         wanted, got = getattr(tokens, name), tokenizer.control_ids.get(text)
         if got != wanted:

@@ -28,6 +28,7 @@ class Tokenizer:
         special_ids: id of every special token by its literal text.
         control_ids: of every token that templates are cut at: the special ones, and others that were added to the
             vocabulary, but for blanks and whole words, which are a matter of ordinary text.
+        unknown_id: what a word outside the vocabulary becomes; None where there are no such words.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -41,6 +42,8 @@ class Tokenizer:
         ordinary = {token.content for token in added.values() if token.single_word and token.content.isalnum()}
         others = {token.content: number for number, token in added.items() if token.content.strip()}
         self.control_ids = {text: number for text, number in others.items() if text not in ordinary} | self.special_ids
+        unknown = getattr(tokenizer.model, "unk_token", None)
+        self.unknown_id: int | None = None if unknown is None else tokenizer.token_to_id(unknown)
         longest_first = sorted(self.control_ids, key=len, reverse=True)
         self._control = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
 
@@ -58,6 +61,22 @@ class Tokenizer:
             raise
         except BaseException as error:
             raise EngineError(f"the tokenizer failed on a text of {len(text)} characters ({error})") from error
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Return the words of `text` that are none of the vocabulary's, as they are written there, each once.
+
+        They all reach the model as the same token, so it cannot tell them apart.
+
+        Raises:
+            EngineError: the library fails on it.
+        """
+        if self.unknown_id is None:
+            return ()
+        failed = f"the tokenizer failed on a text of {len(text)} characters"
+        with foreign_errors(lambda reason: EngineError(f"{failed} ({reason})")):
+            found = self.library.encode(text, add_special_tokens=False)
+            spans = [span for number, span in zip(found.ids, found.offsets, strict=True) if number == self.unknown_id]
+        return tuple(dict.fromkeys(text[first:end] for first, end in spans))
 
     def pieces(self, text: str) -> list[str | int]:
         """Cut a template at its control tokens: plain texts and control ids in their order, empty texts left out."""
