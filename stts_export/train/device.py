@@ -82,7 +82,7 @@ def module_of(
         words = word_targets(model.decoder, tokenizer, classes, model.grid, stage.words) if names_words else None
         module = PatchClasses(model, len(classes), words).to(device)
     else:
-        module = VideoQA(model, model_tokenizer(base.tokenizer, model.config), stage.row_tokens)
+        module = VideoQA(model, model_tokenizer(base.tokenizer, model.config), stage.row_tokens, stage.turns)
     freeze_all_but(module, stage)
     if precision == torch.bfloat16:
         if not sharded:

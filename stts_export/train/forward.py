@@ -69,11 +69,14 @@ class CachingTokenizer(Tokenizer):
 class VideoQA(nn.Module):
     """A model with its tokenizer, as one module whose forward pass can be distributed."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, row_tokens: int = 2048) -> None:
-        """Wrap a model, with a scorer where clips are to be pruned; clips share rows of `row_tokens` where they fit."""
+    def __init__(self, model: Model, tokenizer: Tokenizer, row_tokens: int = 2048, turns: int = 1) -> None:
+        """Wrap a model, with a scorer where clips are to be pruned; clips share rows of `row_tokens` where they fit.
+
+        In training questions follow each other, up to so many `turns` in a conversation, see `RowWriter.rows`.
+        """
         super().__init__()
         self.model = model
-        self.row_tokens = row_tokens
+        self.row_tokens, self.turns = row_tokens, turns
         self.writer = RowWriter(CachingTokenizer(tokenizer), model.config.prompt, model.config.tokens)
 
     def forward(self, examples: Sequence[Example], pruning: Pruning | None) -> Outcome:
@@ -85,7 +88,7 @@ class VideoQA(nn.Module):
             ClipTokens(example.timestamps, kept[start:stop], example.questions)
             for example, start, stop in zip(examples, first, first[1:], strict=False)
         ]
-        rows = self.writer.rows(clips, self.row_tokens)
+        rows = self.writer.rows(clips, self.row_tokens, self.turns if self.training else 1)
         columns = {name: torch.from_numpy(array).to(features.device) for name, array in vars(rows).items()}
         hidden = _decoded(model.decoder, features, columns)
         # only the places that predict something, found on the host: all logits would be by far the largest tensor

@@ -4,13 +4,13 @@
            `------ trunk '`---- branch 1 ----'`---- branch 2 ----'
 
 Every branch goes on where the trunk ends, as if it stood there alone, so the ids and positions of trunk and branch are
-those that the runtime sends for the same question. Packing of several clips a row is STTS's (arXiv 2603.18004), several
-questions a clip Molmo2's.
+those that the runtime sends for the same question. A branch may also be a conversation of several questions, as the
+runtime holds it. Packing of several clips a row is STTS's (arXiv 2603.18004), several questions a clip Molmo2's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stts_export.data.records import Question
 from stts_runtime.bundle.manifest import Prompt, Tokens
-from stts_runtime.language.prompt import build_first_turn, vision_flags
+from stts_runtime.language.prompt import build_first_turn, build_next_turn, vision_flags
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -59,23 +59,38 @@ class RowWriter:
     def __init__(self, tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens) -> None:
         self.tokenizer, self.prompt, self.tokens = tokenizer, prompt, tokens
         self.branch = lru_cache(maxsize=65536)(self._branch)
+        self.follow_up = lru_cache(maxsize=65536)(self._follow_up)
 
-    def rows(self, clips: Sequence[ClipTokens], row_tokens: int) -> Rows:
-        """Return the rows of a batch; a clip that is longer than `row_tokens` gets a longer row to itself."""
+    def rows(self, clips: Sequence[ClipTokens], row_tokens: int, turns: int = 1) -> Rows:
+        """Return the rows of a batch; a clip that is longer than `row_tokens` gets a longer row to itself.
+
+        With more than one of `turns`, some of a clip's questions follow others in one conversation, with the wanted
+        answers between them; as many branches have one turn as have two, and so on.
+        """
         pieces, features, questions = [], 0, 0
         for number, clip in enumerate(clips):
-            pieces.append(self._clip(number, clip, features, questions))
+            pieces.append(self._clip(number, clip, features, questions, turns))
             features += int(clip.kept_per_frame.sum())
             questions += len(clip.questions)
         groups = _first_fit([piece.token_ids.shape[1] for piece in pieces], row_tokens)
         length = max(sum(pieces[index].token_ids.shape[1] for index in group) for group in groups)
         return _stacked([[pieces[index] for index in group] for group in groups], -(-length // _ALIGNMENT) * _ALIGNMENT)
 
-    def _clip(self, number: int, clip: ClipTokens, first_feature: int, first_question: int) -> Rows:
+    def _clip(self, number: int, clip: ClipTokens, first_feature: int, first_question: int, turns: int) -> Rows:
         """Return one clip's trunk and branches as a single row."""
         trunk = self._trunk(clip)
-        branches = [self.branch(question.prompt, question.target) for question in clip.questions]
-        parts = [trunk, *(np.concatenate(branch) for branch in branches)]
+        parts, answers = [trunk], []  # answers: where in the row a question's answer begins, and its ids
+        end = len(trunk)
+        for branch in _conversations(clip.questions, turns, number):
+            said: list[NDArray[np.int64]] = []
+            for turn, question in enumerate(branch):
+                opening, answer = self.branch(question.prompt, question.target)
+                # the answer stays without its stop, which the next turn begins with
+                said = [*said[:-1], said[-1][:-1], self.follow_up(question.prompt)] if turn else [opening]
+                answers.append((end + sum(map(len, said)), answer))
+                said.append(answer)
+            parts.append(np.concatenate(said))
+            end += len(parts[-1])
         lengths = [len(part) for part in parts]
         ids = np.concatenate(parts)
         is_patch = ids == self.tokens.image_patch
@@ -83,11 +98,9 @@ class RowWriter:
         targets = np.full(len(ids), NO_TARGET, np.int64)
         weights = np.zeros(len(ids), np.float32)
         asked = np.full(len(ids), PADDING, np.int64)
-        end = lengths[0]
-        for index, (prompt, answer) in enumerate(branches):
-            end += len(prompt) + len(answer)
+        for index, (begin, answer) in enumerate(answers):
             # a place predicts the token behind it: from the prompt's last to the answer's last but one
-            answered = slice(end - len(answer) - 1, end - 1)
+            answered = slice(begin - 1, begin - 1 + len(answer))
             targets[answered], weights[answered] = answer, len(answer) ** -0.5
             asked[answered] = first_question + index
         return Rows(
@@ -112,6 +125,19 @@ class RowWriter:
         turn = build_first_turn(self.tokenizer, self.prompt, self.tokens, [0.0], [1], prompt)
         opening = turn.token_ids[np.flatnonzero(turn.vision_flags)[-1] + 1 :]
         return opening, np.array([*self.tokenizer.encode(answer, specials=False), self.tokens.stop[0]], np.int64)
+
+    def _follow_up(self, prompt: str) -> NDArray[np.int64]:
+        """Return the ids from the end of the answer before a question to the opening of its own."""
+        return build_next_turn(self.tokenizer, self.prompt, self.tokens, prompt).token_ids
+
+
+def _conversations(questions: Sequence[Question], turns: int, number: int) -> Iterator[Sequence[Question]]:
+    """Yield the questions of clip `number` in their order, by branch: of one turn, of two, and so on up to `turns`."""
+    start = 0
+    while start < len(questions):
+        count = 1 + number % turns
+        yield questions[start : start + count]
+        start, number = start + count, number + 1
 
 
 def _first_fit(lengths: Sequence[int], room: int) -> list[list[int]]:

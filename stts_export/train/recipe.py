@@ -81,6 +81,8 @@ class Stage:
     frames: int = 8  # of a clip, evenly spread; all of a clip that has fewer
     most_frames: int | None = None  # where given, steps draw how many anew, from `frames` to so many
     questions_per_clip: int = 4  # most questions asked about a clip at once, drawn anew each epoch
+    # most questions that follow each other in one conversation, as a user asks them; 1 asks each right behind the video
+    turns: int = 1
     prune_fraction: float = 0.5  # share of groups to drop; 0 trains dense
     # shares to draw from, anew in each step, for a model that is asked at any; where empty, `prune_fraction` always
     prune_fractions: tuple[float, ...] = ()
@@ -176,7 +178,7 @@ def _stage(stage: Stage) -> Iterator[Finding]:
     yield choice("objective", stage.objective, OBJECTIVES)
     yield choice("packing", stage.packing, PACKINGS)
     yield choice("precision", stage.precision, PRECISIONS)
-    for name in ("steps", "clips_per_step", "frames", "questions_per_clip", "row_tokens", "checkpoint_every"):
+    for name in ("steps", "clips_per_step", "frames", "questions_per_clip", "turns", "row_tokens", "checkpoint_every"):
         yield name, getattr(stage, name) > 0, getattr(stage, name), "a number above 0"
     for name in ("log_every", "clip_norm", "epsilon"):
         yield name, getattr(stage, name) > 0, getattr(stage, name), "a number above 0"

@@ -13,7 +13,7 @@ from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.train.example import Example, patches_of
 from stts_export.train.forward import Pruning, VideoQA
 from stts_runtime.clip.frames import patches_from_frames, resize_frames
-from stts_runtime.language.prompt import build_first_turn
+from stts_runtime.language.prompt import build_first_turn, build_next_turn
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -23,11 +23,11 @@ QUESTIONS = (
 )
 
 
-def video_qa(kind: str = "qwen3", row_tokens: int = 2048) -> VideoQA:
+def video_qa(kind: str = "qwen3", row_tokens: int = 2048, turns: int = 1) -> VideoQA:
     config = toy_config(kind)
     model = Model(config)
     load_into(model, toy_checkpoint(config))
-    return VideoQA(model, Tokenizer(tokenizers.Tokenizer.from_str(trained_tokenizer())), row_tokens)
+    return VideoQA(model, Tokenizer(tokenizers.Tokenizer.from_str(trained_tokenizer())), row_tokens, turns)
 
 
 def example(seed: int, frames: int, questions: tuple[Question, ...] = QUESTIONS) -> Example:
@@ -75,6 +75,42 @@ def test_clips_and_questions_packed_into_rows_give_the_loss_of_each_alone(kind: 
     assert outcome.language_loss.item() == pytest.approx(expected.item(), rel=2e-4)
     assert outcome.correct.tolist() == correct
     assert (outcome.aux_loss.item() > 0) == (pruning is not None)
+
+
+def test_questions_of_a_conversation_follow_each_other_as_the_runtime_sends_them() -> None:
+    qa = video_qa(turns=2)
+    tokenizer, config = qa.writer.tokenizer, qa.model.config
+    first, second, third = (*QUESTIONS, Question("a.zip", "Where?", "left"))
+    clip = example(1, 3, (first, second, third))
+    features = run_vision_dense(qa.model, patches_of([clip], config.grid, torch.device("cpu")))
+    kept = [config.grid.groups] * 3
+    losses = []
+    for branch in ((first,), (second, third)):  # one turn, then two
+        ids: list[int] = []
+        flags = np.zeros(0, bool)
+        for question in branch:
+            if ids:
+                turn = build_next_turn(tokenizer, config.prompt, config.tokens, question.prompt)
+            else:
+                arguments = (config.prompt, config.tokens, clip.timestamps, kept, question.prompt)
+                turn = build_first_turn(tokenizer, *arguments)
+            answer = tokenizer.encode(question.target, specials=False)
+            ids += turn.token_ids.tolist()
+            flags = np.concatenate([flags, turn.vision_flags, np.zeros(len(answer), bool)])
+            begin, ids = len(ids), ids + answer
+            with torch.no_grad():
+                logits = all_logits(qa.model.decoder, torch.tensor([ids]), features, torch.from_numpy(flags))
+            wanted = torch.tensor([*answer, config.tokens.stop[0]])
+            losses.append(
+                (torch.nn.functional.cross_entropy(logits[begin - 1 :], wanted, reduction="sum"), len(wanted))
+            )
+    expected = sum(loss * count**-0.5 for loss, count in losses) / sum(count**0.5 for _, count in losses)
+    with torch.no_grad():
+        assert qa([clip], None).language_loss.item() == pytest.approx(float(expected), rel=2e-4)
+        alone_each = video_qa()([clip], None)
+        assert alone_each.language_loss.item() != pytest.approx(float(expected), rel=1e-3)
+        # evaluation asks each right behind the video
+        assert qa.eval()([clip], None).language_loss.item() == pytest.approx(alone_each.language_loss.item(), rel=1e-5)
 
 
 def test_an_answer_counts_as_right_when_greedy_decoding_gives_it() -> None:
