@@ -81,9 +81,20 @@ class Attention(nn.Module):
             states = norm(states)
         return states.transpose(1, 2)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache | None, attend: Attend) -> tuple[Tensor, Cache]:
-        """Return what the new tokens gather [1, S, d_model], and their keys and values; no cache is an empty one."""
-        query = rotate(self.split(self.query(hidden), self.query_norm), *rotation)
+    def forward(
+        self,
+        hidden: Tensor,
+        rotation: Rotation,
+        cache: Cache | None,
+        attend: Attend,
+        asking: tuple[Tensor, Rotation] | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """Return what the new tokens gather [1, S, d_model], and their keys and values; no cache is an empty one.
+
+        Where only some of them ask, `asking` are those [1, Q, d_model] and their rotation, and what they gather is all.
+        """
+        asked, turn = (hidden, rotation) if asking is None else asking
+        query = rotate(self.split(self.query(asked), self.query_norm), *turn)
         key = rotate(self.split(self.key(hidden), self.key_norm), *rotation)
         value = self.value(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         if cache is None:
@@ -104,14 +115,34 @@ class Block(nn.Module):
         self.mlp_norm = RMSNorm(config.width, config.epsilon)
         self.mlp = GatedMlp(config.width, config.mlp_width, config.width)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, cache: Cache | None, attend: Attend) -> tuple[Tensor, Cache]:
-        """Return the block's output [1, S, d_model], and the new tokens' keys and values."""
+    def forward(
+        self,
+        hidden: Tensor,
+        rotation: Rotation,
+        cache: Cache | None,
+        attend: Attend,
+        places: Tensor | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """Return the block's output [1, S, d_model], and the new tokens' keys and values.
+
+        In training, where the last block's output is wanted at some places alone, int64 `places` [R, Q] among the
+        tokens of R rows, it is [R, Q, d_model]; `attend` is then called with queries of these places only.
+        """
         inputs = hidden if self.norms_outputs else self.attention_norm(hidden)
-        branch, new = self.attention(inputs, rotation, cache, attend)
+        asking = None
+        if places is not None:
+            asking = _at(inputs, places), (_at(rotation[0], places[:, None]), _at(rotation[1], places[:, None]))
+            hidden = _at(hidden, places)
+        branch, new = self.attention(inputs, rotation, cache, attend, asking)
         hidden = hidden + (self.attention_norm(branch) if self.norms_outputs else branch)
         if self.norms_outputs:
             return hidden + self.mlp_norm(self.mlp(hidden)), new
         return hidden + self.mlp(self.mlp_norm(hidden)), new
+
+
+def _at(states: Tensor, places: Tensor) -> Tensor:
+    """Return [..., Q, d] of `states` [..., S, d] at `places` [..., Q]."""
+    return states.gather(-2, places[..., None].expand(*places.shape, states.shape[-1]))
 
 
 class Decoder(nn.Module):

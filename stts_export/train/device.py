@@ -29,6 +29,9 @@ from stts_export.train.starting_model import StartingModel
 from stts_runtime.language.tokenizer import open_tokenizer
 
 
+GPU_ROW_TOKENS = 2048  # of a stage that says nothing about it
+
+
 def accelerator_for(stages: list[Stage], cpu: bool) -> Accelerator:
     """Return the devices and processes: this one, or those that `accelerate launch` started.
 
@@ -82,7 +85,8 @@ def module_of(
         words = word_targets(model.decoder, tokenizer, classes, model.grid, stage.words) if names_words else None
         module = PatchClasses(model, len(classes), words).to(device)
     else:
-        module = VideoQA(model, model_tokenizer(base.tokenizer, model.config), stage.row_tokens, stage.turns)
+        tokenizer = model_tokenizer(base.tokenizer, model.config)
+        module = VideoQA(model, tokenizer, _row_tokens(stage, device), stage.turns)
     freeze_all_but(module, stage)
     if precision == torch.bfloat16:
         if not sharded:
@@ -102,6 +106,12 @@ def prepared(module: nn.Module, stage: Stage, accelerator: Accelerator) -> tuple
     )
     pair: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer)
     return pair
+
+
+def _row_tokens(stage: Stage, device: torch.device) -> int:
+    if stage.row_tokens is not None:
+        return stage.row_tokens
+    return GPU_ROW_TOKENS if device.type == "cuda" else 1
 
 
 def _spare(module: nn.Module, stage: Stage) -> None:

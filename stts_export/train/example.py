@@ -35,14 +35,15 @@ def patches_of(examples: Sequence[Example], grid: Grid, device: torch.device) ->
     squares = torch.cat(
         [_square(example.frames.to(device, non_blocking=True), grid.image_size) for example in examples]
     )
-    cells = squares.unflatten(2, (side, patch)).unflatten(4, (side, patch))
-    pixels = cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-    return (pixels - 127.5) / 127.5
+    cells = squares.unflatten(1, (side, patch)).unflatten(3, (side, patch))
+    pixels = cells.transpose(2, 3).flatten(3).flatten(1, 2).float()
+    return pixels.sub_(127.5).div_(127.5)
 
 
 def _square(frames: Tensor, size: int) -> Tensor:
-    """Return uint8 [T, H, W, 3] as whole float32 bytes [T, 3, size, size]."""
+    """Return frames of uint8 [T, H, W, 3] as those of [T, size, size, 3]."""
+    if frames.shape[1:3] == (size, size):
+        return frames
     planes = frames.permute(0, 3, 1, 2).float()
-    if planes.shape[-2:] == (size, size):
-        return planes
-    return F.interpolate(planes, (size, size), mode="bilinear", align_corners=False).round().clamp(0, 255)
+    resized = F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

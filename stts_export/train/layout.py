@@ -25,7 +25,7 @@ from stts_runtime.language.tokenizer import Tokenizer
 
 NO_TARGET = -100
 PADDING = -1
-_ALIGNMENT = 64  # rows are padded to a multiple, so that few different lengths occur
+_ALIGNMENT = 16  # rows are padded to a multiple, which kernels like and so that few different lengths occur
 
 
 @dataclass(frozen=True)

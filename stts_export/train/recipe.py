@@ -96,7 +96,9 @@ class Stage:
     betas: tuple[float, ...] = (0.9, 0.95)  # of AdamW, as `epsilon`
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # largest norm of the gradient
-    row_tokens: int = 2048  # clips share a row of this many tokens
+    # clips share a row of this many tokens; where not given, 2048 on a GPU, and on a CPU each has its own: attention
+    # over what belongs to other clips is masked, and costs as much
+    row_tokens: int | None = None
     # clips of one forward pass; gradients of several passes add up to a step. All where not given.
     micro_clips: int | None = None
     precision: str = "auto"  # `auto` is bfloat16 autocast on a GPU and float32 on a CPU
@@ -178,12 +180,13 @@ def _stage(stage: Stage) -> Iterator[Finding]:
     yield choice("objective", stage.objective, OBJECTIVES)
     yield choice("packing", stage.packing, PACKINGS)
     yield choice("precision", stage.precision, PRECISIONS)
-    for name in ("steps", "clips_per_step", "frames", "questions_per_clip", "turns", "row_tokens", "checkpoint_every"):
+    for name in ("steps", "clips_per_step", "frames", "questions_per_clip", "turns", "checkpoint_every"):
         yield name, getattr(stage, name) > 0, getattr(stage, name), "a number above 0"
     for name in ("log_every", "clip_norm", "epsilon"):
         yield name, getattr(stage, name) > 0, getattr(stage, name), "a number above 0"
     for name in ("warmup_steps", "evaluate_every", "evaluate_questions", "weight_decay", "aux_coefficient"):
         yield name, getattr(stage, name) >= 0, getattr(stage, name), "0 or more"
+    yield "row_tokens", stage.row_tokens is None or stage.row_tokens > 0, stage.row_tokens, "a number above 0"
     yield "micro_clips", stage.micro_clips is None or stage.micro_clips > 0, stage.micro_clips, "a number above 0"
     most = stage.most_frames
     yield "most_frames", most is None or most >= stage.frames, most, f"a number from frames, {stage.frames}, up"
