@@ -97,10 +97,10 @@ conformance: $(READY)  ## hold our mathematics against tensors of the authors' c
 train-smoke: $(READY)  ## train a tiny model on moving shapes: losses fall, resume is exact (3 minutes)
 	$(BIN)/python tests/smoke/train_smoke.py $(OUT)/smoke
 
-fuzz: $(READY)  ## throw 10,000 spoilt inputs at everything that reads inputs (an hour; FUZZ="--cases 500" for fewer)
+fuzz: $(READY)  ## throw 10,000 spoilt inputs at everything that reads inputs (12 minutes; FUZZ="--cases 500" for fewer)
 	$(BIN)/python tests/hostile/fuzz.py --cases 10000 $(FUZZ)
 
-kill-check: $(READY)  ## kill 300 real builds of a toy model at random moments: nothing broken, nothing lost (2 hours, resumable)
+kill-check: $(READY)  ## kill 300 real builds of a toy model at random moments: nothing broken, nothing lost (half an hour, resumable)
 	$(BIN)/python tests/smoke/kill_check.py $(OUT)/kill
 
 train-pack: $(READY)  ## pack what training micro needs for a GPU host without a network, and say what it takes there
