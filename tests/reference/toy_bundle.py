@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from reference.molmo2 import DECODERS, GRID
+from reference.molmo2_sizes import DECODERS, GRID
 from reference.once import once
-from reference.processor import MOLMO2_PROMPT, special_tokens, trained_tokenizer
+from reference.toy_tokenizer import MOLMO2_PROMPT, special_tokens, trained_tokenizer
 from stts_export.checkpoint.layouts import layout_named
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
