@@ -46,6 +46,9 @@ def toy_config(kind: str = "qwen3", scorer: str = "learned") -> ModelConfig:
     tokens = special_tokens()
     vocabulary = tokens.bos + 1  # ordinary text, <|im_start|> and <|im_end|>; the other markers are extra rows
     decoder = replace(DECODERS[kind], vocabulary=vocabulary, extra_vocabulary=14, tied_embedding=kind == "qwen3")
+    decoder = replace(
+        decoder, mlp_width=DECODERS["qwen3"].mlp_width
+    )  # one connector, so one vision_dense for all kinds
     return ModelConfig(
         name=f"toy-{kind}",
         grid=GRID,
