@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +16,38 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("STTS_THREADS", "1")
 
-from hypothesis import settings
-
-from stts_export.bench.import_transformers import make_transformers_importable
-
 
 if TYPE_CHECKING:
     from stts_export.graph.capture import Capture
 
 
-make_transformers_importable()  # before anything imports transformers
-settings.register_profile("patient", deadline=None)  # the machine may be busy with other things
-settings.load_profile("patient")
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare a process that runs tests; one that only hands them out needs none of these libraries."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    from hypothesis import settings
+
+    prepare_imports()
+    settings.register_profile("patient", deadline=None)  # the machine may be busy with other things
+    settings.load_profile("patient")
+    gc.set_threshold(20_000)  # the tracer makes objects by the hundred thousand, and few of them are garbage
+
+
+def prepare_imports() -> None:
+    """Make transformers importable; to be called before anything imports it."""
+    from stts_export.bench.import_transformers import make_transformers_importable
+
+    make_transformers_importable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lasting_objects_are_not_searched() -> None:
+    """Spare the garbage collector what stays: modules, and what libraries remember, are a million objects.
+
+    Training and engines ask for whole collections, of which each would take longer than what a test does.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -22,15 +22,15 @@ from stts_runtime.errors import SttsError
 MIB = 1 << 20
 
 
-def main() -> int:
-    """Write the shards and the papers."""
+def main(given: list[str] | None = None) -> int:
+    """Write the shards and the papers; `given` are the command line's words, by default this process's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", type=Path, help="RUN/STAGE of a finished stage")
     parser.add_argument("output", type=Path, help="folder for the shards, such as recipes/weights/micro; replaced")
     parser.add_argument("--papers", type=Path, nargs="*", default=[], help="files to lay beside them")
     parser.add_argument("--shard-mib", type=float, default=15, help="largest size of a shard (default: %(default)s)")
     parser.add_argument("--most", type=int, default=8, help="most shards (default: %(default)s)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     try:
         trained = open_trained(arguments.stage / "trained.safetensors")
     except SttsError as error:

@@ -29,11 +29,11 @@ class VisionDense(nn.Module):
         super().__init__()
         self.vision_tower = model.vision_tower
         self.connector = model.connector
-        self.config = config
+        self.grid, self.tower = config.grid, config.tower
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Return features [T * G, d_model]; see the table above."""
-        tower, grid = self.config.tower, self.config.grid
+        tower, grid = self.tower, self.grid
         attend = partial(frame_attention, heads=tower.heads)
         hidden = self.vision_tower.embed(patches)
         taps: dict[int, torch.Tensor] = {}

@@ -38,20 +38,20 @@ class VisionScore(nn.Module):
             )
         self.vision_tower = model.vision_tower
         self.scorer = model.scorer
-        self.config = config
+        self.grid, self.tower = config.grid, config.tower
 
     def forward(
         self, patches: torch.Tensor, previous: torch.Tensor, gate: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return hidden, scores, last; see the table above."""
-        tower = self.config.tower
+        tower = self.tower
         attend = partial(frame_attention, heads=tower.heads)
         hidden = self.vision_tower.embed(patches)
         for block in self.vision_tower.blocks[: tower.biased_block]:
             hidden = block(hidden, attend)
         scores, last = self.scorer(hidden, previous)
         if gate is not None:
-            attend = partial(attend, key_bias=soft_bias(scores, gate, self.config.grid))
+            attend = partial(attend, key_bias=soft_bias(scores, gate, self.grid))
         hidden = self.vision_tower.blocks[tower.biased_block](hidden, attend)
         return hidden, scores, last
 

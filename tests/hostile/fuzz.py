@@ -54,7 +54,8 @@ def main() -> int:
 
 def make_ground(folder: Path) -> Path:
     """Build the toy bundle in another process, whose thread pools stay there, and return the folder."""
-    code = "import sys, conftest; from pathlib import Path; from hostile.ground import make; make(Path(sys.argv[1]))"
+    code = "import sys, conftest; from pathlib import Path; conftest.prepare_imports(); "
+    code += "from hostile.ground import make; make(Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd=Path(__file__).parents[1])
     return folder
 

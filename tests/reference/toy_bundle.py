@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from reference.molmo2 import DECODERS, GRID
+from reference.molmo2_sizes import DECODERS, GRID
 from reference.once import once
-from reference.processor import MOLMO2_PROMPT, special_tokens, trained_tokenizer
+from reference.toy_tokenizer import MOLMO2_PROMPT, special_tokens, trained_tokenizer
 from stts_export.checkpoint.layouts import layout_named
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
@@ -46,6 +46,9 @@ def toy_config(kind: str = "qwen3", scorer: str = "learned") -> ModelConfig:
     tokens = special_tokens()
     vocabulary = tokens.bos + 1  # ordinary text, <|im_start|> and <|im_end|>; the other markers are extra rows
     decoder = replace(DECODERS[kind], vocabulary=vocabulary, extra_vocabulary=14, tied_embedding=kind == "qwen3")
+    decoder = replace(
+        decoder, mlp_width=DECODERS["qwen3"].mlp_width
+    )  # one connector, so one vision_dense for all kinds
     return ModelConfig(
         name=f"toy-{kind}",
         grid=GRID,

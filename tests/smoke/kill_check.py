@@ -21,7 +21,9 @@ from pathlib import Path
 
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import conftest  # noqa: F401 (makes transformers importable, as for tests)
+import conftest
+
+conftest.prepare_imports()
 from reference.toy_bundle import toy_config, toy_request, write_toy_recipe
 from stts_export.pipeline import BuildRequest, build
 from stts_runtime.bundle.digest import sha256_of_file

@@ -17,8 +17,10 @@ from pathlib import Path
 
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import conftest  # noqa: F401 (makes transformers importable, as for tests)
-from reference.processor import trained_tokenizer
+import conftest
+
+conftest.prepare_imports()
+from reference.toy_tokenizer import trained_tokenizer
 from reference.toy_bundle import toy_config, write_toy_recipe
 from safetensors.torch import load_file
 from stts_export.recipe.config import TowerConfig

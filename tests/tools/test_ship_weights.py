@@ -1,7 +1,9 @@
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -9,6 +11,7 @@ from stts_export.checkpoint.trained import open_trained
 
 
 TOOL = Path(__file__).parents[2] / "tools" / "ship_weights.py"
+SHIP = runpy.run_path(str(TOOL))["main"]
 
 
 def stage(folder: Path, largest: float = 1.0) -> Path:
@@ -21,13 +24,13 @@ def stage(folder: Path, largest: float = 1.0) -> Path:
     return folder
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def ship(*arguments: object) -> int:
+    return SHIP([str(argument) for argument in arguments])
 
 
 def test_shards_of_a_bounded_size_hold_every_tensor_with_their_papers(tmp_path: Path) -> None:
-    done = run(stage(tmp_path / "run"), tmp_path / "out", "--shard-mib", 0.2)
+    command = [sys.executable, TOOL, stage(tmp_path / "run"), tmp_path / "out", "--shard-mib", "0.2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)  # as people call it
     assert done.returncode == 0, done.stderr
     shards = sorted((tmp_path / "out").glob("*.safetensors"))
     assert len(shards) > 1
@@ -39,20 +42,17 @@ def test_shards_of_a_bounded_size_hold_every_tensor_with_their_papers(tmp_path: 
     assert all(tensor.dtype == torch.float16 for tensor in shipped.tensors.values())
 
 
-def test_too_many_shards_are_refused(tmp_path: Path) -> None:
-    done = run(stage(tmp_path / "run"), tmp_path / "out", "--shard-mib", 0.2, "--most", 1)
-    assert done.returncode == 1
-    assert "wanted at most 1" in done.stderr
+def test_too_many_shards_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ship(stage(tmp_path / "run"), tmp_path / "out", "--shard-mib", 0.2, "--most", 1) == 1
+    assert "wanted at most 1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_what_float16_cannot_hold_is_named(tmp_path: Path) -> None:
-    done = run(stage(tmp_path / "run", largest=1e6), tmp_path / "out")
-    assert done.returncode == 1
-    assert "scorer.0.weight does not fit float16" in done.stderr
+def test_what_float16_cannot_hold_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ship(stage(tmp_path / "run", largest=1e6), tmp_path / "out") == 1
+    assert "scorer.0.weight does not fit float16" in capsys.readouterr().err
 
 
-def test_a_stage_without_weights_is_refused(tmp_path: Path) -> None:
-    done = run(tmp_path, tmp_path / "out")
-    assert done.returncode == 1
-    assert "no trained weights here" in done.stderr
+def test_a_stage_without_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ship(tmp_path, tmp_path / "out") == 1
+    assert "no trained weights here" in capsys.readouterr().err

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from reference.molmo2 import DECODERS
+from reference.molmo2_sizes import DECODERS
 from reference.toy_bundle import toy_checkpoint, toy_config, toy_frames
 from reference.toy_manifest import model_manifest
 

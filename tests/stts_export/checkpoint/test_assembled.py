@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from reference.decoding import all_logits
+from reference.short_gguf import write_short_gguf
 from reference.word_model import WORDS, ship_ones, with_trained, word_recipe
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
@@ -72,16 +73,21 @@ def test_the_assembled_model_is_a_checkpoint_like_any_other(tmp_path: Path, reci
     assert (path / "model.safetensors.index.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
 @torch.no_grad()
-def test_the_decoder_is_the_smollm2_that_transformers_reads(recipe: ModelRecipe, source: Path, reader: Any) -> None:
+def test_the_decoder_is_the_smollm2_that_transformers_reads(tmp_path: Path, recipe: ModelRecipe, reader: Any) -> None:
     from transformers import AutoModelForCausalLM
 
-    theirs = AutoModelForCausalLM.from_pretrained(str(source.parent), gguf_file=source.name, dtype=torch.float32).eval()
-    config = recipe.config
+    last = recipe.config.decoder.layers - 1
+    file = write_short_gguf(tmp_path / "short.gguf", reader, (0, last))  # all thirty are stored alike
+    config = replace(recipe.config, decoder=replace(recipe.config.decoder, layers=2))
+    theirs = AutoModelForCausalLM.from_pretrained(str(tmp_path), gguf_file=file.name, dtype=torch.float32).eval()
+    assert len(theirs.model.layers) == 2
     ours = Decoder(config.decoder, config.tokens.image_patch).eval()
-    tensors = decoder_tensors(reader, config, seed=0)
-    ours.load_state_dict({name.removeprefix("decoder."): tensor.read() for name, tensor in tensors.items()})
+    whole, short = (decoder_tensors(r, c, seed=0) for r, c in ((reader, recipe.config), (open_gguf(file), config)))
+    ours.load_state_dict({name.removeprefix("decoder."): tensor.read() for name, tensor in short.items()})
+    assert torch.equal(
+        short["decoder.blocks.1.mlp.down.weight"].read(), whole[f"decoder.blocks.{last}.mlp.down.weight"].read()
+    )
     ids = torch.tensor([[0, 1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198]])
     got = all_logits(ours, ids, torch.zeros(1, config.decoder.width), torch.zeros(ids.shape[1], dtype=torch.bool))
     wanted = theirs(input_ids=ids).logits[0]
@@ -163,11 +169,11 @@ def test_a_missing_package_is_said_with_the_command_that_installs_it(tmp_path: P
         assemble(absent, tmp_path)
 
 
-def test_a_truncated_gguf_file_is_refused(tmp_path: Path, source: Path) -> None:
+def test_a_truncated_gguf_file_is_refused(tmp_path: Path, reader: Any) -> None:
+    whole = write_short_gguf(tmp_path / "whole.gguf", reader, (0,)).read_bytes()
     file = tmp_path / "short.gguf"
-    for length in (0, 3, 4_000_000):
-        with source.open("rb") as whole:
-            file.write_bytes(whole.read(length))
+    for length in (0, 3, 500, 4_000_000, len(whole) - 1):  # nothing, in the header, among the fields, among the weights
+        file.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match=r"short\.gguf: not a whole GGUF file"):
             open_gguf(file)
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference.molmo2 import Molmo2Reference, model_config, reference_model
+from reference.molmo2 import Molmo2Reference, reference_model
+from reference.molmo2_sizes import model_config
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.checkpoint.layouts import LAYOUTS, pieces_of, row_range

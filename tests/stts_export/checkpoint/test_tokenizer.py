@@ -2,8 +2,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reference.processor import trained_tokenizer
 from reference.toy_bundle import toy_config
+from reference.toy_tokenizer import trained_tokenizer
 
 from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer, with_turn_end
 from stts_export.errors import CheckpointError

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-from reference.processor import trained_tokenizer
 from reference.toy_bundle import toy_config, toy_model
 from reference.toy_questions import toy_questions, write_dataset
+from reference.toy_tokenizer import trained_tokenizer
 
 from stts_export.errors import DataError, UsageError
 from stts_export.evaluate import torch_run

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 from reference.decoding import all_logits, grown_cache
-from reference.molmo2 import DECODERS, GRID, KINDS, TOKENS, model_config, video_token_ids, vision_flags
+from reference.molmo2 import video_token_ids, vision_flags
+from reference.molmo2_sizes import DECODERS, GRID, KINDS, TOKENS, model_config
 from torch import Tensor
 
 from stts_export.checkpoint.expected import expected_tensors

@@ -6,16 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from reference.decoding import all_logits, grown_cache
-from reference.molmo2 import (
-    KINDS,
-    TOKENS,
-    Reference,
-    model_config,
-    reference_model,
-    video_patches,
-    video_token_ids,
-    vision_flags,
-)
+from reference.molmo2 import Reference, reference_model, video_patches, video_token_ids, vision_flags
+from reference.molmo2_sizes import KINDS, TOKENS, model_config
 from torch import Tensor
 
 from stts_export.checkpoint.load import load_into

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from reference.molmo2 import DECODERS, text_config
+from reference.molmo2 import text_config
+from reference.molmo2_sizes import DECODERS
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.molmo2.configuration_molmo2 import Molmo2TextConfig
 from transformers.models.molmo2.modeling_molmo2 import Molmo2RotaryEmbedding, apply_rotary_pos_emb

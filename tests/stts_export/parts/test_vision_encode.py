@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from reference.molmo2 import GRID
+from reference.molmo2_sizes import GRID
 from reference.toy_bundle import TOWER
 from reference.toy_engine import part_pair
 

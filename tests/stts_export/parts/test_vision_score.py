@@ -5,7 +5,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from reference.molmo2 import GRID
+from reference.molmo2_sizes import GRID
 from reference.toy_bundle import TOWER, toy_frames
 from reference.toy_engine import part_pair
 

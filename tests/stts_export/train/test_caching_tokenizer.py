@@ -1,6 +1,6 @@
 import tokenizers
 from hypothesis import given, strategies
-from reference.processor import trained_tokenizer
+from reference.toy_tokenizer import trained_tokenizer
 
 from stts_export.train.forward import CachingTokenizer
 from stts_runtime.language.tokenizer import Tokenizer

@@ -3,8 +3,8 @@ import pytest
 import tokenizers
 import torch
 from reference.decoding import all_logits
-from reference.processor import trained_tokenizer
 from reference.toy_bundle import toy_checkpoint, toy_config
+from reference.toy_tokenizer import trained_tokenizer
 
 from stts_export.checkpoint.load import load_into
 from stts_export.data.records import Question

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 from reference.decoding import all_logits
-from reference.processor import trained_tokenizer
 from reference.toy_bundle import toy_config, toy_model
+from reference.toy_tokenizer import trained_tokenizer
 from reference.toy_training import STAGES, toy_recipe_text
 
 from stts_export.train.adapters import add_adapters, is_adapter

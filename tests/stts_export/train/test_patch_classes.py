@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-from reference.processor import trained_tokenizer
 from reference.toy_bundle import toy_config, toy_model
+from reference.toy_tokenizer import trained_tokenizer
 from torch.nn import functional as F
 
 from stts_export.errors import DataError

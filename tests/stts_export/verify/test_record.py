@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reference.molmo2 import GRID, model_config
+from reference.molmo2_sizes import GRID, model_config
 from reference.toy_manifest import model_manifest
 
 from stts_export.checkpoint.records import Checkpoint

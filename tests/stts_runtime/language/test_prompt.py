@@ -4,14 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reference.processor import (
-    CHAT_PROMPT,
-    MOLMO2_PROMPT,
-    SPECIALS,
-    reference_processor,
-    special_tokens,
-    trained_tokenizer,
-)
+from reference.processor import reference_processor
+from reference.toy_tokenizer import CHAT_PROMPT, MOLMO2_PROMPT, SPECIALS, special_tokens, trained_tokenizer
 from tokenizers import AddedToken, Tokenizer as Library, models, normalizers, pre_tokenizers
 from transformers.video_utils import VideoMetadata
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from reference.panic import PanicException
-from reference.processor import trained_tokenizer
+from reference.toy_tokenizer import trained_tokenizer
 from tokenizers import AddedToken, Tokenizer as Library, decoders, models, normalizers, pre_tokenizers
 
 from stts_runtime.errors import BundleError, EngineError
