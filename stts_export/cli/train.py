@@ -35,6 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--checkpoint", type=Path, help="directory of safetensors, where the model is a recipe")
     option("--random-weights", type=int, nargs="?", const=0, metavar="SEED", help="generate weights, to try things out")
     option("--tokenizer", type=Path, help="a tokenizer.json, where it does not lie beside the weights")
+    option("--seed", type=int, help="seed of the order of the data and of what is drawn, instead of the recipe's")
     option("--steps", type=int, help="steps of a stage, instead of the recipe's")
     option("--clips-per-step", type=int, help="clips of a step, instead of the recipe's")
     option("--micro-clips", type=int, help="clips of one forward pass: fewer need less memory")
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         random_weights=arguments.random_weights,
         tokenizer=arguments.tokenizer,
         resume=arguments.resume,
+        seed=arguments.seed,
         overrides=tuple((name, getattr(arguments, name)) for name in OVERRIDES if getattr(arguments, name) is not None),
         minutes=arguments.minutes,
         workers=arguments.workers,

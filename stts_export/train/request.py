@@ -23,6 +23,7 @@ class TrainRequest:
     random_weights: int | None = None  # seed of generated weights instead
     tokenizer: Path | None = None  # where it does not lie beside the weights
     resume: bool = False  # go on from the states in `output`
+    seed: int | None = None  # instead of the recipe's
     overrides: tuple[tuple[str, Any], ...] = ()  # values of `Stage` for all chosen stages, for trying things out
     minutes: float | None = None  # stop after so many, with a state
     workers: int | None = None  # processes that read clips; None follows the machine
@@ -70,7 +71,7 @@ def recipe_of(request: TrainRequest) -> tuple[TrainingRecipe, list[Stage]]:
     recipe = read_training_recipe(request.recipe)
     names = {recipe.stage(name).name for name in request.stages} or {stage.name for stage in recipe.stages}
     stages = tuple(_overridden(s, dict(request.overrides)) if s.name in names else s for s in recipe.stages)
-    recipe = replace(recipe, stages=stages)
+    recipe = replace(recipe, stages=stages, seed=recipe.seed if request.seed is None else request.seed)
     check_training(recipe, f"{request.recipe} with the options given")
     return recipe, [stage for stage in recipe.stages if stage.name in names]
 

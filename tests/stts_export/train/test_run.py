@@ -349,3 +349,14 @@ def test_an_oracle_leaves_tower_and_scorer_as_they_were(tmp_path: Path):
     toy = ToyRun(tmp_path, "oracle")
     toy.train()
     assert {name.split(".")[0] for name in trained(toy, "oracle")} == {"connector", "decoder"}
+
+
+def test_another_seed_than_the_recipes_is_taken_and_recorded(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense")
+    toy.train("own")
+    toy.train("other", seed=6)
+    name = "decoder.blocks.0.mlp.up.weight"
+    assert not torch.equal(trained(toy, "dense", "own")[name], trained(toy, "dense", "other")[name])
+    assert json.loads((tmp_path / "other" / "dense" / "settings.json").read_text())["seed"] == 6
+    with safe_open(tmp_path / "other" / "dense" / "trained.safetensors", "pt") as file:
+        assert file.metadata()["seed"] == "6"
