@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +41,10 @@ from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.sizes import size_text
 from stts_runtime.termination import termination_as_exit
+
+
+OWN = re.compile(r"\w+\.onnx|tokenizer\.json|(weights|verify|engines)/.*", re.DOTALL)
+"""Where builds put their files."""
 
 
 @contextlib.contextmanager
@@ -155,9 +161,19 @@ def _check_replaceable(destination: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UsageError(f"{destination} exists: choose another name, or pass --overwrite to replace it")
     manifest = destination / MANIFEST
-    if not destination.is_symlink() and manifest.is_file() and b'"schema_version"' in manifest.read_bytes():
-        return
-    raise UsageError(f"{destination} exists and is not a bundle, so it will not be overwritten: choose another name")
+    content = manifest.read_bytes() if not destination.is_symlink() and manifest.is_file() else b""
+    if b'"schema_version"' not in content:
+        raise UsageError(
+            f"{destination} exists and is not a bundle, so it will not be overwritten: choose another name"
+        )
+    # a damaged manifest may lack names: what lies where builds put it is taken for theirs too
+    foreign = [name for name in files_below(destination) if json.dumps(name).encode() not in content]
+    if foreign := [name for name in foreign if not OWN.fullmatch(name)]:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise UsageError(
+            f"{destination} holds {foreign[0]}{more}, which no build wrote and --overwrite would remove: move it away, "
+            "or choose another name"
+        )
 
 
 def _check_room(destination: Path, needed_bytes: int) -> None:

@@ -11,6 +11,10 @@ from stts_runtime.cli import guarded
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 fine, 1 a failed check, 2 wrong use."""
+    return guarded(_parser, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stts-export",
         description="Turn a video vision-language model with STTS token pruning into a verified bundle for a device.",
@@ -18,4 +22,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (build, verify, inspect, bench, conformance, targets, estimate, data, train, evaluate):
         command.add(commands)
-    return guarded(parser, arguments)
+    return parser

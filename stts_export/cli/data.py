@@ -48,9 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"wrote {arguments.video[1]}")
         if arguments.recipe is None and arguments.output is None:
             return 0
-    for name in ("clips", "workers"):
-        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
-            raise UsageError(f"--{name} is {getattr(arguments, name)}; wanted 1 or more")
+    if arguments.clips is not None and arguments.clips < 1:
+        raise UsageError(f"--clips is {arguments.clips}; wanted 1 or more")
     if arguments.output is None:
         raise UsageError("say where the dataset is, or shall be: -o DATA")
     if arguments.recipe is not None:

@@ -22,7 +22,7 @@ import numpy as np
 from stts_export.data.clips import SETTINGS, is_whole, read_settings, write_clip
 from stts_export.data.leaks import Leak, measure_leaks
 from stts_export.data.questions import Lesson
-from stts_export.data.read import INFO, RECIPE, SPLITS, check_version, read_json
+from stts_export.data.read import INFO, MOST_WORKERS, RECIPE, SPLITS, check_version, read_json
 from stts_export.data.recipe import VERSIONS, DataRecipe, with_clips
 from stts_export.data.records import DatasetInfo, Question
 from stts_export.data.select import Asked, select
@@ -30,6 +30,7 @@ from stts_export.data.truth import Rendered, Truth, truth_to_plain
 from stts_export.errors import DataError
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.bundle.swap import write_whole
+from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
 
 
@@ -91,7 +92,10 @@ def generate(
 
     Raises:
         DataError: the folder holds another dataset, the domain's library is missing, or a worker died.
+        UsageError: `workers` is no number of processes.
     """
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UsageError(f"--workers is {workers}; wanted 1 or more, at most {MOST_WORKERS}")
     recipe = with_clips(recipe, clips) if clips is not None else recipe
     domain = load_domain(recipe.domain)
     _claim(recipe, output)

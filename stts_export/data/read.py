@@ -14,6 +14,7 @@ from stts_runtime.bundle.plain import Record, from_plain
 INFO = "dataset.json"
 RECIPE = "recipe.json"
 SPLITS = ("train", "validation", "test", "held_out")
+MOST_WORKERS = 256  # processes that read or render clips: each takes some 100 MB
 SHOWN_PROBLEMS = 5
 EXAMPLE = '{"clip": "clips/a.mp4", "question": "How many barrels are there?", "answer": "2", "choices": ["1", "2"]}'
 

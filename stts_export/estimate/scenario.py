@@ -12,6 +12,7 @@ from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import PACKINGS, Limits, Pruning
+from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
 
@@ -89,16 +90,16 @@ def check_scenario(scenario: Scenario) -> None:
 
 def check_prune(fraction: float | None) -> None:
     """Raise UsageError unless a prune fraction, where one is given, lies in [0, 1)."""
-    if fraction is not None and not 0 <= fraction < 1:
+    if fraction is not None and not 0 <= argument(float, fraction, "--prune") < 1:
         raise UsageError(f"--prune is {fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
 
 
 def check_counts(record: object, names: Iterable[str]) -> None:
     """Raise UsageError unless the fields `names` of `record`, each an option, are at least 1 where they are given."""
     for name in names:
-        value = getattr(record, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}, wanted at least 1")
+        option, value = f"--{name.replace('_', '-')}", getattr(record, name)
+        if value is not None and argument(int, value, option) < 1:
+            raise UsageError(f"{option} is {value}, wanted at least 1")
 
 
 def check_choices(target: Target, precision: str, backend: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_type_hints
 
 from stts_export.checkpoint.locate import DEFAULT_PRUNE, folder_of, recipe_of, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
@@ -18,7 +19,9 @@ from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.backend import BACKENDS, backend_named
+from stts_runtime.bundle.check import MOST_COUNTED
 from stts_runtime.bundle.manifest import PACKINGS, SCORERS, EngineSettings, Limits, Pruning
+from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
@@ -131,6 +134,12 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
 
 def check_options(request: BuildRequest) -> None:
     """Raise UsageError for an option that can never work."""
+    for field, kind in get_type_hints(BuildRequest).items():
+        value = getattr(request, field)
+        if value is not None and kind in (int, int | None, float | None):
+            argument(kind, value, field)
+        elif not isinstance(value, kind):
+            raise UsageError(f"{field}: wanted {getattr(kind, '__name__', kind)}, got {value!r:.60}")
     choices = (
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),
@@ -144,6 +153,9 @@ def check_options(request: BuildRequest) -> None:
             raise UsageError(f"--{name} {value} is unknown{meant} (known: {', '.join(known)})")
     check_prune(request.prune)
     check_counts(request, ("max_frames", "max_tokens", "chunk_frames"))
+    for name in ("max_frames", "chunk_frames"):  # of tokens a model has its own limit
+        if (getattr(request, name) or 1) > MOST_COUNTED:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(request, name)}, wanted at most {MOST_COUNTED}")
     if request.checkpoint is not None and request.random_weights is not None:
         raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
     if request.output.suffix != ".stts":

@@ -34,6 +34,7 @@ MOST = {
     **dict.fromkeys(("max_positions", "original_max_positions"), MOST_POSITIONS),
     "vocabulary": MOST_ROWS,
     "max_frames": MOST_FRAMES,
+    "max_fps": 1000.0,
     "epsilon": 1.0,
 }
 """Far beyond any model: larger numbers are slips of a key, and would be counted to, or taken memory for."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stts_export.data.read import MOST_WORKERS
 from stts_export.train.recipe import Stage, TrainingRecipe, check_training, read_training_recipe
 from stts_runtime.errors import UsageError
 
@@ -66,8 +67,8 @@ def recipe_of(request: TrainRequest) -> tuple[TrainingRecipe, list[Stage]]:
     """
     if request.minutes is not None and not request.minutes > 0:
         raise UsageError(f"--minutes is {request.minutes:g}; wanted more than 0")
-    if request.workers is not None and request.workers < 0:
-        raise UsageError(f"--workers is {request.workers}; wanted 0 (clips are read between steps) or more")
+    if request.workers is not None and not 0 <= request.workers <= MOST_WORKERS:
+        raise UsageError(f"--workers is {request.workers}; wanted 0 (clips are read between steps) to {MOST_WORKERS}")
     recipe = read_training_recipe(request.recipe)
     names = {recipe.stage(name).name for name in request.stages} or {stage.name for stage in recipe.stages}
     stages = tuple(_overridden(s, dict(request.overrides)) if s.name in names else s for s in recipe.stages)

@@ -217,6 +217,19 @@ def test_a_question_of_another_thread_goes_on_when_the_stream_before_it_is_left(
         assert second.result(60)
 
 
+def test_a_thread_that_began_an_answer_waits_for_the_one_that_goes_on_with_it(ffd):
+    frames = toy_frames(4)
+    alone = ffd.look(frames).ask(QUESTION, max_tokens=12)
+    talk = ffd.look(frames)
+    pieces = talk.stream(QUESTION, Generation(max_tokens=12))
+    seen = [next(pieces)]
+    with ThreadPoolExecutor() as pool:
+        seen.append(pool.submit(next, pieces).result(60))  # as a server does that sends each piece from any thread
+        rest = pool.submit(lambda: time.sleep(0.3) or list(pieces))
+        assert talk.ask(FOLLOW_UP, max_tokens=2)
+        assert "".join(seen + rest.result(60)) == alone
+
+
 def test_two_threads_that_want_one_engine_open_it_once(toy_bundle):
     opened = []
 

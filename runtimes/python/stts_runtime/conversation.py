@@ -55,7 +55,8 @@ class Conversation:
         self._decoding: Decoding | None = None
         self._turns = 0
         self._turn = Lock()  # held from a question to the end of its answer
-        self._asker = 0  # the thread that holds it
+        self._asker = 0  # the thread that asked, or went on with the answer at last: the lock is its own
+        self._change = Lock()  # of turns and asker
 
     @property
     def profile(self) -> Timings:
@@ -98,23 +99,36 @@ class Conversation:
         turn = self._begin_turn()
         self.timings.finish_reason = None
         try:
-            yield from self._pieces(question, settings, turn)
+            for piece in self._pieces(question, settings):
+                yield piece
+                self._go_on(turn)
         finally:
             self._end_turn(turn)
 
     def _begin_turn(self) -> int:
-        if self._asker != get_ident():
-            self._turn.acquire()
+        with self._change:
+            if self._asker == get_ident():
+                self._turns += 1
+                return self._turns
+        self._turn.acquire()
+        with self._change:
             self._asker = get_ident()
-        self._turns += 1
-        return self._turns
+            self._turns += 1
+            return self._turns
+
+    def _go_on(self, turn: int) -> None:
+        with self._change:
+            if turn != self._turns:
+                raise UsageError("this answer was left for the next question and cannot be gone on with")
+            self._asker = get_ident()  # servers take each piece in another thread
 
     def _end_turn(self, turn: int) -> None:
-        if turn == self._turns:  # else the next question has taken over
-            self._asker = 0
-            self._turn.release()
+        with self._change:
+            if turn == self._turns:  # else the next question has taken over
+                self._asker = 0
+                self._turn.release()
 
-    def _pieces(self, question: str, settings: Generation, this_turn: int) -> Iterator[str]:
+    def _pieces(self, question: str, settings: Generation) -> Iterator[str]:
         manifest, tokenizer = self._session.manifest, self._session.tokenizer
         if self._decoding is None:
             self._decoding = Decoding(self._session.engine("decoder"), manifest)
@@ -139,8 +153,6 @@ class Conversation:
         for token in decoding.answer(logits, settings, most, self.timings):
             if piece := text.push(token):
                 yield piece
-                if self._turns != this_turn:
-                    raise UsageError("this answer was left for the next question and cannot be gone on with")
         if rest := text.finish():
             yield rest
         if self.finish_reason == "length":

@@ -1,5 +1,6 @@
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -299,3 +300,35 @@ def test_a_place_that_cannot_be_written_is_a_disk_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DiskError, match=r"cannot write in .*file"):
         build(tmp_path / "file" / "toy.stts")
+
+
+@pytest.mark.parametrize("name", ["my notes.txt", "checkpoint/model.safetensors", "caf\u00e9"])
+def test_what_no_build_wrote_is_not_overwritten_with_a_bundle(destination, name):
+    build(destination)
+    precious = destination / name
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_bytes(b"precious")
+    with pytest.raises(UsageError, match=r"which no build wrote and --overwrite would remove"):
+        build(destination, b"another graph", overwrite=True)
+    assert precious.read_bytes() == b"precious"
+    assert (destination / "decoder.onnx").read_bytes() == b"graph"
+
+
+def test_a_damaged_bundle_is_overwritten(destination):
+    build(destination)
+    (destination / MANIFEST).write_bytes(b'{"schema_version": 3')
+    build(destination, b"another graph", overwrite=True)
+    assert (destination / "decoder.onnx").read_bytes() == b"another graph"
+
+
+def test_a_disk_too_full_for_the_lock_is_left_as_it_was(destination, tmp_path):
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        try:
+            build(destination)
+        except DiskError:
+            os._exit(3)
+        os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    assert names(tmp_path) == []

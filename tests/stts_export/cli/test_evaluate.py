@@ -16,7 +16,7 @@ from stts_runtime.cli import guarded
 def run(*arguments: object) -> int:
     parser = argparse.ArgumentParser(prog="stts-export")
     evaluate.add(parser.add_subparsers(required=True))
-    return guarded(parser, ["eval", *map(str, arguments)])
+    return guarded(lambda: parser, ["eval", *map(str, arguments)])
 
 
 def test_a_checkpoint_is_evaluated_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from stts_export.data.generate import generate, load_domain, plan_clips, read_le
 from stts_export.data.read import open_info, open_questions
 from stts_export.data.recipe import DataRecipe, SplitSizes
 from stts_export.errors import DataError
+from stts_runtime.errors import UsageError
 
 
 RECIPE = DataRecipe(
@@ -170,3 +171,10 @@ def test_a_clips_truth_lies_in_it(data):
     truth = read_settings(data / question.clip)["truth"]
     assert truth["scenario"] == question.scenario
     assert json.dumps(truth)
+
+
+@pytest.mark.parametrize("workers", [0, -1, 10**6])
+def test_a_number_of_processes_that_no_machine_has_is_refused(tmp_path, workers):
+    with pytest.raises(UsageError, match=f"--workers is {workers}; wanted 1 or more"):
+        generate(RECIPE, tmp_path / "clips", workers=workers)
+    assert not (tmp_path / "clips").exists()

@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from reference.toy_bundle import toy_config, write_toy_checkpoint, write_toy_recipe
@@ -99,12 +100,22 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
         ({"packing": "zzz"}, r"--packing zzz is unknown \(known"),
         ({"prune": 1.0}, r"--prune is 1.0, wanted a fraction in \[0, 1\)"),
         ({"prune": -0.1}, r"--prune is -0.1"),
-        ({"prune": float("nan")}, r"--prune is nan"),
+        ({"prune": float("nan")}, "prune: wanted a number"),
         ({"max_frames": 0}, "--max-frames is 0, wanted at least 1"),
         ({"max_tokens": -5}, "--max-tokens is -5, wanted at least 1"),
         ({"max_tokens": 10**9}, "--max-tokens is 1000000000, model toy-qwen3 was made for at most"),
         ({"chunk_frames": 0}, "--chunk-frames is 0, wanted at least 1"),
-        ({"checkpoint": "somewhere", "random_weights": 1}, "--checkpoint and --random-weights exclude each other"),
+        ({"chunk_frames": 10**12}, "--chunk-frames is 1000000000000, wanted at most 1048576"),
+        ({"max_frames": 10**12}, "--max-frames is 1000000000000, wanted at most 1048576"),
+        ({"max_frames": "8"}, "max_frames: wanted a whole number"),
+        ({"random_weights": 1.5}, "random_weights: wanted a whole number"),
+        ({"output": "toy.stts"}, "output: wanted Path, got 'toy.stts'"),
+        ({"checkpoint": 5}, "checkpoint: wanted pathlib.Path"),
+        ({"verify": "no"}, "verify: wanted bool, got 'no'"),
+        (
+            {"checkpoint": Path("somewhere"), "random_weights": 1},
+            "--checkpoint and --random-weights exclude each other",
+        ),
         ({"checkpoint": None}, r"brings no weights: add --checkpoint DIRECTORY, or --random-weights"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",

@@ -265,6 +265,7 @@ def test_a_clip_damaged_after_the_start_is_named_by_the_worker_that_reads_it(tmp
         ({"minutes": 0.0}, "--minutes is 0; wanted more than 0"),
         ({"minutes": float("nan")}, "--minutes is nan"),
         ({"workers": -1}, "--workers is -1; wanted 0"),
+        ({"workers": 10**6}, "--workers is 1000000; wanted 0"),
         ({"overrides": (("steps", 0),)}, r"stages\[0\].steps is 0"),
     ],
 )

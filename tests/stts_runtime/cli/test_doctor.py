@@ -19,7 +19,7 @@ ORIN = PROBES / "agx_orin_jp62.json"
 def run(*arguments):
     parser = argparse.ArgumentParser()
     doctor.add(parser.add_subparsers())
-    return guarded(parser, ["doctor", *map(str, arguments)])
+    return guarded(lambda: parser, ["doctor", *map(str, arguments)])
 
 
 @pytest.fixture

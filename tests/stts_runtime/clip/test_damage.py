@@ -182,3 +182,63 @@ def test_times_are_those_of_the_rate_that_a_time_base_can_tell(tmp_path):
         container.mux(stream.encode())
     clip = read_video(path, LAST)
     np.testing.assert_array_equal(clip.timestamps, clip.indices / (30000 / 1001))
+
+
+def test_a_clock_that_jumps_between_reordered_frames_is_told_and_nothing_is_shifted(tmp_path):
+    times = [100 * number + (100_000 if number >= 50 else 0) for number in range(80)]
+    for name, options in (("film.ts", {"g": "20", "bf": "2"}), ("film.mkv", {"g": "20", "bf": "3"})):
+        clip = read_video(write_video(tmp_path / name, 80, times=times, options=options), LAST)
+        assert clip.source_fps == pytest.approx(10, rel=0.02)
+        assert shown(clip) == clip.indices.tolist()
+        assert "clock jumps (+100.0 s)" in clip.notes[0]
+
+
+def test_a_pause_between_reordered_frames_is_no_clock_that_starts_again(tmp_path):
+    times = [100 * number + 20_000 * (number // 20) for number in range(80)]
+    clip = read_video(write_video(tmp_path / "film.mkv", 80, times=times, options={"g": "40", "bf": "3"}), LAST)
+    assert shown(clip) == clip.indices.tolist()
+    assert clip.source_frames == 80
+    assert not any("clock" in note for note in clip.notes)
+
+
+def test_the_rate_counts_lost_frames_as_the_places_do(tmp_path):
+    times = [100 * number + (4000 if number >= 60 else 0) for number in range(100)]
+    clip = read_video(write_video(tmp_path / "film.ts", 100, times=times, options=WHOLE_GROUPS), LAST)
+    assert clip.source_frames == 140
+    assert clip.source_fps == pytest.approx(10, rel=0.02)
+    told = np.round(clip.timestamps * 10)
+    np.testing.assert_array_equal(shown(clip), np.where(told < 60, told, np.where(told < 100, 59, told - 40)))
+
+
+def test_frames_are_counted_where_a_container_only_tells_when_they_are_decoded(tmp_path):
+    path = write_video(tmp_path / "film.avi", 100, rate=10, options={"g": "20", "bf": "2"})
+    for frames in (None, 3, 7):
+        clip = read_video(path, LAST, frames=frames)
+        assert shown(clip) == clip.indices.tolist()
+        assert clip.notes == ()
+
+
+def test_frames_are_counted_where_times_contradict_the_order_in_which_they_are_shown(tmp_path):
+    def change(number, packet):
+        if number == 40:
+            packet.pts += 150  # milliseconds: behind the next one's
+
+    whole = write_video(tmp_path / "whole.mkv", 100, rate=10, codec="mpeg4", options={"g": "20"})
+    clip = read_video(remux(whole, tmp_path / "film.mkv", change), LAST)
+    assert shown(clip) == clip.indices.tolist()
+
+
+@pytest.mark.parametrize("ticks", [-3000, 3000])
+def test_a_damaged_time_moves_no_other_frame(tmp_path, ticks):
+    path = write_video(tmp_path / "film.mkv", 100, rate=10, options={"g": "20", **WHOLE_GROUPS})
+    place, _ = packets_in(path)[50]
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"\xa3", 0, place + 1)  # a SimpleBlock: its kind, length, track, and time in its cluster
+    while content[at + 1] & 0xF0 == 0:
+        at = content.rindex(b"\xa3", 0, at)
+    time = at + (3 if content[at + 1] & 0x80 else 4)
+    struct.pack_into(">h", content, time, struct.unpack_from(">h", content, time)[0] + ticks)
+    path.write_bytes(content)
+    clip = read_video(path, LAST)
+    assert shown(clip) == clip.indices.tolist()
+    assert clip.source_fps == pytest.approx(10, rel=0.02)

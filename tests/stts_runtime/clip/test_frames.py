@@ -94,6 +94,11 @@ def test_wrong_frames_are_refused_with_what_was_got_and_what_to_do(frames, says)
     assert "[frames, height, width, 3]" in str(caught.value)
 
 
+def test_frames_beyond_any_screen_are_refused_before_they_are_copied():
+    with pytest.raises(UsageError, match="at most 268435456 pixels"):
+        resize_frames(np.broadcast_to(np.zeros(3, np.uint8), (2, 100_000, 100_000, 3)))
+
+
 def test_patches_of_frames_that_were_not_resized_are_refused():
     with pytest.raises(UsageError, match="resize_frames first"):
         patches_from_frames(random_frames(1, 90, 160), GRID)

@@ -91,3 +91,32 @@ def test_the_size_is_that_which_is_shown(tmp_path):
     assert clip.source_size == (480, 96)
     assert corners(clip) == ["red", "blue", "-", "-"]
     assert "480 x 96 (aspect 5.0:1)" in clip.notes[0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_shown_as_its_exif_says(tmp_path, orientation):
+    picture = np.full((96, 160, 3), 90, np.uint8)
+    picture[:32, :53], picture[:32, -53:] = (230, 20, 20), (20, 20, 230)
+    path = tmp_path / "photo.jpg"
+    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
+    clip = read_video(path, SAMPLING)
+    red, blue, other = "red", "blue", "-"
+    wanted = {
+        1: [red, blue, other, other],
+        2: [blue, red, other, other],
+        3: [other, other, blue, red],
+        4: [other, other, red, blue],
+        5: [red, other, blue, other],
+        6: [other, red, other, blue],
+        7: [other, blue, other, red],
+        8: [blue, other, red, other],
+    }
+    assert corners(clip) == wanted[orientation]
+    assert clip.source_size == ((160, 96) if orientation < 5 else (96, 160))

@@ -136,3 +136,30 @@ def test_a_stream_without_frames_is_passed_over(tmp_path):
         container.mux(film.encode())
     clip = read_video(path, UNIFORM)
     np.testing.assert_array_equal(shown(clip), clip.indices)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "readme.nfo", "page.ans"])
+def test_a_text_is_no_video(tmp_path, name):
+    (tmp_path / name).write_text("hello world\n" * 300)
+    with pytest.raises(VideoError, match="is a text and no video"):
+        read_video(tmp_path / name, UNIFORM)
+
+
+def test_a_cover_picture_alone_is_named_and_can_be_chosen(tmp_path):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        stream.disposition = av.stream.Disposition.attached_pic
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(3), format="rgb24")))
+        container.mux(stream.encode())
+    with pytest.raises(VideoError, match="only a cover picture; --stream 0 looks at that"):
+        read_video(path, UNIFORM)
+    assert shown(read_video(path, UNIFORM, stream=0)) == [3]
+
+
+@pytest.mark.parametrize("stream", [True, "0", 0.0, 10**30])
+def test_a_stream_is_chosen_by_a_number(tmp_path, stream):
+    path = write_video(tmp_path / "film.mp4", 3)
+    with pytest.raises(UsageError, match="stream: wanted a whole number"):
+        read_video(path, UNIFORM, stream=stream)

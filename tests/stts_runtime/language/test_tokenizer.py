@@ -37,6 +37,15 @@ def test_settings_in_the_file_that_pad_or_cut_are_switched_off(tmp_path):
     assert ids == Library.from_str(trained_tokenizer()).encode("What happens in the video?").ids
 
 
+def test_a_dropout_of_merges_is_switched_off(tmp_path):
+    library = Library.from_str(trained_tokenizer())
+    library.model.dropout = 0.5
+    library.save(str(tmp_path / "tokenizer.json"))
+    opened = open_tokenizer(tmp_path / "tokenizer.json")
+    wanted = Library.from_str(trained_tokenizer()).encode("What happens in the video?").ids
+    assert all(opened.encode("What happens in the video?", specials=False) == wanted for _ in range(20))
+
+
 def test_streamed_text_joins_to_the_whole_and_never_shows_half_a_character(tokenizer):
     text = "naïve café 🚴 漢字, it's  fine\n"
     stream = TextStream(tokenizer)

@@ -24,7 +24,7 @@ DEVICES = ("cpu", "cuda")
 Shape = tuple[int | str | None, ...]
 """Of a tensor in a part's contract or in a graph: None is any size."""
 
-_MOST = 1 << 20
+MOST_COUNTED = 1 << 20
 """Of what is counted in frames, tokens, pixels, layers and rows: far beyond any model."""
 
 _LARGEST_IMAGE = 1 << 13
@@ -112,7 +112,7 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     counts = {"grid": grid, "decoder": decoder, "limits": limits}
     for record, values in counts.items():
         for name, value in vars(values).items():
-            yield f"{record}.{name}", value, 1 <= value <= _MOST, f"a whole number from 1 to {_MOST}"
+            yield f"{record}.{name}", value, 1 <= value <= MOST_COUNTED, f"a whole number from 1 to {MOST_COUNTED}"
     yield "grid.image_size", grid.image_size, grid.image_size <= _LARGEST_IMAGE, f"at most {_LARGEST_IMAGE}"
     sides = grid.patch_size * grid.pool
     yield "grid.image_size", grid.image_size, grid.image_size % sides == 0, f"a multiple of patch_size x pool, {sides}"
@@ -137,8 +137,8 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     yield "prompt.system", m.prompt.system, m.prompt.system.count("{video}") <= 1, "{video} at most once"
     sampling = m.frame_sampling
     yield "frame_sampling.method", sampling.method, sampling.method in SAMPLINGS, f"one of {SAMPLINGS}"
-    fits = 1 <= sampling.max_frames <= _MOST
-    yield "frame_sampling.max_frames", sampling.max_frames, fits, f"a whole number from 1 to {_MOST}"
+    fits = 1 <= sampling.max_frames <= MOST_COUNTED
+    yield "frame_sampling.max_frames", sampling.max_frames, fits, f"a whole number from 1 to {MOST_COUNTED}"
     fits = 1e-3 <= sampling.max_fps <= 1e3
     yield "frame_sampling.max_fps", sampling.max_fps, fits, "frames a second, from 0.001 to 1000"
     yield (
@@ -240,7 +240,7 @@ def _extra_vocabulary(m: Manifest) -> int:
     """Return how many rows beside the vocabulary the embedding has, which are read and never said."""
     decoder = m.model.get("decoder")
     extra = decoder.get("extra_vocabulary") if isinstance(decoder, dict) else None
-    return extra if type(extra) is int and 0 <= extra <= _MOST else 0
+    return extra if type(extra) is int and 0 <= extra <= MOST_COUNTED else 0
 
 
 def _matches(shape: tuple[int | str, ...], wanted: Shape) -> bool:

@@ -59,10 +59,23 @@ def claim(file: Path) -> TextIO:
                 f"another build is at work in {file.parent} (process {process}): wait for it, or stop it"
             ) from None
         if is_held(lock, file):
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
+            try:
+                lock.truncate(0)
+                lock.write(f"{os.getpid()}\n")
+                lock.flush()
+            except OSError:  # not even these bytes fit on the disk
+                _give_up(lock, file)
+                raise
             return lock
+        lock.close()
+
+
+def _give_up(lock: TextIO, file: Path) -> None:
+    """Remove a lock that we hold, and its directory where it is empty."""
+    file.unlink()
+    with contextlib.suppress(OSError):
+        file.parent.rmdir()
+    with contextlib.suppress(OSError):  # what could not be written is tried once more
         lock.close()
 
 

@@ -17,6 +17,10 @@ COMMANDS = (run, bench, build, doctor, verify)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 fine, 1 a failed check, 2 wrong use."""
+    return guarded(_parser, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stts-runtime",
         description="Ask a bundle about a video, time it, build its engines, verify them, or check a device.",
@@ -24,4 +28,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
-    return guarded(parser, arguments)
+    return parser

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from stts_runtime.errors import SttsError
 
 
-def guarded(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+def guarded(make_parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
     """Parse, call the chosen command, and turn errors into one message and an exit code.
 
     Commands are set as `run`, a function of the parsed arguments that returns an exit code.
     """
     debug = False
     try:
-        parsed = parser.parse_args(arguments)
+        open_standard_streams()
+        parsed = make_parser().parse_args(arguments)
         debug = parsed.debug
         return parsed.run(parsed)
     except SttsError as error:
@@ -43,6 +47,22 @@ def guarded(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)
     return code
+
+
+def open_standard_streams() -> None:
+    """Let the standard streams take whatever is written: closed ones nowhere, other encodings than UTF-8 with escapes.
+
+    Else the next file that is opened gets a closed one's number, and what a library prints goes into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  as long as the process runs
+    with contextlib.suppress(AttributeError):  # somebody put another stream in its place
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def add_command(

@@ -19,6 +19,10 @@ class DamagedError(Exception):
     """A packet cannot be decoded, or a jump did not lead to the frame it promised: decode from the start, patiently."""
 
 
+class DisorderError(DamagedError):
+    """Frames are shown in another order than their times say."""
+
+
 def decoded_frames(container: Any, stream: Any, timeline: Timeline, indices: np.ndarray) -> Iterator[tuple[int, Any]]:
     """Yield decoded frames with their places, up to the last of `indices` (rising), with all cores and by jumps.
 
@@ -27,6 +31,7 @@ def decoded_frames(container: Any, stream: Any, timeline: Timeline, indices: np.
 
     Raises:
         DamagedError: something in the file is not as it should be.
+        DisorderError: its times are not.
     """
     from av.error import FFmpegError
 
@@ -44,14 +49,42 @@ def decoded_frames(container: Any, stream: Any, timeline: Timeline, indices: np.
                 frame = next(decoder, None)
                 if frame is None:
                     return
-                position = places.of(frame, position)
+                place = places.of(frame, position)
+                if place is None:
+                    raise DisorderError(f"{frame} is shown behind place {position}")
+                position = place
                 yield position, frame
     except FFmpegError as error:
         raise DamagedError(str(error)) from error
 
 
 def frames_of_damaged(container: Any, stream: Any, timeline: Timeline) -> Iterator[tuple[int, Any]]:
-    """Yield all frames that can be decoded, with their places, from the first on; what cannot is passed over.
+    """Yield all frames that can be decoded, with their places, from the first on; what cannot is passed over."""
+    places = Places(timeline)
+    position = -1
+    for packet, frames in _patiently(container, stream):
+        if frames is None:
+            position += not timeline.is_timed and not packet.is_discard  # its place stays empty
+            continue
+        for frame in frames:
+            place = places.of(frame, position)
+            if place is not None:
+                position = place
+                yield position, frame
+
+
+def decodes_whole(container: Any, stream: Any, timeline: Timeline) -> bool:
+    """Tell whether each packet gives a frame: then the order in which they come is the true one, whatever times say."""
+    count = 0
+    for _, frames in _patiently(container, stream):
+        if frames is None:
+            return False
+        count += len(frames)
+    return count == timeline.count == len(timeline.times)
+
+
+def _patiently(container: Any, stream: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each packet with its frames, None where it cannot be decoded.
 
     One thread: several report a failure late, with frames that it did not concern.
     """
@@ -59,17 +92,12 @@ def frames_of_damaged(container: Any, stream: Any, timeline: Timeline) -> Iterat
 
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
-    places = Places(timeline)
-    position = -1
     for packet in packets_of(container, stream):
         try:
             frames = packet.decode()
         except FFmpegError:
-            position += not timeline.is_timed and not packet.is_discard  # its place stays empty
-            continue
-        for frame in frames:
-            position = places.of(frame, position)
-            yield position, frame
+            frames = None
+        yield packet, frames
 
 
 class Places:
@@ -80,10 +108,15 @@ class Places:
         for time, place in zip(timeline.times.tolist(), timeline.places.tolist(), strict=True):
             self._of_time[time].append(place)
 
-    def of(self, frame: Any, before: int) -> int:
-        """Return a frame's place, which comes after the place `before`; the next one where its time is not known."""
+    def of(self, frame: Any, before: int) -> int | None:
+        """Return a frame's place: after the place `before`, the next one where its time is not known.
+
+        None where its time says that it was shown before: it must not push on those that follow.
+        """
         found = self._of_time.get(frame.pts, ()) if frame.pts is not None else ()
-        return next((place for place in found if place > before), before + 1)
+        if not found:
+            return before + 1
+        return next((place for place in found if place > before), None)
 
 
 def _frames_from_key(container: Any, stream: Any, timeline: Timeline, key: int) -> Iterator[Any]:

@@ -15,6 +15,9 @@ from stts_runtime.errors import UsageError
 
 
 MAX_ASPECT = 3.0
+MOST_PIXELS = 1 << 28
+"""Of a frame, which is held in memory several times while it is resized."""
+
 # Float32 sums of four products of a byte and a weight depart from the reference order by less than this.
 TIE_WINDOW = 1e-3
 # uint8 -> [-1, 1], as (x / 255 - 0.5) / 0.5 with the factors fused like the reference does it.
@@ -45,6 +48,8 @@ def check_frames(frames: object) -> np.ndarray:
         raise UsageError(f"{wanted}; got {got}. {hint}")
     if frames.size == 0:
         raise UsageError(f"{wanted}; got {got}, which has no pixels. At least one frame is needed.")
+    if frames.shape[1] * frames.shape[2] > MOST_PIXELS:
+        raise UsageError(f"a frame has at most {MOST_PIXELS} pixels; got {got}. Scale the frames down first.")
     return frames
 
 

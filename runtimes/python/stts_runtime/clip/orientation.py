@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 
 UNIT = 1 << 16
 """1.0 in a display matrix."""
+
+NEWER_KINDS = 64
+"""Of side data: how many more an FFmpeg may know than PyAV."""
 
 
 def upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -36,10 +39,35 @@ def swaps_axes(matrix: np.ndarray) -> bool:
 
 def display_matrix(frame: Any) -> np.ndarray:
     """Return the 2 x 2 part of a decoded frame's display matrix, int [2, 2]; that of no change where there is none."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV stumbles over kinds of data that only its FFmpeg knows, such as a photo's EXIF
+        data = _of_known_data(frame).side_data.get("DISPLAYMATRIX")
     if data is None:
         return np.array([[UNIT, 0], [0, UNIT]])
     return np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+
+
+def _of_known_data(frame: Any) -> Any:
+    """Return a frame without the side data whose kinds are newer than PyAV."""
+    from av.error import FFmpegError
+    from av.filter import Graph
+    from av.sidedata.sidedata import Type
+
+    graph = Graph()
+    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000))
+    newest = max(kind.value for kind in cast(Any, Type))
+    for kind in range(newest + 1, newest + NEWER_KINDS):
+        try:
+            deletion = graph.add("sidedata", f"mode=delete:type={kind}")
+        except FFmpegError:  # FFmpeg does not know it either
+            break
+        last.link_to(deletion)
+        last = deletion
+    last.link_to(graph.add("buffersink"))
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def shown_size(width: int, height: int, pixel_aspect: Fraction | None, matrix: np.ndarray) -> tuple[int, int]:

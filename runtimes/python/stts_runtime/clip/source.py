@@ -18,6 +18,9 @@ PLAYLISTS = {b"#EXTM3U": "HLS", b"ffconcat version": "ffconcat", b"<MPD": "DASH"
 PICTURES = ("image2", "gif", "_pipe")
 """How FFmpeg's names of the formats of pictures end."""
 
+TEXTS = ("tty", "bin", "xbin", "adf", "idf")
+"""FFmpeg's formats that draw characters: it takes any text for one whose name ends in .txt or .nfo."""
+
 _HEAD = 1024
 _BUFFER = 1 << 20  # bytes a read: small ones call back into Python too often
 
@@ -67,6 +70,8 @@ def opened(av: Any, path: Path, **options: str) -> Iterator[Any]:
         _refuse_playlist(path, os.pread(file.fileno(), _HEAD, 0))
         options = {"protocol_whitelist": "none", **options}
         with av.open(file, options=options, buffer_size=_BUFFER, metadata_errors="replace") as container:
+            if container.format.name in TEXTS:
+                raise VideoError(f"{path} is a text and no video; give the path of a video file.")
             yield container
 
 
@@ -106,6 +111,9 @@ def video_streams(container: Any, path: Path, wanted: int | None = None) -> list
             there = ", ".join(str(one.index) for one in container.streams.video) or "none"
             raise UsageError(f"{path} has no video stream {wanted} (video streams in it: {there}).")
         return chosen
+    if not streams and container.streams.video:
+        there = ", ".join(str(one.index) for one in container.streams.video)
+        raise VideoError(f"{path} has no video, only a cover picture; --stream {there} looks at that.")
     if not streams:
         kinds = ", ".join(sorted({one.type for one in container.streams})) or "none"
         raise VideoError(f"{path} has no video stream (streams in it: {kinds}).")

@@ -18,12 +18,14 @@ from stts_runtime.clip.random_access import can_start_at
 # A declared rate may differ from the measured one by this share: the last frame's duration is not known to us.
 RATE_TOLERANCE = 0.1
 # A clock jumped where it moves by more than this many seconds, and frames, at once; or back by more than a few frames,
-# which decoding order alone does not explain.
-JUMP_SECONDS, JUMP_FRAMES, BACK_FRAMES = 60.0, 100, 8
+# which the order of decoding alone does not explain: a frame is decoded before at most so many that are shown earlier.
+JUMP_SECONDS, JUMP_FRAMES, BACK_FRAMES, REORDERED_FRAMES = 60.0, 100, 8, 16
 # Times lie on a grid where nearly all differ by whole frames, and most by one: what is missing on it was lost.
 GRID_TOLERANCE, GRID_SHARE, MOST_GAPS, MOST_LOST = 0.25, 0.98, 0.2, 0.5
 # A demuxer that finds no more sense in a file than this, again and again, has come to its end.
 MOST_DEMUX_FAILURES = 100
+# Where a file tells only when packets are decoded (AVI), FFmpeg works out when they are shown, but not of these codecs.
+TIMES_BY_DECODING = ("h264", "hevc", "vvc")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class Timeline:
         """Whether frames are known by their times, else by counting them."""
         return len(self.times) > 0
 
+    def counted(self) -> Timeline:
+        """Return the same frames without their times."""
+        return _counted(len(self.times), self.fps, self.packets)
+
 
 def packets_of(container: Any, stream: Any) -> Iterator[Any]:
     """Yield the packets of a stream; where the demuxer stumbles, go on behind it."""
@@ -91,20 +97,15 @@ def read_timeline(container: Any, stream: Any) -> Timeline:
                     keys.append(shown[-1])
     declared = float(stream.average_rate or stream.guessed_rate or 0)
     timed = [(pts, dts) for pts, dts in shown if pts is not None]
-    if not timed or 2 * len(timed) < len(shown):
-        none, no_seconds = np.zeros(0, np.int64), np.zeros(0)
-        fps = declared if declared > 0 else 1.0
-        return Timeline(len(shown), fps, none, none, no_seconds, none, none, none, no_seconds, packets)
-    stretches, jumps = _stretches(timed, float(stream.time_base))
-    pts = np.array([pts for pts, _ in timed], np.int64)
-    order = np.lexsort((pts, stretches))
-    times, stretches = pts[order], stretches[order]
-    seconds = (times - times[0]) * float(stream.time_base)
-    longest = seconds[stretches == np.bincount(stretches).argmax()]
-    fps = average_rate(declared, longest - longest[0])
+    if not timed or 2 * len(timed) < len(shown) or _are_of_decoding(timed, stream.codec_context):
+        return _counted(len(shown), declared if declared > 0 else 1.0, packets)
+    times, clock, stretches, jumps = _presented(timed, float(stream.time_base))
+    seconds = (clock - clock[0]) * float(stream.time_base)
     is_whole = stream.frames == len(shown) == len(timed)
     places = np.arange(len(times)) if is_whole else _places(seconds, stretches, declared)
-    can_seek = is_whole and not len(jumps) and len(np.unique(times)) == len(times)
+    longest = np.flatnonzero(stretches == np.bincount(stretches).argmax())[[0, -1]]
+    fps = average_rate(declared, int(np.diff(places[longest])[0]), float(np.diff(seconds[longest])[0]))
+    can_seek = is_whole and not len(jumps) and bool((np.diff(times) > 0).all())
     can_seek = can_seek and all(dts is not None for _, dts in shown)
     found = sorted(keys) if can_seek else []
     key_times, key_seeks = np.array(found, np.int64).reshape(-1, 2).T
@@ -113,30 +114,70 @@ def read_timeline(container: Any, stream: Any) -> Timeline:
     return Timeline(count, fps, times, places, seconds, key_places, key_times, key_seeks, jumps, packets)
 
 
-def average_rate(declared: float, seconds: np.ndarray) -> float:
+def _counted(count: int, fps: float, packets: int) -> Timeline:
+    none, no_seconds = np.zeros(0, np.int64), np.zeros(0)
+    return Timeline(count, fps, none, none, no_seconds, none, none, none, no_seconds, packets)
+
+
+def average_rate(declared: float, steps: int, seconds: float) -> float:
     """Frames a second: what the file declares, unless its own times contradict it.
 
     Recordings of variable rate often declare a nominal rate (1000 a second from browsers).
 
     Args:
         declared: 0 where the file does not say.
-        seconds: float64 [n], rising times of frames.
+        steps: from the first frame to the last, over places of lost ones too.
+        seconds: between them.
     """
-    if len(seconds) < 2 or seconds[-1] <= 0:
+    if steps < 1 or seconds <= 0:
         return declared if declared > 0 else 1.0  # a lone frame stands at 0 s whatever the rate
-    measured = (len(seconds) - 1) / float(seconds[-1])
+    measured = steps / seconds
     return declared if abs(declared - measured) <= RATE_TOLERANCE * measured else measured
 
 
-def _stretches(timed: list[tuple[Any, Any]], time_base: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return which stretch of a clock without jumps each packet is in, int64 [n], and the jumps between, in seconds."""
-    by_decoding = all(dts is not None for _, dts in timed)
-    clock = np.array([dts if by_decoding else pts for pts, dts in timed], np.int64)
-    steps = np.diff(clock)
-    forward = steps[steps > 0]
+def _are_of_decoding(timed: list[tuple[Any, Any]], context: Any) -> bool:
+    """Tell whether what stands for times of presentation are times of decoding, and tell nothing of the order."""
+    if context.name not in TIMES_BY_DECODING or not context.has_b_frames:
+        return False
+    return None not in (dts for _, dts in timed) and len({pts - dts for pts, dts in timed}) == 1
+
+
+def _presented(timed: list[tuple[Any, Any]], time_base: float) -> tuple[np.ndarray, ...]:
+    """Return times in order of presentation, the clock, the stretch without jumps in which each is, and the jumps.
+
+    A clock starts again between two packets: the order of decoding tells. It jumps ahead between two frames as they are
+    shown, since packets of both sides are decoded in turns. A time that fits neither the packet before nor the one
+    behind, which fit each other, is damaged: the clock goes on there.
+
+    Args:
+        timed: presentation and decoding time of each packet.
+        time_base: seconds a unit.
+
+    Returns:
+        int64 [n], as the file has them; int64 [n], with damaged ones mended; int64 [n]; seconds, float64 [j].
+    """
+    pts = np.array([pts for pts, _ in timed], np.int64)
+    known = np.array([dts is not None for _, dts in timed])
+    dts = np.array([pts if dts is None else dts for pts, dts in timed], np.int64)
+    forward = np.diff(np.sort(dts))
+    forward = forward[forward > 0]
     step = float(np.median(forward)) if len(forward) else 1.0
-    is_jump = (steps < -BACK_FRAMES * step) | ((steps > JUMP_FRAMES * step) & (steps * time_base > JUMP_SECONDS))
-    return np.concatenate([[0], np.cumsum(is_jump)]), (steps[is_jump] - step) * time_base
+    clock = pts.copy()
+    if known.all() and len(dts) > 2:
+        before, at, behind = dts[:-2], dts[1:-1].copy(), dts[2:]
+        damaged = (before < behind) & ((at < before) | (at > behind))
+        dts[1:-1][damaged] = (before + (behind - before) // 2)[damaged]
+        clock += dts - np.array([dts for _, dts in timed])
+    back = np.diff(dts) < -BACK_FRAMES * step
+    for place in np.flatnonzero(back & ~(known[1:] & known[:-1])):  # by times of presentation: they go back for long
+        back[place] = (clock[place + 1 : place + 2 + REORDERED_FRAMES] < clock[place]).all()
+    restarts = np.concatenate([[0], np.cumsum(back)])
+    order = np.lexsort((clock, restarts))
+    times, clock, restarts = pts[order], clock[order], restarts[order]
+    steps = np.diff(clock)
+    ahead = (steps > JUMP_FRAMES * step) & (steps * time_base > JUMP_SECONDS)
+    is_jump = ahead | (np.diff(restarts) > 0)
+    return times, clock, np.concatenate([[0], np.cumsum(is_jump)]), (steps[is_jump] - step) * time_base
 
 
 def _places(seconds: np.ndarray, stretches: np.ndarray, declared: float) -> np.ndarray:

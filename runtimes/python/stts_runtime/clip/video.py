@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from stts_runtime.bundle.manifest import FrameSampling
-from stts_runtime.clip.decode import DamagedError, decoded_frames, frames_of_damaged
+from stts_runtime.bundle.plain import argument
+from stts_runtime.clip.decode import DamagedError, DisorderError, decoded_frames, decodes_whole, frames_of_damaged
 from stts_runtime.clip.frame_sampling import SampledFrames, is_number, sample_frames
 from stts_runtime.clip.frames import aspect_notes, check_frames, resize_frames
 from stts_runtime.clip.orientation import display_matrix, shown_size, upright
@@ -89,6 +90,7 @@ def read_video(
     """
     if not isinstance(path, str | Path):
         raise UsageError(f"wanted the path of a video file, got {type(path).__name__}.")
+    stream = None if stream is None else argument(int, stream, "stream")
     path = Path(path)
     check_file(path)
     av = _library()
@@ -251,16 +253,22 @@ def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: int) 
     Raises:
         VideoError: no frame can be decoded.
     """
+    timeline = film.timeline
     try:
         with opened(av, path) as container:
             stream = container.streams[film.stream]
-            found = _taken(decoded_frames(container, stream, film.timeline, indices), stream, indices, size)
+            found = _taken(decoded_frames(container, stream, timeline, indices), stream, indices, size)
+    except DisorderError:
+        found = None
+        with opened(av, path) as container:
+            if decodes_whole(container, container.streams[film.stream], timeline):
+                timeline = timeline.counted()
     except DamagedError:
         found = None
     if found is None or found.missing or not found.squares:  # threads may lose sound frames beside a damaged one
         with opened(av, path) as container:
             stream = container.streams[film.stream]
-            found = _taken(frames_of_damaged(container, stream, film.timeline), stream, indices, size)
+            found = _taken(frames_of_damaged(container, stream, timeline), stream, indices, size)
     if not found.squares:
         raise VideoError(
             f"{path}: no frame can be decoded ({film.format}): the file is damaged, or this FFmpeg does not decode all "
@@ -302,7 +310,7 @@ def _time_notes(timeline: Timeline, chosen: SampledFrames) -> tuple[str, ...]:
         jumps = ", ".join(f"{seconds:+.1f} s" for seconds in timeline.jumps[:3])
         more = f" and {len(timeline.jumps) - 3} more" if len(timeline.jumps) > 3 else ""
         note = (
-            f"the file's clock jumps ({jumps}{more}): the times told to the model go on counting at {timeline.fps:.2f} "
+            f"the file's clock jumps ({jumps}{more}): the times told to the model go on counting at {timeline.fps:.4g} "
             "frames a second, the rate of the longest stretch without a jump, and are not the clock's"
         )
         return (note,)
@@ -313,7 +321,7 @@ def _time_notes(timeline: Timeline, chosen: SampledFrames) -> tuple[str, ...]:
     if departure <= TOLD_SECONDS:
         return ()
     note = (
-        f"the frame rate varies: the times told to the model are index / average rate ({timeline.fps:.2f} a second), as"
+        f"the frame rate varies: the times told to the model are index / average rate ({timeline.fps:.4g} a second), as"
         f" it was trained, and depart from the true ones by up to {departure:.1f} s; convert the video to a constant"
         " rate if times matter"
     )

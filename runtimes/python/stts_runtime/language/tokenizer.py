@@ -36,6 +36,8 @@ class Tokenizer:
         tokenizer.encode_special_tokens = True
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        if getattr(tokenizer.model, "dropout", None):  # of merges, at random: a thing of training
+            tokenizer.model.dropout = None
         self.library = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self.special_ids = {token.content: number for number, token in added.items() if token.special}
