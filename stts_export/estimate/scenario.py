@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
@@ -90,7 +91,8 @@ def check_scenario(scenario: Scenario) -> None:
 
 def check_prune(fraction: float | None) -> None:
     """Raise UsageError unless a prune fraction, where one is given, lies in [0, 1)."""
-    if fraction is not None and not 0 <= argument(float, fraction, "--prune") < 1:
+    is_number = isinstance(fraction, Real) and not isinstance(fraction, bool)
+    if fraction is not None and not (is_number and 0 <= fraction < 1):
         raise UsageError(f"--prune is {fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
 
 

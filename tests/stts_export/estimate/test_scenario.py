@@ -37,7 +37,7 @@ def test_what_cannot_be_is_refused_in_the_options_words(options, complaint):
         check_scenario(scenario(**options))
 
 
-@pytest.mark.parametrize("prune", [1.0, -0.1, float("nan")])
+@pytest.mark.parametrize("prune", [1.0, -0.1, float("nan"), "0.5", True])
 def test_a_fraction_outside_its_range_is_refused(prune):
     with pytest.raises(UsageError, match=r"--prune( is .*, wanted a fraction in \[0, 1\)|: wanted a number, got nan)"):
         check_scenario(replace(scenario(), prune_fraction=prune))
