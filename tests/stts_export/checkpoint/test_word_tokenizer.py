@@ -4,6 +4,8 @@ import pytest
 from reference.word_model import WORDS
 
 from stts_export.checkpoint.word_tokenizer import vocabulary_digest, word_tokenizer
+from stts_export.data.domains import sprites
+from stts_export.data.recipe import read_data_recipe
 from stts_export.recipe.assembly import words_of
 from stts_export.recipe.read import read_model_recipe
 from stts_runtime.language.prompt import build_first_turn, check_tokens, video_text
@@ -59,12 +61,18 @@ def test_the_prompt_of_nano_is_a_token_a_word_and_markers_are_in_place() -> None
     config, tokenizer = recipe.config, Tokenizer(word_tokenizer(recipe.assembly.words))
     check_tokens(tokenizer, config.prompt, config.tokens, "nano")
     turn = build_first_turn(tokenizer, config.prompt, config.tokens, [0.0, 3.0], [2, 1], "What colour moves?")
-    question = tokenizer.encode("what colour moves ? :", specials=False)
+    question = tokenizer.encode("what colour moves ?", specials=False)
     video = tokenizer.encode(video_text([0.0, 3.0], [2, 1]), specials=True)
     assert turn.token_ids.tolist() == [1, *video, *question]
     assert len(video) == 2 * 3 + 3
     assert 0 not in turn.token_ids
     assert turn.vision_flags.sum() == 2 * 2 + 3
+
+
+def test_nano_knows_the_words_of_its_world_and_no_others() -> None:
+    assembly = read_model_recipe("nano").assembly
+    assert assembly is not None
+    assert sorted(assembly.words) == sorted(sprites.words(read_data_recipe("nano")))
 
 
 def test_a_vocabulary_is_told_by_its_order_and_not_by_how_its_file_is_written(tmp_path: Path) -> None:
