@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from stts_export.models.tower import Attend
 
 
-_ALIGNMENT = 8  # the flash kernels want head widths of a multiple of this
+_ALIGNMENT = 8  # the flash kernels of a GPU want head widths of a multiple of this
+_CLASSES = 4  # of lengths that run together
 
 
 def frame_attend(heads: int, key_bias: Tensor | None = None) -> Attend:
@@ -30,11 +31,12 @@ def frame_attend(heads: int, key_bias: Tensor | None = None) -> Attend:
         if key_bias is not None:
             frames, _, patches, _ = key.shape
             ones = query.new_ones(()).expand(frames, heads, patches, 1)
-            padding = query.new_zeros(()).expand(frames, heads, patches, _ALIGNMENT - 1)
+            filling = _ALIGNMENT - 1 if query.is_cuda else 0
+            padding = query.new_zeros(()).expand(frames, heads, patches, filling)
             bias = (key_bias / scale).to(key.dtype)[:, None, :, None].expand(-1, heads, -1, -1)
             query = torch.cat((query, ones, padding), dim=-1)
             key = torch.cat((key, bias, padding), dim=-1)
-            value = F.pad(value, (0, _ALIGNMENT))
+            value = F.pad(value, (0, 1 + filling))
         attended = F.scaled_dot_product_attention(query, key, value, scale=scale)
         return attended[..., :width].transpose(1, 2).flatten(2)
 
@@ -61,23 +63,46 @@ def ragged_attend(heads: int, cumulative_lengths: Tensor, longest: int) -> Atten
     """Return attention within each of the frames laid end to end, [M, D] -> [M, D], as `attention.ragged_attention`.
 
     Frame f lies at [cumulative_lengths[f], cumulative_lengths[f + 1]), int64 [E]; `longest` is the length of the
-    longest. Frames without a patch take no part; the others are padded to the longest.
+    longest. Frames of about one length run together, padded to the longest of them: a first frame is whole, and the
+    others may keep little.
     """
     starts, lengths = cumulative_lengths[:-1], cumulative_lengths.diff()
-    starts, lengths = starts[lengths > 0], lengths[lengths > 0]
-    position = torch.arange(longest, device=lengths.device)
-    valid = position < lengths[:, None]
-    padded_from = torch.where(valid, starts[:, None] + position, 0).flatten()
-    places = valid.flatten().nonzero().flatten()
-    mask = _mask(valid[:, None, None, :])
-
-    def padded(rows: Tensor) -> Tensor:
-        return _split(rows.index_select(0, padded_from).unflatten(0, (-1, longest)), heads)
+    quarter = (lengths * _CLASSES).add(longest - 1).div(longest, rounding_mode="floor")  # 0 where nothing is kept
+    batches, places = [], []
+    for number in quarter[lengths > 0].unique().tolist():
+        chosen = quarter == number
+        position = torch.arange(int(lengths[chosen].max()), device=lengths.device)
+        valid = position < lengths[chosen, None]
+        rows = torch.where(valid, starts[chosen, None] + position, 0)
+        batches.append((rows, None if valid.all() else _mask(valid[:, None, None, :])))
+        places.append(torch.where(valid, rows, -1).flatten())
+    # where each row of the frames end to end lies among those of all batches, padding left out
+    laid = torch.cat(places)
+    back = laid.argsort()[(laid < 0).sum() :]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = padded(query), padded(key), padded(value)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype))
-        return attended.transpose(1, 2).flatten(2).flatten(0, 1).index_select(0, places)
+        attended = []
+        for rows, mask in batches:
+            own = (x.index_select(0, rows.flatten()).unflatten(0, rows.shape) for x in (query, key, value))
+            split = [_split(x, heads) for x in own]
+            bias = None if mask is None else mask.to(query.dtype)
+            result = F.scaled_dot_product_attention(*split, attn_mask=bias)
+            attended.append(result.transpose(1, 2).flatten(2).flatten(0, 1))
+        return torch.cat(attended).index_select(0, back)
+
+    return attend
+
+
+def few_keys_attend(heads: int) -> Attend:
+    """Return attention of one query over the few keys of each group, [K, 1, D] over [K, n, D] -> [K, 1, D].
+
+    The mathematics of `attention.scaled_attention` without its thousands of tiny matrix products.
+    """
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (x.unflatten(-1, (heads, -1)) for x in (query, key, value))
+        logits = (query * query.shape[-1] ** -0.5 * key).float().sum(dim=-1, keepdim=True)
+        return (logits.softmax(dim=1).to(value.dtype) * value).sum(dim=1, keepdim=True).flatten(2)
 
     return attend
 

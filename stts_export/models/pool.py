@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from stts_export.models.attention import scaled_attention
+from stts_export.models.fused_attention import few_keys_attend
 from stts_export.models.tower import Attention
 from stts_runtime.bundle.manifest import Grid
 
@@ -16,11 +17,13 @@ class GroupPool(Attention):
 
     def __init__(self, width: int, heads: int, input_width: int | None = None) -> None:
         super().__init__(width, input_width)
-        self.attend = partial(scaled_attention, heads=heads)
+        self.heads = heads
 
     def pool(self, groups: Tensor) -> Tensor:
         """Return one vector a group, [R, width], from `groups` [R, patches, input_width]."""
-        return self(groups.mean(dim=1, keepdim=True), groups, self.attend).squeeze(1)
+        traced = partial(scaled_attention, heads=self.heads)  # what graphs are made of, and a GPU is as fast with
+        attend = few_keys_attend(self.heads) if self.training and not groups.is_cuda else traced
+        return self(groups.mean(dim=1, keepdim=True), groups, attend).squeeze(1)
 
 
 def grouped(hidden: Tensor, grid: Grid) -> Tensor:

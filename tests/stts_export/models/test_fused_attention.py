@@ -3,8 +3,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from stts_export.models.attention import frame_attention, ragged_attention, segment_attention
-from stts_export.models.fused_attention import frame_attend, ragged_attend, segment_attend
+from stts_export.models.attention import frame_attention, ragged_attention, scaled_attention, segment_attention
+from stts_export.models.fused_attention import few_keys_attend, frame_attend, ragged_attend, segment_attend
 
 
 HEADS = 3
@@ -44,7 +44,7 @@ def test_segments_attend_as_in_the_graphs_and_empty_slots_return_zero() -> None:
     assert (found[0, 5:] == 0).all()
 
 
-@pytest.mark.parametrize("lengths", [[5], [3, 4, 1], [2, 0, 0, 6, 0], [0, 3]])
+@pytest.mark.parametrize("lengths", [[5], [3, 4, 1], [2, 0, 0, 6, 0], [0, 3], [16, 5, 1, 8, 7, 16, 12, 3]])
 def test_frames_end_to_end_attend_as_in_the_graphs_also_beside_empty_ones(lengths: list[int]) -> None:
     inputs = qkv(sum(lengths))
     ends = torch.tensor([0, *lengths]).cumsum(0)
@@ -54,3 +54,9 @@ def test_frames_end_to_end_attend_as_in_the_graphs_also_beside_empty_ones(length
         if first < last:
             alone = frame_attention(*(tensor[None, first:last] for tensor in inputs), HEADS)[0]
             torch.testing.assert_close(found[first:last], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_one_query_attends_over_few_keys_as_in_the_graphs() -> None:
+    query, (_, key, value) = qkv(5, 1)[0], qkv(5, 4)
+    found, wanted = few_keys_attend(HEADS)(query, key, value), scaled_attention(query, key, value, HEADS)
+    same_with_gradients(found, wanted, [query, key, value])
