@@ -84,9 +84,9 @@ def ragged_attend(heads: int, cumulative_lengths: Tensor, longest: int) -> Atten
         attended = []
         for rows, mask in batches:
             own = (x.index_select(0, rows.flatten()).unflatten(0, rows.shape) for x in (query, key, value))
-            split = [_split(x, heads) for x in own]
+            asked, keys, values = (_split(x, heads) for x in own)
             bias = None if mask is None else mask.to(query.dtype)
-            result = F.scaled_dot_product_attention(*split, attn_mask=bias)
+            result = F.scaled_dot_product_attention(asked, keys, values, attn_mask=bias)
             attended.append(result.transpose(1, 2).flatten(2).flatten(0, 1))
         return torch.cat(attended).index_select(0, back)
 
