@@ -33,8 +33,9 @@ sys.exit(code or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path: Path):
-    toy = ToyRun(tmp_path, "pruned")
+@pytest.mark.parametrize("stage", ["pruned", "drawn"])  # drawn steps that prune nothing leave the scorer out
+def test_two_processes_train_what_one_does(tmp_path: Path, stage: str):
+    toy = ToyRun(tmp_path, stage)
     command = ["train", str(toy.recipe), "--data", str(toy.data), "-o", str(tmp_path / "double"), "--cpu"]
     command += ["--model", str(toy.model), "--checkpoint", str(toy.checkpoint), "--workers", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -44,11 +45,11 @@ def test_two_processes_train_what_one_does(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     # each of the two sees one clip in a pass: the auxiliary loss and the bins know no more of the step than here
     toy.train("single", overrides=(("micro_clips", 1),))
-    single, double = (load_file(tmp_path / run / "pruned" / "trained.safetensors") for run in ("single", "double"))
+    single, double = (load_file(tmp_path / run / stage / "trained.safetensors") for run in ("single", "double"))
     assert single.keys() == double.keys()
     for name, tensor in single.items():
         torch.testing.assert_close(double[name], tensor, atol=2e-3, rtol=1e-2, msg=name)
-    logs = [read_log(tmp_path / run / "pruned" / "log.jsonl") for run in ("single", "double")]
+    logs = [read_log(tmp_path / run / stage / "log.jsonl") for run in ("single", "double")]
     for one, two in zip(*logs, strict=True):
         if "loss" in one:
             for value in ("loss", "language", "auxiliary", "gradient_norm"):
