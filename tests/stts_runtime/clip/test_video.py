@@ -89,8 +89,9 @@ def test_frames_are_found_by_index_in_every_container_whether_decoding_jumps_or_
     assert clips[0].source_frames == 200
 
 
-def test_decoding_does_jump_where_the_next_frame_is_far(tmp_path, monkeypatch):
-    path = write_video(tmp_path / "clip.mp4", 200, rate=20, options={"g": "12", "bf": "2"})
+@pytest.mark.parametrize("x264", ["bframes=2", "bframes=2:b-bias=-100"], ids=["reorders", "could-have-reordered"])
+def test_decoding_does_jump_where_the_next_frame_is_far(tmp_path, monkeypatch, x264):
+    path = write_video(tmp_path / "clip.mp4", 200, rate=20, options={"g": "12", "x264-params": x264})
     seen = {}
     for gap in (20, 10**9):
         monkeypatch.setattr(decode, "SEEK_GAP", gap)

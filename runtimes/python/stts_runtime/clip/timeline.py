@@ -97,7 +97,7 @@ def read_timeline(container: Any, stream: Any) -> Timeline:
                     keys.append(shown[-1])
     declared = float(stream.average_rate or stream.guessed_rate or 0)
     timed = [(pts, dts) for pts, dts in shown if pts is not None]
-    if not timed or 2 * len(timed) < len(shown) or _are_of_decoding(timed, stream.codec_context):
+    if not timed or 2 * len(timed) < len(shown) or _are_of_decoding(timed, container, stream.codec_context):
         return _counted(len(shown), declared if declared > 0 else 1.0, packets)
     times, clock, stretches, jumps = _presented(timed, float(stream.time_base))
     seconds = (clock - clock[0]) * float(stream.time_base)
@@ -135,11 +135,16 @@ def average_rate(declared: float, steps: int, seconds: float) -> float:
     return declared if abs(declared - measured) <= RATE_TOLERANCE * measured else measured
 
 
-def _are_of_decoding(timed: list[tuple[Any, Any]], context: Any) -> bool:
-    """Tell whether what stands for times of presentation are times of decoding, and tell nothing of the order."""
+def _are_of_decoding(timed: list[tuple[Any, Any]], container: Any, context: Any) -> bool:
+    """Tell whether what stands for times of presentation are times of decoding, and tell nothing of the order.
+
+    So in AVI, which has no others, and where a file was made of one and both are equal though the decoder reorders. A
+    constant delay elsewhere is that of an encoder that could have reordered, and did not.
+    """
     if context.name not in TIMES_BY_DECODING or not context.has_b_frames:
         return False
-    return None not in (dts for _, dts in timed) and len({pts - dts for pts, dts in timed}) == 1
+    delays = {None if dts is None else pts - dts for pts, dts in timed}
+    return delays == {0} or (container.format.name == "avi" and len(delays) == 1)
 
 
 def _presented(timed: list[tuple[Any, Any]], time_base: float) -> tuple[np.ndarray, ...]:
