@@ -54,6 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="T",
         help="frames a clip, those of training first; more show what more frames bring (default: the model's sampling)",
     )
+    option("--one-frame", action="store_true", help="ask also with the middle frame in every place")
     option("--questions", type=int, metavar="N", help="ask N, spread over the kinds (default: all)")
     option("--compare", type=Path, metavar="JSON", help="an earlier evaluation that must agree")
     option("-o", "--output", type=Path, help="folder for eval.json, eval.md and eval.png")
@@ -115,6 +116,7 @@ def _evaluated(arguments: argparse.Namespace) -> Evaluation:
         splits=tuple(arguments.split),
         fractions=None if arguments.prune is None else tuple(arguments.prune),
         scorers=scorers,
+        one_frame=arguments.one_frame,
         frames=tuple(arguments.frames),
         questions=arguments.questions,
         packing=arguments.packing,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from stts_export.data.recipe import VERSIONS
-from stts_export.data.records import LETTERS, DatasetInfo, Question
+from stts_export.data.recipe import LESSONS, VERSIONS
+from stts_export.data.records import CAPTION, LETTERS, DatasetInfo, Question
 from stts_export.errors import DataError
 from stts_runtime.bundle.plain import Record, from_plain
 
@@ -76,11 +77,8 @@ def check_version(data: Path) -> None:
     Raises:
         DataError: the folder's recipe names another version of its domain.
     """
-    try:
-        made = json.loads((data / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # made by hand, or damaged, which generation tells
-        return
-    domain = made.get("domain") if isinstance(made, dict) else None
+    made = _recipe_of(data)
+    domain = made.get("domain")
     if not isinstance(domain, str) or domain not in VERSIONS:
         return
     version = made.get("version", 1)
@@ -90,6 +88,12 @@ def check_version(data: Path) -> None:
             f" this one makes version {VERSIONS[domain]}, with other clips or questions. Generate it again in a new"
             f" folder: stts-export data RECIPE -o NEW"
         )
+
+
+def unscored_kinds(data: Path) -> frozenset[str]:
+    """Return the kinds of the dataset's questions that are trained on and never scored."""
+    domain = _recipe_of(data).get("domain")
+    return frozenset({CAPTION, *(LESSONS.get(domain, ()) if isinstance(domain, str) else ())})
 
 
 def read_json(kind: type[Record], path: Path) -> Record | None:
@@ -113,6 +117,15 @@ def splits_of(data: Path) -> tuple[str, ...]:
     """Return the names of the splits that the folder has, the usual ones first."""
     found = {path.stem for path in data.glob("*.jsonl")}
     return (*(split for split in SPLITS if split in found), *sorted(found - set(SPLITS)))
+
+
+def _recipe_of(data: Path) -> dict[str, Any]:
+    """Return what a generated folder was generated from; nothing where it was made by hand, or that is damaged."""
+    try:
+        made = json.loads((data / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # damage is told by whoever generates there
+        return {}
+    return made if isinstance(made, dict) else {}
 
 
 def _question(line: str) -> Question:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stts_export.data.records import CAPTION
 from stts_export.recipe.find import find_recipe
 from stts_export.recipe.findings import Finding, choice, refuse
 from stts_export.recipe.read import record_from_toml
@@ -16,6 +17,15 @@ DOMAINS = ("doom", "shapes", "sprites")
 CLASSES = {"doom": range(3, 11), "shapes": range(3, 9), "sprites": range(9, 19, 3)}
 # What a domain makes of a seed: raised when it changes, so that clips and questions of two makes are never mixed.
 VERSIONS = {"doom": 1, "shapes": 1, "sprites": 1}
+# Kinds of questions that a domain makes to be trained on and never scored.
+LESSONS = {
+    "doom": (CAPTION,),
+    "shapes": (CAPTION,),
+    "sprites": (
+        *("first_colour", "last_colour", "flash_when", "flash_height", "vanish_shape"),
+        *("place", "height", "place_at", "height_at"),
+    ),
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from stts_export.data.clips import SampledClip, read_clip
 from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
-from stts_export.evaluate.records import DENSE, MAIN, SCORERS, Answers, Asked, Setting, right_text
+from stts_export.evaluate.loader import middle_frame
+from stts_export.evaluate.records import DENSE, MAIN, ONE_FRAME, SCORERS, Answers, Asked, Setting, right_text
 from stts_export.evaluate.settings import FRACTIONS, check_fractions
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.clip.frames import resize_frames
@@ -22,12 +24,12 @@ from stts_runtime.timings import Timings
 
 
 def bundle_settings(
-    manifest: Manifest, fractions: Sequence[float] | None, frames: Sequence[int | None]
+    manifest: Manifest, fractions: Sequence[float] | None, frames: Sequence[int | None], one_frame: bool = False
 ) -> tuple[Setting, ...]:
     """Return the rows of a bundle, whose scorer is built in.
 
     Shares to prune are the usual ones where not given, or 0 alone for a dense bundle; of the numbers of frames, None is
-    the model's own sampling.
+    the model's own sampling. Where `one_frame`, the first row is asked with the middle frame in every place.
 
     Raises:
         UsageError: a dense bundle is to be pruned.
@@ -39,7 +41,8 @@ def bundle_settings(
         raise UsageError("the bundle was built dense and has no scorer: evaluate it with --prune 0")
     check_fractions(fractions)
     word = next((word for word, own in SCORERS.items() if own == (pruning.scorer, pruning.soft_bias)), DENSE)
-    return tuple(
+    still = (Setting(MAIN, ONE_FRAME, 0.0, frames[0]),) if one_frame else ()
+    return still + tuple(
         Setting(MAIN, word if fraction else DENSE, float(fraction), length)
         for length in dict.fromkeys(frames)
         for fraction in sorted(set(fractions))
@@ -65,8 +68,11 @@ def evaluate_bundle(
             sampled = read_clip(data / questions[0].clip, session.manifest.frame_sampling, length)
             for setting in settings:
                 if setting.frames == length:
+                    shown = sampled
+                    if setting.scorer == ONE_FRAME:
+                        shown = replace(sampled, frames=middle_frame(sampled.frames))
                     start = time.perf_counter()
-                    said[setting] += answers_on(session, sampled, questions, setting.prune)
+                    said[setting] += answers_on(session, shown, questions, setting.prune)
                     seconds[setting] += time.perf_counter() - start
         on_share((done + 1) / len(clips))
     answers = []

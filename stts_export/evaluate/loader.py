@@ -25,11 +25,17 @@ _BATCHES_AHEAD = 3
 _MOST_WORKERS = 16
 
 Item = TypeVar("Item")
+Frames = TypeVar("Frames", np.ndarray, torch.Tensor)
 
 
 def batches_of(clips: Sequence[Item], size: int) -> list[Sequence[Item]]:
     """Return the clips in batches of `size`, the last perhaps smaller."""
     return [clips[start : start + size] for start in range(0, len(clips), size)]
+
+
+def middle_frame(frames: Frames) -> Frames:
+    """Return as many frames, [T, H, W, 3], all of which are the middle one."""
+    return frames[[len(frames) // 2] * len(frames)]
 
 
 def load_batches(

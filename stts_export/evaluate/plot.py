@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from stts_export.evaluate.records import BLIND, DENSE, MAIN, SCORERS, Evaluation
+from stts_export.evaluate.records import BLIND, DENSE, MAIN, ONE_FRAME, SCORERS, Evaluation
 from stts_export.evaluate.statistics import Share
 from stts_export.evaluate.summary import Row, Summary, summarise
 
@@ -32,6 +32,7 @@ NAMES = {
     "random": "random",
     "random-bias": "random, soft bias",
 }
+BASELINES = {BLIND: (":", "without a picture"), ONE_FRAME: ("--", "one frame, repeated")}
 OTHERS = ("#2e7d32", "#7b4397", "#c77700", "#00838f", "#5d4037")
 
 
@@ -80,9 +81,9 @@ def _plot_frames(axes: Axes, summary: Summary, frames: int | None) -> None:
             axes.axhline(100 * row.overall.accuracy, color=colour, linewidth=1.2, linestyle="-.", label=label)
             axes.axhspan(100 * row.overall.low, 100 * row.overall.high, color=colour, alpha=0.08, linewidth=0)
     for row in summary.rows:
-        if row.setting.scorer == BLIND:
-            height = 100 * row.overall.accuracy
-            axes.axhline(height, color=INK, linewidth=1.0, linestyle=":", label="without a picture")
+        if row.setting.scorer in BASELINES:
+            style, label = BASELINES[row.setting.scorer]
+            axes.axhline(100 * row.overall.accuracy, color=INK, linewidth=1.0, linestyle=style, label=label)
     axes.set_xlabel("groups pruned, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)

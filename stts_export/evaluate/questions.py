@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from stts_export.data.read import open_questions, splits_of
-from stts_export.data.records import CAPTION, Question, clips_of
+from stts_export.data.read import open_questions, splits_of, unscored_kinds
+from stts_export.data.records import Question, clips_of
 from stts_export.errors import DataError
 from stts_export.evaluate.records import Asked
 
@@ -18,9 +18,9 @@ _SEED = 20260318
 
 
 def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None) -> tuple[Asked, ...]:
-    """Return the questions of these splits, those on one clip beside each other; captions are left out.
+    """Return the questions of these splits, those on one clip beside each other.
 
-    Where `most` is given, so many are taken, spread evenly over the kinds, the same ones every time.
+    Captions and lessons, which are trained on and never scored, are left out. Where `most` is given, so many are taken, spread evenly over the kinds, the same ones every time.
 
     Raises:
         DataError: a split is missing, damaged, or has nothing to score.
@@ -28,7 +28,7 @@ def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None)
     asked = [Asked(split, question) for split in splits for question in scored_questions(data, split)]
     if not asked:
         raise DataError(
-            f"{data}: no questions to score in {', '.join(splits)} (captions are trained on, never scored). Splits "
+            f"{data}: no questions to score in {', '.join(splits)} (captions and lessons are trained on, never scored). Splits "
             f"here: {', '.join(splits_of(data)) or 'none'}"
         )
     return by_clip(asked if most is None else spread(asked, most))
@@ -51,5 +51,6 @@ def by_clip(asked: Iterable[Asked]) -> tuple[Asked, ...]:
 
 
 def scored_questions(data: Path, split: str) -> list[Question]:
-    """Return the questions of a split, captions left out."""
-    return [question for question in open_questions(data, split) if question.kind != CAPTION]
+    """Return the questions of a split but for those of kinds that are trained on and never scored."""
+    unscored = unscored_kinds(data)
+    return [question for question in open_questions(data, split) if question.kind not in unscored]

@@ -14,7 +14,8 @@ from stts_export.data.records import Question
 FORMAT = 1
 """Counted up when an older `eval.json` can no longer be read."""
 
-DENSE, BLIND = "dense", "blind"
+DENSE, ONE_FRAME, BLIND = "dense", "one-frame", "blind"
+UNPRUNED = (DENSE, ONE_FRAME, BLIND)
 SCORERS = {
     "learned": ("learned", True),
     "learned-no-bias": ("learned", False),
@@ -53,6 +54,7 @@ class Setting:
 
     subject: str  # which weights
     scorer: str  # a word of `SCORERS`; `dense`: nothing is pruned; `blind`: nothing is looked at
+    # `one-frame`: dense, and every frame is the middle one, so that nothing happens
     prune: float = 0.0  # share of groups dropped, 0 to 1
     frames: int | None = None  # frames looked at; None for the model's own sampling
 
@@ -64,7 +66,7 @@ class Setting:
 
     @property
     def kind(self) -> str:
-        """Kind of scorer, `dense` or `blind`."""
+        """Kind of scorer, or what there is instead of one."""
         return SCORERS[self.scorer][0] if self.scorer in SCORERS else self.scorer
 
     @property

@@ -20,6 +20,7 @@ from stts_export.evaluate.subjects import is_bundle, load_weights, open_weights,
 from stts_export.evaluate.torch_run import TorchOptions, evaluate_torch
 from stts_runtime import load
 from stts_runtime.progress import OnProgress
+from stts_runtime.session import Session
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class EvaluationRequest:
     splits: tuple[str, ...] = ("test",)  # of the dataset
     fractions: tuple[float, ...] | None = None  # shares of groups to drop; None for the usual ones
     scorers: tuple[str, ...] | None = None  # words of `SCORERS`; None for the usual ones that the weights allow
+    one_frame: bool = False  # whether to ask with the middle frame in every place too
     frames: tuple[int, ...] = ()  # numbers of frames, the one of training first; empty for the model's own sampling
     questions: int | None = None  # at most this many, spread over kinds; None for all
     packing: str | None = None  # of kept patches, `ffd` or `ragged`; None for the model's own way
@@ -118,10 +120,16 @@ def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], on_pr
     if unused:
         raise UsageError(f"{request.what} is a bundle, whose weights and scorer are built in: leave out {unused[0]}")
     with load(request.what) as session:
-        manifest = session.manifest
-        settings = bundle_settings(manifest, request.fractions, request.lengths)
-        answers = evaluate_bundle(session, request.data, asked, settings, partial(on_progress, "bundle"))
-        notes = session.notes
+        return evaluated_session(session, request, asked, on_progress)
+
+
+def evaluated_session(
+    session: Session, request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress
+) -> Evaluation:
+    """Return the evaluation of an open bundle, which may be run in another way than `load` does."""
+    manifest = session.manifest
+    settings = bundle_settings(manifest, request.fractions, request.lengths, request.one_frame)
+    answers = evaluate_bundle(session, request.data, asked, settings, partial(on_progress, "bundle"))
     return Evaluation(
         what=Path(request.what).name,
         engine="bundle",
@@ -132,7 +140,7 @@ def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], on_pr
         questions=asked,
         answers=tuple(answers),
         seconds=0.0,
-        notes=notes,
+        notes=session.notes,
     )
 
 
@@ -145,7 +153,7 @@ def _settings(name: str, has_scorer: bool, request: EvaluationRequest) -> tuple[
     if scorers is None:
         usual = DEFAULT_SCORERS if name == MAIN else ("learned",) if has_scorer else ("cosine", "random")
         scorers = tuple(word for word in usual if has_scorer or SCORERS[word][0] != "learned")
-    return settings_of(name, has_scorer, fractions, scorers, request.lengths)
+    return settings_of(name, has_scorer, fractions, scorers, request.lengths, request.one_frame and name == MAIN)
 
 
 def _check(request: EvaluationRequest) -> None:

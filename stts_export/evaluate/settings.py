@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from stts_export.errors import UsageError
-from stts_export.evaluate.records import DENSE, SCORERS, Setting
+from stts_export.evaluate.records import DENSE, ONE_FRAME, SCORERS, Setting
 
 
 FRACTIONS = (0.0, 0.3, 0.5, 0.7, 0.8)
@@ -19,6 +19,7 @@ def settings_of(
     fractions: Sequence[float] = FRACTIONS,
     scorers: Sequence[str] = DEFAULT_SCORERS,
     frames: Sequence[int | None] = (None,),
+    one_frame: bool = False,
 ) -> tuple[Setting, ...]:
     """Return the rows of one subject.
 
@@ -29,6 +30,7 @@ def settings_of(
         scorers: words of `SCORERS`.
         frames: numbers of frames; the first is what training used, and None the model's own sampling. With the others
             only dense and the first scorer are asked for: they show what more frames bring.
+        one_frame: whether to ask with the middle frame in every place too.
 
     Raises:
         UsageError: a value is impossible, or a row with a learned scorer is wanted of a subject without one.
@@ -48,7 +50,7 @@ def settings_of(
             f"{subject} has no trained scorer, so there are no {' nor '.join(untrained)} rows: ask for those that need "
             "no training, --scorers cosine random, or evaluate it dense, --prune 0"
         )
-    rows = []
+    rows = [Setting(subject, ONE_FRAME, 0.0, frames[0])] if one_frame else []
     for place, length in enumerate(dict.fromkeys(frames)):
         for fraction in sorted(set(fractions)):
             if fraction == 0:

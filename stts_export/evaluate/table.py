@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stts_export.evaluate.records import BLIND, DENSE, SCORERS, TWIN, Evaluation, Setting
+from stts_export.evaluate.records import BLIND, SCORERS, TWIN, UNPRUNED, Evaluation, Setting
 from stts_export.evaluate.statistics import Difference, Share
 from stts_export.evaluate.summary import Summary, summarise
 from stts_runtime.text_table import NONE, Rows
@@ -52,7 +52,7 @@ def overall_rows(evaluation: Evaluation, summary: Summary) -> Rows:
 
 def head(setting: Setting) -> tuple[str, ...]:
     """Return the cells that say which setting a row is of."""
-    pruned = NONE if setting.scorer in (DENSE, BLIND) else f"{setting.prune:.0%}"
+    pruned = NONE if setting.scorer in UNPRUNED else f"{setting.prune:.0%}"
     bias = ("on" if setting.soft_bias else "off") if setting.scorer in SCORERS else NONE
     frames = "own" if setting.frames is None else str(setting.frames)
     return setting.subject, setting.kind, pruned, bias, NONE if setting.scorer == BLIND else frames

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
-from stts_export.evaluate.loader import batches_of, load_batches
-from stts_export.evaluate.records import DENSE, Answers, Asked, Setting, right_text
+from stts_export.evaluate.loader import batches_of, load_batches, middle_frame
+from stts_export.evaluate.records import ONE_FRAME, UNPRUNED, Answers, Asked, Setting, right_text
 from stts_export.models.model import Model
 from stts_export.models.scorer import CosineScorer, RandomScorer
 from stts_export.train.example import Example
@@ -124,7 +124,9 @@ def _judged(
 ) -> Tensor:
     """Return which questions of a batch are answered right, bool [Q]."""
     pruning = None
-    if setting.scorer != DENSE:
+    if setting.scorer == ONE_FRAME:
+        examples = [replace(one, frames=middle_frame(one.frames)) for one in examples]
+    if setting.scorer not in UNPRUNED:
         scorer = scorers[setting.kind]
         if isinstance(scorer, ClipwiseRandom):
             scorer.lengths = [len(example.frames) for example in examples]

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Measure a small trained model in every way that its page tells, and record the accuracy that CI holds it to.
+
+In torch: dense, each scorer at each share of pruned groups, twice the frames, one frame, no picture, and the twins that
+a training run left. Then bundles, asked a part of the same questions: as the model is built, packed `ffd`, and in
+float16, computed in float32 and rounded as a GPU does. OUTPUT gets eval.json, eval.md, eval.png and accuracy.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from stts_export.checkpoint.trained import FILE as TRAINED
+from stts_export.cli.console import print_tables
+from stts_export.cli.progress import progress_bars
+from stts_export.evaluate.compare import LIMIT_POINTS, agreement_rows, compare
+from stts_export.evaluate.questions import questions_to_ask
+from stts_export.evaluate.recorded import FRACTIONS, SPLIT, generate_asked, recorded, write_recorded
+from stts_export.evaluate.records import Evaluation
+from stts_export.evaluate.run import EvaluationRequest, evaluate, evaluated_session
+from stts_export.evaluate.settings import DEFAULT_SCORERS
+from stts_export.evaluate.table import tables
+from stts_export.evaluate.write import write_evaluation
+from stts_export.pipeline import BuildRequest, build
+from stts_export.recipe.find import find_weights
+from stts_export.recipe.read import read_model_recipe
+from stts_export.report.tables import markdown_table
+from stts_export.verify.cpu_emulation import cpu_emulation
+from stts_runtime.bundle.open import open_bundle
+from stts_runtime.bundle.swap import write_whole
+from stts_runtime.errors import SttsError, UsageError
+from stts_runtime.progress import OnProgress
+from stts_runtime.session import Session
+from stts_runtime.text_table import Rows
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+DENSE_TWIN = "dense-twin"
+FORMS = {
+    "bundle": {},
+    "bundle-ffd": {"packing": "ffd"},
+    "bundle-float16": {"target": "jetson-orin", "engines": False},  # as TensorRT reads it
+}
+"""Name -> options of a build."""
+
+
+def main(given: list[str] | None = None) -> int:
+    """Evaluate and write; 1 where torch and bundle disagree. `given` are the words of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    option = parser.add_argument
+    option("data", type=Path, help="a dataset's folder, from stts-export data")
+    option("output", type=Path, help="folder for what is written")
+    option("--model", default="nano", help="the model's recipe (default: %(default)s)")
+    option("--run", type=Path, help="a training run's folder: its stages named ...twin and pruned-... stand beside")
+    option("--split", nargs="+", default=["test", "held_out"], help="(default: test held_out)")
+    option("--frames", type=int, nargs="+", default=[8, 16], help="those of training first (default: 8 16)")
+    option("--questions", type=int, help="asked in torch (default: all)")
+    option("--bundle-questions", type=int, default=1000, help="asked of each bundle (default: %(default)s)")
+    option("--ship", action="store_true", help="lay the record beside the weights, the page and the plot in docs/")
+    arguments = parser.parse_args(given)
+    try:
+        return measure(arguments)
+    except SttsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Evaluate in torch, then each bundle, print it all and write it."""
+    output: Path = arguments.output
+    weights = shipped_weights(arguments.model) if arguments.ship else None
+    output.mkdir(parents=True, exist_ok=True)
+    with progress_bars() as on_progress:
+        whole = evaluate(torch_request(arguments), on_progress)
+        for name, options in FORMS.items():
+            request = BuildRequest(arguments.model, output / f"{name}.stts", overwrite=True, **options)
+            build(request, on_progress)
+        asked = EvaluationRequest(
+            str(output / "bundle.stts"),
+            arguments.data,
+            splits=tuple(arguments.split),
+            fractions=FRACTIONS,
+            frames=tuple(arguments.frames[:1]),
+            questions=arguments.bundle_questions,
+        )
+        found = [(one, compare(whole, one)) for one in (asked_of(name, output, asked, on_progress) for name in FORMS)]
+        generate_asked("nano", output / "asked")
+        again = replace(asked, data=output / "asked", splits=(SPLIT,), frames=(), questions=None)
+        record = recorded(evaluate(again, on_progress), "nano")
+    shown = (*tables(whole), *(agreement_rows(whole, one, rows) for one, rows in found))
+    print_tables(shown, whole.notes)
+    page = page_of(shown, whole)
+    files = [*write_evaluation(whole, page, output), write_recorded(record, output)]
+    if weights is not None:
+        files.append(write_recorded(record, weights))
+        for name, source in ((f"{arguments.model}.md", files[1]), (f"{arguments.model}.png", files[2])):
+            files.append(write_whole(DOCS / name, lambda path, source=source: path.write_bytes(source.read_bytes())))
+    sys.stdout.writelines(f"wrote {file}\n" for file in files)
+    return 0 if all(one.ok for one in found[0][1]) else 1
+
+
+def torch_request(arguments: argparse.Namespace) -> EvaluationRequest:
+    """Return what is asked in torch: everything."""
+    run = arguments.run
+    stages = [] if run is None else sorted(path.parent for path in run.glob(f"*/{TRAINED}"))
+    beside = tuple((path.name, path) for path in stages if path.name.startswith("pruned-"))
+    return EvaluationRequest(
+        arguments.model,
+        arguments.data,
+        twin=next((path for path in stages if path.name == DENSE_TWIN), None),
+        also=beside,
+        splits=tuple(arguments.split),
+        scorers=DEFAULT_SCORERS,
+        one_frame=True,
+        frames=tuple(arguments.frames),
+        questions=arguments.questions,
+    )
+
+
+def asked_of(name: str, output: Path, request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
+    """Return the evaluation of one bundle, which need not be for this machine."""
+    request = replace(request, what=str(output / f"{name}.stts"))
+    asked = questions_to_ask(request.data, request.splits, request.questions)
+    with opened(Path(request.what)) as session:
+        evaluation = evaluated_session(session, request, asked, on_progress)
+    return evaluation
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Session]:
+    """Give a bundle's session, on a CPU whatever it is for."""
+    with cpu_emulation(open_bundle(path)) as bundle, Session(bundle) as session:
+        yield session
+
+
+def shipped_weights(model: str) -> Path:
+    """Return the folder of a model's shipped weights.
+
+    Raises:
+        UsageError: it has none.
+    """
+    assembly = read_model_recipe(model).assembly
+    if assembly is None or assembly.trained is None:
+        raise UsageError(f"recipe {model} names no trained weights, so there is no accuracy to record: leave out --ship")
+    return find_weights(assembly.trained)
+
+
+def page_of(shown: tuple[Rows, ...], whole: Evaluation) -> str:
+    """Return everything as a page."""
+    head = (
+        f"# What {whole.what} answers\n\n"
+        "Written by `make eval-nano`, not by hand. How it is trained and measured: [training.md](training.md). Of a "
+        f"bundle, {LIMIT_POINTS} points beside torch are allowed where it is packed and computed alike; `ffd` and "
+        "float16 are told.\n"
+    )
+    body = "".join(f"\n{table.title}\n\n{markdown_table(table)}" for table in shown)
+    return head + body + "".join(f"\n{note}\n" for note in whole.notes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
