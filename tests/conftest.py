@@ -70,6 +70,14 @@ def captured(run_folder: Path) -> Capture:
 
 
 @pytest.fixture(scope="session")
+def nano_bundle(run_folder: Path, captured: Capture) -> Path:
+    """The bundle of nano, verified, as `stts-export build --model nano` makes it; not to be changed."""
+    from reference.nano import build_nano
+
+    return build_nano(run_folder, captured)
+
+
+@pytest.fixture(scope="session")
 def toy_bundle(run_folder: Path, captured: Capture) -> Callable[[str], Path]:
     """Where the toy bundle of a kind (`ffd`, `ragged`, `dense`) lies; not to be changed, other tests read it too."""
     from reference.toy_bundle import toy_bundles

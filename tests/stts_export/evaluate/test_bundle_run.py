@@ -26,25 +26,29 @@ def toy(toy_bundle: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
 
 def test_torch_and_a_bundle_answer_alike(toy: Toy) -> None:
     options = TorchOptions("cpu", batch=1)
-    on_bundle = EvaluationRequest(str(toy.bundle), toy.data, fractions=(0.0, 0.3, 0.5))
+    on_bundle = EvaluationRequest(str(toy.bundle), toy.data, fractions=(0.0, 0.3, 0.5), one_frame=True)
     in_torch = EvaluationRequest(
         str(toy.checkpoint),
         toy.data,
         model=str(toy.recipe),
         fractions=(0.0, 0.3, 0.5),
         scorers=("learned",),
+        one_frame=True,
         options=options,
     )
     first = evaluate(in_torch, lambda stage, share: None)
     second = evaluate(on_bundle, lambda stage, share: None)
     found = compare(first, second)
     assert {(one.setting.scorer, one.setting.prune) for one in found} == {
+        ("one-frame", 0.0),
         ("dense", 0.0),
         ("learned", 0.3),
         ("learned", 0.5),
     }
     assert all(one.ok and one.same == 1 for one in found)
     assert any(0 < one.first < 1 for one in found)
+    assert found[0].setting.scorer == "one-frame"
+    assert second.answers[0].said != second.answers[1].said
     assert (first.engine, second.engine) == ("torch", "bundle")
 
 
@@ -88,6 +92,7 @@ def test_the_rows_of_a_bundle_are_those_of_its_own_scorer(toy: Toy) -> None:
         ("learned", 0.5, 4),
     ]
     assert len(bundle_settings(manifest, None, (None,))) == 5
+    assert bundle_settings(manifest, (0.5,), (8, 4), one_frame=True)[0] == Setting("model", "one-frame", 0.0, 8)
 
 
 def test_a_dense_bundle_is_not_pruned(toy: Toy) -> None:

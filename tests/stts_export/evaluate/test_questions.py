@@ -1,9 +1,13 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from reference.toy_questions import toy_questions, write_dataset
 
+from stts_export.data.generate import generate
+from stts_export.data.read import open_questions
+from stts_export.data.recipe import LESSONS, SplitSizes, read_data_recipe
 from stts_export.data.records import Question
 from stts_export.errors import DataError
 from stts_export.evaluate.questions import by_clip, questions_to_ask, spread
@@ -19,6 +23,15 @@ def test_captions_are_not_asked(tmp_path: Path) -> None:
     found = questions_to_ask(data, ["test"])
     assert len(found) == 6
     assert "caption" not in {one.question.kind for one in found}
+
+
+def test_lessons_are_not_asked_though_they_are_there(tmp_path: Path) -> None:
+    recipe = replace(read_data_recipe("nano"), clips=SplitSizes(train=12, validation=0, test=0, held_out=0))
+    generate(recipe, tmp_path, workers=1)
+    there = {one.kind for one in open_questions(tmp_path, "train")}
+    asked = {one.question.kind for one in questions_to_ask(tmp_path, ["train"])}
+    assert there - asked == set(LESSONS["sprites"])
+    assert "flash_at" in asked
 
 
 def test_a_dataset_of_captions_alone_is_refused(tmp_path: Path) -> None:

@@ -34,6 +34,13 @@ def test_a_single_frame_is_not_pruned() -> None:
     assert [row.scorer for row in settings_of("model", False, (0.0, 0.5), ("cosine",), (1,))] == ["dense"]
 
 
+def test_one_frame_is_asked_once_at_the_frames_of_training() -> None:
+    rows = settings_of("model", True, (0.0, 0.5), ("learned",), (8, 16), one_frame=True)
+    assert rows[0] == Setting("model", "one-frame", 0.0, 8)
+    assert [row.scorer for row in rows[1:]] == ["dense", "learned"] * 2
+    assert (rows[0].kind, rows[0].soft_bias) == ("one-frame", False)
+
+
 def test_learned_rows_of_an_untrained_scorer_are_refused() -> None:
     with pytest.raises(UsageError, match=r"no trained scorer.*--scorers cosine random"):
         settings_of("model", has_scorer=False, scorers=("learned", "cosine"))

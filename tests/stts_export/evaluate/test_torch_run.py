@@ -8,8 +8,10 @@ from reference.toy_bundle import toy_config, toy_model
 from reference.toy_questions import toy_questions, write_dataset
 from reference.toy_tokenizer import trained_tokenizer
 
+from stts_export.data.clips import read_clip, write_clip
 from stts_export.errors import DataError, UsageError
 from stts_export.evaluate import torch_run
+from stts_export.evaluate.loader import middle_frame
 from stts_export.evaluate.questions import questions_to_ask
 from stts_export.evaluate.records import Asked, Setting
 from stts_export.evaluate.torch_run import ClipwiseRandom, TorchOptions, evaluate_torch
@@ -133,6 +135,23 @@ def test_frames_and_questions_reach_the_model_as_they_are_stored(data: Path, mon
     assert [question for example in seen for question in example.questions] == [one.question for one in asked]
     assert all(np.array_equal(example.timestamps, [0.0, 1.0, 2.0, 3.0]) for example in seen)
     assert seen[0].frames.shape == (4, 126, 126, 3)
+
+
+def test_one_frame_stands_in_every_place(data: Path) -> None:
+    """What is right of a clip whose frames are all its middle one is right of the clip by one frame."""
+    model = toy_model(toy_config())
+    one_frame, dense = (Setting("model", scorer, 0.0, 4) for scorer in ("one-frame", "dense"))
+    found = {one: run(model, data, (one,)) for one in (one_frame, dense)}
+    for path in data.glob("clips/*.zip"):
+        frames = read_clip(path, model.config.frame_sampling, 4).frames  # the frames that are looked at
+        write_clip(path, np.repeat(frames[2:3], 8, axis=0), 2.0, lossless=True)
+    assert run(model, data, (dense,)) == found[one_frame]
+
+
+def test_middle_frames_are_of_either_kind_of_array() -> None:
+    frames = np.arange(5 * 12, dtype=np.uint8).reshape(5, 2, 2, 3)
+    assert np.array_equal(middle_frame(frames), np.stack([frames[2]] * 5))
+    assert torch.equal(middle_frame(torch.from_numpy(frames[:4])), torch.from_numpy(np.stack([frames[2]] * 4)))
 
 
 def test_a_batch_that_does_not_fit_names_the_next_smaller(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,54 @@
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from reference.word_model import write_word_recipe
+
+from stts_export.data.generate import generate
+from stts_export.data.recipe import SplitSizes, read_data_recipe
+from stts_export.evaluate.recorded import read_recorded
+from stts_export.evaluate.write import read_evaluation
+
+
+MAIN = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "eval_nano.py"))["main"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    recipe = replace(read_data_recipe("nano"), clips=SplitSizes(train=4, validation=0, test=3, held_out=0))
+    generate(recipe, tmp_path / "data", workers=1)
+    return tmp_path / "data"
+
+
+@pytest.mark.slow
+def test_everything_is_measured_and_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STTS_EXPORT_CACHE", str(tmp_path / "cache"))
+    model = str(write_word_recipe(tmp_path))
+    output = tmp_path / "out"
+    options = ["--split", "test", "--frames", "4", "8", "--questions", "8", "--bundle-questions", "4"]
+    assert MAIN([str(data), str(output), "--model", model, *options]) == 0
+    evaluation = read_evaluation(output)
+    rows = [(one.setting.scorer, one.setting.prune, one.setting.frames) for one in evaluation.answers]
+    assert rows[:3] == [("blind", 0.0, None), ("one-frame", 0.0, 4), ("dense", 0.0, 4)]
+    assert rows[-5:] == [("dense", 0.0, 8), *(("learned", share, 8) for share in (0.3, 0.5, 0.7, 0.8))]
+    assert {("random", 0.8, 4), ("cosine", 0.3, 4), ("learned-no-bias", 0.7, 4)} <= set(rows)
+    page = (output / "eval.md").read_text()
+    for bundle in ("bundle.stts", "bundle-ffd.stts", "bundle-float16.stts"):
+        assert f" beside {bundle}: " in page
+    record = read_recorded(output)
+    assert (record.questions > 200, [one.prune for one in record.shares]) == (True, [0.0, 0.5])
+    told = capsys.readouterr().out
+    assert all(f"wrote {output / name}" in told for name in ("eval.json", "eval.md", "eval.png", "accuracy.json"))
+    assert json.loads((output / "bundle-float16.stts" / "manifest.json").read_text())["engine"]["precision"] == "float16"
+
+
+def test_nothing_is_shipped_of_a_model_that_was_not_trained(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert MAIN([str(data), str(tmp_path / "out"), "--model", "micro", "--ship"]) == 1
+    assert "recipe micro names no trained weights, so there is no accuracy to record" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
