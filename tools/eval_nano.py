@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stts_export.checkpoint.trained import FILE as TRAINED
 from stts_export.cli.console import print_tables
@@ -41,12 +42,13 @@ from stts_runtime.text_table import Rows
 
 DOCS = Path(__file__).parents[1] / "docs"
 DENSE_TWIN = "dense-twin"
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "bundle": {},
     "bundle-ffd": {"packing": "ffd"},
     "bundle-float16": {"target": "jetson-orin", "engines": False},  # as TensorRT reads it
 }
 """Name -> options of a build."""
+BUNDLE_FRACTIONS = (0.0, 0.3, 0.5)  # at 30 % frames lie alone in their bins, and `ffd` gives them patches back
 
 
 def main(given: list[str] | None = None) -> int:
@@ -56,7 +58,7 @@ def main(given: list[str] | None = None) -> int:
     option("data", type=Path, help="a dataset's folder, from stts-export data")
     option("output", type=Path, help="folder for what is written")
     option("--model", default="nano", help="the model's recipe (default: %(default)s)")
-    option("--run", type=Path, help="a training run's folder: its stages named ...twin and pruned-... stand beside")
+    option("--run", type=Path, help="a training run's folder: its stages dense-twin and pruned-... stand beside")
     option("--split", nargs="+", default=["test", "held_out"], help="(default: test held_out)")
     option("--frames", type=int, nargs="+", default=[8, 16], help="those of training first (default: 8 16)")
     option("--questions", type=int, help="asked in torch (default: all)")
@@ -84,13 +86,13 @@ def measure(arguments: argparse.Namespace) -> int:
             str(output / "bundle.stts"),
             arguments.data,
             splits=tuple(arguments.split),
-            fractions=FRACTIONS,
+            fractions=BUNDLE_FRACTIONS,
             frames=tuple(arguments.frames[:1]),
             questions=arguments.bundle_questions,
         )
         found = [(one, compare(whole, one)) for one in (asked_of(name, output, asked, on_progress) for name in FORMS)]
         generate_asked("nano", output / "asked")
-        again = replace(asked, data=output / "asked", splits=(SPLIT,), frames=(), questions=None)
+        again = replace(asked, data=output / "asked", splits=(SPLIT,), fractions=FRACTIONS, frames=(), questions=None)
         record = recorded(evaluate(again, on_progress), "nano")
     shown = (*tables(whole), *(agreement_rows(whole, one, rows) for one, rows in found))
     print_tables(shown, whole.notes)
@@ -105,9 +107,15 @@ def measure(arguments: argparse.Namespace) -> int:
 
 
 def torch_request(arguments: argparse.Namespace) -> EvaluationRequest:
-    """Return what is asked in torch: everything."""
+    """Return what is asked in torch: everything.
+
+    Raises:
+        UsageError: the run's folder holds no stage.
+    """
     run = arguments.run
     stages = [] if run is None else sorted(path.parent for path in run.glob(f"*/{TRAINED}"))
+    if run is not None and not stages:
+        raise UsageError(f"--run {run} holds no finished stage: wanted folders with {TRAINED}, from stts-export train")
     beside = tuple((path.name, path) for path in stages if path.name.startswith("pruned-"))
     return EvaluationRequest(
         arguments.model,
@@ -146,7 +154,9 @@ def shipped_weights(model: str) -> Path:
     """
     assembly = read_model_recipe(model).assembly
     if assembly is None or assembly.trained is None:
-        raise UsageError(f"recipe {model} names no trained weights, so there is no accuracy to record: leave out --ship")
+        raise UsageError(
+            f"recipe {model} names no trained weights, so there is no accuracy to record: leave out --ship"
+        )
     return find_weights(assembly.trained)
 
 

@@ -82,8 +82,8 @@ def _plot_frames(axes: Axes, summary: Summary, frames: int | None) -> None:
             axes.axhspan(100 * row.overall.low, 100 * row.overall.high, color=colour, alpha=0.08, linewidth=0)
     for row in summary.rows:
         if row.setting.scorer in BASELINES:
-            style, label = BASELINES[row.setting.scorer]
-            axes.axhline(100 * row.overall.accuracy, color=INK, linewidth=1.0, linestyle=style, label=label)
+            dashes, label = BASELINES[row.setting.scorer]
+            axes.axhline(100 * row.overall.accuracy, color=INK, linewidth=1.0, linestyle=dashes, label=label)
     axes.set_xlabel("groups pruned, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)

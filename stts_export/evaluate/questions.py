@@ -20,7 +20,8 @@ _SEED = 20260318
 def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None) -> tuple[Asked, ...]:
     """Return the questions of these splits, those on one clip beside each other.
 
-    Captions and lessons, which are trained on and never scored, are left out. Where `most` is given, so many are taken, spread evenly over the kinds, the same ones every time.
+    Captions and lessons, which are trained on and never scored, are left out. Where `most` is given, so many are
+    taken, spread evenly over the kinds, the same ones every time.
 
     Raises:
         DataError: a split is missing, damaged, or has nothing to score.
@@ -28,8 +29,8 @@ def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None)
     asked = [Asked(split, question) for split in splits for question in scored_questions(data, split)]
     if not asked:
         raise DataError(
-            f"{data}: no questions to score in {', '.join(splits)} (captions and lessons are trained on, never scored). Splits "
-            f"here: {', '.join(splits_of(data)) or 'none'}"
+            f"{data}: no questions to score in {', '.join(splits)} (captions and lessons are trained on, never scored). "
+            f"Splits here: {', '.join(splits_of(data)) or 'none'}"
         )
     return by_clip(asked if most is None else spread(asked, most))
 

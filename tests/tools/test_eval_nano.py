@@ -43,7 +43,14 @@ def test_everything_is_measured_and_written(
     assert (record.questions > 200, [one.prune for one in record.shares]) == (True, [0.0, 0.5])
     told = capsys.readouterr().out
     assert all(f"wrote {output / name}" in told for name in ("eval.json", "eval.md", "eval.png", "accuracy.json"))
-    assert json.loads((output / "bundle-float16.stts" / "manifest.json").read_text())["engine"]["precision"] == "float16"
+    assert (
+        json.loads((output / "bundle-float16.stts" / "manifest.json").read_text())["engine"]["precision"] == "float16"
+    )
+
+
+def test_a_run_without_stages_is_told(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert MAIN([str(data), str(tmp_path / "out"), "--run", str(tmp_path)]) == 1
+    assert "holds no finished stage: wanted folders with trained.safetensors" in capsys.readouterr().err
 
 
 def test_nothing_is_shipped_of_a_model_that_was_not_trained(

@@ -7,7 +7,15 @@ from reference.toy_evaluation import toy_evaluation
 from stts_export.data.read import splits_of
 from stts_export.errors import DataError
 from stts_export.evaluate.questions import questions_to_ask
-from stts_export.evaluate.recorded import FILE, SPLIT, generate_asked, read_recorded, recorded, shortfalls, write_recorded
+from stts_export.evaluate.recorded import (
+    FILE,
+    SPLIT,
+    generate_asked,
+    read_recorded,
+    recorded,
+    shortfalls,
+    write_recorded,
+)
 from stts_export.evaluate.records import Evaluation, Setting
 
 
@@ -37,7 +45,7 @@ def test_accuracy_below_the_interval_is_told_and_within_or_above_it_is_not() -> 
 
 def test_other_questions_or_answers_are_no_measurement() -> None:
     record, now = recorded(measured(), "nano"), measured()
-    with pytest.raises(DataError, match="196 questions were asked that are not the 200 recorded ones: the dataset nano"):
+    with pytest.raises(DataError, match="196 questions were asked that are not the 200 recorded ones: the data"):
         shortfalls(record, measured(questions=196))
     first, *rest = now.questions
     other = replace(now, questions=(replace(first, question=replace(first.question, answer="no")), *rest))
