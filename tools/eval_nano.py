@@ -135,8 +135,7 @@ def asked_of(name: str, output: Path, request: EvaluationRequest, on_progress: O
     request = replace(request, what=str(output / f"{name}.stts"))
     asked = questions_to_ask(request.data, request.splits, request.questions)
     with opened(Path(request.what)) as session:
-        evaluation = evaluated_session(session, request, asked, on_progress)
-    return evaluation
+        return evaluated_session(session, request, asked, on_progress)
 
 
 @contextmanager
@@ -154,9 +153,7 @@ def shipped_weights(model: str) -> Path:
     """
     assembly = read_model_recipe(model).assembly
     if assembly is None or assembly.trained is None:
-        raise UsageError(
-            f"recipe {model} names no trained weights, so there is no accuracy to record: leave out --ship"
-        )
+        raise UsageError(f"recipe {model} names no trained weights: there is nothing to ship, leave out --ship")
     return find_weights(assembly.trained)
 
 

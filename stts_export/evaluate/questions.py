@@ -29,8 +29,8 @@ def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None)
     asked = [Asked(split, question) for split in splits for question in scored_questions(data, split)]
     if not asked:
         raise DataError(
-            f"{data}: no questions to score in {', '.join(splits)} (captions and lessons are trained on, never scored). "
-            f"Splits here: {', '.join(splits_of(data)) or 'none'}"
+            f"{data}: no questions to score in {', '.join(splits)} (captions and lessons are trained on, never "
+            f"scored). Splits here: {', '.join(splits_of(data)) or 'none'}"
         )
     return by_clip(asked if most is None else spread(asked, most))
 

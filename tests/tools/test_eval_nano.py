@@ -57,5 +57,5 @@ def test_nothing_is_shipped_of_a_model_that_was_not_trained(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert MAIN([str(data), str(tmp_path / "out"), "--model", "micro", "--ship"]) == 1
-    assert "recipe micro names no trained weights, so there is no accuracy to record" in capsys.readouterr().err
+    assert "recipe micro names no trained weights: there is nothing to ship" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
