@@ -134,7 +134,7 @@ train-micro: $(if $(wildcard $(OUT)/train/parts),$(OUT)/train/site)  ## there (o
 # `pruned` and its twins go on from the last of them, two at a time.
 train-nano: $(READY)  ## train nano from nothing: data, every stage, evaluation, weights (2 hours on 2 cores; SEED=...)
 	$(MAKE) --no-print-directory -j2 $(foreach stage,pruned $(NANO_TWINS),$(NANO_RUN)/$(stage)/trained.safetensors)
-	OMP_NUM_THREADS=2 $(BIN)/stts-export eval $(NANO_RUN)/pruned --model nano --data $(NANO)/data --packing ragged $(NANO_EVAL) \
+	OMP_NUM_THREADS=2 $(BIN)/stts-export eval $(NANO_RUN)/pruned --model nano --data $(NANO)/data --packing ragged --one-frame $(NANO_EVAL) \
 		--dense-twin $(NANO_RUN)/dense-twin -o $(NANO_RUN)/eval
 	$(BIN)/python tools/ship_weights.py $(NANO_RUN)/pruned $(NANO_RUN)/weights --papers $(NANO_RUN)/eval/eval.json $(NANO_RUN)/eval/eval.md
 
