@@ -6,7 +6,7 @@ Frames are squeezed one by one while the file is decoded, so a long video never 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,29 +216,39 @@ def _film(av: Any, path: Path, wanted: int | None) -> _Film:
     """
     with opened(av, path) as container:
         order = [stream.index for stream in video_streams(container, path, wanted)]
-    for index in order:
+        film, declared = _film_of(container, order[0], order)
+    for index in order[1:]:  # opened anew: the packets of all streams were read
+        if film is not None:
+            break
         with opened(av, path) as container:
-            stream = container.streams[index]
-            if stream.codec_context is None:
-                continue
-            timeline, declared = read_timeline(container, stream), stream.frames
-            if timeline.count == 0:
-                continue
-            notes = []
-            if len(order) > 1:
-                notes.append(
-                    f"the file has {len(order)} video streams: {stream_name(stream)} is looked at; --stream chooses "
-                    f"another ({', '.join(str(other) for other in sorted(order) if other != index)})"
-                )
-            if timeline.count == 1 and is_picture(container):
-                notes.append("the file is a picture: it is looked at as a video of one frame")
-            name = f"{stream.codec_context.codec.long_name} in {container.format.long_name or container.format.name}"
-        if declared > timeline.packets and not _is_trimmed(av, path, index, declared):
-            notes.append(
-                f"the file is cut off: it says it has {declared} frames and holds {timeline.packets}; these are used"
-            )
-        return _Film(index, timeline, name, tuple(notes))
-    raise VideoError(f"{path} has a video stream without a single frame; was its copy or download cut off?")
+            film, declared = _film_of(container, index, order)
+    if film is None:
+        raise VideoError(f"{path} has a video stream without a single frame; was its copy or download cut off?")
+    packets = film.timeline.packets
+    if declared > packets and not _is_trimmed(av, path, film.stream, declared):
+        note = f"the file is cut off: it says it has {declared} frames and holds {packets}; these are used"
+        return replace(film, notes=(*film.notes, note))
+    return film
+
+
+def _film_of(container: Any, index: int, order: list[int]) -> tuple[_Film | None, int]:
+    """Return a stream as it is looked at, None where it has no frames, and how many frames its header declares."""
+    stream = container.streams[index]
+    if stream.codec_context is None:
+        return None, 0
+    timeline, declared = read_timeline(container, stream), stream.frames
+    if timeline.count == 0:
+        return None, 0
+    notes = []
+    if len(order) > 1:
+        notes.append(
+            f"the file has {len(order)} video streams: {stream_name(stream)} is looked at; --stream chooses "
+            f"another ({', '.join(str(other) for other in sorted(order) if other != index)})"
+        )
+    if timeline.count == 1 and is_picture(container):
+        notes.append("the file is a picture: it is looked at as a video of one frame")
+    name = f"{stream.codec_context.codec.long_name} in {container.format.long_name or container.format.name}"
+    return _Film(index, timeline, name, tuple(notes)), declared
 
 
 def _is_trimmed(av: Any, path: Path, index: int, declared: int) -> bool:
