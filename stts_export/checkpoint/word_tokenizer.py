@@ -6,7 +6,8 @@ import hashlib
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from stts_export.recipe.assembly import CONTROL_WORDS, UNKNOWN, WORD, WORD_MARKERS
+from stts_export.recipe.assembly import CONTROL_WORDS, UNKNOWN, WORD
+from stts_runtime.language.prompt import MARKERS
 
 
 def word_tokenizer(words: tuple[str, ...]) -> Tokenizer:
@@ -23,7 +24,7 @@ def word_tokenizer(words: tuple[str, ...]) -> Tokenizer:
     tokenizer.normalizer = normalizers.Lowercase()
     # inverted, so that what lies between words, which is blanks alone, is what is removed
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
-    controls = (*CONTROL_WORDS, *WORD_MARKERS.values())
+    controls = (*CONTROL_WORDS, *MARKERS.values())
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in controls])
     return tokenizer
 

@@ -12,6 +12,7 @@ from stts_export.errors import RecipeError
 from stts_export.recipe.config import DecoderConfig, ModelConfig
 from stts_export.recipe.findings import Finding, choice, refuse
 from stts_runtime.bundle.manifest import Prompt
+from stts_runtime.language.prompt import MARKERS, PLACES
 
 
 ASSEMBLED = "assembled"
@@ -19,9 +20,7 @@ PLAIN, STRUCTURED = "plain", "structured"
 STARTS = (PLAIN, STRUCTURED)
 UNKNOWN, BOS, END = "<unk>", "<bos>", "<end>"
 CONTROL_WORDS = (UNKNOWN, BOS, END)
-"""The first rows of a vocabulary of words, in this order."""
-WORD_MARKERS = {"image_patch": "<im_patch>", "frame_start": "<frame_start>", "frame_end": "<frame_end>"}
-"""The rows behind a vocabulary of words, in this order, by what `tokens` calls them."""
+"""The first rows of a vocabulary of words, in this order; behind the words lie `MARKERS`, in theirs."""
 WORD = r"\d+(?:\.\d+)*|[^\W\d_]+|[^\w\s]|_"
 """What text is cut into: a number with its points, letters in a row, any other sign alone. Blanks only separate."""
 LOCAL_PLANES = 3
@@ -87,12 +86,12 @@ def _words(words: tuple[str, ...], config: ModelConfig) -> Iterator[Finding]:
     rows, count = len(CONTROL_WORDS) + len(words), config.decoder.vocabulary
     wanted = f"{rows}: {', '.join(CONTROL_WORDS)} and {len(words)} words"
     yield "decoder.vocabulary", count == rows, count, wanted
-    extra, needed = config.decoder.extra_vocabulary, len(WORD_MARKERS)
+    extra, needed = config.decoder.extra_vocabulary, len(MARKERS)
     yield "decoder.extra_vocabulary", extra >= needed, extra, f"{needed} rows or more: markers lie behind the words"
     tokens = config.tokens
-    for row, name in enumerate(WORD_MARKERS, start=rows):
+    for row, name in enumerate(MARKERS, start=rows):
         got = getattr(tokens, name)
-        yield f"tokens.{name}", got == row, got, f"{row}: markers lie behind the words, {', '.join(WORD_MARKERS)}"
+        yield f"tokens.{name}", got == row, got, f"{row}: markers lie behind the words, {', '.join(MARKERS)}"
     bos, end = CONTROL_WORDS.index(BOS), CONTROL_WORDS.index(END)
     yield "tokens.bos", tokens.bos == bos, tokens.bos, f"{bos}, which is {BOS}"
     yield "tokens.stop", tokens.stop == (end,), tokens.stop, f"{[end]}, which is {END}"
@@ -101,8 +100,8 @@ def _words(words: tuple[str, ...], config: ModelConfig) -> Iterator[Finding]:
 
 
 def _prompt_words(prompt: Prompt) -> list[str]:
-    text = " ".join(vars(prompt).values())
-    for mark in ("{content}", "{video}", *CONTROL_WORDS, *WORD_MARKERS.values()):
+    text = PLACES.sub(" ", " ".join(vars(prompt).values()))
+    for mark in (*CONTROL_WORDS, *MARKERS.values()):
         text = text.replace(mark, " ")
     return words_of(text)
 

@@ -6,7 +6,6 @@ them. Places are asked for only where the centre keeps clear of the borders of t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from stts_export.data.events import MARGIN, THIRDS
 from stts_export.data.questions import Candidate, Lesson
 from stts_export.data.select import Asked
 from stts_export.data.truth import Thing, Truth
+from stts_export.recipe.assembly import words_of
 
 
 NOTHING = "nothing"
@@ -56,12 +56,7 @@ def words(colours: Sequence[str], frames: int, fps: float) -> tuple[str, ...]:
     times = (_time(frame, fps) for frame in range(frames))
     answers = (*THIRDS, *HEIGHTS, *DIRECTIONS, *COUNTS, *SHAPES, *colours, FLASH, NOTHING)
     texts = (text.replace("{}", " ") for text in TEXTS)
-    return tuple(sorted({word for text in (*texts, *answers, *times) for word in split_words(text)}))
-
-
-def split_words(text: str) -> list[str]:
-    """Return the words, numbers and marks of a text, in small letters; a number such as 1.2 is one."""
-    return re.findall(r"\d+\.\d+|\w+|[^\w\s]", text.lower())
+    return tuple(sorted({word for text in (*texts, *answers, *times) for word in words_of(text)}))
 
 
 def scored(

@@ -8,12 +8,12 @@ import pytest
 
 from stts_export.data.domains import sprites
 from stts_export.data.domains.sprites_plan import COLOURS, DIRECTIONS, FLASH
-from stts_export.data.domains.sprites_questions import split_words
 from stts_export.data.generate import generate
 from stts_export.data.leaks import measure_leaks
 from stts_export.data.read import open_info, open_questions
 from stts_export.data.recipe import read_data_recipe
 from stts_export.data.select import select
+from stts_export.recipe.assembly import words_of
 from stts_runtime.bundle.manifest import FrameSampling
 from stts_runtime.clip.frame_sampling import sample_frames
 
@@ -156,11 +156,11 @@ def test_every_sampling_shows_flashes_in_their_order_and_what_vanishes(rendered)
 def test_times_are_those_of_frames_that_show_it(rendered):
     for clip in rendered:
         for text, answer in asked(clip, "flash_at"):
-            frame = round(float(split_words(text)[-2]) * FPS)
+            frame = round(float(words_of(text)[-2]) * FPS)
             shown = {TABLE[index - 1] for index in set(clip.classes[frame].tolist()) - {0}}
             assert {name.split()[0] for name in shown if FLASH in name} == {answer} - {"nothing"}
         for text, answer in asked(clip, "flash_when"):
-            *_, colour, _, _, _ = split_words(text)
+            *_, colour, _, _, _ = words_of(text)
             assert f"{colour} {FLASH}" in {
                 TABLE[index - 1] for index in set(clip.classes[round(float(answer) * FPS)].tolist()) - {0}
             }
@@ -181,7 +181,7 @@ def test_places_are_where_pixels_are(rendered, kind, axis, names):
     told = Counter()
     for clip in rendered:
         for text, answer in asked(clip, kind):
-            words = split_words(text)
+            words = words_of(text)
             name = next(name for name in TABLE if all(word in words for word in name.split()))
             shown = next(thing for thing in clip.truth.things if thing.name == name)
             times = [round(float(word) * FPS) for word in words if word[0].isdigit()]
@@ -253,10 +253,10 @@ def test_a_dataset_uses_the_words_it_names_and_no_choices(data):
     assert all(word in info.words for name in info.classes[1:] for word in name.split())
     for split in info.splits:
         for question in open_questions(data, split):
-            assert set(split_words(question.prompt) + split_words(question.target)) <= set(info.words)
+            assert set(words_of(question.prompt) + words_of(question.target)) <= set(info.words)
             assert question.choices == ()
             assert question.question.endswith("?")
-            assert len(split_words(question.answer)) == 1
+            assert len(words_of(question.answer)) == 1
     assert info.classes[0] == "background"
 
 
