@@ -48,7 +48,7 @@ def segment_attend(heads: int, segments: Tensor) -> Attend:
 
     Integers `segments` [B, N] say which frame a slot belongs to; -1 marks an empty slot, whose result is 0.
     """
-    mask = _mask((segments[:, :, None] == segments[:, None, :])[:, None])  # empty slots see each other: no NaN
+    mask = additive_mask((segments[:, :, None] == segments[:, None, :])[:, None])  # empty slots see each other: no NaN
     filled = (segments >= 0)[:, :, None]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def ragged_attend(heads: int, cumulative_lengths: Tensor, longest: int) -> Atten
         position = torch.arange(int(lengths[chosen].max()), device=lengths.device)
         valid = position < lengths[chosen, None]
         rows = torch.where(valid, starts[chosen, None] + position, 0)
-        batches.append((rows, None if valid.all() else _mask(valid[:, None, None, :])))
+        batches.append((rows, None if valid.all() else additive_mask(valid[:, None, None, :])))
         places.append(torch.where(valid, rows, -1).flatten())
     # where each row of the frames end to end lies among those of all batches, padding left out
     laid = torch.cat(places)
@@ -132,6 +132,6 @@ def _split(rows: Tensor, heads: int) -> Tensor:
     return rows.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _mask(visible: Tensor) -> Tensor:
-    """Return truths as numbers to add: torch would make them of truths anew in every block."""
-    return torch.zeros(visible.shape, device=visible.device).masked_fill(~visible, float("-inf"))
+def additive_mask(visible: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return truths as numbers to add, 0 or -inf: torch would make them of truths anew in every block."""
+    return torch.zeros((), dtype=dtype, device=visible.device).masked_fill(~visible, float("-inf"))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stts_export.models.decoder import Decoder, add_features
+from stts_export.models.fused_attention import additive_mask
 from stts_export.models.model import Model, VisionModel
 from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import run_vision, run_vision_dense
@@ -159,9 +160,7 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
     embedded = decoder.embedding(ids).float()
     hidden = add_features(embedded, ids == decoder.image_patch, features, rows["feature_rows"])
     kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
-    # numbers to add: torch would make them of truths anew in every block
-    mask = torch.zeros((), dtype=kind, device=ids.device).masked_fill(~_mask(rows)[:, None], float("-inf"))
-
+    mask = additive_mask(_mask(rows)[:, None], kind)
     own = mask.gather(2, places[:, None, :, None].expand(-1, 1, -1, mask.shape[-1]))
 
     def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor = mask) -> Tensor:
