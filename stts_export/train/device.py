@@ -20,7 +20,8 @@ from stts_export.errors import DataError, TrainingError
 from stts_export.models.decoder import Block
 from stts_export.models.tower import VisionBlock
 from stts_export.train.forward import VideoQA
-from stts_export.train.parameters import freeze_all_but, lower_frozen, parameter_groups
+from stts_export.train.optimizer import optimizer_of
+from stts_export.train.parameters import freeze_all_but, lower_frozen
 from stts_export.train.patch_classes import PatchClasses, word_targets
 from stts_export.train.recipe import PATCH_CLASSES, Stage
 from stts_export.train.sharded import is_sharded
@@ -48,6 +49,11 @@ def accelerator_for(stages: list[Stage], cpu: bool) -> Accelerator:
     if is_sharded(accelerator) and not accelerator.is_fsdp2:
         raise TrainingError("sharding needs FSDP's second version: accelerate launch --use_fsdp --fsdp_version 2 ...")
     for stage in stages:
+        if stage.muon and is_sharded(accelerator):
+            raise TrainingError(
+                f"stage {stage.name}: muon needs whole matrices, and these are shared out. Leave muon out "
+                "of the recipe, or train without FSDP."
+            )
         if stage.clips_per_step % accelerator.num_processes:
             raise TrainingError(
                 f"stage {stage.name}: {stage.clips_per_step} clips a step do not divide among "
@@ -98,13 +104,7 @@ def module_of(
 
 def prepared(module: nn.Module, stage: Stage, accelerator: Accelerator) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Return the module over all processes, and its optimizer."""
-    optimizer = torch.optim.AdamW(
-        parameter_groups(module, stage),
-        betas=(stage.betas[0], stage.betas[1]),
-        eps=stage.epsilon,
-        fused=True,
-    )
-    pair: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer)
+    pair: tuple[nn.Module, torch.optim.Optimizer] = accelerator.prepare(module, optimizer_of(module, stage))
     return pair
 
 

@@ -12,8 +12,12 @@ from stts_export.train.recipe import Stage
 
 
 HEAD = "patch_head"
+MATRICES = "matrices"
+"""Of a parameter group: whether its parameters are matrices that Muon takes the steps of."""
 _EMBEDDING = "decoder.embedding.weight"
 _WITHOUT_DECAY = ("position_embedding", "embedding.weight")
+# Tables, and the first and last layers: each of their rows, or columns, stands for a thing of its own.
+_NO_MATRICES = (*_WITHOUT_DECAY, "patch_embedding.weight", "decoder.head.weight")
 
 
 def trained_names(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -33,18 +37,19 @@ def freeze_all_but(module: nn.Module, stage: Stage) -> None:
 
 
 def parameter_groups(module: nn.Module, stage: Stage) -> list[dict[str, Any]]:
-    """Return AdamW's groups, by part and by whether weights decay.
+    """Return the optimizer's groups, by part, by whether weights decay, and by whether Muon takes their steps.
 
-    Each says its `part`, its highest rate as `top_rate`, and the `names` of its parameters.
+    Each says its `part`, its highest rate as `top_rate`, the `names` of its parameters, and by `MATRICES` whose it is.
     """
     rates = stage.learning_rates.given
-    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    groups: dict[tuple[str, bool, bool], dict[str, Any]] = {}
     for name, parameter in trained_names(module).items():
         part = _rated_part(name, stage)
         decays = parameter.ndim >= 2 and not name.endswith(_WITHOUT_DECAY)
+        matrix = part in stage.muon and parameter.ndim == 2 and not name.endswith(_NO_MATRICES)
         rate = rates["vision_tower" if part == HEAD else part]
         settings = {"part": part, "lr": rate, "top_rate": rate, "weight_decay": stage.weight_decay if decays else 0.0}
-        group = groups.setdefault((part, decays), {"params": [], "names": [], **settings})
+        group = groups.setdefault((part, decays, matrix), {"params": [], "names": [], **settings, MATRICES: matrix})
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())

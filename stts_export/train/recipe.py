@@ -93,6 +93,8 @@ class Stage:
     warmup_steps: int = 200  # of linear warm-up
     final_fraction: float = 0.1  # of the highest rates, where the cosine ends
     weight_decay: float = 0.0  # on matrices; biases, norms and embeddings have none
+    # parts whose matrices are trained by Muon, in steps as large as AdamW's; tables and vectors stay with AdamW
+    muon: tuple[str, ...] = ()
     betas: tuple[float, ...] = (0.9, 0.95)  # of AdamW, as `epsilon`
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # largest norm of the gradient
@@ -202,6 +204,8 @@ def _stage(stage: Stage) -> Iterator[Finding]:
     yield "learning_rates", len(rates) > 0, rates, "a rate for at least one part: what has none is frozen"
     for part, rate in rates.items():
         yield f"learning_rates.{part}", rate > 0, rate, "a number above 0, or no such key to freeze the part"
+    known = [part for part in rates if part != "embedding"]
+    yield "muon", set(stage.muon) <= set(known), stage.muon, f"of the parts that have a rate, {', '.join(known)}"
     if stage.objective == PATCH_CLASSES:
         wanted = "vision_tower to learn the classes, connector to learn the words for them: they train no other part"
         yield "learning_rates", set(rates) <= {"vision_tower", "connector"}, rates, wanted

@@ -61,6 +61,7 @@ frames = 2
 most_frames = 4
 prune_fractions = [0.0, 0.3, 0.6]
 packing = "ragged"
+muon = ["vision_tower", "decoder"]
 learning_rates = {vision_tower = 1e-3, connector = 1e-3, scorer = 1e-3, decoder = 1e-2, embedding = 1e-3}
 evaluate_questions = 4
 evaluate_fractions = [0.5, 0.0]

@@ -43,6 +43,7 @@ def test_a_stage_starts_from_the_one_before_where_it_does_not_say(tmp_path: Path
         ),
         ("frames = 3", 'frames = 3\nstart = "tower"', "start is 'tower'; wanted one of model"),
         ("frames = 3", "frames = 3\nbetas = [0.9]", "betas is .*; wanted two numbers"),
+        ("frames = 3", 'frames = 3\nmuon = ["scorer"]', "muon is .*scorer.*; wanted of the parts that have a rate, "),
         ("prune_fraction = 0.0", "prune_fraction = 1.0", "prune_fraction is 1.0; wanted a number from 0 up to"),
         (
             "frames = 3",
