@@ -59,9 +59,11 @@ def lower_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     """Keep the weights of frozen linear layers in `dtype`, that of the autocast they will run under.
 
     The numbers stay the same: autocast would lower these weights in every forward pass anew, as it only remembers
-    those that are trained. A frozen decoder takes half the memory.
+    those that are trained. A frozen decoder takes half the memory. The scorer runs in float32, and keeps its weights.
     """
-    for layer in module.modules():
+    for name, layer in module.named_modules():
+        if part_of(our_name(name)) == "scorer":
+            continue
         if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in layer.parameters()):
             layer.to(dtype)
 

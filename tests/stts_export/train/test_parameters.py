@@ -5,7 +5,8 @@ import torch
 from reference.decoding import all_logits
 from reference.toy_bundle import toy_config, toy_model
 from reference.toy_tokenizer import trained_tokenizer
-from reference.toy_training import STAGES, toy_recipe_text
+from reference.toy_training import STAGES, ToyRun, toy_recipe_text
+from torch import nn
 
 from stts_export.train.adapters import add_adapters, is_adapter
 from stts_export.train.forward import VideoQA
@@ -59,11 +60,19 @@ def test_the_head_of_patch_classes_takes_the_rate_of_the_tower(tmp_path: Path):
     assert {"patch_head.weight", "patch_head.bias"} < trained_names(module).keys()
 
 
-def test_frozen_linear_layers_lie_in_lower_precision_and_nothing_else_does(tmp_path: Path, answering: VideoQA):
-    freeze_all_but(answering, stage_of(tmp_path, "dense"))
+def test_frozen_linear_layers_lie_in_lower_precision_but_the_scorers_and_nothing_else_does(
+    tmp_path: Path, answering: VideoQA
+):
+    freeze_all_but(answering, stage_of(tmp_path, "oracle"))
     lower_frozen(answering, torch.bfloat16)
     lowered = {name for name, parameter in answering.model.named_parameters() if parameter.dtype == torch.bfloat16}
-    assert lowered == {name for name, _ in answering.model.named_parameters() if name.startswith("scorer")}
+    layers = {name for name, module in answering.model.named_modules() if isinstance(module, nn.Linear)}
+    assert {name.rpartition(".")[0] for name in lowered} == {n for n in layers if n.startswith("vision_tower.")}
+
+
+def test_a_frozen_scorer_scores_under_autocast(tmp_path: Path):
+    toy = ToyRun(tmp_path, STAGES["pruned"].replace("scorer = 1e-3, ", "") + 'precision = "bfloat16"\n')
+    assert toy.train().finished
 
 
 def test_the_embedding_has_a_rate_of_its_own_where_one_is_given(tmp_path: Path, answering: VideoQA):
