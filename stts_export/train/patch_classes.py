@@ -51,7 +51,8 @@ class PatchClasses(nn.Module):
     than chance, and the decoder is left to count features for whatever needs a place.
 
     Where words are given, the connector learns to turn each group into the words for what it shows and where, as the
-    decoder's own embedding has them, and background into nothing: so the decoder can read features from the start.
+    decoder's own embedding has them, and background into nothing but a code of its place: so the decoder can read
+    features from the start.
     """
 
     words: Tensor | None
@@ -107,9 +108,7 @@ class PatchClasses(nn.Module):
         readout = torch.from_numpy(group_patches(grid)).to(taps.device)
         everything = torch.from_numpy(all_groups(len(classes), grid)).to(taps.device)
         features = self.model.connector(taps, everything).float().unflatten(0, (len(classes), grid.groups))
-        shown = F.one_hot(classes[:, readout], self.classes).sum(dim=2)
-        shown[..., 0] = 1  # the class that most patches of a group show; a single patch does not count
-        named = shown.argmax(dim=-1)
+        named = shown_by_groups(classes[:, readout], self.classes)
         front = named > 0
         wanted = words[named, torch.arange(grid.groups, device=taps.device)]
         # nearest is who has the largest product, less half of its own square
@@ -119,13 +118,25 @@ class PatchClasses(nn.Module):
         return _balanced(losses, front), _share(products.argmax(dim=-1) == named, front)
 
 
+def shown_by_groups(classes: Tensor, count: int) -> Tensor:
+    """Return the class [..., G] that most patches of each group show, int64, of `classes` [..., G, pool * pool].
+
+    The background, class 0 of `count`, only where no patch shows anything else: a small thing that lies across the
+    corner of four groups has one patch in each.
+    """
+    shown = F.one_hot(classes, count).sum(dim=-2)
+    shown[..., 0] = 0
+    return shown.argmax(dim=-1)
+
+
 def word_targets(
     decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str], grid: Grid, words: Words = _PLAIN
 ) -> Tensor:
-    """Return what `PatchClasses` wants features to be, float32 [classes, G, d_model]; zero for the background.
+    """Return what `PatchClasses` wants features to be, float32 [classes, G, d_model].
 
     That is the embeddings of a class's words, and of the words for the third of the picture that a group lies in, as
-    `words` weighs them. The `classes` are names, the background first.
+    `words` weighs them; nothing for the background. To all of it comes the code of the group's place: what a thing has
+    left is background too, and only its place tells who is gone. The `classes` are names, the background first.
 
     Raises:
         DataError: the tokenizer does not know one of these words.
@@ -146,9 +157,9 @@ def word_targets(
         place += words.down * torch.stack([embedded(text) for text in _DOWN])[_third(row, side)]
     # of the model's sizes alone, so that every stage and seed has the same
     drawn = torch.randn(2, side, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.device)
-    place += words.codes * (drawn[0][column] + drawn[1][row])
+    codes = (words.codes * (drawn[0][column] + drawn[1][row])).flatten(0, 1)
     shown = torch.stack([embedded(name) for name in classes[1:]])[:, None] + place.flatten(0, 1)
-    return torch.cat([torch.zeros_like(shown[:1]), shown])
+    return torch.cat([torch.zeros_like(shown[:1]), shown]) + codes
 
 
 def _third(place: Tensor, side: int) -> Tensor:

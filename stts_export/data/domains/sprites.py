@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from stts_export.data.domains import sprites_questions
-from stts_export.data.domains.sprites_plan import COLOURS, FLASH, SHAPES, SIDE, Sprite, plan_sprites
+from stts_export.data.domains.sprites_plan import COLOURS, FLASH, SHAPES, SHRUNKEN, SIDE, Sprite, plan_sprites
 from stts_export.data.questions import Lesson
 from stts_export.data.recipe import DataRecipe
 from stts_export.data.select import Asked
@@ -85,10 +85,13 @@ def _paint(frames: np.ndarray, shown: np.ndarray, sprite: Sprite, index: int) ->
     count, height, width = shown.shape
     seen = np.zeros((3, count))  # area, x and y of each frame
     seen[1:] = -1.0
-    r, mask = sprite.radius, _mask(sprite.shape, sprite.radius)
-    # A thing that stays is put into all of its frames at once.
-    spans = [slice(f, f + 1) for f in sprite.shown] if sprite.moves else [slice(sprite.shown.start, sprite.shown.stop)]
+    # What stays is put into all of its frames at once, and what shrinks over that: it leaves ground bare.
+    there, small = sprite.shown, sprite.small
+    spans = [slice(f, f + 1) for f in there] if sprite.moves else [slice(there.start, small.start or there.stop)]
+    spans += [slice(small.start, small.stop)] if small else []
     for span in spans:
+        r = round(SHRUNKEN * sprite.radius) if small and span.start == small.start else sprite.radius
+        mask = _mask(sprite.shape, r)
         x, y = (round(float(centre[span.start])) for centre in (sprite.x, sprite.y))
         top, left = max(y - r, 0), max(x - r, 0)
         bottom, right = min(y + r + 1, height), min(x + r + 1, width)

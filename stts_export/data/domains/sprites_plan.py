@@ -1,7 +1,7 @@
 """What happens in a clip of sprites, and where: one thing crosses the picture, some stay, one may vanish, two flash.
 
 Whatever happens is seen by every sampling of half of the frames or more. The mover comes into view and leaves it, so
-that no single frame shows where it goes; nothing flashes in the first, the middle or the last frame.
+that no single frame shows where it goes; nothing flashes or shrinks in the first, the middle or the last frame.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ RADII, FLASH_RADII = (8, 10), (9, 10)
 GAP = 2
 # How far a path that is not straight swings to its side.
 SWING = 10
-# Frames that a flash lasts.
+# Frames that a flash lasts, and that a thing is small before it is gone.
 FLASH_FRAMES = 2
+# A thing that vanishes does not stop from one frame to the next: what says that it is gone would be bare ground alone,
+# which after pruning looks like the ground of any flicker. It is then so much smaller.
+SHRUNKEN = 0.75
 # Places that are tried for things until there is room for them.
 POINTS = 160
 Point = tuple[float, float]
@@ -55,6 +58,7 @@ class Sprite:
     x: np.ndarray  # float64 [F], its centre in each frame; may lie out of view
     y: np.ndarray
     shown: range  # the frames it is there in
+    small: range  # those of them in which it is `SHRUNKEN`
     moves: tuple[int, int] | None = None  # the first frame it has moved in and the last; None where it stays
 
     @property
@@ -76,7 +80,9 @@ def plan_sprites(
     names += [(str(colour), FLASH) for colour in rng.permutation(colours)[:2]]
     pairs = flash_pairs(frames)
     starts = rng.permutation(pairs[int(rng.integers(len(pairs)))])
-    shown = [range(frames)] * staying + [range(int(rng.integers(3, frames - 2)))] * vanishing + [range(frames)]
+    shrinks = flash_starts(frames)[int(rng.integers(len(flash_starts(frames))))]
+    gone = shrinks + FLASH_FRAMES
+    shown = [range(frames)] * staying + [range(gone)] * vanishing + [range(frames)]
     shown += [range(int(start), int(start) + FLASH_FRAMES) for start in starts]
     size, scale = (width, height), min(width, height) / SIDE
     bounds = [FLASH_RADII if shape == FLASH else RADII for _, shape in names]
@@ -86,7 +92,11 @@ def plan_sprites(
     tracks = [(np.full(frames, x), np.full(frames, y)) for x, y in places]
     tracks.insert(len(still), (path.x, path.y))
     return tuple(
-        Sprite(colour, shape, radius, x, y, there, (1, frames - 1) if index == len(still) else None)
+        Sprite(
+            *(colour, shape, radius, x, y, there),
+            small=range(shrinks, gone) if staying <= index < len(still) else range(0),
+            moves=(1, frames - 1) if index == len(still) else None,
+        )
         for index, ((colour, shape), radius, (x, y), there) in enumerate(zip(names, radii, tracks, shown, strict=True))
     )
 
@@ -114,7 +124,8 @@ def _layout(
 
 @functools.cache
 def flash_starts(frames: int) -> tuple[int, ...]:
-    """Return the frames a flash may start in: every sampling shows it, and first, middle and last frame do not.
+    """Return the frames that a flash, or shrinking, may start in: every sampling shows it, and first, middle and last
+    frame do not.
 
     Samplings are those of the runtime, of half of the frames or more.
     """

@@ -19,10 +19,11 @@ from stts_export.recipe.assembly import words_of
 
 
 NOTHING = "nothing"
+YES, NO = "yes", "no"
 HEIGHTS = ("top", "middle", "bottom")
 NUMBERS = ("none", "one", "two", "three", "four")
 COUNTS = tuple(NUMBERS[count] for count in STAYING)
-# Lessons of a clip: with the scored questions, some twelve.
+# Lessons of a clip, beside two on what stays: with the scored questions, some fourteen.
 LESSONS = 4
 # The share of its whole size that a crossing thing must show to be somewhere.
 WHOLE = 0.8
@@ -41,20 +42,21 @@ FLASH_HEIGHT = "How high does the {} flash?"
 FIRST_COLOUR = "What colour flashes first?"
 LAST_COLOUR = "What colour flashes last?"
 VANISH_SHAPE = "What shape vanishes?"
+STAYS = "Does the {} stay?"
 PLACE = "Where is the {}?"
 HEIGHT = "How high is the {}?"
 PLACE_AT = "Where is the {} at {}?"
 HEIGHT_AT = "How high is the {} at {}?"
 TEXTS = (
     *(MOVER, SHAPE, DIRECTION, COUNT, FLASH_PLACE, FLASH_AT, VANISH, FIRST),
-    *(FLASH_WHEN, FLASH_HEIGHT, FIRST_COLOUR, LAST_COLOUR, VANISH_SHAPE, PLACE, HEIGHT, PLACE_AT, HEIGHT_AT),
+    *(FLASH_WHEN, FLASH_HEIGHT, FIRST_COLOUR, LAST_COLOUR, VANISH_SHAPE, STAYS, PLACE, HEIGHT, PLACE_AT, HEIGHT_AT),
 )
 
 
 def words(colours: Sequence[str], frames: int, fps: float) -> tuple[str, ...]:
     """Return every word, number and mark of questions, answers and classes, in small letters, sorted."""
     times = (_time(frame, fps) for frame in range(frames))
-    answers = (*THIRDS, *HEIGHTS, *DIRECTIONS, *COUNTS, *SHAPES, *colours, FLASH, NOTHING)
+    answers = (*THIRDS, *HEIGHTS, *DIRECTIONS, *COUNTS, *SHAPES, *colours, FLASH, NOTHING, YES, NO)
     texts = (text.replace("{}", " ") for text in TEXTS)
     return tuple(sorted({word for text in (*texts, *answers, *times) for word in words_of(text)}))
 
@@ -72,9 +74,12 @@ def scored(
 
 
 def lessons(truth: Truth, fps: float, rng: np.random.Generator) -> tuple[Lesson, ...]:
-    """Return some questions about one clip that are only trained on."""
+    """Return some questions about one clip that are only trained on, and always whether this and that stays."""
     found = list(_lessons(truth, fps, rng))
-    return tuple(found[index] for index in sorted(rng.permutation(len(found))[:LESSONS]))
+    chosen = tuple(found[index] for index in sorted(rng.permutation(len(found))[:LESSONS]))
+    stays = staying(truth)[int(rng.integers(len(staying(truth))))]
+    asked = ((stays, YES), (vanishing(truth) or mover(truth), NO))
+    return (*chosen, *(Lesson("stays", STAYS.format(thing.name), answer) for thing, answer in asked))
 
 
 def mover(truth: Truth) -> Thing:

@@ -10,7 +10,7 @@ from stts_export.errors import DataError
 from stts_export.models.model import Model
 from stts_export.models.vision import run_vision_dense
 from stts_export.train.example import Example, patches_of
-from stts_export.train.patch_classes import PatchClasses, word_targets
+from stts_export.train.patch_classes import PatchClasses, shown_by_groups, word_targets
 from stts_export.train.recipe import Words
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.language.tokenizer import Tokenizer
@@ -100,12 +100,19 @@ def test_words_for_things_and_places_weigh_what_they_are_told() -> None:
 
 def test_codes_tell_every_group_apart_and_are_the_same_each_time() -> None:
     model = untrained_model()
-    places = [
-        word_targets(model.decoder, TOKENIZER, ("background", "bike"), model.grid, Words(across=0.0, codes=0.1))[1]
+    wanted = [
+        word_targets(model.decoder, TOKENIZER, ("background", "bike"), model.grid, Words(across=0.0, codes=0.1))
         for _ in range(2)
     ]
-    assert torch.equal(*places)
-    assert torch.pdist(places[0]).min() > 0.1
+    assert torch.equal(*wanted)
+    ground, bike = wanted[0]
+    assert torch.pdist(bike).min() > 0.1
+    torch.testing.assert_close(bike - ground, embedding_of(model, "bike").mean(dim=0).expand_as(bike))
+
+
+def test_a_group_shows_what_most_of_its_patches_show_and_ground_only_where_none_shows_a_thing() -> None:
+    groups = torch.tensor([[0, 0, 0, 0], [0, 2, 0, 0], [1, 2, 2, 0], [1, 1, 2, 1]])
+    assert shown_by_groups(groups, 3).tolist() == [0, 2, 2, 1]
 
 
 def test_a_grid_of_four_groups_has_its_middle_in_the_two_between() -> None:

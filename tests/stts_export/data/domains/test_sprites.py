@@ -99,6 +99,13 @@ def test_what_neither_flickers_nor_shows_a_thing_is_still(rendered):
     assert np.mean([1 - area.mean() for area in changed]) > 0.25
 
 
+def test_every_clip_is_asked_of_one_thing_that_stays_and_one_that_does_not(data):
+    lessons = [question for question in open_questions(data, "train") if question.kind == "stays"]
+    by_clip = Counter((question.clip, question.answer) for question in lessons)
+    assert set(by_clip.values()) == {1}
+    assert {answer for _, answer in by_clip} == {"yes", "no"}
+
+
 def test_every_clip_has_two_things_that_stay_or_more(rendered):
     numbers = Counter()
     for clip in rendered:
@@ -151,6 +158,23 @@ def test_every_sampling_shows_flashes_in_their_order_and_what_vanishes(rendered)
                 if seen[thing.name][0] == 0 and seen[thing.name][-1] < len(indices) - 1
             ]
             assert vanished == ([] if gone == "nothing" else [gone])
+
+
+def test_what_vanishes_is_small_for_two_frames_before_where_every_sampling_shows_it(rendered):
+    found = 0
+    for clip in rendered:
+        for thing in objects(clip):
+            if thing.moves or all(thing.area):
+                continue
+            gone = thing.area.index(0)
+            small = {gone - 2, gone - 1}
+            assert set(thing.area[: gone - 2]) == {thing.area[0]}
+            assert all(0.4 < thing.area[frame] / thing.area[0] < 0.75 for frame in small)
+            assert not any(thing.area[gone:])
+            assert not small & {0, FRAMES // 2, FRAMES - 1}
+            assert all(small & set(indices.tolist()) for indices in SAMPLINGS)
+            found += 1
+    assert found > 100
 
 
 def test_times_are_those_of_frames_that_show_it(rendered):
@@ -260,17 +284,17 @@ def test_a_dataset_uses_the_words_it_names_and_no_choices(data):
     assert info.classes[0] == "background"
 
 
-def test_training_clips_have_some_twelve_questions_and_lessons_are_never_scored(data):
+def test_training_clips_have_some_fourteen_questions_and_lessons_are_never_scored(data):
     kinds, numbers = {}, {}
     for split in open_info(data).splits:
         questions = open_questions(data, split)
         kinds[split] = {question.kind for question in questions}
         numbers[split] = Counter(question.clip for question in questions)
     lessons = {"flash_when", "flash_height", "first_colour", "last_colour", "vanish_shape"}
-    lessons |= {"place", "height", "place_at", "height_at"}
+    lessons |= {"place", "height", "place_at", "height_at", "stays"}
     assert lessons < kinds["train"]
     assert not lessons & (kinds["validation"] | kinds["test"] | kinds["held_out"])
-    assert 10 <= np.mean(list(numbers["train"].values())) <= 13
+    assert 12 <= np.mean(list(numbers["train"].values())) <= 15
 
 
 @pytest.mark.parametrize("changes", [{"classes": 9}, {"width": 168, "height": 120, "frames": 12}, {"frames": 33}])
