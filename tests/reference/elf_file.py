@@ -10,9 +10,14 @@ MACHINES = {"x86_64": 62, "aarch64": 183, "riscv": 243}
 _AT = 0x1000  # where the file is loaded
 
 
-def write_library(path: Path, machine: str = "x86_64", versions: tuple[str, ...] = ("GLIBC_2.4", "GLIBC_2.17")) -> Path:
-    """Write a 64-bit library into `path`, whose folders are made, and return it."""
-    strings = b"\0libc.so.6\0" + b"".join(name.encode() + b"\0" for name in versions)
+def write_library(
+    path: Path,
+    machine: str = "x86_64",
+    versions: tuple[str, ...] = ("GLIBC_2.4", "GLIBC_2.17"),
+    plugins: tuple[str, ...] = (),
+) -> Path:
+    """Write a 64-bit library into `path`, whose folders are made, and return it; `fake_tensorrt` finds its plugins."""
+    strings = b"\0libc.so.6\0" + b"".join(name.encode() + b"\0" for name in (*versions, *plugins))
     places = [strings.index(name.encode() + b"\0") for name in versions]
     needed = struct.pack("<HHIII", 1, len(versions), 1, 16, 0) + b"".join(
         struct.pack("<IHHII", 0, 0, 2, place, 16) for place in places

@@ -89,9 +89,7 @@ def test_a_c_library_too_old_is_named_with_what_is_wanted(tmp_path, monkeypatch,
     monkeypatch.setattr(os, "confstr", lambda name: here, raising=False)
     file = write_library(tmp_path / "libstts_trt.so", versions=(wanted,))
     version = wanted.removeprefix("GLIBC_")
-    with pytest.raises(
-        EngineError, match=rf"needs glibc {version} or newer, and this system has {got}: .*--ops"
-    ):
+    with pytest.raises(EngineError, match=rf"needs glibc {version} or newer, and this system has {got}: .*--ops"):
         check_loadable(file, plugin_library.read_elf(file))
 
 
