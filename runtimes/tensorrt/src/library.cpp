@@ -9,7 +9,8 @@
 namespace stts {
 
 // One a plugin; its operator's folder defines it.
-// nvinfer1::IPluginCreatorInterface* select_groups_creator();
+nvinfer1::IPluginCreatorInterface* pack_tokens_creator();
+nvinfer1::IPluginCreatorInterface* select_groups_creator();
 
 }  // namespace stts
 
@@ -17,7 +18,8 @@ namespace stts {
 
 STTS_EXPORTED nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   static std::vector<nvinfer1::IPluginCreatorInterface*> const creators{
-      // stts::select_groups_creator(),
+      stts::pack_tokens_creator(),
+      stts::select_groups_creator(),
   };
   count = static_cast<int32_t>(creators.size());
   return creators.data();
