@@ -10,8 +10,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from stts_export.ops.domain import DOMAIN, VERSION
+from stts_export.ops.pack_tokens import function as pack_tokens
 from stts_export.ops.ragged_attention import function as ragged_attention
 from stts_export.ops.segment_attention import function as segment_attention
+from stts_export.ops.select_groups import function as select_groups
 from stts_export.ops.vision_prefix_attention import (
     function as vision_prefix_attention,
     fused_attention as fused_prefix_attention,
@@ -32,5 +34,7 @@ def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]
         segment_attention.SegmentAttention,
         ragged_attention.RaggedAttention,
         prefix_attention.VisionPrefixAttention,
+        select_groups.SelectGroups,
+        pack_tokens.PackTokens,
     )
     return tuple(ir.serde.deserialize_function(script.to_function_proto()) for script in scripts)

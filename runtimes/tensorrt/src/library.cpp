@@ -1,0 +1,28 @@
+// The two calls by which TensorRT, trtexec, polygraphy and applications take the plugins of libstts_trt.so.
+
+#include <NvInferRuntime.h>
+
+#include <vector>
+
+#include "log.h"
+
+namespace stts {
+
+// One a plugin; its operator's folder defines it.
+nvinfer1::IPluginCreatorInterface* pack_tokens_creator();
+nvinfer1::IPluginCreatorInterface* select_groups_creator();
+
+}  // namespace stts
+
+#define STTS_EXPORTED extern "C" [[gnu::visibility("default")]]
+
+STTS_EXPORTED nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
+  static std::vector<nvinfer1::IPluginCreatorInterface*> const creators{
+      stts::pack_tokens_creator(),
+      stts::select_groups_creator(),
+  };
+  count = static_cast<int32_t>(creators.size());
+  return creators.data();
+}
+
+STTS_EXPORTED void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { stts::find_loggers_by(finder); }
