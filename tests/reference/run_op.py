@@ -10,7 +10,9 @@ import onnx_ir as ir
 import onnxruntime
 
 from stts_export import ops
+from stts_export.graph.passes.add_plugin_bodies import AddPluginBodies
 from stts_export.graph.passes.expand_ops import AddFunctionBodies, ExpandOps
+from stts_export.graph.passes.use_plugins import UsePlugins
 
 
 FORMS = {
@@ -18,6 +20,9 @@ FORMS = {
     "expanded": ExpandOps,
     "fused_attention": partial(ExpandOps, fused_attention=True),
 }
+
+PLUGIN_FORMS = {"plugin": lambda: ir.passes.Sequential(UsePlugins(), AddPluginBodies())}
+"""Of operators that have a plugin: as graphs with it are verified."""
 
 Kind = tuple[str, int]
 """Dtype and rank."""
@@ -27,7 +32,7 @@ def run_op(form: str, name: str, *inputs: np.ndarray, **attributes: int) -> np.n
     """Return the operator's output; all dimensions are dynamic in the graph that runs.
 
     Args:
-        form: of `FORMS`.
+        form: of `FORMS` or `PLUGIN_FORMS`.
         name: the operator's name without its domain.
         inputs: in order.
         attributes: integers.
@@ -57,7 +62,7 @@ def op_session(
     outputs: tuple[Kind, ...],
 ) -> onnxruntime.InferenceSession:
     """Return a session of the graph of one node; `kinds` are dtype and rank of each input."""
-    model = FORMS[form]()(op_model(name, kinds, dict(attributes), outputs)).model
+    model = {**FORMS, **PLUGIN_FORMS}[form]()(op_model(name, kinds, dict(attributes), outputs)).model
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

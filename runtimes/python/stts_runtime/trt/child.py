@@ -124,7 +124,7 @@ def _plan(
     del monitor, parser  # which had to live until here
     if not request.inspect:
         return memoryview(plan), None
-    inspection = inspection_of(messages.layers())
+    inspection = inspection_of(messages.layers(), messages.activations())
     check_engine(inspection, request.spec, profiles_of(request.spec))
     return memoryview(plan), inspection
 

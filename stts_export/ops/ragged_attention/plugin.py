@@ -1,0 +1,19 @@
+"""What the operator's plugin takes."""
+
+from __future__ import annotations
+
+from stts_export.ops.plugin import HALVES, Plugin
+
+
+PLUGIN = Plugin(
+    "RaggedAttention",
+    inputs=(
+        ("query", HALVES),
+        ("key", HALVES),
+        ("value", HALVES),
+        ("cumulative_lengths", ("int64",)),
+        ("positions", ("int64",)),
+    ),
+    attributes=("heads",),
+    alike=("query", "key", "value"),
+)

@@ -1,0 +1,21 @@
+"""What the operator's plugin takes: the operator's own inputs, and two more that say whose token is whose."""
+
+from __future__ import annotations
+
+from stts_export.ops.plugin import HALVES, Plugin
+
+
+PLUGIN = Plugin(
+    "VisionPrefixAttention",
+    inputs=(
+        ("query", HALVES),
+        ("key", HALVES),
+        ("value", HALVES),
+        ("positions", ("int64",)),
+        ("key_positions", ("int64",)),
+        ("vision_flags", ("bool",)),
+        ("rows", ("int64",)),
+        ("key_rows", ("int64",)),
+    ),
+    alike=("query", "key", "value"),
+)
