@@ -33,6 +33,16 @@ def pack(patches=36, pool=3, dtype=np.float32, order=(0, 1), width=8, **options)
     return Node("SttsPackTokens", [hidden, np.array(order, dtype=np.int64)], {"pool": pool}, **options)
 
 
+def pool_groups(query=(2, 4, 8), key=(2, 36, 8), value=(2, 36, 8), heads=2, dtypes=(np.float32,) * 3, **options):
+    inputs = [np.zeros(shape, dtype=dtype) for shape, dtype in zip((query, key, value), dtypes, strict=True)]
+    return Node("SttsGroupPool", inputs, {"heads": heads, "pool": 3}, **options)
+
+
+def score_groups(hidden=(2, 36, 8), previous=(4, 72), dtype=np.float32):
+    inputs = [np.zeros(hidden, dtype=dtype), np.zeros(previous, dtype=np.float32)]
+    return Node("SttsGroupScore", inputs, {"pool": 3})
+
+
 def refusal(harness, node, **options):
     (answer,) = harness.run([node], **options)
     return answer.refused, " ".join(answer.messages)
@@ -63,6 +73,17 @@ def refusal(harness, node, **options):
         (Node("SttsPackTokens", pack().inputs), "createPlugin", "attribute pool is missing"),
         (pack(patches=35), "onShapeChange", "hidden has 35 patches a frame, wanted a square of a multiple of pool"),
         (pack(patches=64), "onShapeChange", "hidden has 64 patches a frame"),
+        (
+            pool_groups(dtypes=(np.float32, np.float16, np.float32)),
+            "getOutputDataTypes",
+            "input key is float16, wanted the type of query, float32",
+        ),
+        (pool_groups(heads=3), "onShapeChange", "width 8 in 3 heads over 9 patches a group"),
+        (pool_groups(value=(2, 36, 16)), "onShapeChange", "key has 8 and value 16 in dimension 2"),
+        (pool_groups(query=(2, 9, 8)), "onShapeChange", "query is of 2 frames, 9 groups, width 8; wanted 2, 4 and 8"),
+        (score_groups(previous=(4, 8)), "onShapeChange", "previous is [4, 8], wanted [4, 72]"),
+        (score_groups(hidden=(0, 36, 8)), "onShapeChange", "0 frames of 4 groups"),
+        (score_groups(dtype=np.int32), "getOutputDataTypes", "input hidden is int32"),
         (Node("SttsSelectGroups", [scores_of()]), "getOutputDataTypes", "has 1 inputs and 3 outputs, wanted 2 and 3"),
         (
             Node("SttsSelectGroups", [scores_of().reshape(-1), np.zeros(18, dtype=np.int64)]),
