@@ -121,7 +121,7 @@ def harness_for(machine: str, run_folder: Path, *, sanitized: bool = False) -> H
         options = [OPTIMISED]
         if sanitized:
             options.append("SANITIZE=-fsanitize=address,undefined -fno-sanitize-recover=all")
-        make_library("harness", half, compiler, headers(), images, [TWIN_SM], options)
+        make_library("harness", half, compiler, headers(), images, options)
         half.rename(folder)
 
     return Harness(once(run_folder / f"harness-{machine}{'-sanitized' * sanitized}", make), emulator)

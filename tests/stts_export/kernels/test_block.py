@@ -63,7 +63,8 @@ int main(int count, char** words) {
       float const number = float_of_bits(static_cast<unsigned>(std::strtoul(words[i], nullptr, 16)));
       Half const half = from_float<Half>(number);
       Brain const brain = from_float<Brain>(number);
-      std::printf("%u %u %u %u\\n", half.bits, bits_of_float(to_float(half)), brain.bits, bits_of_float(to_float(brain)));
+      unsigned const back[] = {bits_of_float(to_float(half)), bits_of_float(to_float(brain))};
+      std::printf("%u %u %u %u\\n", half.bits, back[0], brain.bits, back[1]);
     }
     return 0;
   }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reference.plugin_harness import CONTRACT, OPTIMISED, Node, harness_for, headers
 
-from stts_export.kernels.library import LIBRARY, TWIN_SM, compiler_for, make_library, write_twin_images
+from stts_export.kernels.library import LIBRARY, compiler_for, make_library, write_twin_images
 from stts_runtime.vision.plan import kept_groups
 
 
@@ -106,10 +106,10 @@ def test_a_gpu_that_it_has_no_kernels_for_is_refused_when_it_is_attached(harness
 
 
 def test_what_is_no_kernel_is_refused_by_the_driver(harness, tmp_path):
-    broken = rebuilt(harness, tmp_path, lambda file: file.write_bytes(b"not a fatbin"))
+    broken = rebuilt(harness, tmp_path, lambda file: file.write_bytes(b"not a cubin"))
     refused, said = refusal(harness, select(), library=broken)
     assert refused == "attachToContext"
-    assert "kernels cannot be loaded on a GPU of compute capability" in said
+    assert "its kernels for SM 0 cannot be loaded on a GPU of SM 0" in said
     assert "CUDA_ERROR_INVALID_IMAGE (200)" in said
 
 
@@ -179,6 +179,6 @@ def test_many_frames_need_no_more_than_a_word_a_few_groups_of_workspace(harness)
 def rebuilt(harness, folder, spoil):
     """Return the harness's library, made again with another file in place of the kernels of SelectGroups."""
     images = write_twin_images(folder / "images")
-    spoil(images / "select_groups.fatbin")
+    spoil(images / "select_groups-0.cubin")
     made = shutil.copytree(harness.folder, folder / "made")  # whose other objects are still good
-    return make_library("library", made, compiler_for("x86_64"), headers(), images, [TWIN_SM], [OPTIMISED])
+    return make_library("library", made, compiler_for("x86_64"), headers(), images, [OPTIMISED])
