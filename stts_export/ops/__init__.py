@@ -10,6 +10,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from stts_export.ops.domain import DOMAIN, VERSION
+from stts_export.ops.group_pool import function as group_pool, plugin as group_pool_plugin
+from stts_export.ops.group_score import function as group_score, plugin as group_score_plugin
 from stts_export.ops.pack_tokens import function as pack_tokens, plugin as pack_tokens_plugin
 from stts_export.ops.ragged_attention import function as ragged_attention, plugin as ragged_attention_plugin
 from stts_export.ops.segment_attention import function as segment_attention
@@ -27,7 +29,14 @@ __all__ = ["CONTRACT", "DOMAIN", "PLUGINS", "PLUGIN_NAMES", "VERSION", "function
 
 PLUGINS = {
     module.PLUGIN.operator: module.PLUGIN
-    for module in (select_groups_plugin, pack_tokens_plugin, ragged_attention_plugin, prefix_attention_plugin)
+    for module in (
+        group_pool_plugin,
+        group_score_plugin,
+        select_groups_plugin,
+        pack_tokens_plugin,
+        ragged_attention_plugin,
+        prefix_attention_plugin,
+    )
 }
 """Operator -> its plugin."""
 
@@ -46,6 +55,8 @@ def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]
         segment_attention.SegmentAttention,
         ragged_attention.RaggedAttention,
         prefix_attention.VisionPrefixAttention,
+        group_pool.GroupPool,
+        group_score.GroupScore,
         select_groups.SelectGroups,
         pack_tokens.PackTokens,
     )
@@ -55,6 +66,8 @@ def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]
 def plugin_bodies() -> tuple[ir.Function, ...]:
     """Return what each plugin computes as an ONNX function body of the plugin's name, for a graph that none runs."""
     scripts = (
+        group_pool.GroupPool,
+        group_score.GroupScore,
         select_groups.SelectGroups,
         pack_tokens.PackTokens,
         ragged_attention.RaggedAttention,

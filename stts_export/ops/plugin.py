@@ -15,6 +15,7 @@ class Plugin:
 
     operator: str  # of the `stts` domain; the plugin's own name is `name`
     inputs: tuple[tuple[str, tuple[str, ...]], ...]  # name, and the dtypes that it may have
+    outputs: tuple[tuple[str, str], ...]  # name, and its dtype or the input that it is like
     attributes: tuple[str, ...] = ()  # beside `contract`
     alike: tuple[str, ...] = ()  # inputs that have one dtype
 

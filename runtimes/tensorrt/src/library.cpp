@@ -9,6 +9,8 @@
 namespace stts {
 
 // One a plugin; its operator's folder defines it.
+nvinfer1::IPluginCreatorInterface* group_pool_creator();
+nvinfer1::IPluginCreatorInterface* group_score_creator();
 nvinfer1::IPluginCreatorInterface* pack_tokens_creator();
 nvinfer1::IPluginCreatorInterface* select_groups_creator();
 
@@ -18,6 +20,8 @@ nvinfer1::IPluginCreatorInterface* select_groups_creator();
 
 STTS_EXPORTED nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   static std::vector<nvinfer1::IPluginCreatorInterface*> const creators{
+      stts::group_pool_creator(),
+      stts::group_score_creator(),
       stts::pack_tokens_creator(),
       stts::select_groups_creator(),
   };

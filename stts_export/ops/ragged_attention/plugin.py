@@ -14,6 +14,7 @@ PLUGIN = Plugin(
         ("cumulative_lengths", ("int64",)),
         ("positions", ("int64",)),
     ),
+    outputs=(("output", "query"),),
     attributes=("heads",),
     alike=("query", "key", "value"),
 )

@@ -17,5 +17,6 @@ PLUGIN = Plugin(
         ("rows", ("int64",)),
         ("key_rows", ("int64",)),
     ),
+    outputs=(("output", "query"),),
     alike=("query", "key", "value"),
 )
