@@ -10,7 +10,9 @@ namespace stts {
 
 // One a plugin; its operator's folder defines it.
 nvinfer1::IPluginCreatorInterface* pack_tokens_creator();
+nvinfer1::IPluginCreatorInterface* ragged_attention_creator();
 nvinfer1::IPluginCreatorInterface* select_groups_creator();
+nvinfer1::IPluginCreatorInterface* vision_prefix_attention_creator();
 
 }  // namespace stts
 
@@ -19,7 +21,9 @@ nvinfer1::IPluginCreatorInterface* select_groups_creator();
 STTS_EXPORTED nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   static std::vector<nvinfer1::IPluginCreatorInterface*> const creators{
       stts::pack_tokens_creator(),
+      stts::ragged_attention_creator(),
       stts::select_groups_creator(),
+      stts::vision_prefix_attention_creator(),
   };
   count = static_cast<int32_t>(creators.size());
   return creators.data();
