@@ -19,6 +19,7 @@ class EngineRequest:
     compute_capabilities: tuple[int, ...]  # SMs the engine is for; with `tensorrt` the device's own and no other
     output: str
     workspace: int | None = None  # most bytes of scratch memory a layer may ask for; None leaves it to TensorRT
+    library: str | None = None  # path of our plugins' library, for a graph that has some
     inspect: bool = False  # whether to read the detailed log, and to check bindings and profiles of the engine with it
 
 
