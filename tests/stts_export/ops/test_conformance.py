@@ -3,14 +3,18 @@
 The truth is in the cases: what the host's plan makes of them, in numpy, or float64. docs/plugins.md shows the table.
 """
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from reference.conformance import OPERATORS
-from reference.plugin_harness import Node, harness_for
+from reference.plugin_harness import CHECKOUT, Node, harness_for
 from reference.run_op import run_op_outputs
 
+from stts_export.ops.group_pool import cases as group_pool
+from stts_export.ops.group_score import cases as group_score
 from stts_export.ops.pack_tokens.cases import planned_case
 from stts_export.ops.select_groups.cases import case_of
 from stts_runtime.vision.plan import kept_groups
@@ -64,6 +68,13 @@ def test_the_plugin_over_twins_under_sanitizers(operator, run_folder):
     check_plugin(harness_for("x86_64", run_folder, sanitized=True), operator, operator.plugin_cases(), seed=3)
 
 
+def test_the_page_has_every_operator_and_its_cases():
+    page = (CHECKOUT / "docs/plugins.md").read_text()
+    table = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.M))
+    assert table == {operator.name: str(len(list(operator.cases()))) for operator in OPERATORS.values()}
+    assert set(re.findall(r"^\| `(Stts\w+)` \|", page, re.M)) == {operator.plugin for operator in OPERATORS.values()}
+
+
 SCORES = st.one_of(
     st.floats(width=32, allow_nan=False, allow_infinity=False),
     st.sampled_from([0.0, -0.0, 0.5, 1e-45, -1e-45]),
@@ -108,6 +119,24 @@ def test_the_plugin_packs_what_the_plan_reads_out(run_folder, data):
         hidden = rng.standard_normal((frames, (side * pool) ** 2, width)).astype(dtype)
         cases.append(planned_case(f"drawn {place}", hidden, keep, pool))
     check_plugin(harness_for("x86_64", run_folder), OPERATORS["PackTokens"], cases, seed=data.draw(st.integers(0, 9)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [16, 12])  # moved in packs, and number by number
+def test_the_scorers_plugins_take_bfloat16(run_folder, width):
+    rng = np.random.default_rng(width)
+    query, key, value = (rng.standard_normal((2, count, width)).astype("bfloat16") for count in (4, 36, 36))
+    pooled = group_pool.case_of("bfloat16", query, key, value, heads=2, pool=3)
+    scored = group_score.case_of("bfloat16", key, pool=3)
+    nodes = [
+        Node(f"Stts{name}", case.inputs, case.attributes)
+        for name, case in (("GroupPool", pooled), ("GroupScore", scored))
+    ]
+    by_pool, by_score = harness_for("x86_64", run_folder).run(nodes)
+    assert by_pool.outputs[0].dtype == query.dtype
+    np.testing.assert_allclose(by_pool.outputs[0].astype(np.float64), pooled.outputs[0], rtol=2**-8, atol=1e-4)
+    for got, wanted in zip(by_score.outputs, scored.outputs, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 64])
