@@ -39,12 +39,14 @@ class EngineInspection:
     scratch_bytes: int | None  # most that a layer wants beside its tensors, at the profile's largest shapes
     activation_bytes: tuple[int, ...]  # what a context of each profile wants while it runs; empty if not told
     seconds: float  # the build took
+    processor_seconds: float  # of all its threads
     peak_memory_bytes: int | None  # most memory of the building process
 
     @property
     def is_fused(self) -> bool:
-        """Whether every attention runs as one kernel, and every plugin of the graph as itself."""
-        return self.fused_attentions >= self.attentions and self.plugin_layers >= self.plugins
+        """Whether every attention runs as one kernel, and every plugin of the graph as itself, without a mask."""
+        plain = not self.plugins or (self.plugin_layers >= self.plugins and not self.squares)
+        return self.fused_attentions >= self.attentions and plain
 
 
 def _on_phase(on_progress: OnProgress, part: str, phase: str, share: float) -> None:
@@ -125,5 +127,6 @@ def inspection_of_built(request: EngineRequest, built: BuiltEngine) -> EngineIns
         scratch_bytes=built.scratch_bytes,
         activation_bytes=seen.activation_bytes,
         seconds=built.seconds,
+        processor_seconds=built.processor_seconds,
         peak_memory_bytes=built.peak_memory_bytes,
     )
