@@ -2,7 +2,7 @@
 
     OPERATOR-SM.cubin       entries of one operator for one GPU
     triton_launches.inc     how each entry is launched, as the library's source includes it
-    kernels.json            all that is known of them, `Kernels`; written last
+    kernels.json            all that is known of them, `Kernels`; written behind what it tells of
 
 The same sources give the same bytes on any machine, so what is there already and was made from them is kept.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -118,10 +118,8 @@ def compile_kernels(
         for done, future in enumerate(as_completed(running), start=1):
             made[running[future]] = future.result()
             on_progress("compiling kernels", done / len(left))
-    kernels = Kernels(ptx.TRITON, tuple(made[place] for place in wanted))
-    write_launches(out / LAUNCHES, [entry.launch for image in kernels.images for entry in image.entries])
-    _write(out / KERNELS, canonical(to_plain(kernels)))
-    return kernels
+            _say(out, made, wanted)  # each time, so that whoever is interrupted goes on from there
+    return _say(out, made, wanted)
 
 
 def compile_image(out: Path, operator: str, sm: int) -> Image:
@@ -151,6 +149,14 @@ def compile_image(out: Path, operator: str, sm: int) -> Image:
         made_from=_made_from(operator, sm),
         entries=tuple(_entry(kernel, sm, used[kernel.variant.entry]) for kernel in kernels),
     )
+
+
+def _say(out: Path, made: Mapping[tuple[str, int], Image], wanted: Sequence[tuple[str, int]]) -> Kernels:
+    """Write what is known of the images that are made."""
+    kernels = Kernels(ptx.TRITON, tuple(made[place] for place in wanted if place in made))
+    write_launches(out / LAUNCHES, [entry.launch for image in kernels.images for entry in image.entries])
+    _write(out / KERNELS, canonical(to_plain(kernels)))
+    return kernels
 
 
 def _import_from(folder: Path | None) -> None:

@@ -86,7 +86,8 @@ def vision_prefix_attention(  # noqa: D417
     kv_head = tl.program_id(1)
     part = tl.program_id(2)
     keys = past + new
-    row = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    tile = tl.num_programs(0) - 1 - tl.program_id(0)  # later tokens see more: the longest work begins first
+    row = tile * QUERIES + tl.arange(0, QUERIES)
     inside = row < new * sharing
     token = row // sharing
     place = (kv_head * sharing + row % sharing) * new + token

@@ -48,7 +48,7 @@ def _attention(kind: str, width: int, *, split: bool) -> KernelVariant:
             "REST": rest,
             "QUERIES": queries,
             "KEYS": 64,
-            "SCAN": 512,
+            "SCAN": 512 if split else 2048,  # keys that are looked through at once: a part holds few
             "SPLIT": int(split),
         },
         grid=("ceil(new * sharing / QUERIES)", "key heads", "parts" if split else "1"),
