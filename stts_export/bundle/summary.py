@@ -8,6 +8,7 @@ from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.engine_set import read_engine_sets
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import open_bundle
+from stts_runtime.bundle.plugin_library import LIBRARY, machines_of
 from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.language.kv_cache import NEW, PAST
 from stts_runtime.sizes import MIB, size_text
@@ -26,6 +27,7 @@ def bundle_summary(path: Path) -> dict[str, object]:
         "model": manifest.name,
         "target": f"{manifest.target.name} ({manifest.target.title})",
         "backend": backend_line(manifest),
+        "ops": ops_line(manifest),
         "pruning": pruning_line(manifest),
         "default_prune_fraction": pruning.fraction,
         "limits": f"{manifest.limits.max_frames} frames, {manifest.limits.max_tokens} tokens a conversation",
@@ -44,6 +46,13 @@ def backend_line(manifest: Manifest) -> str:
     if engine.device == "cpu":
         words.append("weights " + ("repacked at load time" if engine.prepack else "memory-mapped"))
     return ", ".join(words)
+
+
+def ops_line(manifest: Manifest) -> str:
+    """Return what the graphs are made of, and for which machines the library of plugins is there."""
+    if not manifest.engine.has_plugins:
+        return manifest.engine.ops
+    return f"{manifest.engine.ops}, {LIBRARY} for {', '.join(machines_of(manifest))}"
 
 
 def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:

@@ -49,6 +49,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--prune", type=float, help="share of groups to drop, in [0, 1); 0 builds dense (default: the model's)")
     option("--scorer", help="learned, cosine (training-free) or random (default: the model's)")
     option("--packing", help="ffd, as the authors do it, or ragged, without padding (default: the model's)")
+    option(
+        "--ops", help="portable, standard operators alone, or plugin, with TensorRT plugins of ours (default: portable)"
+    )
     option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
     option("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
@@ -78,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         prune=arguments.prune,
         scorer=arguments.scorer,
         packing=arguments.packing,
+        ops=arguments.ops,
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,
         chunk_frames=arguments.chunk_frames,

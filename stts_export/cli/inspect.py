@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stts_export.cli.progress import progress_bars
 from stts_runtime.cli import add_command
 
+
+if TYPE_CHECKING:
+    from stts_export.inspection.engines import EngineInspection
 
 EXAMPLES = """examples:
   stts-export inspect micro.stts
   stts-export inspect micro.stts --check
   stts-export inspect micro.stts --video clip.mp4 --picture pruned.png
   stts-export inspect rtx.stts --engines --compute-capability 86
+  stts-export inspect plugin.stts --engines --against portable.stts
 """
 
 
@@ -36,7 +42,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="SM",
         help="with --engines: an engine for each of these (default: one for all of the target's)",
     )
-    option("--all-fused", action="store_true", help="with --engines: fail unless every attention runs as one kernel")
+    option(
+        "--all-fused",
+        action="store_true",
+        help="with --engines: fail unless every attention runs as one kernel, and every plugin as itself",
+    )
+    option("--against", type=Path, metavar="OTHER", help="with --engines: those of another bundle beside them")
     option("--video", type=Path, help="draw what is pruned from this video")
     option("--picture", type=Path, help="where to, .png or .html (default: VIDEO-pruned.png, here)")
     option("--prune", type=float, help="share of groups to drop (default: the bundle's)")
@@ -49,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from stts_export.bundle.summary import bundle_summary, summary_lines
     from stts_export.cli.console import print_json
+    from stts_export.inspection.against import comparison_rows
     from stts_export.inspection.engines import inspect_engines
     from stts_export.inspection.pruning import draw_pruning
     from stts_export.inspection.table import inspection_rows
@@ -65,21 +77,30 @@ def run(arguments: argparse.Namespace) -> int:
         picture = arguments.picture or Path(f"{arguments.video.stem}-pruned.png")
         draw_pruning(arguments.bundle, arguments.video, picture, prune=arguments.prune, frames=arguments.frames)
         summary["picture"] = str(picture)
-    found = []
+    found: list[EngineInspection] = []
+    beside: list[EngineInspection] = []
     if arguments.engines:
-        sms = arguments.compute_capability
-        with progress_bars() as on_progress:
-            found = inspect_engines(
-                open_bundle(arguments.bundle), arguments.parts, sms and [(sm,) for sm in sms], on_progress
-            )
-    unfused = [one.part for one in found if one.fused_attentions < one.attentions] if arguments.all_fused else []
+        sms = arguments.compute_capability and [(sm,) for sm in arguments.compute_capability]
+
+        def inspected(bundle: Path, parts: Sequence[str] | None) -> list[EngineInspection]:
+            with progress_bars() as on_progress:
+                return inspect_engines(open_bundle(bundle), parts, sms, on_progress)
+
+        found = inspected(arguments.bundle, arguments.parts)
+        if arguments.against is not None:
+            others = open_bundle(arguments.against).manifest.graphs
+            beside = inspected(arguments.against, list(dict.fromkeys(one.part for one in found if one.part in others)))
+    unfused = [one.part for one in found if not one.is_fused] if arguments.all_fused else []
     if arguments.json:
-        print_json({**summary, "inspected": found})
+        print_json({**summary, "inspected": found, "beside": beside})
         return 1 if unfused else 0
     print("\n".join(summary_lines(summary)))
-    if found:
-        Console(width=max(Console().width, 120)).print(terminal_table(inspection_rows(found)))
+    tables = [inspection_rows(found)] if found else []
+    if beside:
+        tables.append(comparison_rows(found, beside, arguments.against.name))
+    for table in tables:
+        Console(width=max(Console().width, 140)).print(terminal_table(table))
     if unfused:
         parts = ", ".join(dict.fromkeys(unfused))
-        print(f"attention is not fused in {parts}: it stores all its logits", file=sys.stderr)
+        print(f"not everything is fused in {parts}: some attention stores all its logits", file=sys.stderr)
     return 1 if unfused else 0

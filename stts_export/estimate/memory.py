@@ -58,6 +58,8 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
     """Return what a scenario takes."""
     config, clip, size = scenario.config, scenario.clip, scenario.item_bytes
     held = {part: count * size for part, count in parameters(config, pruned=scenario.prune_fraction > 0).items()}
+    if scenario.plugins and scenario.prune_fraction:
+        held["vision_select"] = 0  # an engine without a weight
     opened = sum(held[part] for part in held if part != "vision_dense" or not scenario.prune_fraction)
     patch_values = config.grid.patches * CHANNELS * config.grid.patch_size**2
     return MemoryNeeded(
@@ -68,7 +70,9 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         hidden=clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
         features=clip.kept_groups * config.decoder.width * size,
         vision_activations=vision_activations(scenario),
-        decoder_activations=decoder_activations(config.decoder, scenario.capacity, size, fused=scenario.is_fused),
+        decoder_activations=decoder_activations(
+            config.decoder, scenario.capacity, size, masked=not scenario.plugins, fused=scenario.is_fused
+        ),
         clip=clip.frames * CHANNELS * config.grid.image_size**2 + 4 * max(clip.chunks) * patch_values,
         runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
         output_head=config.decoder.vocabulary * config.decoder.width * size,
@@ -95,7 +99,8 @@ def vision_activations(scenario: Scenario) -> int:
     config, clip, size = scenario.config, scenario.clip, scenario.item_bytes
     fused = scenario.is_fused
     dense = block_activations(config.tower, dense_frames(config, max(clip.chunks)), size, masked=False, fused=fused)
-    encode = [block_activations(config.tower, run.packed, size, masked=True, fused=fused) for run in clip.encode]
+    masked = not scenario.plugins
+    encode = [block_activations(config.tower, run.packed, size, masked=masked, fused=fused) for run in clip.encode]
     return dense + max(encode, default=0)
 
 
@@ -110,9 +115,11 @@ def block_activations(tower: TowerConfig, packed: Packed, item_bytes: int, *, ma
     return state + logits + (pairs * MASK_BYTES if masked else 0)
 
 
-def decoder_activations(decoder: DecoderConfig, tokens: int, item_bytes: int, *, fused: bool) -> int:
+def decoder_activations(
+    decoder: DecoderConfig, tokens: int, item_bytes: int, *, masked: bool = True, fused: bool
+) -> int:
     """Return the working memory of a prefill of so many tokens: laid out like a vision block's, not measured."""
     heads = (2 * decoder.heads + 2 * decoder.kv_heads) * decoder.head_dim
     state = tokens * (2 * decoder.mlp_width + heads + 2 * decoder.width) * item_bytes
     logits = 0 if fused else 2 * tokens**2 * decoder.heads * 4
-    return state + logits + tokens**2 * MASK_BYTES
+    return state + logits + (tokens**2 * MASK_BYTES if masked else 0)

@@ -38,6 +38,7 @@ class Scenario:
     backend: str | None = None  # which of the target's engines; None takes its first
     # room that the cache and the decoder's engine are made for; None follows from the clip
     max_tokens: int | None = None
+    plugins: bool = False  # whether the graphs hold plugins of ours, which make no masks
 
     @property
     def clip(self) -> Clip:
@@ -143,7 +144,14 @@ def largest(most: int, holds: Callable[[int], bool]) -> int:
 
 
 def scenario_of_build(
-    config: ModelConfig, target: Target, limits: Limits, pruning: Pruning, precision: str, backend: str | None = None
+    config: ModelConfig,
+    target: Target,
+    limits: Limits,
+    pruning: Pruning,
+    precision: str,
+    backend: str | None = None,
+    *,
+    plugins: bool = False,
 ) -> Scenario:
     """Return the largest clip that a build's limits allow."""
     whole = Scenario(
@@ -157,5 +165,6 @@ def scenario_of_build(
         answer_tokens=min(ANSWER_TOKENS, max(1, limits.max_tokens // 8)),
         backend=backend,
         max_tokens=limits.max_tokens,
+        plugins=plugins,
     )
     return replace(whole, frames=max(1, most_frames(whole, limits.max_tokens)))

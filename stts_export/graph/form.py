@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.spec import ENGINE, GraphSpec, TensorSpec
 
 
@@ -16,6 +17,7 @@ class Form:
     # whether attention is written as TensorRT recognises it and runs it in one kernel, rather than as costs least
     # without such a kernel
     fused_attention: bool = False
+    plugins: bool = False  # whether our operators stay, as TensorRT plugins, rather than their bodies in their place
 
 
 # RTX would read opset 20 too. It gets what TensorRT gets, so that engines built without a GPU prove a Jetson's graphs.
@@ -26,9 +28,9 @@ FORMS = {
 }
 
 
-def form_for(backend: str, precision: str) -> Form:
-    """Return the form of a backend's graphs in a precision."""
-    return replace(FORMS[backend], precision=precision)
+def form_for(engine: EngineSettings) -> Form:
+    """Return the form of the graphs that an engine is made of."""
+    return replace(FORMS[engine.backend], precision=engine.precision, plugins=engine.has_plugins)
 
 
 def spec_in_form(spec: GraphSpec, form: Form) -> GraphSpec:

@@ -16,17 +16,19 @@ from onnxscript import optimizer
 from stts_export.errors import ExportError
 from stts_export.graph.capture import only_errors
 from stts_export.graph.form import Form, spec_in_form
+from stts_export.graph.passes.check_plugins import CheckPlugins
 from stts_export.graph.passes.expand_ops import ExpandOps
 from stts_export.graph.passes.lower_opset import LowerOpset
 from stts_export.graph.passes.name_taps import NameTaps
 from stts_export.graph.passes.set_precision import SetPrecision
 from stts_export.graph.passes.store_transposed import StoreTransposed
 from stts_export.graph.passes.strip_trace import StripTrace
+from stts_export.graph.passes.use_plugins import UsePlugins
 from stts_runtime.bundle.spec import EXACT, GraphSpec
 
 
 def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
-    """Return a captured graph as an engine should get it: standard operators, weights where products read them.
+    """Return a captured graph as an engine should get it: operators that it knows, weights where products read them.
 
     `spec` is its contract in float32; `spec_in_form` says what becomes of it.
 
@@ -35,7 +37,7 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
     """
     passes = ir.passes.Sequential(
         NameTaps(),
-        ExpandOps(fused_attention=form.fused_attention),
+        UsePlugins() if form.plugins else ExpandOps(fused_attention=form.fused_attention),
         FoldConstants(),
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
@@ -47,6 +49,7 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
         RemoveUnusedFunctionsPass(),
         RemoveUnusedOpsetsPass(),
         StripTrace(),
+        *([CheckPlugins()] if form.plugins else []),
     )
     try:
         # It warns once for each weight, which has no data here on purpose.

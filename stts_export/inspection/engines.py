@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +11,13 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
+from stts_export.ops import PLUGIN_NAMES
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.plugin_library import library_of
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
-from stts_runtime.trt.engine_file import EngineRequest, build_engine
+from stts_runtime.trt.engine_file import BuiltEngine, EngineRequest, build_engine
 from stts_runtime.trt.profiles import profiles_of
 
 
@@ -28,10 +31,22 @@ class EngineInspection:
     size: int  # of the engine's file
     parameter_bytes: int  # of the graph's weights
     attentions: int  # attention operators in the graph, once for each of the engine's profiles
-    fused_attentions: int  # how many of them run as one kernel, which never stores the matrix of logits
+    # how many of them run as one kernel, TensorRT's or a plugin, which never stores the matrix of logits
+    fused_attentions: int
+    plugins: int  # plugin nodes in the graph, once for each profile
+    plugin_layers: int  # how many of them are layers of the engine
+    squares: int  # tensors between layers with two sizes or more that a run decides: masks, tokens by tokens
     scratch_bytes: int | None  # most that a layer wants beside its tensors, at the profile's largest shapes
+    activation_bytes: tuple[int, ...]  # what a context of each profile wants while it runs; empty if not told
     seconds: float  # the build took
+    processor_seconds: float  # of all its threads
     peak_memory_bytes: int | None  # most memory of the building process
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether every attention runs as one kernel, and every plugin of the graph as itself, without a mask."""
+        plain = not self.plugins or (self.plugin_layers >= self.plugins and not self.squares)
+        return self.fused_attentions >= self.attentions and plain
 
 
 def _on_phase(on_progress: OnProgress, part: str, phase: str, share: float) -> None:
@@ -68,6 +83,7 @@ def inspect_engines(
     if unknown:
         raise UsageError(f"{bundle.path.name} has no part {unknown[0]!r}; it has {', '.join(manifest.graphs)}")
 
+    library = str(library_of(bundle)) if engine.has_plugins else None
     found = []
     with TemporaryDirectory() as folder:
         for part in parts or manifest.graphs:
@@ -80,27 +96,37 @@ def inspect_engines(
                     engine.precision,
                     tuple(targets),
                     str(Path(folder) / f"{part}.engine"),
+                    library=library,
                     inspect=True,
                 )
                 built = build_engine(request, partial(_on_phase, on_progress, part))
-                assert built.inspection is not None
-                found.append(
-                    EngineInspection(
-                        part,
-                        request.compute_capabilities,
-                        engine.precision,
-                        built.size,
-                        built.parameter_bytes,
-                        attention_count(bundle.file(graph.file)) * len(profiles_of(graph.spec)),
-                        built.inspection.fused_attention,
-                        built.scratch_bytes,
-                        built.seconds,
-                        built.peak_memory_bytes,
-                    )
-                )
+                found.append(inspection_of_built(request, built))
     return found
 
 
-def attention_count(graph: Path) -> int:
-    """Return how many attention operators a stored graph has: each holds the only softmax of its kind."""
-    return sum(node.op_type == "Softmax" for node in ir.load(graph).graph)
+def inspection_of_built(request: EngineRequest, built: BuiltEngine) -> EngineInspection:
+    """Return what is to be said of an engine that was built with its detailed log."""
+    seen = built.inspection
+    assert seen is not None
+    profiles = len(profiles_of(request.spec))
+    operators = Counter(node.op_type for node in ir.load(request.graph).graph)
+    plugins = {name: count * profiles for name, count in operators.items() if name in PLUGIN_NAMES}
+    attentions = {name: count for name, count in plugins.items() if name.endswith("Attention")}
+    return EngineInspection(
+        part=request.spec.name,
+        compute_capabilities=request.compute_capabilities,
+        precision=request.precision,
+        size=built.size,
+        parameter_bytes=built.parameter_bytes,
+        # each attention that is no plugin holds the only softmax of its kind
+        attentions=operators["Softmax"] * profiles + sum(attentions.values()),
+        fused_attentions=seen.fused_attention + sum(seen.plugins.get(name, 0) for name in attentions),
+        plugins=sum(plugins.values()),
+        plugin_layers=sum(min(count, seen.plugins.get(name, 0)) for name, count in plugins.items()),
+        squares=seen.squares,
+        scratch_bytes=built.scratch_bytes,
+        activation_bytes=seen.activation_bytes,
+        seconds=built.seconds,
+        processor_seconds=built.processor_seconds,
+        peak_memory_bytes=built.peak_memory_bytes,
+    )

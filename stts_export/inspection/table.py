@@ -22,11 +22,25 @@ def inspection_rows(found: Sequence[EngineInspection]) -> Rows:
             mib(one.size),
             mib(one.parameter_bytes),
             f"{one.fused_attentions} of {one.attentions}",
-            mib(one.scratch_bytes),
+            f"{one.plugin_layers} of {one.plugins}" if one.plugins else NONE,
+            str(one.squares),
+            " + ".join(map(mib, one.activation_bytes)) or NONE,
             f"{one.seconds:.1f}",
             mib(one.peak_memory_bytes),
         )
         for one in found
     )
-    headers = ("part", "SM", "precision", "MiB", "weights MiB", "fused attention", "scratch MiB", "build s", "peak MiB")
+    headers = (
+        "part",
+        "SM",
+        "precision",
+        "MiB",
+        "weights MiB",
+        "fused attention",
+        "plugins",
+        "masks",
+        "activations MiB",
+        "build s",
+        "peak MiB",
+    )
     return Rows("", headers, rows)

@@ -30,7 +30,10 @@ class Connector(nn.Module):
 
         The `taps` [rows, taps * D] are the tapped block outputs side by side for every packed slot.
         """
-        groups = taps.index_select(0, readout.flatten()).unflatten(0, readout.shape)
+        return self.features(taps.index_select(0, readout.flatten()).unflatten(0, readout.shape))
+
+    def features(self, groups: Tensor) -> Tensor:
+        """Return features [K, d_model] of groups [K, pool * pool, taps * D] that lie side by side already."""
         return self.projector(self.pool.pool(groups))
 
 

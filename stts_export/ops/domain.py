@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,4 +21,21 @@ def operator(name: str, *inputs: torch.Tensor, **attributes: Any) -> torch.Tenso
     query = inputs[0]
     return torch.onnx.ops.symbolic(
         f"{DOMAIN}::{name}", inputs, attributes, dtype=query.dtype, shape=query.shape, version=VERSION
+    )
+
+
+def operator_with_outputs(
+    name: str,
+    inputs: Sequence[torch.Tensor],
+    *outputs: tuple[torch.dtype, Sequence[int | torch.SymInt]],
+    **attributes: Any,
+) -> Sequence[torch.Tensor]:
+    """Return the outputs of the operator, each of the dtype and shape given, in the graph that is being traced."""
+    return torch.onnx.ops.symbolic_multi_out(
+        f"{DOMAIN}::{name}",
+        inputs,
+        attributes,
+        dtypes=[dtype for dtype, _ in outputs],
+        shapes=[shape for _, shape in outputs],
+        version=VERSION,
     )

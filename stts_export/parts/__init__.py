@@ -6,24 +6,36 @@ from stts_export.models.model import Model
 from stts_export.parts.decoder import decoder_part
 from stts_export.parts.part import Part
 from stts_export.parts.vision_dense import vision_dense_part
-from stts_export.parts.vision_encode import vision_encode_ffd_part, vision_encode_ragged_part
+from stts_export.parts.vision_encode import (
+    vision_encode_ffd_part,
+    vision_encode_on_device_part,
+    vision_encode_ragged_part,
+)
 from stts_export.parts.vision_score import vision_score_part
+from stts_export.parts.vision_select import vision_select_part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits
 
 
 __all__ = ["Part", "parts_of"]
 
+ENCODE = {"ffd": vision_encode_ffd_part, "ragged": vision_encode_ragged_part}
+"""Packing by the host's plan -> the encoding part."""
 
-def parts_of(model: Model, config: ModelConfig, limits: Limits, packing: str) -> tuple[Part, ...]:
+
+def parts_of(
+    model: Model, config: ModelConfig, limits: Limits, packing: str, *, plugins: bool = False
+) -> tuple[Part, ...]:
     """Return the parts of a bundle in data-flow order.
 
     A pruned bundle (`packing` is `ffd` or `ragged`) also holds the dense vision part, whose weights it shares, so that
-    pruning can be switched off at call time; the packing of a dense one is `none`. The model's weights may be fake.
+    pruning can be switched off at call time; the packing of a dense one is `none`. With `plugins`, groups are selected
+    and packed on the device, end to end. The model's weights may be fake.
     """
     dense = (vision_dense_part(model, config, limits),)
-    encode = {"ffd": vision_encode_ffd_part, "ragged": vision_encode_ragged_part}
-    pruned = (
-        (vision_score_part(model, config, limits), encode[packing](model, config, limits)) if packing != "none" else ()
-    )
-    return (*pruned, *dense, decoder_part(model, config, limits))
+    pruned: tuple[Part, ...] = ()
+    if packing != "none":
+        select = (vision_select_part(config, limits),) if plugins else ()
+        encode = vision_encode_on_device_part if plugins else ENCODE[packing]
+        pruned = (vision_score_part(model, config, limits, plugins=plugins), *select, encode(model, config, limits))
+    return (*pruned, *dense, decoder_part(model, config, limits, plugins=plugins))

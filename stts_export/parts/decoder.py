@@ -13,6 +13,8 @@
 | out | logits | [1, vocabulary] float32 | of the last new token |
 | out | new_key_i, new_value_i | [1, Hkv, S, d] float32 | what the caller puts into the cache for the new tokens |
 
+With plugins the graph says itself whose token is whose: one sequence has the cache today, so all rows are 0.
+
 P is the room in the cache, not what is in it: so decode runs have one shape until the room is used up, and what is
 cached stays where it is. Tokens may lie in any slots.
 
@@ -23,9 +25,12 @@ for free. Tokens other than image patches gather a row too and discard it, so no
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 
+from stts_export.models.decoder import Core
 from stts_export.models.model import Model
 from stts_export.ops.vision_prefix_attention.call import vision_prefix_attention
 from stts_export.parts.part import Part
@@ -37,9 +42,10 @@ from stts_runtime.bundle.spec import ENGINE, Dim, GraphSpec, TensorSpec
 class DecoderStep(nn.Module):
     """The decoder with its cache as flat inputs and outputs."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, plugins: bool) -> None:
         super().__init__()
         self.decoder = model.decoder
+        self.plugins = plugins
 
     def forward(
         self,
@@ -56,13 +62,15 @@ class DecoderStep(nn.Module):
         cache = list(zip(past[::2], past[1::2], strict=True))
         key_positions = torch.cat((past_positions, positions))
         flags = torch.cat((past_vision_flags, vision_flags))
-        logits, new = self.decoder(
-            token_ids, features, feature_rows, positions, key_positions, flags, cache, core=vision_prefix_attention
-        )
+        core: Core = vision_prefix_attention
+        if self.plugins:
+            rows, key_rows = torch.zeros_like(positions), torch.zeros_like(key_positions)
+            core = partial(vision_prefix_attention, rows=rows, key_rows=key_rows)
+        logits, new = self.decoder(token_ids, features, feature_rows, positions, key_positions, flags, cache, core)
         return (logits, *(tensor for pair in new for tensor in pair))
 
 
-def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+def decoder_part(model: Model, config: ModelConfig, limits: Limits, *, plugins: bool = False) -> Part:
     """Return the language part."""
     decoder = config.decoder
     most, groups = limits.max_tokens, limits.max_frames * config.grid.groups
@@ -101,4 +109,4 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
             Dim("P", 0, most, most),  # a long cache is what takes time
         ),
     )
-    return Part(spec, DecoderStep(model))
+    return Part(spec, DecoderStep(model, plugins))

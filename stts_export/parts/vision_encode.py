@@ -10,7 +10,7 @@ Packed first-fit-decreasing (`ffd`), as the authors do it:
 | in | readout | [K, 9] int64 | slots of the nine patches of each kept group |
 | out | features | [K, d_model] float32 | one row a kept group |
 
-Packed end to end (`ragged`):
+Packed end to end by the host's plan (`ragged`):
 
 | | name | shape | meaning |
 |---|---|---|---|
@@ -20,6 +20,19 @@ Packed end to end (`ragged`):
 | in | positions | [L] int64 | 0 to L - 1, L the longest frame |
 | in | readout | [K, 9] int64 | rows of the nine patches of each kept group |
 | out | features | [K, d_model] float32 | one row a kept group |
+
+Packed end to end on the device, with plugins:
+
+| | name | shape | meaning |
+|---|---|---|---|
+| in | hidden | [A, N, D] float32 | as above |
+| in | order | [K] int64 | groups that are packed, as frame * G + group, ascending: vision_select's, or a slice of it |
+| in | cumulative_groups | [E] int64 | where each frame's groups begin and end in order; one more than frames |
+| in | positions | [L] int64 | as above |
+| out | features | [K, d_model] float32 | one row a group |
+
+The patches of a group lie side by side there, so that nothing is read out behind the last block but in order. All that
+fits into a run's room is run at once, however many frames that is.
 """
 
 from __future__ import annotations
@@ -31,6 +44,7 @@ from torch import nn
 
 from stts_export.models.model import Model
 from stts_export.models.tower import Attend
+from stts_export.ops.pack_tokens.call import pack_tokens
 from stts_export.ops.ragged_attention.call import ragged_attention
 from stts_export.ops.segment_attention.call import segment_attention
 from stts_export.parts.part import Part
@@ -46,16 +60,16 @@ class VisionEncode(nn.Module):
         super().__init__()
         self.vision_tower = model.vision_tower
         self.connector = model.connector
-        self.tower = config.tower
+        self.tower, self.pool = config.tower, config.grid.pool
 
-    def encode(self, packed: torch.Tensor, attend: Attend, readout: torch.Tensor) -> torch.Tensor:
-        """Return features [K, d_model] of packed patches [..., D]."""
+    def tapped(self, packed: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Return the tapped outputs side by side, [rows, taps * D], of packed patches [..., D]."""
         taps: dict[int, torch.Tensor] = {}
         for index in range(self.tower.first_packed_block, self.tower.blocks):
             packed = self.vision_tower.blocks[index](packed, attend)
             if index in self.tower.taps:
                 taps[index] = packed.flatten(0, -2)
-        return self.connector(torch.cat([taps[index] for index in self.tower.taps], dim=-1), readout)
+        return torch.cat([taps[index] for index in self.tower.taps], dim=-1)
 
 
 class VisionEncodeFfd(VisionEncode):
@@ -66,7 +80,8 @@ class VisionEncodeFfd(VisionEncode):
     ) -> torch.Tensor:
         """Return features [K, d_model]; see the table above."""
         packed = nn.functional.embedding(gather, hidden.flatten(0, 1))
-        return self.encode(packed, partial(segment_attention, heads=self.tower.heads, segments=segments), readout)
+        attend = partial(segment_attention, heads=self.tower.heads, segments=segments)
+        return self.connector(self.tapped(packed, attend), readout)
 
 
 class VisionEncodeRagged(VisionEncode):
@@ -85,7 +100,25 @@ class VisionEncodeRagged(VisionEncode):
         attend = partial(
             ragged_attention, heads=self.tower.heads, cumulative_lengths=cumulative_lengths, positions=positions
         )
-        return self.encode(packed, attend, readout)
+        return self.connector(self.tapped(packed, attend), readout)
+
+
+class VisionEncodeOnDevice(VisionEncode):
+    """On rows laid end to end, group by group, as they are packed on the device."""
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        order: torch.Tensor,
+        cumulative_groups: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return features [K, d_model]; see the table above."""
+        packed = pack_tokens(hidden, order, self.pool)
+        lengths = cumulative_groups * self.pool**2
+        attend = partial(ragged_attention, heads=self.tower.heads, cumulative_lengths=lengths, positions=positions)
+        groups = self.tapped(packed, attend).unflatten(0, (order.shape[0], self.pool**2))
+        return self.connector.features(groups)
 
 
 def vision_encode_ffd_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
@@ -94,6 +127,7 @@ def vision_encode_ffd_part(model: Model, config: ModelConfig, limits: Limits) ->
     inputs = (
         TensorSpec("gather", "int64", ("B", patches)),
         TensorSpec("segments", "int32", ("B", patches)),
+        TensorSpec("readout", "int64", ("K", config.grid.pool**2)),
     )
     spec = encode_spec(config, limits, inputs, (Dim("B", 1, chunk, chunk, "--chunk-frames"),))
     return Part(spec, VisionEncodeFfd(model, config))
@@ -106,6 +140,7 @@ def vision_encode_ragged_part(model: Model, config: ModelConfig, limits: Limits)
         TensorSpec("gather", "int64", ("M",)),
         TensorSpec("cumulative_lengths", "int64", ("E",)),
         TensorSpec("positions", "int64", ("L",)),
+        TensorSpec("readout", "int64", ("K", grid.pool**2)),
     )
     nine = grid.pool**2
     dims = (
@@ -116,10 +151,25 @@ def vision_encode_ragged_part(model: Model, config: ModelConfig, limits: Limits)
     return Part(encode_spec(config, limits, inputs, dims), VisionEncodeRagged(model, config))
 
 
+def vision_encode_on_device_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+    """Return the encoding part of a bundle with plugins."""
+    grid = config.grid
+    inputs = (
+        TensorSpec("order", "int64", ("K",)),
+        TensorSpec("cumulative_groups", "int64", ("E",)),
+        TensorSpec("positions", "int64", ("L",)),
+    )
+    dims = (
+        Dim("E", 2, min(2 * limits.chunk_frames, limits.max_frames) + 1, limits.max_frames + 1, "--max-frames"),
+        Dim("L", grid.pool**2, grid.patches, grid.patches),
+    )
+    return Part(encode_spec(config, limits, inputs, dims), VisionEncodeOnDevice(model, config))
+
+
 def encode_spec(
     config: ModelConfig, limits: Limits, inputs: tuple[TensorSpec, ...], dims: tuple[Dim, ...]
 ) -> GraphSpec:
-    """Return the spec that both packings share but for `inputs` and their `dims`."""
+    """Return the spec that all share but for `inputs` and their `dims`."""
     grid, tower = config.grid, config.tower
     kept = limits.chunk_frames * grid.groups
     return GraphSpec(
@@ -127,7 +177,6 @@ def encode_spec(
         inputs=(
             TensorSpec("hidden", "float32", ("A", grid.patches, tower.width), ENGINE),
             *inputs,
-            TensorSpec("readout", "int64", ("K", grid.pool**2)),
         ),
         outputs=(TensorSpec("features", "float32", ("K", config.decoder.width), ENGINE),),
         dims=(

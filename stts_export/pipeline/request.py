@@ -15,12 +15,13 @@ from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer, wi
 from stts_export.estimate.estimate import Estimate, check_fit, estimate
 from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES, check_counts, check_prune, scenario_of_build
+from stts_export.pipeline.ops import choose_ops
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.backend import BACKENDS, backend_named
 from stts_runtime.bundle.check import MOST_COUNTED
-from stts_runtime.bundle.manifest import PACKINGS, SCORERS, EngineSettings, Limits, Pruning
+from stts_runtime.bundle.manifest import OPS, PACKINGS, SCORERS, EngineSettings, Limits, Pruning
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
@@ -47,6 +48,7 @@ class BuildRequest:
     prune: float | None = None  # share of groups to drop by default; 0 builds a dense bundle; None takes the recipe's
     scorer: str | None = None  # which scorer decides, where it is not the model's own
     packing: str | None = None  # how kept patches are packed; None takes the recipe's way
+    ops: str | None = None  # `portable` or `plugin`; None takes what the target and the packing allow
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
     chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
@@ -66,6 +68,7 @@ class ResolvedBuild:
     pruning: Pruning
     limits: Limits
     engine: EngineSettings
+    libraries: dict[str, Path]  # machine -> the library of plugins for it; none where the graphs have none
     checkpoint: Checkpoint  # the weights, still unread
     tokenizer: Path | None  # its file; None with random weights, which have no text to speak of
     notes: tuple[str, ...]  # what a user of the bundle should know
@@ -85,23 +88,27 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     Raises:
         UsageError: an option is impossible, or does not fit the model.
         FitError: what is asked for cannot fit the target's memory.
-        EngineError: engines are to be built here, and what builds them is missing.
+        EngineError: engines are to be built here, and what builds them is missing; or plugins, and their library is.
         CheckpointError: the weights cannot be had, or the tokenizer lacks a token of the prompt.
     """
     check_options(request)
     target = read_target(request.target)
     recipe = recipe_of(request.model)
     prune, config = prune_and_scorer(request, recipe)
-    packing = "none" if prune == 0 else request.packing or recipe.packing
     limits = limits_of(request, target, config)
     engine = engine_of(request, target, config)
+    own_packing = "none" if prune == 0 else recipe.packing
+    chosen = choose_ops(request.ops, request.packing, own_packing, target, engine, config)
+    engine = replace(engine, ops=chosen.ops)
     trained = trained_fractions(request, recipe)
-    pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, packing, trained)
-    made = estimate(scenario_of_build(config, target, limits, pruning, engine.precision, engine.backend))
+    pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, chosen.packing, trained)
+    made = estimate(
+        scenario_of_build(config, target, limits, pruning, engine.precision, engine.backend, plugins=engine.has_plugins)
+    )
     if not request.ignore_fit:
         check_fit(made)
     builds = builds_engines(request, target, engine)
-    notes = recipe.notes
+    notes = (*recipe.notes, *chosen.notes)
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
     else:
@@ -124,6 +131,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         pruning=pruning,
         limits=limits,
         engine=engine,
+        libraries=chosen.libraries,
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         notes=(*notes, *checkpoint.notes),
@@ -143,6 +151,7 @@ def check_options(request: BuildRequest) -> None:
     choices = (
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),
+        ("ops", request.ops, OPS),
         ("backend", request.backend, tuple(BACKENDS)),
         ("precision", request.precision, tuple(ITEM_BYTES)),
     )

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
+from stts_export.graph.passes.expand_plugins import ExpandPlugins
 from stts_export.graph.passes.round_in_float32 import RoundInFloat32
 from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.open import Bundle
@@ -22,8 +23,9 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
     """Yield the bundle as onnxruntime runs it on the CPU; one that is made for that is yielded as it is.
 
     The graphs are the stored ones, node for node, but each computes in float32 and rounds what comes out to the
-    precision it has there, as a GPU does that sums products in float32. Weights are shared with the bundle (hard links,
-    or copies where the disk has none).
+    precision it has there, as a GPU does that sums products in float32. A plugin does so as a whole: in these copies
+    alone its body in standard operators takes its place. Weights are shared with the bundle (hard links, or copies
+    where the disk has none).
 
     Raises:
         OSError: no room beside the bundle.
@@ -39,11 +41,16 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
             destination = root / entry.path
             destination.parent.mkdir(parents=True, exist_ok=True)
             if entry.path in graphs:
-                ir.save(RoundInFloat32()(ir.load(bundle.file(entry.path))).model, destination)
+                ir.save(emulated(ir.load(bundle.file(entry.path))), destination)
             else:
                 link_or_copy(bundle.file(entry.path), destination)
-        engine = EngineSettings("onnxruntime", "cpu", settings.precision, prepack=False)
+        engine = EngineSettings("onnxruntime", "cpu", settings.precision, prepack=False, ops=settings.ops)
         yield Bundle(root, replace(bundle.manifest, engine=engine))
+
+
+def emulated(model: ir.Model) -> ir.Model:
+    """Return a graph as a CPU runs it, made of the one given."""
+    return ExpandPlugins()(RoundInFloat32()(model).model).model
 
 
 def link_or_copy(source: Path, destination: Path) -> None:

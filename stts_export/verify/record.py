@@ -5,7 +5,7 @@ clip -> vision_score (in two chunks at least) -> plan -> vision_encode -> prompt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
 from stts_runtime.verify.reference import FRAMES, KEEP, REFERENCE_SCHEMA, SCORES, Answer, Reference, ReferenceInfo
+from stts_runtime.vision.on_device import encode_groups, runs_of_frames, select_groups
 from stts_runtime.vision.plan import Plan
 from stts_runtime.vision.run import dense_vision, encode_plan, plan_groups, score_frames
 
@@ -68,7 +69,9 @@ def record_reference(
         VerificationError: the model itself gives NaN.
     """
     limits, pruning = manifest.limits, manifest.pruning
-    parts = {part.spec.name: part for part in parts_of(weightless_model(config), config, limits, pruning.packing)}
+    plugins = manifest.engine.has_plugins
+    made = parts_of(weightless_model(config), config, limits, pruning.packing, plugins=plugins)
+    parts = {part.spec.name: part for part in made}
     manifest = torch_manifest(manifest, parts.values())
     recorder, timings = Recorder(checkpoint), Timings()
     frames = synthetic_clip(config.grid.image_size, clip_frames(config.grid, limits))
@@ -89,8 +92,11 @@ def record_reference(
         keep, plan = plan_groups(scores, fraction, manifest, timings)
         recorder.arrays |= {SCORES: scores, KEEP: keep}
         on_progress("record", 0.2)
-        with recorder.engine(parts["vision_encode"], encode_names(plan, limits), shared="hidden") as engine:
-            features = encode_plan(engine, hidden, plan, manifest, timings)
+        if manifest.engine.has_plugins:
+            features = record_encoding_on_device(recorder, parts, manifest, hidden, scores, keep)
+        else:
+            with recorder.engine(parts["vision_encode"], encode_names(plan, limits), shared="hidden") as engine:
+                features = encode_plan(engine, hidden, plan, manifest, timings)
         on_progress("record", 0.4)
         with recorder.engine(parts["vision_dense"], names) as engine:  # a by-product here: one chunk will do
             dense_vision(engine, frames[: chunks[0][1]], in_chunks, timings)
@@ -100,6 +106,25 @@ def record_reference(
     answer = Answer(fraction, gap, question, tuple(ids.tolist()), greedy, gaps)
     source = f"torch, {config.name} ({checkpoint.layout} weights)"
     return Reference(ReferenceInfo(REFERENCE_SCHEMA, source, tuple(recorder.runs), answer), recorder.arrays)
+
+
+def record_encoding_on_device(
+    recorder: Recorder,
+    parts: Mapping[str, Part],
+    manifest: Manifest,
+    hidden: Array,
+    scores: NDArray[np.float32],
+    keep: NDArray[np.bool_],
+) -> Array:
+    """Record the selection and the encoding of a bundle with plugins; return the features."""
+    with recorder.engine(parts["vision_select"], ["clip"]) as engine:
+        order, cumulative_groups = select_groups(engine, scores, int(keep.sum()), manifest)
+    assert np.array_equal(np.asarray(order), np.flatnonzero(keep)), "operator and host's plan select other groups"
+    room = parts["vision_encode"].spec.dim("K").maximum
+    runs = runs_of_frames(np.asarray(cumulative_groups), room)
+    names = [f"frames {first} to {last - 1}" for first, last in runs]
+    with recorder.engine(parts["vision_encode"], names, shared="hidden") as engine:
+        return encode_groups(engine, hidden, order, cumulative_groups, manifest, Timings())
 
 
 def record_bundle(

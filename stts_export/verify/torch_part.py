@@ -88,7 +88,7 @@ def record_part(part: Part, inputs: Mapping[str, NDArray], case: str) -> tuple[d
             )
         rows = kept_rows(row_count(tensor.shape))
         value = Value(name, name, tuple(tensor.shape), float(tensor.abs().max()) if tensor.numel() else 0.0)
-        recorded[name] = value, tensor.reshape(-1, tensor.shape[-1]).numpy()[rows]
+        recorded[name] = value, tensor.reshape(-1, tensor.shape[-1]).float().numpy()[rows]
 
     def hook(path: str) -> RemovableHandle:
         def record_tap(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:

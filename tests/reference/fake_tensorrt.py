@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -83,7 +84,7 @@ def fake_tensorrt(version: str, module: types.ModuleType | None = None) -> Any:
     enumeration("TacticSource", _TACTICS[major])
     enumeration("MemoryPoolType", "WORKSPACE DLA_MANAGED_SRAM TACTIC_DRAM")
     enumeration("ProfilingVerbosity", "LAYER_NAMES_ONLY NONE DETAILED")
-    layer_type = enumeration("LayerType", " ".join(sorted(set(_LAYERS.values()))))
+    layer_type = enumeration("LayerType", " ".join(sorted({*_LAYERS.values(), "PLUGIN_V3"})))
     severity = enumeration("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")
 
     class ILogger:
@@ -167,7 +168,10 @@ def fake_tensorrt(version: str, module: types.ModuleType | None = None) -> Any:
 
         def parse_from_file(self, model: str) -> bool:
             graph = onnx.shape_inference.infer_shapes(onnx.load(model)).graph
+            plugins = {creator.name for creator in trt.get_plugin_registry().all_creators} if major >= 10 else set()
             for index, node in enumerate(graph.node):
+                if node.op_type in plugins:
+                    continue
                 if node.op_type not in _LAYERS or (major < 10 and node.op_type in _SINCE):
                     self._logger.log(severity.ERROR, f"[E] node {index}: no importer for {node.op_type}")
                     self._errors.append(ParserError(index, node.name, node.op_type))
@@ -186,10 +190,22 @@ def fake_tensorrt(version: str, module: types.ModuleType | None = None) -> Any:
             self._network.inputs = [tensor(value.name) for value in graph.input if value.name not in skip]
             self._network.outputs = [tensor(value.name) for value in graph.output]
             self._network.layers = [
-                ILayer(node.name, layer_type[_LAYERS[node.op_type]], [tensor(name) for name in node.output])
+                ILayer(node.name, layer_type[_LAYERS.get(node.op_type, "PLUGIN_V3")], [tensor(n) for n in node.output])
                 for node in graph.node
             ]
             return True
+
+    class IPluginRegistry:
+        """What it loads is a file that holds the names of plugins, among anything else."""
+
+        def __init__(self) -> None:
+            self.all_creators: list[Any] = []
+            self.loaded: list[str] = []
+
+        def load_library(self, plugin_path: str) -> None:
+            self.loaded.append(plugin_path)
+            found = re.findall(rb"Stts\w+", Path(plugin_path).read_bytes())
+            self.all_creators += [types.SimpleNamespace(name=name.decode()) for name in found]
 
     class IOptimizationProfile:
         def __init__(self) -> None:
@@ -295,6 +311,8 @@ def fake_tensorrt(version: str, module: types.ModuleType | None = None) -> Any:
     for created in (ILogger, OnnxParser, Builder, ParserError):
         setattr(trt, created.__name__, created)
     if major >= 10:
+        registry = IPluginRegistry()
+        trt.get_plugin_registry = lambda: registry
         trt.IProgressMonitor = type("IProgressMonitor", (), {})
     return trt
 

@@ -1,6 +1,7 @@
 """Building a bundle's engines: real ones with TensorRT-RTX; interruptions and devices with a fake TensorRT."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reference.engine_bundle import PARTS, probe_of, seal, write_engine_bundle, write_engine_set
+from reference.engine_bundle import (
+    PARTS,
+    probe_of,
+    seal,
+    write_engine_bundle,
+    write_engine_set,
+    write_plugin_bundle,
+)
 from reference.fake_tensorrt import fake_tensorrt, install_fake_tensorrt
 
 from stts_runtime import build as build_module
@@ -355,3 +363,48 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
+
+
+@pytest.fixture
+def with_plugins(tmp_path, monkeypatch):
+    """Return a function that makes a bundle with plugins, and its library."""
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.35", raising=False)
+    return lambda **library: write_plugin_bundle(tmp_path / "orin.stts", **library)
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "11.4.1.5"])
+def test_engines_with_plugins_are_built_with_the_bundles_library(with_plugins, orin, tmp_path, version):
+    with_plugins()
+    engines = build_engines(orin(version))
+    assert [file.part for file in engines.files] == list(PARTS)
+    assert len(built_parts(tmp_path)) == 2
+
+
+def test_plugins_are_refused_where_tensorrt_is_too_old_for_them(with_plugins, orin, tmp_path):
+    with_plugins()
+    with pytest.raises(EngineError, match=r"TensorRT 8\.6\.2 cannot load this bundle's plugins.*--ops portable"):
+        build_engines(orin("8.6.2"))
+    assert not built_parts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("library", "complaint"),
+    [
+        ({"machine": "aarch64"}, "carries its plugins for aarch64, and this machine is x86_64"),
+        ({"versions": ("GLIBC_2.38",)}, r"needs glibc 2\.38 or newer, and this system has 2\.35"),
+    ],
+)
+def test_a_library_that_cannot_be_loaded_here_is_told_before_anything_is_built(
+    with_plugins, orin, tmp_path, library, complaint
+):
+    with_plugins(**library)
+    with pytest.raises(EngineError, match=complaint):
+        build_engines(orin("10.3.0"))
+    assert not built_parts(tmp_path)
+
+
+def test_a_library_without_plugins_is_told(with_plugins, orin):
+    with_plugins(plugins=())
+    with pytest.raises(EngineError, match=r"TensorRT 10\.3\.0 finds no plugins in .*libstts_trt\.so"):
+        build_engines(orin("10.3.0"))

@@ -19,6 +19,7 @@ from stts_runtime.bundle.engine_staging import Staging, engine_staging
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.memory_needed import MemoryNeeded
 from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.bundle.plugin_library import library_of
 from stts_runtime.device.finding import PROBLEM, WARNING
 from stts_runtime.device.fit import build_disk_finding, build_memory_finding
 from stts_runtime.device.probe import Probe, probe_device
@@ -26,7 +27,7 @@ from stts_runtime.errors import BundleError, EngineError, UsageError
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.termination import termination_as_exit
 from stts_runtime.trt.bindings import Bindings, import_bindings
-from stts_runtime.trt.dialect import check_precision, rtx_compute_capabilities
+from stts_runtime.trt.dialect import check_plugins, check_precision, rtx_compute_capabilities
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.onnx_file import read_onnx_file
 
@@ -57,8 +58,8 @@ def build_engines(
 
     Raises:
         BundleError: no bundle, or a damaged one.
-        EngineError: nothing to build, TensorRT is missing or too old, no such SM, too little memory or disk (before the
-            build starts, with numbers), or TensorRT refuses a graph.
+        EngineError: nothing to build, TensorRT is missing or too old, no such SM, no library of plugins for this
+            machine, too little memory or disk (before the build starts, with numbers), or TensorRT refuses a graph.
         UsageError: another build is at work in this bundle, or `workspace` is not positive.
     """
     if workspace is not None and workspace <= 0:
@@ -83,6 +84,10 @@ def build_engines(
         files=(),
     )
     check_precision(bindings, wanted.precision, wanted.compute_capabilities)
+    library = None
+    if manifest.engine.has_plugins:
+        check_plugins(bindings)
+        library = library_of(bundle)
     _check_weights(bundle)
     sizes = _parameter_bytes(manifest)
     staging = Staging(bundle.path, wanted, tuple(manifest.graphs))
@@ -98,7 +103,7 @@ def build_engines(
         for part in finished:
             on_progress(f"{part}: {REUSED}", 1.0)
         for part in missing:
-            finished[part] = _build_part(bundle, staging, part, workspace, on_progress, log)
+            finished[part] = _build_part(bundle, staging, part, library, workspace, on_progress, log)
             staging.write_index(finished)
             on_progress(f"{part}: {DONE}", 1.0)
         engines = staging.write_index(finished)
@@ -116,7 +121,13 @@ def part_and_phase(stage: str) -> tuple[str, str]:
 
 
 def _build_part(
-    bundle: Bundle, staging: Staging, part: str, workspace: int | None, on_progress: OnProgress, log: Log
+    bundle: Bundle,
+    staging: Staging,
+    part: str,
+    library: Path | None,
+    workspace: int | None,
+    on_progress: OnProgress,
+    log: Log,
 ) -> EngineFile:
     graph = bundle.manifest.graphs[part]
     file = f"{part}.engine"
@@ -128,6 +139,7 @@ def _build_part(
         compute_capabilities=staging.wanted.compute_capabilities,
         output=str(staging.path / file),
         workspace=workspace,
+        library=None if library is None else str(library),
     )
     built = build_engine(request, lambda phase, share: on_progress(f"{part}: {phase}", share), log)
     return EngineFile(

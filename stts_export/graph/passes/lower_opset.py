@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from stts_export import ops
+
 
 LOOPS = ("CumSum", "Loop", "Scan")
 REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin")
@@ -24,9 +26,9 @@ class LowerOpset(ir.passes.InPlacePass):
     4. `Shape(start, end)` becomes a Slice of the whole shape, and Squeeze gets its axes as an input: opset 17 has both,
        but parsers of TensorRT 8.6 and early 10 read past the attributes, and reshape by the wrong rank from there on.
 
-    Afterwards every node is one that opset 17 has, with inputs and attributes as it had them then, and none is of a
-    kind that those parsers misread (see 4) or turn into a loop over tokens (CumSum, up to 10.7), which is slow and
-    cannot be recorded into a CUDA graph.
+    Plugins of ours stay as they are. Afterwards every other node is one that opset 17 has, with inputs and attributes
+    as it had them then, and none is of a kind that those parsers misread (see 4) or turn into a loop over tokens
+    (CumSum, up to 10.7), which is slow and cannot be recorded into a CUDA graph.
     """
 
     opset = 17
@@ -51,6 +53,8 @@ class LowerOpset(ir.passes.InPlacePass):
     def ensures(self, model: ir.Model) -> None:
         """Opset 17 has every node as it stands, and old parsers read it so."""
         for node in model.graph:
+            if node.op_type in ops.PLUGIN_NAMES:
+                continue
             try:
                 schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
             except onnx.defs.SchemaError as error:

@@ -60,6 +60,16 @@ def test_keys_are_seen_by_their_positions_wherever_they_lie_and_empty_slots_neve
     assert torch.equal(prefix_mask(torch.tensor([1, 3]), keys, flags), wanted)
 
 
+def test_of_several_sequences_each_sees_its_own_keys_alone() -> None:
+    flags, keys = torch.tensor([True, True, False, True]), torch.tensor([0, 0, 1, 1])
+    rows, key_rows = torch.tensor([0, 1]), torch.tensor([0, 1, 0, 1])
+    wanted = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1]]).bool()
+    assert torch.equal(prefix_mask(torch.tensor([1, 1]), keys, flags, rows, key_rows), wanted)
+    one_row = torch.zeros(2), torch.zeros(4)
+    whole = prefix_mask(torch.tensor([1, 1]), keys, flags)
+    assert torch.equal(prefix_mask(torch.tensor([1, 1]), keys, flags, *one_row), whole)
+
+
 def test_room_in_the_cache_changes_nothing_and_neither_does_the_order_in_it() -> None:
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(1, 4, 3, 8, generator=generator)

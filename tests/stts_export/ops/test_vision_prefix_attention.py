@@ -89,3 +89,30 @@ def test_an_empty_slot_is_not_seen_whatever_it_holds(form):
 def test_any_sequence_equals_the_mathematics(form, past, new, kv_heads, sharing, seed):
     flags = np.random.default_rng(seed).integers(0, 2, past + new)
     check(form, past, new, flags, kv_heads, sharing, seed)
+
+
+@pytest.mark.parametrize(("past", "new"), [(0, 10), (4, 6), (9, 1)])
+@pytest.mark.parametrize("sharing", [1, 3])
+def test_the_plugins_form_takes_rows_and_lets_no_sequence_see_another(past, new, sharing):
+    query, key, value, _, _ = drawn(past, new, 2, sharing)
+    key_rows = np.arange(past + new) % 2  # two sequences, token by token
+    key_positions = np.arange(past + new) // 2
+    flags = np.random.default_rng(1).random(past + new) < 0.5
+    mine = (key_positions[past:], key_positions, flags, key_rows[past:], key_rows)
+    got = run_op("plugin", "VisionPrefixAttention", query, key, value, *mine)
+    expected = prefix_attention(*map(torch.from_numpy, (query, key, value, *mine)))
+    np.testing.assert_allclose(got, expected.numpy(), rtol=1e-5, atol=2e-6)
+    for row in (0, 1):
+        own, asked = key_rows == row, key_rows[past:] == row
+        if asked.any():
+            alone = (query[:, :, asked], key[:, :, own], value[:, :, own], key_positions[past:][asked])
+            single = prefix_attention(*map(torch.from_numpy, (*alone, key_positions[own], flags[own])))
+            np.testing.assert_allclose(got[:, :, asked], single.numpy(), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("past", [0, 6])
+def test_with_one_row_the_plugins_form_is_the_portable_one(past):
+    inputs = (*drawn(past, 6, 2, 3), np.arange(past + 6) % 3 == 0)
+    rows = np.zeros(6, np.int64), np.zeros(past + 6, np.int64)
+    portable = run_op("function", "VisionPrefixAttention", *inputs)
+    np.testing.assert_array_equal(run_op("plugin", "VisionPrefixAttention", *inputs, *rows), portable)

@@ -13,18 +13,30 @@ from stts_export.parts import parts_of
 from stts_runtime.bundle import spec
 
 
-KINDS = {"ffd": ("qwen3", "learned"), "ragged": ("olmo3", "cosine"), "none": ("llama", "none")}
+KINDS = {
+    "ffd": ("qwen3", "learned"),
+    "ragged": ("olmo3", "cosine"),
+    "none": ("llama", "none"),
+    "plugins": ("olmo3", "cosine"),
+}
+
+
+def made(kind, config, limits=LIMITS):
+    """The parts of a bundle of `KINDS`."""
+    packing = "ragged" if kind == "plugins" else kind
+    return parts_of(weightless_model(config), config, limits, packing, plugins=kind == "plugins")
 
 
 @pytest.fixture(params=KINDS, scope="module")
 def parts(request):
     config = toy_config(*KINDS[request.param])
-    return request.param, config, parts_of(weightless_model(config), config, LIMITS, request.param)
+    return request.param, config, made(request.param, config)
 
 
 def test_a_bundle_has_the_parts_of_its_packing_in_data_flow_order(parts):
-    packing, _, found = parts
-    pruned = [] if packing == "none" else ["vision_score", "vision_encode"]
+    kind, _, found = parts
+    select = ["vision_select"] if kind == "plugins" else []
+    pruned = [] if kind == "none" else ["vision_score", *select, "vision_encode"]
     assert [part.spec.name for part in found] == [*pruned, "vision_dense", "decoder"]
 
 
@@ -42,9 +54,8 @@ def test_a_spec_has_a_range_for_every_symbol_and_unlike_names(parts):
 def test_every_symbol_is_in_the_legend_once_and_the_legend_has_no_other():
     legend = re.findall(r"^    ([A-Z])  ", spec.__doc__, re.M)
     used = set()
-    for packing, kinds in KINDS.items():
-        config = toy_config(*kinds)
-        for part in parts_of(weightless_model(config), config, LIMITS, packing):
+    for kind, names in KINDS.items():
+        for part in made(kind, toy_config(*names)):
             used |= {dim.name for dim in part.spec.dims}
     assert sorted(legend) == sorted(used)
 
@@ -58,7 +69,7 @@ def test_every_role_is_known_and_floats_alone_change_precision(parts):
 
 
 def test_a_limit_names_the_option_that_widens_it_and_none_where_the_model_decides(parts):
-    packing, config, found = parts
+    kind, config, found = parts
     options = {(part.spec.name, dim.name): dim.option for part in found for dim in part.spec.dims}
     assert {place for place, option in options.items() if not option} <= {("vision_encode", "L")}
     for option, changed in (
@@ -66,7 +77,7 @@ def test_a_limit_names_the_option_that_widens_it_and_none_where_the_model_decide
         ("--max-frames", replace(LIMITS, max_frames=LIMITS.max_frames + 3)),
         ("--chunk-frames", replace(LIMITS, chunk_frames=LIMITS.chunk_frames + 1)),
     ):
-        wider = parts_of(weightless_model(config), config, changed, packing)
+        wider = made(kind, config, changed)
         grown = {
             (here.spec.name, dim.name)
             for here, there in zip(found, wider, strict=True)
@@ -104,7 +115,7 @@ def test_every_output_is_among_the_values_and_every_other_value_is_a_tap(parts):
 def test_taps_are_submodules_in_data_flow_order(parts):
     _, _, found = parts
     for part in found:
-        assert part.spec.taps
+        assert bool(part.spec.taps) == (part.spec.name != "vision_select")  # it is one operator
         for path in part.spec.taps:
             part.module.get_submodule(path)
 
@@ -116,14 +127,9 @@ def test_parameters_have_the_names_they_have_in_the_model(parts):
         assert set(dict(part.module.named_parameters())) <= known
 
 
-@pytest.mark.parametrize("packing", ["ffd", "ragged", "none"])
-def test_the_gate_is_an_input_only_where_scores_bias_attention(packing):
-    config = toy_config(*KINDS[packing])
-    names = {
-        tensor.name
-        for part in parts_of(weightless_model(config), config, LIMITS, packing)
-        for tensor in part.spec.inputs
-    }
+def test_the_gate_is_an_input_only_where_scores_bias_attention(parts):
+    _, config, found = parts
+    names = {tensor.name for part in found for tensor in part.spec.inputs}
     assert ("gate" in names) == config.scorer.soft_bias
 
 

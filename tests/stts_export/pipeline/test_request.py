@@ -98,6 +98,8 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
         ({"scorer": "none"}, r"--scorer none is unknown.*known: learned"),
         ({"packing": "raged"}, r"--packing raged is unknown, did you mean ragged\? \(known: ffd, ragged\)"),
         ({"packing": "zzz"}, r"--packing zzz is unknown \(known"),
+        ({"ops": "plugins"}, r"--ops plugins is unknown, did you mean plugin\? \(known: portable, plugin\)"),
+        ({"ops": "plugin"}, "--ops plugin: the plugins are TensorRT's, and onnxruntime loads none"),
         ({"prune": 1.0}, r"--prune is 1.0, wanted a fraction in \[0, 1\)"),
         ({"prune": -0.1}, r"--prune is -0.1"),
         ({"prune": float("nan")}, "prune: wanted a number"),

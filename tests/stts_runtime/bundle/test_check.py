@@ -34,6 +34,8 @@ GRAPH = ({"token_ids": ("int64", (1, "S"))}, {"logits": ("float32", (1, 16))})
         ("limits", {"max_frames": 10**12}, r"limits\.max_frames: wanted a whole number from 1 to"),
         ("engine", {"backend": "tensorflow"}, r"engine\.backend: wanted one of .* upgrade stts-runtime"),
         ("engine", {"backend": "tensorrt"}, r"engine\.device: wanted 'cuda'"),
+        ("engine", {"ops": "plugins"}, r"engine\.ops: wanted one of \('portable', 'plugin'\); or upgrade stts-runtime"),
+        ("engine", {"ops": "plugin"}, r"engine\.ops: wanted 'portable', as plugins are TensorRT's and pack end to end"),
         ("memory", {"cache": -1}, r"memory\.cache: wanted bytes"),
         ("target", {"bandwidth_gb_per_s": -1.0}, r"target\.bandwidth_gb_per_s: wanted a number, 0 or more"),
     ],

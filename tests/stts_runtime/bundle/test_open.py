@@ -156,16 +156,19 @@ def test_a_file_that_the_manifest_does_not_list_is_found_by_the_check(root):
 
 def test_a_newer_schema_is_refused_before_its_entries_are_read(root):
     store_data(root, {"schema_version": SCHEMA_VERSION + 4, "something": "new"})
-    with pytest.raises(BundleError, match=r"newer stts-export \(schema 8; .* reads 4\): upgrade stts-runtime"):
+    with pytest.raises(BundleError, match=r"newer stts-export \(schema 9; .* reads 5\): upgrade stts-runtime"):
         open_bundle(root)
 
 
-def test_the_schema_before_is_still_read(root):
+def test_the_schemas_before_are_still_read(root):
     data = json.loads((root / MANIFEST).read_bytes())
-    del data["digest"], data["pruning"]["trained_fractions"]
+    del data["digest"], data["engine"]["ops"]
+    store_data(root, {**data, "schema_version": 4})
+    assert open_bundle(root).manifest.engine.ops == "portable"
+    del data["pruning"]["trained_fractions"]
     store_data(root, {**data, "schema_version": OLDEST_SCHEMA})
     manifest = open_bundle(root).manifest
-    assert (manifest.schema_version, manifest.pruning.trained_fractions) == (3, None)
+    assert (manifest.schema_version, manifest.pruning.trained_fractions, manifest.engine.ops) == (3, None, "portable")
 
 
 @pytest.mark.parametrize("version", [0, -1, 2, "1", 1.0, True, None])

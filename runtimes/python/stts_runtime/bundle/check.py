@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stts_runtime.bundle.backend import BACKENDS
-from stts_runtime.bundle.manifest import PACKINGS, PRECISIONS, SAMPLINGS, SCORERS, Manifest
+from stts_runtime.bundle.manifest import OPS, PACKINGS, PRECISIONS, SAMPLINGS, SCORERS, Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.bundle.spec import ENGINE, EXACT, HOST, Dim, GraphSpec
 from stts_runtime.errors import BundleError
@@ -68,6 +68,10 @@ def check_part(manifest: Manifest, part: str) -> None:
         raise _misfit(part, "'previous' and 'last': wanted one shape")
     limits = manifest.limits
     needed = {"T": limits.chunk_frames, "B": limits.chunk_frames, "A": limits.max_frames, "P": limits.max_tokens}
+    if manifest.engine.has_plugins and part in ("vision_select", "vision_encode"):
+        # a run of vision_encode must hold a frame, since the first stays whole
+        frames = limits.max_frames if part == "vision_select" else 1
+        needed |= {"E": limits.max_frames + 1, "K": frames * manifest.grid.groups, "L": manifest.grid.patches}
     for dim in spec.dims:
         if dim.maximum < needed.get(dim.name, 0):
             raise _misfit(part, f"{dim.name} is at most {dim.maximum}, the limits want {needed[dim.name]}")
@@ -75,7 +79,9 @@ def check_part(manifest: Manifest, part: str) -> None:
 
 def check_parts(manifest: Manifest) -> None:
     """Raise BundleError unless all parts that a bundle of its pruning needs are there, and fit, see `check_part`."""
-    needed = ("decoder", "vision_dense", *(() if manifest.pruning.is_dense else ("vision_score", "vision_encode")))
+    select = ("vision_select",) if manifest.engine.has_plugins else ()
+    pruned = () if manifest.pruning.is_dense else ("vision_score", *select, "vision_encode")
+    needed = ("decoder", "vision_dense", *pruned)
     for part in needed:
         if part not in manifest.graphs:
             raise BundleError(f"manifest.json: graphs: {part!r} is missing: build the bundle again")
@@ -151,6 +157,9 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     fits = engine.device == "cuda" or engine.backend == "onnxruntime"
     yield "engine.device", engine.device, fits, f"'cuda', as {engine.backend} wants a GPU"
     yield "engine.precision", engine.precision, engine.precision in PRECISIONS, f"one of {PRECISIONS}"
+    yield "engine.ops", engine.ops, engine.ops in OPS, f"one of {OPS}; or upgrade stts-runtime"
+    fits = not engine.has_plugins or (engine.backend != "onnxruntime" and pruning.packing != "ffd")
+    yield "engine.ops", engine.ops, fits, "'portable', as plugins are TensorRT's and pack end to end"
     for place, value in _leaves(to_plain(m.memory), "memory"):
         yield place, value, isinstance(value, int) and value >= 0, "bytes or a count, 0 or more"
     for place, value in _leaves(to_plain(m.target), "target"):
@@ -208,15 +217,12 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
                 "last": state,
             },
         )
+    if part == "vision_select":
+        given: dict[str, tuple[str, Shape]] = {"scores": ("float32", ("A", grid.groups)), "kept": ("int64", ("K",))}
+        return given, {"order": ("int64", ("K",)), "cumulative_groups": ("int64", ("E",))}
     if part == "vision_encode":
-        packed: dict[str, tuple[str, Shape]] = (
-            {"gather": ("int64", ("B", grid.patches)), "segments": ("int32", ("B", grid.patches))}
-            if m.pruning.packing == "ffd"
-            else {"gather": ("int64", ("M",)), "cumulative_lengths": ("int64", ("E",)), "positions": ("int64", ("L",))}
-        )
         hidden: tuple[str, Shape] = (precision, ("A", grid.patches, None))
-        readout: tuple[str, Shape] = ("int64", ("K", grid.pool**2))
-        return {"hidden": hidden, **packed, "readout": readout}, {"features": features}
+        return {"hidden": hidden, **_packing_contract(m)}, {"features": features}
     if part == "decoder":
         caches = [f"{kind}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
         held, new = ((precision, (1, decoder.kv_heads, size, decoder.head_dim)) for size in "PS")
@@ -234,6 +240,18 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
             {"logits": ("float32", (1, decoder.vocabulary)), **{f"new_{name}": new for name in caches}},
         )
     return None
+
+
+def _packing_contract(m: Manifest) -> dict[str, tuple[str, Shape]]:
+    """Return the inputs of vision_encode that say how patches are packed."""
+    ends: dict[str, tuple[str, Shape]] = {"positions": ("int64", ("L",))}
+    if m.engine.has_plugins:
+        return {"order": ("int64", ("K",)), "cumulative_groups": ("int64", ("E",)), **ends}
+    readout: dict[str, tuple[str, Shape]] = {"readout": ("int64", ("K", m.grid.pool**2))}
+    if m.pruning.packing == "ffd":
+        bins = ("B", m.grid.patches)
+        return {"gather": ("int64", bins), "segments": ("int32", bins), **readout}
+    return {"gather": ("int64", ("M",)), "cumulative_lengths": ("int64", ("E",)), **ends, **readout}
 
 
 def _extra_vocabulary(m: Manifest) -> int:

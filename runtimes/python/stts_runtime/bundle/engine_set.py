@@ -70,7 +70,10 @@ def manifest_digest(manifest: Manifest) -> str:
     graphs = {entry.file for entry in manifest.graphs.values()}
     files = [entry for entry in manifest.files if entry.path in graphs or entry.path.startswith(_WEIGHTS)]
     files.sort(key=lambda entry: entry.path)
-    return digest_of(to_plain({"graphs": manifest.graphs, "engine": manifest.engine, "files": files}))
+    settings = to_plain(manifest.engine)
+    if not manifest.engine.has_plugins:
+        del settings["ops"]  # unknown when the first engines were built, which are still what they were
+    return digest_of(to_plain({"graphs": manifest.graphs, "engine": settings, "files": files}))
 
 
 def is_built_from(path: str, manifest: Manifest) -> bool:

@@ -9,15 +9,17 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 OLDEST_SCHEMA = 3
-"""That is still read: it had no `pruning.trained_fractions`, and all else as now."""
+"""That is still read: it had no `pruning.trained_fractions`, as 4 and it had no `engine.ops`; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
 """How kept patches may be packed; a dense bundle's are not: `none`."""
 SAMPLINGS = ("uniform", "uniform_last_frame")
 """How the frames of a file may be chosen."""
+OPS = ("portable", "plugin")
+"""What graphs may be made of: standard operators alone, or TensorRT plugins of ours among them."""
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What weights and matrix products may be held in."""
 
@@ -173,12 +175,20 @@ class EngineSettings:
             scorer and logits are in float32 in each.
         prepack: onnxruntime on the CPU repacks weights at load time. It doubles the weights in memory and buys faster
             matrix products; large models switch it off so that their weights stay memory-mapped.
+        ops: one of `OPS`. With `plugin` the bundle carries the library (`plugin_library`), and selects and packs on the
+            device, end to end.
     """
 
     backend: str
     device: str
     precision: str
     prepack: bool
+    ops: str = "portable"
+
+    @property
+    def has_plugins(self) -> bool:
+        """Whether the graphs hold TensorRT plugins of ours."""
+        return self.ops == "plugin"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from stts_runtime.trt.inspection import Inspection, check_engine, inspection_of
 from stts_runtime.trt.messages import Messages, collecting_logger
 from stts_runtime.trt.onnx_file import read_onnx_file
 from stts_runtime.trt.parse import parse
+from stts_runtime.trt.plugins import register_plugins
 from stts_runtime.trt.profiles import add_profiles, profiles_of
 from stts_runtime.trt.progress import progress_monitor
 from stts_runtime.trt.records import BuiltEngine, EngineRequest
@@ -85,6 +86,7 @@ def build(request: EngineRequest, tell: Tell) -> BuiltEngine:
         size=len(plan),
         sha256=hashlib.sha256(plan).hexdigest(),
         seconds=round(time.monotonic() - start, 1),
+        processor_seconds=round(time.process_time(), 1),
         parameter_bytes=read_onnx_file(Path(request.graph)).parameter_bytes,
         peak_memory_bytes=peak_memory("self"),
         inspection=inspection,
@@ -102,6 +104,8 @@ def _plan(
         builder = module.Builder(logger)
     except Exception as error:  # 8.6 and 10 need a GPU here; pybind says no more than that it got nothing
         raise EngineError(f"{bindings.title} cannot start a build: {messages.explanation()}") from error
+    if request.library is not None:
+        register_plugins(bindings, Path(request.library), messages)
     network = dialect.create_network(bindings, builder)
     config = builder.create_builder_config()
     dialect.set_compute_capabilities(bindings, config, request.compute_capabilities)
@@ -121,7 +125,7 @@ def _plan(
     del monitor, parser  # which had to live until here
     if not request.inspect:
         return memoryview(plan), None
-    inspection = inspection_of(messages.layers())
+    inspection = inspection_of(messages.layers(), messages.activations())
     check_engine(inspection, request.spec, profiles_of(request.spec))
     return memoryview(plan), inspection
 

@@ -9,6 +9,7 @@
 | timing cache | yes | yes | yes | no-op, nothing is timed |
 | target | the device | the device | the device | any list of SMs |
 | parser errors | node number | number, name, operator | as 10 | as 10 |
+| plugins (IPluginV3) | no | yes | yes | yes |
 
 What each version has was read from 8.6.0's and RTX 1.7.1's own modules, and from NVIDIA's API reference for 10 and 11.
 """
@@ -50,6 +51,10 @@ _COMPUTES = (
 """Kinds of layers that compute, where a lower precision changes the result; all others move data about."""
 
 
+OLDEST_WITH_PLUGINS = (10, 0)
+"""The first version that loads plugins of the kind that ours are, IPluginV3."""
+
+
 # building
 
 
@@ -70,6 +75,15 @@ def create_network(bindings: Bindings, builder: Any) -> Any:
     if bindings.is_rtx or bindings.release < (11, 0):
         return builder.create_network(1 << int(flags.STRONGLY_TYPED))
     return builder.create_network(0)
+
+
+def check_plugins(bindings: Bindings) -> None:
+    """Raise EngineError if this version cannot load our plugins."""
+    if not bindings.is_rtx and bindings.release < OLDEST_WITH_PLUGINS:
+        raise EngineError(
+            f"{bindings.title} cannot load this bundle's plugins, which came with TensorRT 10: build the bundle with "
+            "--ops portable, or install a newer TensorRT"
+        )
 
 
 def check_precision(bindings: Bindings, precision: str, compute_capabilities: Sequence[int]) -> None:

@@ -23,6 +23,7 @@ from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import EngineError
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.sizes import size_text
+from stts_runtime.trt.plugins import environment_for_plugins
 from stts_runtime.trt.records import BuiltEngine, EngineRequest
 
 
@@ -57,7 +58,9 @@ def build_engine(request: EngineRequest, on_progress: OnProgress = no_progress, 
 def _run(request: EngineRequest, on_progress: OnProgress, log: Log) -> BuiltEngine:
     """Run the child to its end."""
     reading, writing = os.pipe()
-    with tempfile.TemporaryFile() as said, os.fdopen(reading, "rb") as pipe:
+    has_plugins = request.library is not None
+    surroundings = environment_for_plugins(request.backend) if has_plugins else contextlib.nullcontext(None)
+    with tempfile.TemporaryFile() as said, os.fdopen(reading, "rb") as pipe, surroundings as environment:
         try:
             child = subprocess.Popen(
                 [sys.executable, "-c", _CHILD, str(writing), str(os.getpid())],
@@ -65,6 +68,7 @@ def _run(request: EngineRequest, on_progress: OnProgress, log: Log) -> BuiltEngi
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 pass_fds=[writing],
+                env=environment,
                 start_new_session=True,  # Ctrl-C is for us, and we end it
             )
         finally:

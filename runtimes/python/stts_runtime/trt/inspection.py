@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from stts_runtime.bundle.spec import GraphSpec
@@ -11,6 +12,8 @@ from stts_runtime.trt.profiles import Profile, Range
 
 
 _FUSED_ATTENTION = re.compile(r"^Name: [^,]*_gem[mv]_mha_v\d", re.MULTILINE)
+_PLUGIN = re.compile(r"^Name: (Stts[A-Za-z]+)_\d+", re.MULTILINE)
+_VALUE = re.compile(r"\{ Name: (?P<name>[^,]+), Dimensions: \[(?P<shape>[^\]]*)\]")
 _TENSOR = re.compile(
     r"^ ?Name: (?P<name>[^,]+), IOMode: (?P<mode>Input|Output), DataType: (?P<dtype>\w+), "
     r"Dimensions: \[(?P<shape>[^\]]*)\].*$",
@@ -47,10 +50,14 @@ class Inspection:
     layers: int  # how many it has
     fused_attention: int  # how many of them are attention in one kernel, which never stores the matrix of weights
     tensors: tuple[EngineTensor, ...]  # its inputs and outputs
+    plugins: dict[str, int]  # how many of them are plugins of ours, by name
+    # tensors between layers with two sizes or more that a run decides: masks and logits, tokens by tokens
+    squares: int
+    activation_bytes: tuple[int, ...] = ()  # what a context of each profile wants while it runs; empty if not told
 
 
-def inspection_of(dump: str) -> Inspection:
-    """Return what the dump of an engine's layers says.
+def inspection_of(dump: str, activation_bytes: tuple[int, ...] = ()) -> Inspection:
+    """Return what the dump of an engine's layers says, and what the log told of each profile's memory.
 
     Raises:
         EngineError: the log has no dump that we can read: another version writes it otherwise.
@@ -59,7 +66,14 @@ def inspection_of(dump: str) -> Inspection:
     tensors = tuple(_tensor(match) for match in _TENSOR.finditer(bindings))
     if not found or not tensors:
         raise EngineError("this TensorRT's log does not describe the engine as expected; build without inspection")
-    return Inspection(layers.count("\nName: "), len(_FUSED_ATTENTION.findall(layers)), tensors)
+    return Inspection(
+        layers=layers.count("\nName: "),
+        fused_attention=len(_FUSED_ATTENTION.findall(layers)),
+        tensors=tensors,
+        plugins=dict(Counter(_PLUGIN.findall(layers))),
+        squares=len({value["name"] for value in _VALUE.finditer(layers) if _numbers(value["shape"]).count(-1) > 1}),
+        activation_bytes=activation_bytes,
+    )
 
 
 def check_engine(inspection: Inspection, spec: GraphSpec, profiles: tuple[Profile, ...]) -> None:

@@ -46,12 +46,14 @@ class Messages:
 
         It speaks of each profile in turn; what one wants at most is what counts.
         """
-        found = {}
-        for key, pattern in _FIGURES.items():
-            matches = [int(match[1]) for _, text in self.all if (match := pattern.search(text))]
-            if matches:
-                found[key] = max(matches)
-        return found
+        return {key: max(told) for key in _FIGURES if (told := self._told(key))}
+
+    def activations(self) -> tuple[int, ...]:
+        """Return what the log says that a context of each profile wants while it runs, in bytes; empty if nothing."""
+        return self._told("activation_bytes")
+
+    def _told(self, key: str) -> tuple[int, ...]:
+        return tuple(int(match[1]) for _, text in self.all if (match := _FIGURES[key].search(text)))
 
     def layers(self) -> str:
         """Return the dump of the engine's layers and bindings, empty unless the log is detailed."""

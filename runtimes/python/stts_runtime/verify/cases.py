@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -47,13 +48,23 @@ def compare_run(
     tolerance: Tolerance,
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each output of a recorded run, and for each tap where the engine is `Tapped`."""
-    outputs = {tensor.name for tensor in spec.outputs}
+    outputs = {tensor.name: tensor.dtype for tensor in spec.outputs}
     values = [value for value in run.values if isinstance(engine, Tapped) or value.binding in outputs]
+    exactly = replace(tolerance, relative=0.0)  # whole numbers say which groups and where: one off is wrong
     try:
         got = run_engine(engine, spec, values, inputs)
     except SttsError as error:
         return (failure("running it", str(error)),)
-    return tuple(compare_value(value, got.get(value.binding), run, reference, tolerance) for value in values)
+    return tuple(
+        compare_value(
+            value,
+            got.get(value.binding),
+            run,
+            reference,
+            exactly if outputs.get(value.binding) == "int64" else tolerance,
+        )
+        for value in values
+    )
 
 
 def run_engine(
@@ -68,14 +79,16 @@ def run_engine(
     dtypes = {tensor.name: tensor.dtype for tensor in spec.outputs}
     if isinstance(engine, Tapped):
         dtypes |= engine.taps
-    # not zeros: what the engine leaves unwritten must show
-    outputs = {
-        value.binding: stored_values(np.full(value.shape, np.nan, np.float32), dtypes[value.binding])
-        for value in values
-        if value.binding in dtypes
-    }
+    outputs = {value.binding: _unwritten(value, dtypes[value.binding]) for value in values if value.binding in dtypes}
     engine.run(given, outputs)
     return {name: float32_values(array, dtypes[name]) for name, array in outputs.items()}
+
+
+def _unwritten(value: Value, dtype: str) -> NDArray:
+    """Return an array for an output that shows what the engine leaves unwritten."""
+    if dtype == "int64":
+        return np.full(value.shape, np.iinfo(np.int64).min)
+    return stored_values(np.full(value.shape, np.nan, np.float32), dtype)
 
 
 def compare_value(

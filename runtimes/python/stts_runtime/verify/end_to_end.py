@@ -50,7 +50,7 @@ def compare_vision(found: list[Comparison], session: Session, reference: Referen
     vision = session.vision(clip, answer.prune_fraction)
     prefill = reference.cases("decoder")[0]
     expected = arrays[prefill.inputs["features"]]
-    part = "vision_dense" if vision.plan is None else "vision_encode"
+    part = "vision_dense" if vision.scores is None else "vision_encode"
     dtype = session.manifest.graphs[part].spec.tensor("features").dtype
     if vision.scores is not None:
         scores, keep = arrays[SCORES], arrays[KEEP]
@@ -59,7 +59,7 @@ def compare_vision(found: list[Comparison], session: Session, reference: Referen
         found.append(compare_keep(keep, vision.keep, scores, tolerance.tie * magnitude))
         if found[-1].verdict == TIED:
             found.append(Comparison("features", SKIPPED, message="they are of other groups, since scores are tied"))
-            return Vision(stored_values(expected, dtype), keep, vision.scores, None)
+            return Vision(stored_values(expected, dtype), keep, vision.scores)
     magnitude = float(np.abs(expected).max())
     got = float32_values(session.engine(part).memory.to_host(vision.features), dtype)
     found.append(compare_rows("features", expected, got, magnitude, tolerance))

@@ -79,11 +79,7 @@ def select_groups(
     videos = [frames] if videos is None else videos
     if sum(videos) != frames or min(videos, default=0) < 1:
         raise UsageError(f"videos of {list(videos)} frames do not make up the {frames} frames that were scored")
-    if not np.isfinite(scores).all():
-        bad = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-        raise EngineError(
-            f"scores of frame {bad} are not finite: the vision graph overflowed; build it with a higher precision"
-        )
+    check_scores(scores)
     keep = np.ones((frames, groups), dtype=bool)
     first = 0
     for length in videos:
@@ -93,6 +89,15 @@ def select_groups(
         keep[first + 1 : first + length].reshape(-1)[pruned] = False
         first += length
     return keep
+
+
+def check_scores(scores: NDArray[np.float32]) -> None:
+    """Raise EngineError if one of `scores` [T, G] is not finite: nobody can say then what is to be kept."""
+    if not np.isfinite(scores).all():
+        bad = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+        raise EngineError(
+            f"scores of frame {bad} are not finite: the vision graph overflowed; build it with a higher precision"
+        )
 
 
 def group_patches(grid: Grid) -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 frames -> vision_score -> plan -> vision_encode -> features      (pruned)
 frames -> vision_dense -> features                               (dense)
+
+With plugins the plan is an engine too: see `on_device`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
-from stts_runtime.vision.plan import FfdPlan, Plan, pack, select_groups
+from stts_runtime.vision.host_plan import plan_clip
+from stts_runtime.vision.plan import FfdPlan, Plan
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Vision:
     features: Array  # [K, d_model], one row a kept group in raster order; in the engine's memory and precision
     keep: NDArray[np.bool_]  # [T, G]
     scores: NDArray[np.float32] | None  # [T, G], or None where nothing was scored (a dense run)
-    plan: Plan | None  # how the kept patches were packed, or None in a dense run
+    plan: Plan | None = None  # how the host packed the kept patches, if it did
 
 
 def dense_vision(
@@ -49,7 +52,7 @@ def dense_vision(
             engine.run({"patches": patches}, {"features": features[rows]})
         on_progress("vision", min(1.0, (first + chunk) / len(frames)))
     timings.tokens["packed_patches"] = len(frames) * grid.patches
-    return Vision(features, np.ones((len(frames), grid.groups), bool), None, None)
+    return Vision(features, np.ones((len(frames), grid.groups), bool), None)
 
 
 def score_frames(
@@ -63,10 +66,22 @@ def score_frames(
 
     The scorer's state is carried from chunk to chunk, so the result is that of one call over all frames.
     """
+    scores = np.empty((len(frames), manifest.grid.groups), np.float32)
+    return score_frames_into(scores, engine, frames, manifest, timings, on_progress), scores
+
+
+def score_frames_into(
+    scores: Array,
+    engine: Engine,
+    frames: NDArray[np.uint8],
+    manifest: Manifest,
+    timings: Timings,
+    on_progress: OnProgress = no_progress,
+) -> Array:
+    """Fill `scores` float32 [T, G], wherever they lie, and return hidden [T, N, D]; see `score_frames`."""
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
     spec, memory = manifest.graphs["vision_score"].spec, engine.memory
     hidden = new_array(memory, spec.tensor("hidden"), len(frames))
-    scores = np.empty((len(frames), grid.groups), np.float32)
     state, last = (new_array(memory, spec.tensor(name)) for name in ("previous", "last"))
     memory.zero(state)
     gate = np.ones(len(frames), np.float32)
@@ -80,7 +95,7 @@ def score_frames(
             engine.run(inputs, {"hidden": hidden[part], "scores": scores[part], "last": last})
             state, last = last, state
         on_progress("scoring", min(1.0, (first + chunk) / len(frames)))
-    return hidden, scores
+    return hidden
 
 
 def plan_groups(
@@ -88,9 +103,7 @@ def plan_groups(
 ) -> tuple[NDArray[np.bool_], Plan]:
     """Return which groups are kept, bool [T, G], and how their patches are packed."""
     with timings.stage("plan"):
-        keep = select_groups(scores, prune_fraction)
-        plan = pack(keep, manifest.grid, manifest.pruning.packing)
-    return keep, plan
+        return plan_clip(scores, prune_fraction, manifest.grid, manifest.pruning.packing)
 
 
 def encode_plan(

@@ -1,0 +1,1 @@
+"""The patches of kept groups side by side; the contract is in README.md."""

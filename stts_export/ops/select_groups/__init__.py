@@ -1,0 +1,1 @@
+"""Which groups of a clip are kept; the contract is in README.md."""

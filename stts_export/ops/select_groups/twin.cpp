@@ -1,0 +1,5 @@
+#include "kernel.cu"
+
+#include "twins.h"
+
+STTS_TWIN(select_groups);
