@@ -36,7 +36,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-full plugins bench figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-full plugins runtime-wheel bench figures conformance train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -109,6 +109,15 @@ engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the e
 
 plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and for Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)
 	$(BIN)/python tools/make_plugins.py $(OUT)/plugins --work $(OUT)/kernels --sm $(SMS) --machine $(MACHINES)
+
+LIBRARIES := runtimes/python/stts_runtime/_libraries
+
+runtime-wheel: plugins  ## the runtime's wheel with the plugin libraries inside, for both machines
+	rm -rf $(LIBRARIES)
+	mkdir -p $(LIBRARIES)
+	cp -r $(MACHINES:%=$(OUT)/plugins/%) $(LIBRARIES)
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(OUT)/wheels runtimes/python
+	rm -rf $(LIBRARIES)
 
 check-full: check engines engines-full  ## all of it
 

@@ -36,6 +36,18 @@ class Block {
     __syncthreads();
   }
 
+  // A phase that asks `test` for each of 0 to `count` - 1, and hands the answers to `take` by words of 32 bits, the
+  // lowest bit first; a block has a multiple of 32 threads.
+  template <class Test, class Take>
+  STTS_DEVICE void words(int count, Test test, Take take) const {
+    int const lane = static_cast<int>(threadIdx.x) % 32;
+    for (int first = static_cast<int>(threadIdx.x) - lane; first < count; first += blockDim.x) {
+      unsigned const bits = __ballot_sync(0xffffffffu, first + lane < count && test(first + lane));
+      if (lane == 0) take(first / 32, bits);
+    }
+    __syncthreads();
+  }
+
   // Memory that the threads of a block share; it holds nothing to begin with. Once a kernel for each type.
   template <class Memory>
   STTS_DEVICE Memory& shared() const {

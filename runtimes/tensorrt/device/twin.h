@@ -50,6 +50,17 @@ class Block {
     for (int const thread : state_.order) body(thread);
   }
 
+  template <class Test, class Take>
+  void words(int count, Test test, Take take) const {
+    phase([&](int thread) {
+      for (int word = thread; word * 32 < count; word += threads()) {
+        unsigned bits = 0;
+        for (int bit = 0; bit < 32 && word * 32 + bit < count; ++bit) bits |= unsigned{test(word * 32 + bit)} << bit;
+        take(word, bits);
+      }
+    });
+  }
+
   // On the heap and of its exact size, so that a sanitizer sees who reaches beyond it; full of what no kernel writes.
   template <class Memory>
   Memory& shared() const {

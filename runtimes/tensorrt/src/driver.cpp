@@ -44,6 +44,13 @@ Driver const* Driver::get() noexcept {
   return loaded ? &driver : nullptr;
 }
 
+bool Driver::has_context() noexcept {
+  if (dlopen(kLibrary, RTLD_NOW | RTLD_NOLOAD) == nullptr) return false;
+  Driver const* driver = get();
+  Handle context = nullptr;
+  return driver != nullptr && driver->ctxGetCurrent(&context) == 0 && context != nullptr;
+}
+
 char const* Driver::error_name(Code code) const noexcept {
   char const* name = nullptr;
   return getErrorName(code, &name) == 0 && name != nullptr ? name : "unknown CUDA error";

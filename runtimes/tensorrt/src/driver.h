@@ -27,6 +27,9 @@ struct Driver {
   // The one driver of this process; null, said once by name, where libcuda.so.1 or one of the calls is missing.
   static Driver const* get() noexcept;
 
+  // Whether this thread has a CUDA context already; loads and says nothing.
+  static bool has_context() noexcept;
+
   // `CUDA_ERROR_INVALID_VALUE (1)` goes into messages as name and number.
   char const* error_name(Code code) const noexcept;
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "driver.h"
 #include "log.h"
 
 namespace stts {
@@ -96,6 +97,10 @@ int32_t Plugin::onShapeChange(Descriptions inputs, int32_t input_count, Descript
       return kRefused;
     }
   }
+  if (!attached_ && Driver::has_context()) {
+    attached_ = attach();
+    if (!attached_) return kRefused;
+  }
   shaped_ = take_shapes(inputs, outputs);
   return shaped_ ? 0 : kRefused;
 }
@@ -111,7 +116,8 @@ int32_t Plugin::enqueue(Descriptions, Descriptions, void const* const* inputs, v
 
 IPluginV3* Plugin::attachToContext(IPluginResourceContext*) noexcept {
   Plugin* attached = copy();
-  if (attached->attach()) return attached;
+  attached->attached_ = attached->attach();
+  if (attached->attached_) return attached;
   delete attached;
   return nullptr;
 }

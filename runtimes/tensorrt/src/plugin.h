@@ -30,7 +30,8 @@ class Plugin : public nvinfer1::IPluginV3,
                              nvinfer1::IExprBuilder& builder) const noexcept = 0;
   // Bytes of workspace at these (largest) shapes.
   virtual size_t workspace(nvinfer1::DynamicPluginTensorDesc const* inputs) const noexcept;
-  // Loads kernels into the current CUDA context.
+  // Loads kernels into the current CUDA context. A builder that times a plugin may never attach it: then it is called
+  // when shapes are known, provided there is a context.
   virtual bool attach() noexcept = 0;
   // Checks shapes, types and ranks being right already, and keeps what `launch` needs of them.
   virtual bool take_shapes(Descriptions inputs, Descriptions outputs) noexcept = 0;
@@ -82,7 +83,7 @@ class Plugin : public nvinfer1::IPluginV3,
 
   Contract const& contract_;
   std::vector<int32_t> attributes_;
-  bool shaped_ = false;
+  bool attached_ = false, shaped_ = false;
   std::vector<nvinfer1::PluginField> fields_;
   nvinfer1::PluginFieldCollection collection_{};
 };

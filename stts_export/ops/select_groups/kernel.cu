@@ -31,9 +31,6 @@ STTS_DEVICE unsigned ordered(unsigned score) {
 
 STTS_DEVICE bool is_finite(unsigned score) { return (score & 0x7f800000u) != 0x7f800000u; }
 
-// What becomes of a group, while that is found out; the last two are what `keep` holds in the end.
-enum Fate : unsigned char { kGoes = 0, kStays = 1, kTies = 2 };
-
 // Finds the next digit of the threshold: that of the group which is `left`-th from below among those counted.
 STTS_DEVICE void find_digit(Block const& block, Shared& shared, int digit) {
   int const bits = digit_bits(digit), bins = 1 << bits;
@@ -86,7 +83,7 @@ STTS_KERNEL(1024) void select_groups(unsigned const* scores, int frames, int gro
   });
   if (shared.not_finite != 0) {
     block.phase([&](int thread) {
-      for (int i = thread; i < rows; i += threads) keep[i] = kGoes;
+      for (int i = thread; i < rows; i += threads) keep[i] = 0;
       for (int i = thread; i < kept; i += threads) order[i] = -1;
       for (int i = thread; i <= frames; i += threads) cumulative_groups[i] = i == frames ? -1 : 0;
     });
@@ -111,43 +108,40 @@ STTS_KERNEL(1024) void select_groups(unsigned const* scores, int frames, int gro
     below -= bits;
   }
 
-  block.phase([&](int thread) {
-    for (int i = thread; i < rows; i += threads) {
-      unsigned const score = ordered(scores[i]);
-      bool const stays = i < groups || goes == 0 || score > shared.threshold[kDigits];
-      keep[i] = stays ? kStays : score == shared.threshold[kDigits] ? kTies : kGoes;
-    }
-  });
-
   // From here on groups go by words of bits, so that what comes before a group is a sum and a count of bits.
   unsigned* const stay = scratch;
-  unsigned* const before = scratch + words;
+  unsigned* const tie = scratch + words;  // with the highest score that goes
+  unsigned const threshold = goes > 0 ? shared.threshold[kDigits] : 0;
+  auto const is_safe = [&](int i) { return i < groups || goes == 0; };
+  block.words(
+      rows, [&](int i) { return is_safe(i) || ordered(scores[i]) > threshold; },
+      [&](int word, unsigned bits) { stay[word] = bits; });
+  block.words(
+      rows, [&](int i) { return !is_safe(i) && ordered(scores[i]) == threshold; },
+      [&](int word, unsigned bits) { tie[word] = bits; });
+
   int const own = (words + threads - 1) / threads;
   auto const words_of = [&](int thread, auto body) {
     for (int word = thread * own; word < (thread + 1) * own && word < words; ++word) body(word);
   };
-  auto const groups_of = [&](int word, auto body) {
-    for (int bit = 0; bit < kWordBits && word * kWordBits + bit < rows; ++bit) body(bit, keep[word * kWordBits + bit]);
-  };
   block.phase([&](int thread) {
     int ties = 0;
-    words_of(thread, [&](int word) { groups_of(word, [&](int, unsigned char fate) { ties += fate == kTies; }); });
+    words_of(thread, [&](int word) { ties += set_bits(tie[word]); });
     shared.sums[0][thread] = ties;
   });
   int const* const ties_up_to = inclusive_sums(block, shared.sums[0], shared.sums[1]);
   int* const spare = ties_up_to == shared.sums[0] ? shared.sums[1] : shared.sums[0];
+  unsigned* const before = tie;  // a word's ties are read before what stays before it is written in their place
   block.phase([&](int thread) {
-    int ties = thread == 0 ? 0 : ties_up_to[thread - 1], staying = 0;
+    int const ties = thread == 0 ? 0 : ties_up_to[thread - 1];
+    int going = goes > 0 ? shared.left[kDigits] - ties : 0, staying = 0;
     words_of(thread, [&](int word) {
-      unsigned bits = 0;
+      unsigned bits = tie[word];
       // Of equal scores the lowest index goes first.
-      groups_of(word, [&](int bit, unsigned char fate) {
-        bool const stays = fate == kStays || (fate == kTies && ties++ >= shared.left[kDigits]);
-        bits |= static_cast<unsigned>(stays) << bit;
-      });
-      stay[word] = bits;
+      for (; going > 0 && bits != 0; --going) bits &= bits - 1;
+      stay[word] |= bits;
       before[word] = static_cast<unsigned>(staying);
-      staying += set_bits(bits);
+      staying += set_bits(stay[word]);
     });
     spare[thread] = staying;
   });
@@ -163,7 +157,7 @@ STTS_KERNEL(1024) void select_groups(unsigned const* scores, int frames, int gro
   block.phase([&](int thread) {
     for (int i = thread; i < rows; i += threads) {
       bool const stays = stay[i / kWordBits] >> i % kWordBits & 1;
-      keep[i] = stays ? kStays : kGoes;
+      keep[i] = stays;
       if (stays) order[kept_before(i)] = i;
     }
     for (int frame = thread; frame < frames; frame += threads) {
