@@ -1,6 +1,6 @@
 """The attention kernels as files: a cubin an operator and GPU, and what a launch must know.
 
-    OPERATOR.smNN.cubin     entries of one operator for one GPU
+    OPERATOR-SM.cubin       entries of one operator for one GPU
     triton_launches.inc     how each entry is launched, as the library's source includes it
     kernels.json            all that is known of them, `Kernels`; written last
 
@@ -132,7 +132,7 @@ def compile_image(out: Path, operator: str, sm: int) -> Image:
                 f"{SHARED_KIB[sm]} KiB: give it fewer stages in variants.py"
             )
     content, used = ptx.cubin_of(ptx.merged([kernel.text for kernel in kernels]), sm)
-    path = out / f"{operator}.sm{sm}.cubin"
+    path = out / f"{operator}-{sm}.cubin"
     _write(path, content)
     return Image(
         file=path.name,

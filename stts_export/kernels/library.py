@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stts_export.errors import ExportError
 from stts_export.kernels.headers import Headers
+from stts_export.kernels.variants import LAUNCHES, twin_launches, write_launches
 
 
 LIBRARY = "libstts_trt.so"
@@ -37,7 +38,6 @@ def make_library(
     compiler: str,
     headers: Headers,
     images: Path,
-    sms: Sequence[int],
     options: Sequence[str] = (),
 ) -> Path:
     """Return the library, `out`/libstts_trt.so.
@@ -47,8 +47,7 @@ def make_library(
         out: folder to write to; objects in it that are still good are kept.
         compiler: a C++ compiler.
         headers: TensorRT's.
-        images: folder with a fatbin an operator.
-        sms: compute capabilities that each of them holds.
+        images: folder of `NAME-SM.cubin`.
         options: further variables of the Makefile, `SANITIZE=-fsanitize=address`.
 
     Raises:
@@ -59,8 +58,7 @@ def make_library(
             f"{_SOURCES} is not there: the library's sources are in a checkout of the project, not in a wheel"
         )
     command = ["make", "--silent", "--directory", str(_SOURCES), target, f"OUT={out.resolve()}", f"CXX={compiler}"]
-    command += [f"TENSORRT_INCLUDE={headers.folder.resolve()}", f"KERNELS={images.resolve()}"]
-    command += [f"SMS={','.join(map(str, sms))}", *options]
+    command += [f"TENSORRT_INCLUDE={headers.folder.resolve()}", f"KERNELS={images.resolve()}", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -71,11 +69,12 @@ def make_library(
 
 
 def write_twin_images(folder: Path) -> Path:
-    """Return `folder`, with a file in a fatbin's place for every operator that has a plugin, and no kernels in it.
+    """Return `folder`, with a file in a cubin's place for every operator that has a plugin, and no kernels in it.
 
     A library made with these runs over the stand-in for libcuda, and a driver refuses it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for plugin in sorted(_OPS.glob("*/plugin.cpp")):
-        (folder / f"{plugin.parent.name}.fatbin").write_bytes(_TWIN_IMAGE)
+        (folder / f"{plugin.parent.name}-{TWIN_SM}.cubin").write_bytes(_TWIN_IMAGE)
+    write_launches(folder / LAUNCHES, twin_launches(TWIN_SM))
     return folder

@@ -24,7 +24,7 @@ TRITON = "3.9.0"
 """The version whose compiler and PTX are known here; another would make other kernels."""
 
 NEWEST_OF_CUDA_12 = 90
-"""Up to this SM cubins come from the assembler of CUDA 12.9, so that drivers of CUDA 12 load them; later GPUs need 13."""
+"""Up to this SM the assembler is that of CUDA 12.9, whose cubins drivers of CUDA 12 load; later GPUs need 13."""
 
 _PTX_OF_CUDA_12 = 88
 _ENTRY = ".visible .entry"
@@ -97,8 +97,8 @@ def ptx_of(variant: KernelVariant, sm: int) -> Ptx:
     scratch = metadata.global_scratch_size + metadata.profile_scratch_size
     if scratch or metadata.num_warps != variant.warps:
         raise ExportError(
-            f"{variant.entry} for SM {sm} wants {scratch} bytes of scratch memory and {metadata.num_warps} warps, and the "
-            f"library launches it with none and {variant.warps}"
+            f"{variant.entry} for SM {sm} wants {scratch} bytes of scratch memory and {metadata.num_warps} warps, and "
+            f"the library launches it with none and {variant.warps}"
         )
     text = re.sub(rf"\b{variant.function}(?=\(|_param_\d)", variant.entry, compiled.asm["ptx"])
     return Ptx(variant, text, metadata.shared)

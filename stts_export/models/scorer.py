@@ -47,6 +47,10 @@ class LearnedScorer(nn.Module):
         """Return scores [T, G] in (0, 1) and the last frame's pooled groups [G, D]; the state is pooled groups."""
         groups = grouped(hidden, self.grid)
         pooled = self.pool.pool(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])
+        return self.compared(pooled, previous)
+
+    def compared(self, pooled: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, from the pooled groups [T, G, D]."""
         pair = torch.cat([_shifted(pooled, previous), pooled], dim=-1)
         return self.mlp(pair).float(), pooled[-1]
 

@@ -7,10 +7,10 @@ Legend: A frames of a clip, G groups a frame, K kept groups, N patches a frame, 
 
 from __future__ import annotations
 
-from math import isqrt
-
 import torch
 from torch import Tensor
+
+from stts_export.models.pool import grouped_by
 
 
 def select_groups(scores: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,9 +54,7 @@ def pack_tokens(hidden: Tensor, order: Tensor, pool: int) -> Tensor:
         order: int64 [k], groups as `frame * G + group` in any order; rows of what is no group, as -1, are zero.
         pool: patches along a group's side; q is its square.
     """
-    side = isqrt(hidden.shape[1]) // pool
-    tiles = hidden.unflatten(1, (side, pool, side, pool)).transpose(2, 3)
-    groups = tiles.flatten(3, 4).flatten(0, 2)
+    groups = grouped_by(hidden, pool).flatten(0, 1)
     is_group = (order >= 0) & (order < groups.shape[0])
     rows = groups.index_select(0, torch.where(is_group, order, 0))
     return torch.where(is_group[:, None, None], rows, 0.0).flatten(0, 1)

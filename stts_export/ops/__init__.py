@@ -10,6 +10,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from stts_export.ops.domain import DOMAIN, VERSION
+from stts_export.ops.group_pool import function as group_pool
+from stts_export.ops.group_score import function as group_score
 from stts_export.ops.pack_tokens import function as pack_tokens
 from stts_export.ops.ragged_attention import function as ragged_attention
 from stts_export.ops.segment_attention import function as segment_attention
@@ -34,6 +36,8 @@ def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]
         segment_attention.SegmentAttention,
         ragged_attention.RaggedAttention,
         prefix_attention.VisionPrefixAttention,
+        group_pool.GroupPool,
+        group_score.GroupScore,
         select_groups.SelectGroups,
         pack_tokens.PackTokens,
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stts_export.models import selection
+from stts_export.models import pool, selection
 from stts_export.ops.case import OpCase
+from stts_export.ops.group_pool import cases as group_pool
+from stts_export.ops.group_score import cases as group_score
 from stts_export.ops.pack_tokens import cases as pack_tokens
 from stts_export.ops.select_groups import cases as select_groups
 
@@ -23,29 +25,37 @@ class Operator:
     cases: Callable[[], Iterable[OpCase]]
     reference: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]  # in torch; attributes by name
     # how far a result may be from the truth, by the dtype of the first input; None where all must be equal
-    tolerance: Callable[[str], float] | None = None
+    tolerance: Mapping[str, float] | None = None
+    rounded_to: str | None = None  # dtype of rounded outputs, where it is not the first input's
 
     @property
     def plugin(self) -> str:
         """The plugin's name."""
         return f"Stts{self.name}"
 
+    def kinds(self, case: OpCase) -> list[tuple[str, int]]:
+        """Return dtype and rank of the outputs."""
+        rounded = self.tolerance and (self.rounded_to or case.inputs[0].dtype.name)
+        return [(rounded or output.dtype.name, output.ndim) for output in case.outputs]
+
     def check(self, case: OpCase, got: Sequence[NDArray[np.generic]]) -> None:
         """Raise AssertionError unless `got` is what the case wants."""
         for number, (one, wanted) in enumerate(zip(got, case.outputs, strict=True)):
             where = f"{self.name}, {case.name}, output {number}"
             assert one.shape == wanted.shape, where
+            assert one.dtype == self.kinds(case)[number][0], where
             if self.tolerance is None:
-                assert one.dtype == wanted.dtype, where
                 assert one.tobytes() == np.ascontiguousarray(wanted).tobytes(), where
             else:
-                tolerance = self.tolerance(case.inputs[0].dtype.name)
+                tolerance = self.tolerance[case.inputs[0].dtype.name]
                 np.testing.assert_allclose(one.astype(np.float64), wanted, rtol=0, atol=tolerance, err_msg=where)
 
 
 OPERATORS = {
     operator.name: operator
     for operator in (
+        Operator("GroupPool", group_pool.cases, pool.group_attention, {"float32": 1e-5, "float16": 2e-3}),
+        Operator("GroupScore", group_score.cases, pool.group_change, {"float32": 1e-6, "float16": 1e-6}, "float32"),
         Operator("SelectGroups", select_groups.cases, selection.select_groups),
         Operator("PackTokens", pack_tokens.cases, selection.pack_tokens),
     )

@@ -98,13 +98,13 @@ def headers() -> Headers:
         pytest.skip(f"no headers of TensorRT: {error}")
 
 
-def harness_for(machine: str, run_folder: Path, sanitizer: str = "") -> Harness:
+def harness_for(machine: str, run_folder: Path, *, sanitized: bool = False) -> Harness:
     """Return the harness for a machine, made once in a test run; skip where it cannot be made or run.
 
     Args:
         machine: `x86_64` or `aarch64`.
         run_folder: what all processes of the run share.
-        sanitizer: `address` or `undefined`, of g++'s.
+        sanitized: with g++'s sanitizers of addresses and of undefined behaviour.
     """
     compiler = compiler_for(machine)
     if compiler is None:
@@ -119,12 +119,12 @@ def harness_for(machine: str, run_folder: Path, sanitizer: str = "") -> Harness:
         images = write_twin_images(folder.with_name(f"{folder.name}-images"))
         half = folder.with_name(f"{folder.name}-half")
         options = [OPTIMISED]
-        if sanitizer:
-            options.append(f"SANITIZE=-fsanitize={sanitizer} -fno-sanitize-recover=all")
-        make_library("harness", half, compiler, headers(), images, [TWIN_SM], options)
+        if sanitized:
+            options.append("SANITIZE=-fsanitize=address,undefined -fno-sanitize-recover=all")
+        make_library("harness", half, compiler, headers(), images, options)
         half.rename(folder)
 
-    return Harness(once(run_folder / "-".join(filter(None, ("harness", machine, sanitizer))), make), emulator)
+    return Harness(once(run_folder / f"harness-{machine}{'-sanitized' * sanitized}", make), emulator)
 
 
 def _text(node: Node) -> str:

@@ -20,7 +20,7 @@ namespace {
 enum Code { kSuccess = 0, kInvalidValue = 1, kInvalidImage = 200, kInvalidHandle = 400, kNotFound = 500 };
 
 constexpr char kTwinImage[] = "STTS CPU TWIN";
-constexpr unsigned char kFatbin[] = {0x50, 0xed, 0x55, 0xba}, kElf[] = {0x7f, 'E', 'L', 'F'};
+constexpr unsigned char kElf[] = {0x7f, 'E', 'L', 'F'};
 constexpr int kMajor = 75, kMinor = 76;
 constexpr unsigned kMostThreads = 1024, kFreeSharedBytes = 48 * 1024;
 constexpr int kMostSharedBytes = 227 * 1024;  // what a block may ask for on the largest GPUs
@@ -86,7 +86,7 @@ CUDA_CALL int cuDeviceGetAttribute(int* value, int attribute, int) {
 CUDA_CALL int cuModuleLoadData(void** module, void const* image) {
   count_as_other_call("cuModuleLoadData");
   bool const is_image = std::memcmp(image, kTwinImage, sizeof kTwinImage) == 0 ||
-                        std::memcmp(image, kFatbin, sizeof kFatbin) == 0 || std::memcmp(image, kElf, sizeof kElf) == 0;
+                        std::memcmp(image, kElf, sizeof kElf) == 0;
   if (!is_image) return kInvalidImage;
   *module = const_cast<void*>(image);
   ++loaded_modules;

@@ -1,14 +1,8 @@
-// One image of kernels, embedded: -DNAME=select_groups, and the folder of NAME.fatbin by -Wa,-I.
-#define QUOTED_(text) #text
-#define QUOTED(text) QUOTED_(text)
-#define JOINED_(left, right) left##right
-#define JOINED(left, right) JOINED_(left, right)
-#define IMAGE JOINED(stts_image_, NAME)
-
+// One cubin, embedded: -DIMAGE=stts_image_select_groups_80 '-DFILE="select_groups-80.cubin"', and its folder by -Wa,-I.
     .section .rodata
     .balign 64
     .globl IMAGE
     .hidden IMAGE
 IMAGE:
-    .incbin QUOTED(NAME.fatbin)
+    .incbin FILE
     .section .note.GNU-stack, "", %progbits

@@ -1,5 +1,6 @@
 #include "kernel.h"
 
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -8,12 +9,12 @@
 #include "driver.h"
 #include "log.h"
 
-// The build names the images that lie beside this file and the GPUs they were compiled for: X(select_groups) ..., 80, 86.
+// The build names the cubins that lie beside this file: X(select_groups, 80) X(select_groups, 86) ...
 #ifndef STTS_IMAGES
-#error "STTS_IMAGES and STTS_SMS come from the Makefile"
+#error "STTS_IMAGES comes from the Makefile"
 #endif
 
-#define X(name) extern "C" unsigned char const stts_image_##name[];
+#define X(name, sm) extern "C" unsigned char const stts_image_##name##_##sm[];
 STTS_IMAGES
 #undef X
 
@@ -21,22 +22,32 @@ namespace stts {
 namespace {
 
 constexpr Image kImages[] = {
-#define X(name) {#name, stts_image_##name},
+#define X(name, sm) {#name, sm, stts_image_##name##_##sm},
     STTS_IMAGES
 #undef X
-    {nullptr, nullptr}};
-
-constexpr int kSms[] = {STTS_SMS};
-constexpr char kSmsText[] = STTS_SMS_TEXT;
+    {nullptr, 0, nullptr}};
 
 constexpr unsigned kFreeSharedBytes = 48 * 1024;  // what a kernel gets without asking
 constexpr int kMaxDynamicSharedBytes = 8;         // CUfunction_attribute, cuda.h
 
-bool is_served(int device) noexcept {
-  for (int compiled : kSms) {
-    if (runs_on(compiled, device)) return true;
+// The image of that name which was compiled for the device, or for the nearest that it is compatible with; null, said by
+// name of the plugin, where there is none.
+Image const* image_for(char const* plugin, char const* name, int device) noexcept {
+  Image const* nearest = nullptr;
+  char sms[128] = "";
+  for (Image const* image = kImages; image->name != nullptr; ++image) {
+    if (std::strcmp(image->name, name) != 0) continue;
+    size_t const length = std::strlen(sms);
+    std::snprintf(sms + length, sizeof sms - length, "%s%d", length ? ", " : "", image->sm);
+    if (runs_on(image->sm, device) && (nearest == nullptr || image->sm > nearest->sm)) nearest = image;
   }
-  return false;
+  if (sms[0] == 0) {
+    log_error(plugin, "the library was built without the kernels of %s: build it with `make plugins`", name);
+  } else if (nearest == nullptr) {
+    log_error(plugin, "this GPU is SM %d, and the library has kernels for SM %s: build it with `make plugins SMS=%d`, or "
+              "the bundle with --ops portable", device, sms, device);
+  }
+  return nearest;
 }
 
 }  // namespace
@@ -65,8 +76,8 @@ std::shared_ptr<Module> module_of(Driver const& driver, Image const& image, void
   if (auto module = known.lock()) return module;
   void* handle = nullptr;
   if (int const code = driver.moduleLoadData(&handle, image.begin)) {
-    log_error(plugin, "its kernels cannot be loaded on a GPU of compute capability %d: %s (%d). The library holds kernels "
-              "for SM %s", driver.compute_capability(), driver.error_name(code), code, kSmsText);
+    log_error(plugin, "its kernels for SM %d cannot be loaded on a GPU of SM %d: %s (%d). A driver older than CUDA 12.6, for "
+              "SM 100 and later 13.0, does not take them", image.sm, driver.compute_capability(), driver.error_name(code), code);
     return nullptr;
   }
   auto module = std::make_shared<Module>(driver, handle);
@@ -76,13 +87,6 @@ std::shared_ptr<Module> module_of(Driver const& driver, Image const& image, void
 
 }  // namespace
 
-Image const* find_image(char const* name) noexcept {
-  for (Image const* image = kImages; image->name != nullptr; ++image) {
-    if (std::strcmp(image->name, name) == 0) return image;
-  }
-  return nullptr;
-}
-
 // NVIDIA promises it from one minor revision to later ones of the same major one, and not between Jetson and others.
 bool runs_on(int compiled, int device) noexcept {
   bool const jetson = device == 72 || device == 87 || device == 101 || device == 110 || compiled == 87 || compiled == 110;
@@ -90,11 +94,6 @@ bool runs_on(int compiled, int device) noexcept {
 }
 
 bool Kernel::load(char const* plugin, char const* image_name, char const* entry, unsigned shared_bytes) noexcept {
-  Image const* image = find_image(image_name);
-  if (image == nullptr) {
-    log_error(plugin, "the library was built without the kernels of %s: build it with `make plugins`", image_name);
-    return false;
-  }
   Driver const* driver = Driver::get();
   void* context = nullptr;
   if (driver == nullptr) {
@@ -106,11 +105,8 @@ bool Kernel::load(char const* plugin, char const* image_name, char const* entry,
     return false;
   }
   int const device = driver->compute_capability();
-  if (!is_served(device)) {
-    log_error(plugin, "this GPU is SM %d, and the library has kernels for SM %s: build it with `make plugins SMS=%d`, or "
-              "the bundle with --ops portable", device, kSmsText, device);
-    return false;
-  }
+  Image const* image = image_for(plugin, image_name, device);
+  if (image == nullptr) return false;
   auto module = module_of(*driver, *image, context, plugin);
   if (module == nullptr) return false;
   void* function = nullptr;

@@ -4,19 +4,16 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstddef>
 #include <memory>
 
 namespace stts {
 
-// A fatbin, as `image.S` embeds it.
+// A cubin, as `image.S` embeds it. Cubins and no fatbin: which compression a driver can undo depends on its age.
 struct Image {
-  char const* name;  // the operator's folder: `select_groups`
+  char const* name;  // the operator's folder, `select_groups`, or a name of its own where an operator has several
+  int sm;            // compute capability that it was compiled for, 87 for 8.7
   unsigned char const* begin;
 };
-
-// The image of that name, null where the library was built without it.
-Image const* find_image(char const* name) noexcept;
 
 // Whether a GPU of compute capability `device` runs what was compiled for `compiled` (both 87 for 8.7).
 bool runs_on(int compiled, int device) noexcept;

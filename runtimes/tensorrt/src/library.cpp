@@ -9,6 +9,8 @@
 namespace stts {
 
 // One a plugin; its operator's folder defines it.
+nvinfer1::IPluginCreatorInterface* group_pool_creator();
+nvinfer1::IPluginCreatorInterface* group_score_creator();
 nvinfer1::IPluginCreatorInterface* pack_tokens_creator();
 nvinfer1::IPluginCreatorInterface* ragged_attention_creator();
 nvinfer1::IPluginCreatorInterface* select_groups_creator();
@@ -20,6 +22,8 @@ nvinfer1::IPluginCreatorInterface* vision_prefix_attention_creator();
 
 STTS_EXPORTED nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   static std::vector<nvinfer1::IPluginCreatorInterface*> const creators{
+      stts::group_pool_creator(),
+      stts::group_score_creator(),
       stts::pack_tokens_creator(),
       stts::ragged_attention_creator(),
       stts::select_groups_creator(),

@@ -3,8 +3,9 @@
 #include "plugin.h"
 
 #include <climits>
-#include <cmath>
 #include <utility>
+
+#include "frame.h"
 
 namespace stts {
 namespace {
@@ -46,17 +47,16 @@ class PackTokens final : public Plugin {
   bool take_shapes(Descriptions inputs, Descriptions) noexcept override {
     int64_t const frames = inputs[0].dims.d[0], patches = inputs[0].dims.d[1], width = inputs[0].dims.d[2];
     int64_t const kept = inputs[1].dims.d[0];
-    int64_t const row = std::lround(std::sqrt(static_cast<double>(patches)));
-    if (row * row != patches || row % pool() != 0) {
+    side_ = groups_per_side(patches, pool());
+    if (side_ == 0) {
       return refuse("hidden has %lld patches a frame, wanted a square of a multiple of pool, which is %d",
                     static_cast<long long>(patches), pool());
     }
-    int64_t const bytes = width * (inputs[0].type == DataType::kFLOAT ? 4 : 2);
+    int64_t const bytes = width * bytes_of(inputs[0].type);
     if (kept > INT_MAX || pool() * pool() * bytes > INT_MAX) {
       return refuse("%lld groups of %lld bytes a patch are more than one launch packs", static_cast<long long>(kept),
                     static_cast<long long>(bytes));
     }
-    side_ = static_cast<int>(row / pool());
     groups_ = frames * side_ * side_;
     kept_ = static_cast<int>(kept);
     bytes_ = static_cast<int>(bytes);

@@ -6,13 +6,13 @@ namespace stts {
 namespace {
 
 // The frame that owns a tile, and the tile's rows: frame after frame, as many tiles each as kernel.py says it is given.
-template <class Half, int width, int tile_rows>
+template <class Real, int width, int tile_rows>
 void ragged_attention(CudaLaunch const& launch, void** parameters) {
-  auto const* query = parameter<Half const*>(parameters, 0);
-  auto const* key = parameter<Half const*>(parameters, 1);
-  auto const* value = parameter<Half const*>(parameters, 2);
+  auto const* query = parameter<Real const*>(parameters, 0);
+  auto const* key = parameter<Real const*>(parameters, 1);
+  auto const* value = parameter<Real const*>(parameters, 2);
   auto const* cumulative_lengths = parameter<int64_t const*>(parameters, 3);
-  auto* output = parameter<Half*>(parameters, 4);
+  auto* output = parameter<Real*>(parameters, 4);
   int64_t const rows = parameter<int32_t>(parameters, 5), frames = parameter<int32_t>(parameters, 6);
   int64_t const stride = int64_t{parameter<int32_t>(parameters, 7)} * width;
   auto const scale = parameter<float>(parameters, 8);
@@ -32,14 +32,14 @@ void ragged_attention(CudaLaunch const& launch, void** parameters) {
       int64_t const column = head * width;
       Gathered const gathered =
           attend(query + row * stride + column, key + column, value + column, stride, width, scale, seen);
-      for (int i = 0; i < width; ++i) output[row * stride + column + i] = Half::nearest(gathered.mixed[i]);
+      for (int i = 0; i < width; ++i) output[row * stride + column + i] = from_float<Real>(gathered.mixed[i]);
     }
   });
 }
 
 #define TWINS(width, tile_rows)                                                                            \
-  STTS_TWIN_OF(ragged_attention_float16_##width, (ragged_attention<Float16, width, tile_rows>));           \
-  STTS_TWIN_OF(ragged_attention_bfloat16_##width, (ragged_attention<BFloat16, width, tile_rows>))
+  STTS_TWIN_OF(ragged_attention_float16_##width, (ragged_attention<Half, width, tile_rows>));           \
+  STTS_TWIN_OF(ragged_attention_bfloat16_##width, (ragged_attention<Brain, width, tile_rows>))
 TWINS(16, 64);
 TWINS(64, 64);
 TWINS(72, 64);

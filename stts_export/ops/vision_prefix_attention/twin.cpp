@@ -5,11 +5,11 @@
 namespace stts {
 namespace {
 
-template <class Half, class Output, int width, int tile_rows, bool split>
+template <class Real, class Output, int width, int tile_rows, bool split>
 void vision_prefix_attention(CudaLaunch const& launch, void** parameters) {
-  auto const* query = parameter<Half const*>(parameters, 0);
-  auto const* key = parameter<Half const*>(parameters, 1);
-  auto const* value = parameter<Half const*>(parameters, 2);
+  auto const* query = parameter<Real const*>(parameters, 0);
+  auto const* key = parameter<Real const*>(parameters, 1);
+  auto const* value = parameter<Real const*>(parameters, 2);
   auto const* positions = parameter<int64_t const*>(parameters, 3);
   auto const* key_positions = parameter<int64_t const*>(parameters, 4);
   auto const* vision_flags = parameter<uint8_t const*>(parameters, 5);
@@ -36,17 +36,17 @@ void vision_prefix_attention(CudaLaunch const& launch, void** parameters) {
         std::copy(gathered.mixed.begin(), gathered.mixed.end(), output + (part * queries + place) * width);
         log_sums[part * queries + place] = gathered.log_sum;
       } else {
-        for (int i = 0; i < width; ++i) output[place * width + i] = Output::nearest(gathered.mixed[i]);
+        for (int i = 0; i < width; ++i) output[place * width + i] = from_float<Output>(gathered.mixed[i]);
       }
     }
   });
 }
 
-template <class Half, int width>
+template <class Real, int width>
 void join_parts(CudaLaunch const& launch, void** parameters) {
   auto const* mixed = parameter<float const*>(parameters, 0);
   auto const* log_sums = parameter<float const*>(parameters, 1);
-  auto* output = parameter<Half*>(parameters, 2);
+  auto* output = parameter<Real*>(parameters, 2);
   int64_t const queries = parameter<int32_t>(parameters, 3), parts = parameter<int32_t>(parameters, 4);
   for_programs(launch, [&](int64_t query, int64_t, int64_t) {
     float highest = -std::numeric_limits<float>::infinity();
@@ -59,19 +59,19 @@ void join_parts(CudaLaunch const& launch, void** parameters) {
       for (int i = 0; i < width; ++i) joined[i] += weight * mixed[(part * queries + query) * width + i];
     }
     for (int i = 0; i < width; ++i) {
-      output[query * width + i] = Half::nearest(total > 0 ? joined[i] / total : 0.0f);
+      output[query * width + i] = from_float<Real>(total > 0 ? joined[i] / total : 0.0f);
     }
   });
 }
 
-#define TWINS_OF(kind, Half, width)                                                                                 \
-  STTS_TWIN_OF(vision_prefix_attention_##kind##_##width, (vision_prefix_attention<Half, Half, width, 128, false>)); \
+#define TWINS_OF(kind, Real, width)                                                                                 \
+  STTS_TWIN_OF(vision_prefix_attention_##kind##_##width, (vision_prefix_attention<Real, Real, width, 128, false>)); \
   STTS_TWIN_OF(vision_prefix_attention_parts_##kind##_##width,                                                      \
-               (vision_prefix_attention<Half, float, width, 16, true>));                                            \
-  STTS_TWIN_OF(join_parts_##kind##_##width, (join_parts<Half, width>))
+               (vision_prefix_attention<Real, float, width, 16, true>));                                            \
+  STTS_TWIN_OF(join_parts_##kind##_##width, (join_parts<Real, width>))
 #define TWINS(width)                    \
-  TWINS_OF(float16, Float16, width);    \
-  TWINS_OF(bfloat16, BFloat16, width)
+  TWINS_OF(float16, Half, width);    \
+  TWINS_OF(bfloat16, Brain, width)
 TWINS(24);
 TWINS(64);
 TWINS(128);

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from reference.plugin_harness import CONTRACT, OPTIMISED, Node, harness_for, headers
 
-from stts_export.kernels.library import LIBRARY, TWIN_SM, compiler_for, make_library, write_twin_images
+from stts_export.kernels.library import LIBRARY, compiler_for, make_library, write_twin_images
 from stts_runtime.vision.plan import kept_groups
 
 
@@ -31,6 +31,16 @@ def select(scores=None, kept=18, **options):
 def pack(patches=36, pool=3, dtype=np.float32, order=(0, 1), width=8, **options):
     hidden = np.zeros((2, patches, width), dtype=dtype)
     return Node("SttsPackTokens", [hidden, np.array(order, dtype=np.int64)], {"pool": pool}, **options)
+
+
+def pool_groups(query=(2, 4, 8), key=(2, 36, 8), value=(2, 36, 8), heads=2, dtypes=(np.float32,) * 3, **options):
+    inputs = [np.zeros(shape, dtype=dtype) for shape, dtype in zip((query, key, value), dtypes, strict=True)]
+    return Node("SttsGroupPool", inputs, {"heads": heads, "pool": 3}, **options)
+
+
+def score_groups(hidden=(2, 36, 8), previous=(4, 72), dtype=np.float32):
+    inputs = [np.zeros(hidden, dtype=dtype), np.zeros(previous, dtype=np.float32)]
+    return Node("SttsGroupScore", inputs, {"pool": 3})
 
 
 def refusal(harness, node, **options):
@@ -63,6 +73,17 @@ def refusal(harness, node, **options):
         (Node("SttsPackTokens", pack().inputs), "createPlugin", "attribute pool is missing"),
         (pack(patches=35), "onShapeChange", "hidden has 35 patches a frame, wanted a square of a multiple of pool"),
         (pack(patches=64), "onShapeChange", "hidden has 64 patches a frame"),
+        (
+            pool_groups(dtypes=(np.float32, np.float16, np.float32)),
+            "getOutputDataTypes",
+            "input key is float16, wanted the type of query, float32",
+        ),
+        (pool_groups(heads=3), "onShapeChange", "width 8 in 3 heads over 9 patches a group"),
+        (pool_groups(value=(2, 36, 16)), "onShapeChange", "key has 8 and value 16 in dimension 2"),
+        (pool_groups(query=(2, 9, 8)), "onShapeChange", "query is of 2 frames, 9 groups, width 8; wanted 2, 4 and 8"),
+        (score_groups(previous=(4, 8)), "onShapeChange", "previous is [4, 8], wanted [4, 72]"),
+        (score_groups(hidden=(0, 36, 8)), "onShapeChange", "0 frames of 4 groups"),
+        (score_groups(dtype=np.int32), "getOutputDataTypes", "input hidden is int32"),
         (Node("SttsSelectGroups", [scores_of()]), "getOutputDataTypes", "has 1 inputs and 3 outputs, wanted 2 and 3"),
         (
             Node("SttsSelectGroups", [scores_of().reshape(-1), np.zeros(18, dtype=np.int64)]),
@@ -85,10 +106,10 @@ def test_a_gpu_that_it_has_no_kernels_for_is_refused_when_it_is_attached(harness
 
 
 def test_what_is_no_kernel_is_refused_by_the_driver(harness, tmp_path):
-    broken = rebuilt(harness, tmp_path, lambda file: file.write_bytes(b"not a fatbin"))
+    broken = rebuilt(harness, tmp_path, lambda file: file.write_bytes(b"not a cubin"))
     refused, said = refusal(harness, select(), library=broken)
     assert refused == "attachToContext"
-    assert "kernels cannot be loaded on a GPU of compute capability" in said
+    assert "its kernels for SM 0 cannot be loaded on a GPU of SM 0" in said
     assert "CUDA_ERROR_INVALID_IMAGE (200)" in said
 
 
@@ -158,6 +179,6 @@ def test_many_frames_need_no_more_than_a_word_a_few_groups_of_workspace(harness)
 def rebuilt(harness, folder, spoil):
     """Return the harness's library, made again with another file in place of the kernels of SelectGroups."""
     images = write_twin_images(folder / "images")
-    spoil(images / "select_groups.fatbin")
+    spoil(images / "select_groups-0.cubin")
     made = shutil.copytree(harness.folder, folder / "made")  # whose other objects are still good
-    return make_library("library", made, compiler_for("x86_64"), headers(), images, [TWIN_SM], [OPTIMISED])
+    return make_library("library", made, compiler_for("x86_64"), headers(), images, [OPTIMISED])

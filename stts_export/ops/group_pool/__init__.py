@@ -1,0 +1,1 @@
+"""Attention of one query a group over the group's patches; the contract is in README.md."""

@@ -1,0 +1,1 @@
+"""How far each group's patches turned since the frame before; the contract is in README.md."""
