@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from stts_export.cli import bench, build, conformance, data, estimate, evaluate, inspect, targets, train, verify
+from stts_export.cli import (
+    bench,
+    build,
+    conformance,
+    data,
+    estimate,
+    evaluate,
+    inspect,
+    kernels,
+    targets,
+    train,
+    verify,
+)
 from stts_runtime.cli import guarded
 
 
@@ -20,6 +32,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn a video vision-language model with STTS token pruning into a verified bundle for a device.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (build, verify, inspect, bench, conformance, targets, estimate, data, train, evaluate):
+    for command in (build, verify, inspect, bench, conformance, targets, estimate, data, train, evaluate, kernels):
         command.add(commands)
     return parser

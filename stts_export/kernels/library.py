@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stts_export.errors import ExportError
 from stts_export.kernels.headers import Headers
+from stts_export.kernels.variants import LAUNCHES, twin_launches, write_launches
 
 
 LIBRARY = "libstts_trt.so"
@@ -75,4 +76,5 @@ def write_twin_images(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for plugin in sorted(_OPS.glob("*/plugin.cpp")):
         (folder / f"{plugin.parent.name}-{TWIN_SM}.cubin").write_bytes(_TWIN_IMAGE)
+    write_launches(folder / LAUNCHES, twin_launches(TWIN_SM))
     return folder

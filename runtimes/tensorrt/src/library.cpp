@@ -12,7 +12,9 @@ namespace stts {
 nvinfer1::IPluginCreatorInterface* group_pool_creator();
 nvinfer1::IPluginCreatorInterface* group_score_creator();
 nvinfer1::IPluginCreatorInterface* pack_tokens_creator();
+nvinfer1::IPluginCreatorInterface* ragged_attention_creator();
 nvinfer1::IPluginCreatorInterface* select_groups_creator();
+nvinfer1::IPluginCreatorInterface* vision_prefix_attention_creator();
 
 }  // namespace stts
 
@@ -23,7 +25,9 @@ STTS_EXPORTED nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& cou
       stts::group_pool_creator(),
       stts::group_score_creator(),
       stts::pack_tokens_creator(),
+      stts::ragged_attention_creator(),
       stts::select_groups_creator(),
+      stts::vision_prefix_attention_creator(),
   };
   count = static_cast<int32_t>(creators.size());
   return creators.data();

@@ -1,0 +1,48 @@
+#include "triton_kernel.h"
+
+#include <cstring>
+
+#include "driver.h"
+#include "log.h"
+
+namespace stts {
+namespace {
+
+constexpr CompiledEntry kCompiled[] = {
+#define COMPILED(entry, sm, tile, threads, shared_bytes) {#entry, sm, tile, threads, shared_bytes},
+#if __has_include("triton_launches.inc")
+#include "triton_launches.inc"
+#endif
+#undef COMPILED
+    {nullptr, 0, 0, 0, 0}};
+
+// From 9.0 on Triton compiles for the one GPU that it is told (sm_90a), which no other runs.
+bool serves(int compiled, int device) noexcept {
+  return compiled >= 90 ? compiled == device : runs_on(compiled, device);
+}
+
+// What suits the device best: the nearest below.
+CompiledEntry const* find_compiled(char const* entry, int device) noexcept {
+  CompiledEntry const* best = nullptr;
+  for (CompiledEntry const* one = kCompiled; one->entry != nullptr; ++one) {
+    bool const fits = std::strcmp(one->entry, entry) == 0 && serves(one->sm, device);
+    if (fits && (best == nullptr || best->sm < one->sm)) best = one;
+  }
+  return best;
+}
+
+}  // namespace
+
+bool TritonKernel::load(char const* plugin, char const* image, char const* entry) noexcept {
+  Driver const* driver = Driver::get();
+  int const device = driver == nullptr ? 0 : driver->compute_capability();
+  compiled_ = driver == nullptr ? nullptr : find_compiled(entry, device);
+  if (driver != nullptr && compiled_ == nullptr) {
+    log_error(plugin, "the library was built without %s for this GPU, SM %d: build it with `make plugins` where Triton is "
+              "installed (pip install 'stts-export[kernels]'), or the bundle with --ops portable", entry, device);
+    return false;
+  }
+  return kernel_.load(plugin, image, entry, compiled_ == nullptr ? 0 : compiled_->shared_bytes);
+}
+
+}  // namespace stts
