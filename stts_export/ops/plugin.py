@@ -18,6 +18,7 @@ class Plugin:
     outputs: tuple[tuple[str, str], ...]  # name, and its dtype or the input that it is like
     attributes: tuple[str, ...] = ()  # beside `contract`
     alike: tuple[str, ...] = ()  # inputs that have one dtype
+    head_widths: tuple[int, ...] = ()  # which there are kernels for; any where none is said
 
     @property
     def name(self) -> str:

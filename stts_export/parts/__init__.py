@@ -37,5 +37,5 @@ def parts_of(
     if packing != "none":
         select = (vision_select_part(config, limits),) if plugins else ()
         encode = vision_encode_on_device_part if plugins else ENCODE[packing]
-        pruned = (vision_score_part(model, config, limits), *select, encode(model, config, limits))
+        pruned = (vision_score_part(model, config, limits, plugins=plugins), *select, encode(model, config, limits))
     return (*pruned, *dense, decoder_part(model, config, limits, plugins=plugins))

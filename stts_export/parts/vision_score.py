@@ -22,6 +22,7 @@ from stts_export.models.attention import frame_attention
 from stts_export.models.bias import soft_bias
 from stts_export.models.model import Model
 from stts_export.parts.part import Part
+from stts_export.parts.plugin_scorer import scored_by_plugins
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits
 from stts_runtime.bundle.spec import ENGINE, EXACT, Dim, GraphSpec, TensorSpec
@@ -30,7 +31,7 @@ from stts_runtime.bundle.spec import ENGINE, EXACT, Dim, GraphSpec, TensorSpec
 class VisionScore(nn.Module):
     """The tower's blocks before the prune and the scorer between the last two."""
 
-    def __init__(self, model: Model, config: ModelConfig) -> None:
+    def __init__(self, model: Model, config: ModelConfig, plugins: bool) -> None:
         super().__init__()
         if model.scorer is None:
             raise ExportError(
@@ -38,7 +39,7 @@ class VisionScore(nn.Module):
             )
         self.vision_tower = model.vision_tower
         self.scorer = model.scorer
-        self.grid, self.tower = config.grid, config.tower
+        self.grid, self.tower, self.plugins = config.grid, config.tower, plugins
 
     def forward(
         self, patches: torch.Tensor, previous: torch.Tensor, gate: torch.Tensor | None = None
@@ -49,19 +50,20 @@ class VisionScore(nn.Module):
         hidden = self.vision_tower.embed(patches)
         for block in self.vision_tower.blocks[: tower.biased_block]:
             hidden = block(hidden, attend)
-        scores, last = self.scorer(hidden, previous)
+        score = partial(scored_by_plugins, self.scorer) if self.plugins else self.scorer
+        scores, last = score(hidden, previous)
         if gate is not None:
             attend = partial(attend, key_bias=soft_bias(scores, gate, self.grid))
         hidden = self.vision_tower.blocks[tower.biased_block](hidden, attend)
         return hidden, scores, last
 
 
-def vision_score_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+def vision_score_part(model: Model, config: ModelConfig, limits: Limits, *, plugins: bool = False) -> Part:
     """Return the scoring part of a pruned bundle."""
     grid, tower = config.grid, config.tower
     chunk = limits.chunk_frames
     channels = 3 * grid.patch_size**2
-    module = VisionScore(model, config)
+    module = VisionScore(model, config, plugins)
     state = module.scorer.state_width
     gate = (TensorSpec("gate", "float32", ("T",), EXACT),) if config.scorer.soft_bias else ()
     scored = (f"vision_tower.blocks.{i}" for i in range(tower.biased_block))

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stts_export.ops.plugin import HALVES
+from stts_export.ops.ragged_attention import plugin as ragged_attention
+from stts_export.ops.vision_prefix_attention import plugin as vision_prefix_attention
+from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.backend import TENSORRT, backend_named
+from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.plugin_library import HOW_TO_GET, LIBRARY, found_libraries, machine_of
 from stts_runtime.bundle.target import Target
 from stts_runtime.bundle.versions import release_of
@@ -27,7 +32,14 @@ class Ops:
     notes: tuple[str, ...] = ()  # what a user of the bundle should know
 
 
-def choose_ops(asked: str | None, packing: str | None, own_packing: str, target: Target, backend: str) -> Ops:
+def choose_ops(
+    asked: str | None,
+    packing: str | None,
+    own_packing: str,
+    target: Target,
+    engine: EngineSettings,
+    config: ModelConfig,
+) -> Ops:
     """Return what a build's graphs are made of.
 
     Args:
@@ -35,7 +47,8 @@ def choose_ops(asked: str | None, packing: str | None, own_packing: str, target:
         packing: likewise, of packing.
         own_packing: the model's own way, `none` where nothing is pruned.
         target: what is built for.
-        backend: which of its engines.
+        engine: which of its engines, and in what precision.
+        config: the model.
 
     Raises:
         UsageError: plugins are asked for where they cannot be.
@@ -43,7 +56,7 @@ def choose_ops(asked: str | None, packing: str | None, own_packing: str, target:
     """
     if asked != PLUGIN:
         return Ops(PORTABLE, packing or own_packing)
-    if reason := _hindrance(packing, target, backend):
+    if reason := _hindrance(packing, target, engine, config):
         raise UsageError(f"--ops plugin: {reason}")
     libraries, machine = found_libraries(), machine_of(target)
     if machine not in libraries:
@@ -53,22 +66,37 @@ def choose_ops(asked: str | None, packing: str | None, own_packing: str, target:
             f"{HOW_TO_GET}; or build with --ops portable, which needs none"
         )
     packed = "none" if own_packing == "none" else "ragged"
-    return Ops(PLUGIN, packed, libraries, tuple(_notes(packing, own_packing, target, backend)))
+    return Ops(PLUGIN, packed, libraries, tuple(_notes(packing, own_packing, target, engine.backend)))
 
 
-def _hindrance(packing: str | None, target: Target, backend: str) -> str:
+def _hindrance(packing: str | None, target: Target, engine: EngineSettings, config: ModelConfig) -> str:
     """Return why a build can have no plugins; empty if it can."""
-    if not backend_named(backend).needs_engines:
+    if not backend_named(engine.backend).needs_engines:
         return (
-            f"the plugins are TensorRT's, and {backend} loads none: choose a --backend of TensorRT where the target "
-            "has one, or --ops portable"
+            f"the plugins are TensorRT's, and {engine.backend} loads none: choose a --backend of TensorRT where the "
+            "target has one, or --ops portable"
         )
     if packing == "ffd":
         return (
             "with --packing ffd several frames share a bin, and which ones is worked out on the host, which plugins "
             "save: they pack frames end to end. Take --packing ragged, or --ops portable"
         )
-    if backend == TENSORRT.name and target.jetpacks and not _with_plugins(target):
+    if engine.precision not in HALVES:
+        return (
+            f"attention plugins compute in half precision, and the build is in {engine.precision}: take --precision "
+            f"{' or '.join(HALVES)}, or --ops portable"
+        )
+    heads = (
+        ("tower", config.tower.width // config.tower.heads, ragged_attention.PLUGIN),
+        ("decoder", config.decoder.head_dim, vision_prefix_attention.PLUGIN),
+    )
+    for name, width, plugin in heads:
+        if width not in plugin.head_widths:
+            known = ", ".join(map(str, plugin.head_widths))
+            return (
+                f"the {name} of {config.name} has heads of {width}, there are kernels for {known}: take --ops portable"
+            )
+    if engine.backend == TENSORRT.name and target.jetpacks and not _with_plugins(target):
         return (
             f"{_versions_without(target)} loads no plugins of this kind, which TensorRT 10 brought: take --ops portable"
         )

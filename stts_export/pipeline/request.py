@@ -98,7 +98,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     limits = limits_of(request, target, config)
     engine = engine_of(request, target, config)
     own_packing = "none" if prune == 0 else recipe.packing
-    chosen = choose_ops(request.ops, request.packing, own_packing, target, engine.backend)
+    chosen = choose_ops(request.ops, request.packing, own_packing, target, engine, config)
     engine = replace(engine, ops=chosen.ops)
     trained = trained_fractions(request, recipe)
     pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, chosen.packing, trained)

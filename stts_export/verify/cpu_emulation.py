@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
-from stts_export.graph.passes.add_plugin_bodies import AddPluginBodies
+from stts_export.graph.passes.expand_plugins import ExpandPlugins
 from stts_export.graph.passes.round_in_float32 import RoundInFloat32
 from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.open import Bundle
@@ -23,9 +23,9 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
     """Yield the bundle as onnxruntime runs it on the CPU; one that is made for that is yielded as it is.
 
     The graphs are the stored ones, node for node, but each computes in float32 and rounds what comes out to the
-    precision it has there, as a GPU does that sums products in float32. A plugin does so as a whole: a body in standard
-    operators gets its name, in these copies alone. Weights are shared with the bundle (hard links, or copies where the
-    disk has none).
+    precision it has there, as a GPU does that sums products in float32. A plugin does so as a whole: in these copies
+    alone its body in standard operators takes its place. Weights are shared with the bundle (hard links, or copies where
+    the disk has none).
 
     Raises:
         OSError: no room beside the bundle.
@@ -50,7 +50,7 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
 
 def emulated(model: ir.Model) -> ir.Model:
     """Return a graph as a CPU runs it, made of the one given."""
-    return AddPluginBodies()(RoundInFloat32()(model).model).model
+    return ExpandPlugins()(RoundInFloat32()(model).model).model
 
 
 def link_or_copy(source: Path, destination: Path) -> None:

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import onnxruntime
 
 from stts_export import ops
-from stts_export.graph.passes.add_plugin_bodies import AddPluginBodies
 from stts_export.graph.passes.expand_ops import AddFunctionBodies, ExpandOps
+from stts_export.graph.passes.expand_plugins import AddPluginBodies
 from stts_export.graph.passes.use_plugins import UsePlugins
 
 

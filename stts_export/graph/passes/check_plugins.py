@@ -39,9 +39,19 @@ def complaints(node: ir.Node, plugin: Plugin) -> Iterator[str]:
     for name in plugin.alike[1:]:
         if got[name] != got[plugin.alike[0]]:
             yield f"input {name!r}: wanted {got[plugin.alike[0]]}, as {plugin.alike[0]!r} is, got {got[name]}"
+    if plugin.head_widths and (width := head_width(node)) not in plugin.head_widths:
+        known = ", ".join(map(str, plugin.head_widths))
+        yield f"input {names[0]!r}: wanted heads of {known}, which there are kernels for, got {width}"
     wanted = {*plugin.attributes, "contract", "plugin_version", "plugin_namespace"}
     if different := sorted(wanted ^ set(node.attributes)):
         yield f"wanted attributes {', '.join(sorted(wanted))}; {different[0]!r} is too many or missing"
+
+
+def head_width(node: ir.Node) -> int | None:
+    """Return the width of an attention's heads: the last dimension, cut into as many as an attribute says."""
+    query, heads = node.inputs[0], node.attributes.get("heads")
+    width = query.shape[-1] if query is not None and query.shape is not None else None
+    return width // (1 if heads is None else heads.as_int()) if isinstance(width, int) else None
 
 
 def dtype_of(value: ir.Value | None) -> str:

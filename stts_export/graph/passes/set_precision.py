@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
+from stts_export import ops
 from stts_export.graph.casts import cast_output, cast_value
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
+from stts_export.ops.plugin import Plugin
 
 
 LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.3895313892515355e38}
@@ -33,10 +35,12 @@ class SetPrecision(ir.passes.InPlacePass):
        LayerNormalization reads and writes half precision, but is exact inside by definition.
     2. All else, and with it every weight that such a node reads, is in the precision asked for. A weight's type says
        how `write_graph` is to store it.
-    3. A Cast stands where a value is read in the other precision, once for each value.
+    3. Plugins of ours sum in float32 whatever they read: each float input is in what its plugin takes, and where that
+       is either, as it is; outputs are as the plugin has them.
+    4. A Cast stands where a value is read in the other precision, once for each value.
 
-    Needs a graph whose floats are all float32. Afterwards each node reads and writes floats of one precision, so a
-    strongly typed engine computes exactly this.
+    Needs a graph whose floats are all float32. Afterwards each node but a plugin reads and writes floats of one
+    precision, so a strongly typed engine computes exactly this.
     """
 
     def __init__(
@@ -72,8 +76,11 @@ class SetPrecision(ir.passes.InPlacePass):
         for value in graph.inputs:
             if is_float(value):
                 value.type = ir.TensorType(DTYPES[self.bindings[str(value.name)]])
-        typed = Typed(graph, {value for value in graph.inputs if value.name in self.exact})
+        typed = Typed(graph, {value for value in graph.inputs if value.name in self.exact}, self.low)
         for node in list(graph):
+            if plugin := ops.PLUGIN_NAMES.get(node.op_type):
+                typed.set_plugin(node, plugin)
+                continue
             exact = node.op_type in FLOAT32_OPS or is_count(node) or node in island or typed.stays_exact(node)
             typed.set(node, DTYPES["float32"] if exact else self.low)
         for place, value in enumerate(list(graph.outputs)):
@@ -95,10 +102,10 @@ class SetPrecision(ir.passes.InPlacePass):
         return found
 
     def ensures(self, model: ir.Model) -> None:
-        """No node mixes precisions."""
+        """No node but a plugin mixes precisions."""
         for node in model.graph:
             dtypes = {value.dtype for value in (*node.inputs, *node.outputs) if value is not None and is_float(value)}
-            if len(dtypes) > 1 and node.op_type != "Cast":
+            if len(dtypes) > 1 and node.op_type != "Cast" and node.op_type not in ops.PLUGIN_NAMES:
                 raise ir.passes.PostconditionError(f"{node.op_type} {node.name} mixes {sorted(map(str, dtypes))}")
 
 
@@ -109,8 +116,8 @@ class Typed:
         exact: values that are in float32 for a reason, not for being a binding.
     """
 
-    def __init__(self, graph: ir.Graph, exact: set[ir.Value]) -> None:
-        self.graph, self.exact = graph, exact
+    def __init__(self, graph: ir.Graph, exact: set[ir.Value], low: ir.DataType) -> None:
+        self.graph, self.exact, self.low = graph, exact, low
         self.claimed: set[ir.Value] = set()
         self.copies: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
@@ -133,6 +140,29 @@ class Typed:
                     self.exact.add(value)
         if node.op_type == "Cast" and is_float(node.outputs[0]):
             node.attributes["to"] = ir.AttrInt64("to", dtype.value)
+
+    def set_plugin(self, node: ir.Node, plugin: Plugin) -> None:
+        """Let a plugin read and write floats as its contract says."""
+        known: dict[str, ir.DataType] = {}  # input -> what it is read in
+        for place, ((name, dtypes), value) in enumerate(zip(plugin.inputs, node.inputs, strict=True)):
+            if value is None or not is_float(value):
+                continue
+            assert value.dtype is not None
+            dtype = value.dtype
+            if "float32" not in dtypes:
+                dtype = self.low
+            elif precision_of(self.low) not in dtypes:
+                dtype = DTYPES["float32"]
+            elif name in plugin.alike:
+                dtype = known.get(plugin.alike[0], dtype)
+            known[name] = dtype
+            node.replace_input_with(place, self.read(value, dtype))
+        for (_, dtype_or_input), output in zip(plugin.outputs, node.outputs, strict=True):
+            if is_float(output):
+                dtype = known.get(dtype_or_input) or DTYPES[dtype_or_input]
+                output.type = ir.TensorType(dtype)
+                if dtype == DTYPES["float32"]:
+                    self.exact.add(output)
 
     def read(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         """Return what a node finds that reads `value` in `dtype`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stts_export.ops.plugin import HALVES, Plugin
+from stts_export.ops.ragged_attention.variants import WIDTHS
 
 
 PLUGIN = Plugin(
@@ -17,4 +18,5 @@ PLUGIN = Plugin(
     outputs=(("output", "query"),),
     attributes=("heads",),
     alike=("query", "key", "value"),
+    head_widths=WIDTHS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stts_export.ops.plugin import HALVES, Plugin
+from stts_export.ops.vision_prefix_attention.variants import WIDTHS
 
 
 PLUGIN = Plugin(
@@ -19,4 +20,5 @@ PLUGIN = Plugin(
     ),
     outputs=(("output", "query"),),
     alike=("query", "key", "value"),
+    head_widths=WIDTHS,
 )

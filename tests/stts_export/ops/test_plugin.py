@@ -15,29 +15,50 @@ KINDS = {
     "kFLOAT": ("float32",),
     "kINT64": ("int64",),
     "kBOOL": ("bool",),
+    "kInt64": ("int64",),
 }
-TENSOR = re.compile(r"\{\"(\w+)\", (\d), (?:only\(DataType::)?(\w+)\)?(?:, (\d))?\}")
+
+
+def groups(text):
+    """What stands between outermost braces, one after another."""
+    found, depth, start = [], 0, 0
+    for place, letter in enumerate(text):
+        if letter == "{":
+            depth += 1
+            start = place + 1 if depth == 1 else start
+        elif letter == "}":
+            depth -= 1
+            if depth == 0:
+                found.append(text[start:place])
+    return found
 
 
 def contract_of(name):
-    """Inputs with their kinds, and attributes, as the table in plugin.cpp has them; None without a plugin.cpp."""
+    """Inputs with their kinds, outputs and attributes, as the table in plugin.cpp has them."""
     folder = re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
-    file = ROOM / folder / "plugin.cpp"
-    if not file.is_file():
-        return None
-    table = re.search(rf'contract\{{\s*"Stts{name}",(.*?)\}};', file.read_text(), re.DOTALL)[1]
-    inputs, _, rest = table.partition("}},")
-    inputs = {found[1]: KINDS[found[3]] for found in TENSOR.finditer(f"{inputs}}}")}
-    attributes = re.findall(r"\{\"(\w+)\", -?\d+, -?\w+\}", rest.rpartition("}},")[2])
-    return inputs, attributes
+    text = (ROOM / folder / "plugin.cpp").read_text()
+    table = re.search(rf'contract\{{\s*"Stts{name}",(.*?)\}};', text, re.DOTALL)[1]
+    inputs, outputs, attributes = (
+        [[part.strip().strip('"') for part in entry.split(",")] for entry in groups(listed)] for listed in groups(table)
+    )
+    kinds = []
+    for name, _, kind, *like in inputs:
+        kinds.append((name, kinds[int(like[0])][1] if like else KINDS[kind.removeprefix("only(DataType::").strip(")")]))
+    given = [
+        (name, inputs[int(like[0])][0] if like else KINDS[kind.removeprefix("only(DataType::").strip(")")][0])
+        for name, _, kind, *like in outputs
+    ]
+    alike = [name for name, _, _, *like in inputs if like]
+    return kinds, given, [name for name, *_ in attributes], alike
 
 
 @pytest.mark.parametrize("plugin", ops.PLUGINS.values(), ids=ops.PLUGINS)
 def test_the_table_is_the_plugins_own(plugin):
-    found = contract_of(plugin.operator)
-    if found is None:
-        pytest.skip("its plugin is not written yet")
-    assert (dict(plugin.inputs), list(plugin.attributes)) == (found[0], found[1])
+    inputs, outputs, attributes, alike = contract_of(plugin.operator)
+    assert list(plugin.inputs) == inputs
+    assert list(plugin.outputs) == outputs
+    assert list(plugin.attributes) == attributes
+    assert list(plugin.alike[1:]) == alike
 
 
 def test_both_sides_know_one_version_of_the_contract():

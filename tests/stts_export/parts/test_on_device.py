@@ -8,7 +8,7 @@ from reference.toy_bundle import KINDS, LIMITS, TOWER, toy_checkpoint, toy_confi
 from reference.toy_engine import part_pair
 
 from stts_export.bundle.weights import WeightWriter
-from stts_export.graph.passes.add_plugin_bodies import AddPluginBodies
+from stts_export.graph.passes.expand_plugins import AddPluginBodies
 from stts_export.graph.passes.name_taps import NameTaps
 from stts_export.graph.passes.use_plugins import UsePlugins
 from stts_export.graph.write import write_graph

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 from reference.elf_file import write_library
+from reference.plugin_bundle import plugin_config
 
 from stts_export.pipeline.ops import choose_ops
 from stts_export.recipe.target import read_target
+from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.errors import EngineError, UsageError
 
 
@@ -20,9 +22,13 @@ def libraries(tmp_path, monkeypatch):
     return found
 
 
-def chosen(asked=None, target="h100", packing=None, own="ragged", backend=None):
+CONFIG = plugin_config()
+
+
+def chosen(asked=None, target="h100", packing=None, own="ragged", backend=None, precision="float16", config=CONFIG):
     target = read_target(target) if isinstance(target, str) else target
-    return choose_ops(asked, packing, own, target, backend or target.backends[0])
+    engine = EngineSettings(backend or target.backends[0], "cuda", precision, prepack=False)
+    return choose_ops(asked, packing, own, target, engine, config)
 
 
 def test_graphs_are_portable_unless_plugins_are_asked_for():
@@ -59,6 +65,20 @@ def test_packing_in_bins_is_refused_with_the_reason():
 def test_an_engine_that_is_not_tensorrts_is_refused(target, backend):
     with pytest.raises(UsageError, match=r"--ops plugin: the plugins are TensorRT's, and onnxruntime loads none"):
         chosen("plugin", target, backend=backend)
+
+
+def test_full_precision_is_refused():
+    with pytest.raises(UsageError, match=r"compute in half precision, and the build is in float32.*--ops portable"):
+        chosen("plugin", precision="float32")
+
+
+def test_heads_without_a_kernel_are_refused_before_anything_is_traced():
+    narrow = replace(CONFIG, tower=replace(CONFIG.tower, heads=4))
+    with pytest.raises(UsageError, match=r"the tower of toy-olmo3 has heads of 8, there are kernels for 16, 64"):
+        chosen("plugin", config=narrow)
+    odd = replace(CONFIG, decoder=replace(CONFIG.decoder, head_dim=40))
+    with pytest.raises(UsageError, match=r"the decoder of toy-olmo3 has heads of 40"):
+        chosen("plugin", config=odd)
 
 
 def test_a_device_with_no_other_tensorrt_than_8_6_is_refused_by_its_name():

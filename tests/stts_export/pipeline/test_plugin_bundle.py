@@ -52,7 +52,7 @@ def test_it_says_that_it_has_plugins_and_carries_their_libraries_with_digests(bu
 
 def test_its_graphs_hold_plugins_and_no_bodies_that_would_beat_them(graphs):
     assert {part: plugins_of(model) for part, model in graphs.items()} == {
-        "vision_score": [],
+        "vision_score": ["SttsGroupScore"],
         "vision_select": ["SttsSelectGroups"],
         "vision_encode": ["SttsPackTokens", "SttsRaggedAttention"],
         "vision_dense": [],
@@ -61,6 +61,12 @@ def test_its_graphs_hold_plugins_and_no_bodies_that_would_beat_them(graphs):
     for model in graphs.values():
         assert not model.functions
         assert all(node.domain in ("", ops.DOMAIN) for node in model.graph)
+
+
+def test_the_scorer_reads_hidden_states_as_they_are_and_scores_in_full_precision(graphs):
+    (node,) = [node for node in graphs["vision_score"].graph if node.domain]
+    assert [value.dtype for value in node.inputs] == [ir.DataType.BFLOAT16, ir.DataType.FLOAT]
+    assert {value.dtype for value in node.outputs} == {ir.DataType.FLOAT}
 
 
 def test_no_value_of_the_decoder_is_as_large_as_a_mask(graphs):

@@ -5,9 +5,9 @@ import pytest
 from reference.run_op import op_model
 
 from stts_export import ops
-from stts_export.graph.passes.add_plugin_bodies import AddPluginBodies
 from stts_export.graph.passes.check_plugins import CheckPlugins
 from stts_export.graph.passes.expand_ops import AddFunctionBodies
+from stts_export.graph.passes.expand_plugins import AddPluginBodies
 from stts_export.graph.passes.use_plugins import UsePlugins
 
 
@@ -15,8 +15,11 @@ ROWS = (("float16", 2),) * 3 + (("int64", 1),) * 2
 PREFIX = (("float16", 4),) * 3 + (("int64", 1), ("int64", 1), ("bool", 1), ("int64", 1), ("int64", 1))
 
 
-def plugin_model(name="RaggedAttention", kinds=ROWS, **attributes):
-    return UsePlugins()(op_model(name, kinds, attributes or {"heads": 2})).model
+def plugin_model(name="RaggedAttention", kinds=ROWS, width=32, **attributes):
+    model = UsePlugins()(op_model(name, kinds, attributes or {"heads": 2})).model
+    query = node_of(model).inputs[0]
+    query.shape = ir.Shape([*query.shape[:-1], width])
+    return model
 
 
 def node_of(model):
@@ -62,7 +65,7 @@ def test_a_body_of_the_operators_own_name_does_not_stand_in_the_way():
 
 
 def test_what_a_plugin_takes_is_let_through_and_left_alone():
-    prefix = plugin_model("VisionPrefixAttention", PREFIX, none=0)
+    prefix = plugin_model("VisionPrefixAttention", PREFIX, width=64, none=0)
     del node_of(prefix).attributes["none"]
     for model in (plugin_model(), prefix):
         assert not CheckPlugins()(model).modified
@@ -87,13 +90,20 @@ def test_a_wrong_dtype_is_told_with_node_and_input(place, dtype, complaint):
         CheckPlugins()(model)
 
 
+@pytest.mark.parametrize(("width", "heads"), [(96, 2), (64, 8), ("D", 2)])
+def test_heads_without_a_kernel_are_told(width, heads):
+    got = "None" if width == "D" else str(width // heads)
+    with pytest.raises(ir.passes.PreconditionError, match=rf"'query': wanted heads of 16, 64, 72, 128.*got {got}"):
+        CheckPlugins()(plugin_model(width=width, heads=heads))
+
+
 def test_inputs_and_attributes_too_few_or_too_many_are_told():
     with pytest.raises(ir.passes.PreconditionError, match=r"wanted inputs query, key.*key_rows, got 6"):
         CheckPlugins()(plugin_model("VisionPrefixAttention", PREFIX[:6], none=0))
     with pytest.raises(
-        ir.passes.PreconditionError, match=r"wanted attributes contract.*'width' is too many or missing"
+        ir.passes.PreconditionError, match=r"wanted attributes contract.*'depth' is too many or missing"
     ):
-        CheckPlugins()(plugin_model(heads=2, width=8))
+        CheckPlugins()(plugin_model(heads=2, depth=8))
     model = plugin_model()
     del node_of(model).attributes["contract"]
     with pytest.raises(ir.passes.PreconditionError, match="'contract' is too many or missing"):
