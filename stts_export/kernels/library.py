@@ -20,7 +20,7 @@ TWIN_SM = 0
 """The compute capability of what has no kernels inside: the stand-in for libcuda pretends to it."""
 
 _CHECKOUT = Path(__file__).parents[2]
-_SOURCES = _CHECKOUT / "runtimes/tensorrt"
+SOURCES = _CHECKOUT / "runtimes/tensorrt"
 _OPS = _CHECKOUT / "stts_export/ops"
 _TWIN_IMAGE = b"STTS CPU TWIN\0"
 
@@ -30,6 +30,11 @@ def compiler_for(machine: str) -> str | None:
     native = os.uname().machine == machine
     name = os.environ.get("CXX", "g++") if native else COMPILERS[machine]
     return name if shutil.which(name) else None
+
+
+def library_sources() -> list[Path]:
+    """Return the files that the library is made of, beside kernels and headers."""
+    return [SOURCES / "Makefile", *sorted(SOURCES.glob("src/*")), *sorted(SOURCES.glob("include/*")), *_plugins()]
 
 
 def make_library(
@@ -53,11 +58,11 @@ def make_library(
     Raises:
         ExportError: this is no checkout of the project, or it does not compile.
     """
-    if not (_SOURCES / "Makefile").is_file():
+    if not (SOURCES / "Makefile").is_file():
         raise ExportError(
-            f"{_SOURCES} is not there: the library's sources are in a checkout of the project, not in a wheel"
+            f"{SOURCES} is not there: the library's sources are in a checkout of the project, not in a wheel"
         )
-    command = ["make", "--silent", "--directory", str(_SOURCES), target, f"OUT={out.resolve()}", f"CXX={compiler}"]
+    command = ["make", "--silent", "--directory", str(SOURCES), target, f"OUT={out.resolve()}", f"CXX={compiler}"]
     command += [f"TENSORRT_INCLUDE={headers.folder.resolve()}", f"KERNELS={images.resolve()}", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -74,7 +79,11 @@ def write_twin_images(folder: Path) -> Path:
     A library made with these runs over the stand-in for libcuda, and a driver refuses it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for plugin in sorted(_OPS.glob("*/plugin.cpp")):
+    for plugin in _plugins():
         (folder / f"{plugin.parent.name}-{TWIN_SM}.cubin").write_bytes(_TWIN_IMAGE)
     write_launches(folder / LAUNCHES, twin_launches(TWIN_SM))
     return folder
+
+
+def _plugins() -> list[Path]:
+    return sorted(_OPS.glob("*/plugin.cpp"))

@@ -23,6 +23,7 @@ from stts_export.kernels.library import LIBRARY, TWIN_SM, compiler_for, make_lib
 
 
 CHECKOUT = Path(__file__).parents[2]
+WORK = CHECKOUT / "build/kernels"  # what is downloaded once for all
 CONTRACT = 1
 OPTIMISED = "CXXFLAGS=-O1"  # compiles fastest
 
@@ -93,7 +94,7 @@ class Harness:
 def headers() -> Headers:
     """Return TensorRT's headers, or skip."""
     try:
-        return tensorrt_headers(CHECKOUT / "build/plugins")
+        return tensorrt_headers(WORK)
     except ExportError as error:
         pytest.skip(f"no headers of TensorRT: {error}")
 

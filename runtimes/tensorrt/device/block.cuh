@@ -18,6 +18,8 @@
 #ifdef __CUDACC__
 
 #define STTS_DEVICE __device__ __forceinline__
+// Before a loop that is long in code and short in turns.
+#define STTS_NOT_UNROLLED _Pragma("unroll 1")
 #define STTS_KERNEL(most_threads) extern "C" __global__ __launch_bounds__(most_threads)
 
 namespace stts {

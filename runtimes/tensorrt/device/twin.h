@@ -12,6 +12,7 @@
 #include <vector>
 
 #define STTS_DEVICE inline
+#define STTS_NOT_UNROLLED
 #define STTS_KERNEL(most_threads) static
 
 namespace stts {

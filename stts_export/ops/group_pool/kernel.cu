@@ -28,6 +28,7 @@ STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* val
   float const scale = 1.0f / sqrtf(static_cast<float>(head_width));
 
   block.phase([&](int thread) {
+    STTS_NOT_UNROLLED
     for (int i = thread; i < patches * heads; i += block.threads()) {
       int const first = i % heads * head_width / count;
       Packed const* const keys = patch_at(key, i / heads);
@@ -40,20 +41,25 @@ STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* val
     }
   });
   block.phase([&](int thread) {
+    STTS_NOT_UNROLLED
     for (int head = thread; head < heads; head += block.threads()) {
       float most = shared.weights[head];
+      STTS_NOT_UNROLLED
       for (int patch = 1; patch < patches; ++patch) most = fmaxf(most, shared.weights[patch * heads + head]);
       float sum = 0;
+      STTS_NOT_UNROLLED
       for (int patch = 0; patch < patches; ++patch) {
         float& weight = shared.weights[patch * heads + head];
         weight = expf(weight - most);
         sum += weight;
       }
+      STTS_NOT_UNROLLED
       for (int patch = 0; patch < patches; ++patch) shared.weights[patch * heads + head] /= sum;
     }
   });
   block.phase([&](int thread) {
     auto* const out = reinterpret_cast<Packed*>(pooled + static_cast<long long>(block.index()) * width);
+    STTS_NOT_UNROLLED
     for (int i = thread; i < width / count; i += block.threads()) {
       int const head = i * count / head_width;
       float sums[count] = {};

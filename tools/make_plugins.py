@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Make libstts_trt.so, the TensorRT plugins with their kernels, for one machine or several; no GPU is needed.
+
+Each library lies in its machine's folder, with a page (libstts_trt.json) that says what is in it. What is there already
+and made of the same is left as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stts_export.kernels.cubins import SMS
+from stts_export.kernels.library import COMPILERS, LIBRARY
+from stts_export.kernels.plugins import make_plugins
+from stts_runtime.errors import SttsError
+
+
+def main() -> int:
+    """Make them and say what was made."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="folder to write to")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/kernels"), help="for what is downloaded and in between"
+    )
+    parser.add_argument("--sm", default=",".join(map(str, SMS)), help="compute capabilities (default: %(default)s)")
+    parser.add_argument("--machine", nargs="+", choices=COMPILERS, default=list(COMPILERS), help="default: all")
+    arguments = parser.parse_args()
+    try:
+        sms = [int(number) for number in arguments.sm.split(",")]
+        pages = make_plugins(arguments.output, arguments.work, sms, arguments.machine)
+    except ValueError:
+        parser.error(f"--sm is {arguments.sm!r}, wanted numbers as in 80,87")
+    except SttsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    for page in pages:
+        file = arguments.output / page.machine / LIBRARY
+        held = ", ".join(map(str, page.sms))
+        sys.stdout.write(
+            f"{file}  {page.size / 2**20:.1f} MiB  SM {held}  contract {page.contract}  {page.sha256[:16]}\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
