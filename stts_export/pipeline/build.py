@@ -26,6 +26,7 @@ from stts_runtime.bundle.manifest import SCHEMA_VERSION, DecoderShape, GraphEntr
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.bundle.plugin_library import file_for
+from stts_runtime.bundle.plugin_page import PAGE, read_page
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import EngineError, SttsError
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
@@ -60,9 +61,7 @@ def build(
         graphs = write_graphs(resolved, staging, on_progress, capture)
         if resolved.tokenizer is not None:
             shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")
-        for machine, library in resolved.libraries.items():
-            (staging / file_for(machine)).parent.mkdir(parents=True)
-            shutil.copyfile(library, staging / file_for(machine))
+        copy_libraries(resolved, staging)
         manifest = manifest_of(resolved, graphs)
         if request.verify:
             reference = record_reference(
@@ -130,6 +129,16 @@ def write_graphs(
             graphs[part.spec.name] = GraphEntry(file, spec_in_form(part.spec, form))
             on_progress(stage, 1.0)
     return graphs
+
+
+def copy_libraries(resolved: ResolvedBuild, staging: Path) -> None:
+    """Put the libraries of plugins into the bundle, each with the page that says what is in it, where it has one."""
+    for machine, library in resolved.libraries.items():
+        destination = staging / file_for(machine)
+        destination.parent.mkdir(parents=True)
+        shutil.copyfile(library, destination)
+        if read_page(library) is not None:
+            shutil.copyfile(library.with_name(PAGE), destination.with_name(PAGE))
 
 
 def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manifest:

@@ -24,8 +24,8 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
 
     The graphs are the stored ones, node for node, but each computes in float32 and rounds what comes out to the
     precision it has there, as a GPU does that sums products in float32. A plugin does so as a whole: in these copies
-    alone its body in standard operators takes its place. Weights are shared with the bundle (hard links, or copies where
-    the disk has none).
+    alone its body in standard operators takes its place. Weights are shared with the bundle (hard links, or copies
+    where the disk has none).
 
     Raises:
         OSError: no room beside the bundle.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import struct
 from pathlib import Path
+from typing import Any
 
 
 MACHINES = {"x86_64": 62, "aarch64": 183, "riscv": 243}
@@ -36,3 +39,22 @@ def write_library(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(header + loaded + pointer + strings + needed + dynamic)
     return path
+
+
+def write_page(library: Path, **changes: Any) -> Path:
+    """Write the page that `make plugins` leaves beside a library, for SM 86 and 120, and return the library."""
+    sms = changes.get("sms", (86, 120))
+    compilers = {sm: f"nvidia-cuda-nvrtc{'-cu12==12.6.85' if sm < 100 else '-cu13==13.0.1'}" for sm in sms}
+    said = {
+        "contract": 1,
+        "machine": "x86_64",
+        "tensorrt_headers": "10.14.1",
+        "compiler": "g++ 12",
+        "sms": list(sms),
+        "kernels": [{"name": "pack_tokens", "sm": sm, "compiler": compilers[sm], "sha256": ""} for sm in sms],
+        "size": library.stat().st_size,
+        "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
+        "made_from": "",
+    }
+    library.with_name("libstts_trt.json").write_text(json.dumps({**said, **changes}))
+    return library

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reference.elf_file import write_library
+from reference.elf_file import write_library, write_page
 from reference.onnx_graphs import write_block, write_decoder
 from reference.toy_manifest import TOY_MANIFEST, TOY_MEMORY, TOY_TARGET
 from stts_runtime.bundle.engine_set import (
@@ -47,11 +47,12 @@ def write_engine_bundle(root: Path, backend: str = "tensorrt_rtx", precision: st
 def write_plugin_bundle(root: Path, backend: str = "tensorrt", machine: str = "x86_64", **library: Any) -> Path:
     """Write the bundle with a plugin in one of its graphs and a library for a machine, and return it.
 
-    `library` are other arguments of `write_library`.
+    `library` are other arguments of `write_library`, and `page` those of `write_page`.
     """
     write_engine_bundle(root, backend)
     write_block(root / "vision_toy.onnx", "float16", extra="SttsCopy")
-    write_library(root / file_for(machine), machine, **{"plugins": ("SttsCopy",), **library})
+    page = library.pop("page", {})
+    write_page(write_library(root / file_for(machine), machine, **{"plugins": ("SttsCopy",), **library}), **page)
     manifest = read_manifest(root / MANIFEST)
     pruning = replace(manifest.pruning, packing="ragged")
     seal(root, replace(manifest, pruning=pruning, engine=replace(manifest.engine, ops="plugin")))

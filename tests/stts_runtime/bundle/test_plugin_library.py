@@ -5,7 +5,7 @@ import platform
 from dataclasses import replace
 
 import pytest
-from reference.elf_file import write_library
+from reference.elf_file import write_library, write_page
 from reference.engine_bundle import seal, write_engine_bundle
 from reference.toy_manifest import TOY_TARGET
 
@@ -15,7 +15,6 @@ from stts_runtime.bundle.engine_set import manifest_digest
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.bundle.plugin_library import (
-    check_loadable,
     file_for,
     found_libraries,
     glibc_here,
@@ -23,6 +22,7 @@ from stts_runtime.bundle.plugin_library import (
     machine_of,
     machines_of,
 )
+from stts_runtime.bundle.plugin_page import PluginPage, read_page
 from stts_runtime.errors import BundleError, EngineError
 
 
@@ -85,12 +85,41 @@ def test_a_library_under_another_machines_name_is_refused(bundle):
     ("here", "wanted", "got"),
     [("glibc 2.31", "GLIBC_2.34", r"2\.31"), ("musl 1.2", "GLIBC_2.4", "none"), (None, "GLIBC_2.4", "none")],
 )
-def test_a_c_library_too_old_is_named_with_what_is_wanted(tmp_path, monkeypatch, here, wanted, got):
+def test_a_c_library_too_old_is_named_with_what_is_wanted(bundle, monkeypatch, here, wanted, got):
+    made = bundle("x86_64")
+    write_library(made.path / file_for("x86_64"), versions=(wanted,))
+    seal(made.path, made.manifest)
     monkeypatch.setattr(os, "confstr", lambda name: here, raising=False)
-    file = write_library(tmp_path / "libstts_trt.so", versions=(wanted,))
     version = wanted.removeprefix("GLIBC_")
     with pytest.raises(EngineError, match=rf"needs glibc {version} or newer, and this system has {got}: .*--ops"):
-        check_loadable(file, plugin_library.read_elf(file))
+        library_of(open_bundle(made.path))
+
+
+def test_a_library_of_another_contract_is_refused_by_its_page_here_and_where_a_build_takes_it(bundle, monkeypatch):
+    made = bundle("x86_64")
+    library = write_page(made.path / file_for("x86_64"), contract=2)
+    seal(made.path, made.manifest)
+    with pytest.raises(EngineError, match=r"implements contract 2 of the plugins, and this version's graphs are of 1"):
+        library_of(open_bundle(made.path))
+    monkeypatch.setenv("STTS_TRT_LIBRARY", str(library))
+    with pytest.raises(EngineError, match="implements contract 2"):
+        found_libraries()
+
+
+def test_a_page_of_another_library_or_a_damaged_one_says_nothing(tmp_path):
+    library = write_page(write_library(tmp_path / "libstts_trt.so"))
+    assert read_page(library) == PluginPage(1, "10.14.1", (86, 120), {86: 12, 120: 13})
+    write_page(library, sha256="0" * 64)
+    assert read_page(library) is None
+    for text in ("{", "[]", '{"sha256": 1}', "{" * 100_000):
+        library.with_name("libstts_trt.json").write_text(text)
+        assert read_page(library) is None
+
+
+@pytest.mark.parametrize(("gpu", "sm"), [(86, 86), (87, 86), (89, 86), (80, None), (90, None), (120, 120), (121, 120)])
+def test_a_gpu_runs_kernels_of_its_own_major_number_up_to_its_minor_one(gpu, sm):
+    page = PluginPage(1, "10.14.1", (86, 120), {})
+    assert (page.sm_for(gpu), page.serves(gpu)) == (sm, sm is not None)
 
 
 def test_a_system_without_the_question_has_no_gnu_c_library(monkeypatch):

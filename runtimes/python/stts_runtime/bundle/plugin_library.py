@@ -1,7 +1,8 @@
 """The library of our TensorRT plugins: where a bundle carries it, where a build takes it from, whether it loads here.
 
-A bundle whose `engine.ops` is `plugin` carries `plugins/<machine>/libstts_trt.so` for one machine or several, listed
-with their digests like all its files. It is native code, and runs with its user's rights as TensorRT's engines do.
+A bundle whose `engine.ops` is `plugin` carries `plugins/<machine>/libstts_trt.so` for one machine or several, and a
+page beside each that says what is in it, listed with their digests like all its files. It is native code, and runs with
+its user's rights as TensorRT's engines do.
 """
 
 from __future__ import annotations
@@ -12,21 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stts_runtime.bundle.digest import sha256_of_file
-from stts_runtime.bundle.elf import ElfFile, read_elf
+from stts_runtime.bundle.elf import read_elf
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.plugin_page import read_page
 from stts_runtime.bundle.target import Target
 from stts_runtime.bundle.versions import numbers
-from stts_runtime.errors import EngineError
+from stts_runtime.errors import BundleError, EngineError
 
 
 LIBRARY = "libstts_trt.so"
 CONTRACT = 1
 """Version of what graphs and plugins agree on: names, inputs, attributes, meaning. A plugin of another refuses them."""
 VARIABLE = "STTS_TRT_LIBRARY"
-HOW_TO_GET = (
-    f"`make plugins` builds it in a checkout of the project, or {VARIABLE} names a file or a folder that holds it"
-)
+HOW_TO_GET = f"`make plugins` builds it in a checkout of the project, or {VARIABLE} names its file or a folder with it"
 
 _FOLDER = "plugins"
 _PACKAGE = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ _IN_A_CHECKOUT = _PACKAGE.parents[2] / "build" / _FOLDER
 
 
 def file_for(machine: str) -> str:
-    """Return where a bundle carries the library for a machine, relative to it."""
+    """Return where a bundle carries the library for a machine, relative to it; its page lies beside it."""
     return f"{_FOLDER}/{machine}/{LIBRARY}"
 
 
@@ -57,51 +57,66 @@ def found_libraries() -> dict[str, Path]:
     and for other machines those that `make plugins` left in its checkout.
 
     Raises:
-        EngineError: the environment names what is not there, or holds no library.
+        EngineError: the environment names what is not there, or a library is of another contract than ours.
         BundleError: a file of the name is no library.
     """
     if named := os.environ.get(VARIABLE):
-        found = {read_elf(file).machine: file for file in _files(Path(named))}
-        if not found:
+        files = list(_files(Path(named)))
+        if not files:
             raise EngineError(f"{VARIABLE} is {named!r}, where no {LIBRARY} lies: name the file, or a folder with it")
-        return found
-    places = (_IN_A_CHECKOUT, _WITH_THE_PACKAGE)  # the later outweigh the earlier
-    return {read_elf(file).machine: file for place in places for file in _files(place)}
+    else:  # the later outweigh the earlier
+        files = [file for place in (_IN_A_CHECKOUT, _WITH_THE_PACKAGE) for file in _files(place)]
+    for file in files:
+        if reason := contract_misfit(file):
+            raise EngineError(f"{reason}: {HOW_TO_GET}")
+    return {read_elf(file).machine: file for file in files}
 
 
 def library_of(bundle: Bundle) -> Path:
-    """Return the library that a bundle carries for this machine, after comparing it with the manifest's digest.
+    """Return the library that a bundle carries for this machine; nothing of it is loaded yet.
 
     Raises:
-        EngineError: there is none for this machine, it has changed, or it cannot be loaded here.
+        EngineError: it cannot be loaded here; see `library_misfit`.
     """
-    machine = platform.machine()
+    glibc = glibc_here()
+    if reason := library_misfit(bundle, platform.machine(), glibc if glibc is not None else ()):
+        raise EngineError(f"{reason}: build the bundle again with the library for it ({HOW_TO_GET}), or --ops portable")
+    return bundle.file(file_for(platform.machine()))
+
+
+def library_misfit(bundle: Bundle, machine: str, glibc: tuple[int, ...] | None) -> str:
+    """Return why a machine cannot load the library that a bundle carries for it; empty if it can.
+
+    Args:
+        bundle: whose files are compared with the manifest's digests.
+        machine: as `platform.machine()` says it.
+        glibc: version of its C library; empty where it has another, None where that is not known.
+    """
     listed = {entry.path: entry for entry in bundle.manifest.files}
     entry = listed.get(file_for(machine))
     if entry is None:
         carried = ", ".join(machines_of(bundle.manifest)) or "none"
-        raise EngineError(
-            f"{bundle.path} carries its plugins for {carried}, and this machine is {machine}: build it again where "
-            f"there is a {LIBRARY} for {machine} ({HOW_TO_GET}), or with --ops portable"
-        )
+        return f"{bundle.path} carries its plugins for {carried}, and this machine is {machine}"
     file = bundle.file(entry.path)
-    if sha256_of_file(file) != entry.sha256:
-        raise EngineError(f"{file}: not the file that was written into this bundle: copy or build the bundle again")
-    check_loadable(file, read_elf(file))
-    return file
+    try:
+        if sha256_of_file(file) != entry.sha256:
+            return f"{file} is not the file that was written into this bundle"
+        said = read_elf(file)
+    except (OSError, BundleError) as error:
+        return f"{file} cannot be read: {error}"
+    if said.machine != machine:
+        return f"{file} is for {said.machine}, and this machine is {machine}"
+    if glibc is not None and glibc < said.glibc:
+        return f"{file} needs glibc {_text(said.glibc)} or newer, and this system has {_text(glibc) or 'none'}"
+    return contract_misfit(file)
 
 
-def check_loadable(file: Path, said: ElfFile) -> None:
-    """Raise EngineError unless this machine can load a library that says this of itself; nothing is loaded."""
-    if said.machine != platform.machine():
-        raise EngineError(f"{file} is for {said.machine}, and this machine is {platform.machine()}: {HOW_TO_GET}")
-    here = glibc_here()
-    if said.glibc and (here is None or here < said.glibc):
-        wanted, got = ".".join(map(str, said.glibc)), "none" if here is None else ".".join(map(str, here))
-        raise EngineError(
-            f"{file} needs glibc {wanted} or newer, and this system has {got}: update the system, build the library "
-            "on one like it (`make plugins`), or build the bundle with --ops portable"
-        )
+def contract_misfit(library: Path) -> str:
+    """Return what is wrong with the contract that a library's page names, empty if nothing is or there is no page."""
+    page = read_page(library)
+    if page is None or page.contract == CONTRACT:
+        return ""
+    return f"{library} implements contract {page.contract} of the plugins, and this version's graphs are of {CONTRACT}"
 
 
 def glibc_here() -> tuple[int, ...] | None:
@@ -111,6 +126,10 @@ def glibc_here() -> tuple[int, ...] | None:
     except (AttributeError, ValueError, OSError):  # no such question on other systems
         return None
     return numbers(version) if name == "glibc" else None
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _files(place: Path) -> Iterator[Path]:

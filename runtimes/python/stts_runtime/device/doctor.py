@@ -9,6 +9,7 @@ from stts_runtime.bundle.open import Bundle
 from stts_runtime.device import fit, hardware
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.known_targets import KnownTarget, targets_for
+from stts_runtime.device.plugins import plugin_findings
 from stts_runtime.device.probe import Probe, probe_device
 from stts_runtime.device.software import backend_findings
 from stts_runtime.errors import EngineError
@@ -105,6 +106,7 @@ def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     if fit.is_for_another_gpu(probe, bundle, ready=built is not None):
         return tuple(findings)  # the bundle is to be built again: what it wants is not worth installing
     findings += backend_findings(probe, engine.backend, engine.device, wanted=True)
+    findings += plugin_findings(probe, bundle)
     findings += engines
     findings.append(fit.run_memory_finding(probe, bundle, built))
     needed = bundle.manifest.memory

@@ -17,6 +17,7 @@ class Probe:
     machine: str  # `x86_64`, `aarch64`
     system: str
     python: str  # of the running interpreter, `3.10.12`
+    glibc: str | None  # version of the C library, `2.35`; empty where it is another than GNU's
     jetson_model: str | None
     l4t: str | None  # release of Jetson Linux, `36.4.3`
     power_mode: str | None  # of a Jetson: `MAXN`, `15W`
@@ -82,6 +83,7 @@ def probe_from_readings(readings: Readings) -> Probe:
         machine=readings.machine,
         system=readings.system,
         python=readings.python,
+        glibc=readings.glibc,
         jetson_model=model,
         l4t=jetson.l4t_release(files.get(jetson.RELEASE)),
         power_mode=jetson.power_mode(_output(commands, jetson.POWER_MODE)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.bundle.plugin_library import glibc_here
 from stts_runtime.bundle.swap import write_whole
 from stts_runtime.device import jetson, memory, nvidia, packages
 from stts_runtime.device.libcuda import CudaReading, read_libcuda
@@ -44,6 +45,7 @@ class Readings:
     libcuda: CudaReading
     disk_path: str  # where disk space was looked at
     free_disk_bytes: int | None  # what this user may still write there; None if that cannot be told
+    glibc: str | None = None  # version of the C library; empty where it is another than GNU's, None in old recordings
 
 
 def run_command(command: Sequence[str]) -> str | None:
@@ -87,6 +89,7 @@ def read_device(
         libcuda=cuda(),
         disk_path=str(disk.absolute()),
         free_disk_bytes=_free_disk(disk.absolute()),
+        glibc=".".join(map(str, glibc_here() or ())),
     )
 
 
