@@ -14,6 +14,7 @@ from stts_export.kernels.variants import LAUNCHES, twin_launches, write_launches
 
 
 LIBRARY = "libstts_trt.so"
+HOST_LIBRARY = "libstts_host.so"
 COMPILERS = {"x86_64": "g++", "aarch64": "aarch64-linux-gnu-g++"}
 """What compiles for a machine from an x86-64 one; on the machine itself it is `g++`."""
 TWIN_SM = 0
@@ -33,8 +34,9 @@ def compiler_for(machine: str) -> str | None:
 
 
 def library_sources() -> list[Path]:
-    """Return the files that the library is made of, beside kernels and headers."""
-    return [SOURCES / "Makefile", *sorted(SOURCES.glob("src/*")), *sorted(SOURCES.glob("include/*")), *_plugins()]
+    """Return the files that both libraries are made of, beside cubins and TensorRT's headers."""
+    folders = (file for name in ("src", "include", "device", "host") for file in sorted((SOURCES / name).glob("*")))
+    return [SOURCES / "Makefile", *folders, *_plugins(), *sorted(_OPS.glob("*/kernel.cu"))]
 
 
 def make_library(

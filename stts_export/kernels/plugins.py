@@ -14,7 +14,15 @@ from pathlib import Path
 from stts_export.errors import ExportError
 from stts_export.kernels.cubins import Cubin, write_cubins
 from stts_export.kernels.headers import Headers, tensorrt_headers
-from stts_export.kernels.library import COMPILERS, LIBRARY, SOURCES, compiler_for, library_sources, make_library
+from stts_export.kernels.library import (
+    COMPILERS,
+    HOST_LIBRARY,
+    LIBRARY,
+    SOURCES,
+    compiler_for,
+    library_sources,
+    make_library,
+)
 from stts_runtime.bundle.digest import sha256_of_file
 
 
@@ -33,11 +41,12 @@ class PluginPage:
     kernels: tuple[Cubin, ...]
     size: int
     sha256: str
+    host_sha256: str  # of libstts_host.so beside it, the plan for the CPU
     made_from: str  # digest of all that it was made from
 
 
 def make_plugins(out: Path, work: Path, sms: Sequence[int], machines: Sequence[str]) -> list[PluginPage]:
-    """Return what was made: `out`/MACHINE/libstts_trt.so, and libstts_trt.json beside it.
+    """Return what was made: `out`/MACHINE/libstts_trt.so, libstts_host.so and libstts_trt.json beside it.
 
     What is made of the same sources by the same compilers is the same to the byte, and is not made again.
 
@@ -84,13 +93,14 @@ def _made_for(machine: str, folder: Path, work: Path, headers: Headers, cubins: 
     parts += [f"{path.name} {sha256_of_file(path)}" for path in library_sources()]
     made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     page = read_page(folder / LIBRARY)
-    if page is not None and page.made_from == made_from and _holds(folder / LIBRARY, page.sha256):
+    if page is not None and page.made_from == made_from and _holds(folder, page):
         return page
     built = make_library("library", work / machine, compiler, headers, work / "kernels")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PAGE).unlink(missing_ok=True)
-    shutil.copyfile(built, folder / f"{LIBRARY}.partial")
-    (folder / f"{LIBRARY}.partial").rename(folder / LIBRARY)
+    for name in (LIBRARY, HOST_LIBRARY):
+        shutil.copyfile(built.with_name(name), folder / f"{name}.partial")
+        (folder / f"{name}.partial").rename(folder / name)
     page = PluginPage(
         contract=contract_version(),
         machine=machine,
@@ -100,11 +110,13 @@ def _made_for(machine: str, folder: Path, work: Path, headers: Headers, cubins: 
         kernels=cubins,
         size=built.stat().st_size,
         sha256=sha256_of_file(built),
+        host_sha256=sha256_of_file(built.with_name(HOST_LIBRARY)),
         made_from=made_from,
     )
     (folder / PAGE).write_text(json.dumps(asdict(page), indent=2) + "\n")
     return page
 
 
-def _holds(file: Path, sha256: str) -> bool:
-    return file.is_file() and sha256_of_file(file) == sha256
+def _holds(folder: Path, page: PluginPage) -> bool:
+    wanted = {LIBRARY: page.sha256, HOST_LIBRARY: page.host_sha256}
+    return all((folder / name).is_file() and sha256_of_file(folder / name) == wanted[name] for name in wanted)

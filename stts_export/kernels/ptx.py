@@ -110,7 +110,9 @@ def merged(modules: Sequence[str]) -> str:
     Raises:
         ExportError: their headers differ, or one declares what is not shared memory or a constant of one name.
     """
-    headers, declared, entries = set(), {}, []
+    headers: set[tuple[str, ...]] = set()
+    declared: dict[str, str] = {}
+    entries = []
     for module in modules:
         start = module.index(_ENTRY)
         lines = [line for line in module[:start].splitlines() if line and not line.lstrip().startswith("//")]

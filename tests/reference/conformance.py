@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import ml_dtypes  # noqa: F401 - numpy knows bfloat16 by it
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stts_export.models import pool, selection
+from stts_export.models import attention, pool, selection
+from stts_export.models.prefix_attention import prefix_attention
+from stts_export.ops.attention_truth import TOLERANCES
 from stts_export.ops.case import OpCase
 from stts_export.ops.group_pool import cases as group_pool
 from stts_export.ops.group_score import cases as group_score
 from stts_export.ops.pack_tokens import cases as pack_tokens
+from stts_export.ops.ragged_attention import cases as ragged_attention
 from stts_export.ops.select_groups import cases as select_groups
+from stts_export.ops.vision_prefix_attention import cases as vision_prefix_attention
+
+
+HALVES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,21 @@ class Operator:
     # how far a result may be from the truth, by the dtype of the first input; None where all must be equal
     tolerance: Mapping[str, float] | None = None
     rounded_to: str | None = None  # dtype of rounded outputs, where it is not the first input's
+    portable: Callable[[OpCase], OpCase | None] = lambda case: case  # as the body takes a case, None where it cannot
+    plugin_dtypes: Sequence[str] = ("float32",)  # what float32 inputs are given to the plugin in
 
     @property
     def plugin(self) -> str:
         """The plugin's name."""
         return f"Stts{self.name}"
+
+    def portable_cases(self) -> list[OpCase]:
+        """Return the cases that torch and the function's body are held to."""
+        return [case for case in map(self.portable, self.cases()) if case is not None]
+
+    def plugin_cases(self) -> list[OpCase]:
+        """Return the cases that the plugin is held to, in each of its dtypes."""
+        return [_in_dtype(case, dtype) for case in self.cases() for dtype in self.plugin_dtypes]
 
     def kinds(self, case: OpCase) -> list[tuple[str, int]]:
         """Return dtype and rank of the outputs."""
@@ -51,6 +69,15 @@ class Operator:
                 np.testing.assert_allclose(one.astype(np.float64), wanted, rtol=0, atol=tolerance, err_msg=where)
 
 
+def _in_dtype(case: OpCase, dtype: str) -> OpCase:
+    inputs = tuple(array.astype(dtype) if array.dtype == np.float32 else array for array in case.inputs)
+    return replace(case, name=f"{case.name}, {dtype}", inputs=inputs)
+
+
+def _ragged(query, key, value, cumulative_lengths, positions, heads):
+    return attention.ragged_attention(query, key, value, heads, cumulative_lengths, positions)
+
+
 OPERATORS = {
     operator.name: operator
     for operator in (
@@ -58,5 +85,21 @@ OPERATORS = {
         Operator("GroupScore", group_score.cases, pool.group_change, {"float32": 1e-6, "float16": 1e-6}, "float32"),
         Operator("SelectGroups", select_groups.cases, selection.select_groups),
         Operator("PackTokens", pack_tokens.cases, selection.pack_tokens),
+        Operator(
+            "RaggedAttention",
+            ragged_attention.cases,
+            _ragged,
+            TOLERANCES,
+            portable=ragged_attention.portable_case,
+            plugin_dtypes=HALVES,
+        ),
+        Operator(
+            "VisionPrefixAttention",
+            vision_prefix_attention.cases,
+            prefix_attention,
+            TOLERANCES,
+            portable=vision_prefix_attention.portable_case,
+            plugin_dtypes=HALVES,
+        ),
     )
 }

@@ -24,6 +24,11 @@ def case_of(name: str, lengths: Sequence[int], heads: int, width: int, *, spare:
     return OpCase(name, (query, key, value, cumulative, positions), (truth,), {"heads": heads})
 
 
+def portable_case(case: OpCase) -> OpCase | None:
+    """Return the case as the portable operator takes it: None where there are no rows, from which it cannot pad."""
+    return case if len(case.inputs[0]) else None
+
+
 def cases() -> Iterator[OpCase]:
     """Yield the cases; head widths are those that have kernels."""
     yield case_of("one patch", [1], 1, 16)
@@ -37,13 +42,9 @@ def cases() -> Iterator[OpCase]:
     yield case_of("a tile's worth of frames that end on its edge", [64, 64], 1, 72)
     yield case_of("many short frames", [length % 4 for length in range(96)], 2, 16)
     yield case_of("molmo's heads", [18, 9], 16, 72)
+    yield case_of("nothing kept in a chunk", [0, 0, 0], 2, 64)
 
 
 def clip_case() -> OpCase:
     """Return the case of a clip of 1024 frames."""
     return case_of("1024 frames", [729, *(9 * (frame % 3) for frame in range(1023))], 1, 16)
-
-
-def empty_case() -> OpCase:
-    """Return the case of a chunk of frames in which nothing is kept: its outputs have no rows."""
-    return case_of("nothing kept in a chunk", [0, 0, 0], 2, 64)

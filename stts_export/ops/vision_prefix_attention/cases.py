@@ -1,12 +1,13 @@
 """What every implementation of the operator must get right.
 
 Inputs are the plugin's eight: those of the contract, then `rows` and `key_rows`. Where these are all 0, the first six
-are the portable operator's, see `one_row`.
+are the portable operator's, see `portable_case`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +85,9 @@ def truth(
     return np.stack([[attend(query[0, h], key[0, h // sharing], value[0, h // sharing], seen) for h in range(heads)]])
 
 
-def one_row(case: OpCase) -> bool:
-    """Return whether all tokens belong to one sequence, as the portable operator takes for granted."""
-    return not case.inputs[7].any()
+def portable_case(case: OpCase) -> OpCase | None:
+    """Return the case as the portable operator takes it, without rows; None where tokens are of several sequences."""
+    return None if case.inputs[7].any() else replace(case, inputs=case.inputs[:6])
 
 
 def clip_flags(before: int, vision: int, after: int) -> list[int]:

@@ -42,13 +42,13 @@ def check_plugin(harness, operator, cases, seed=0):
 
 
 def test_torch(operator):
-    for case in operator.cases():
+    for case in operator.portable_cases():
         operator.check(case, in_torch(operator, case))
 
 
 @pytest.mark.parametrize("form", ["function", "expanded"])
 def test_the_body_on_onnxruntime(operator, form):
-    for case in operator.cases():
+    for case in operator.portable_cases():
         operator.check(case, on_onnxruntime(form, operator, case))
 
 
@@ -56,12 +56,12 @@ def test_the_body_on_onnxruntime(operator, form):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_plugin_over_twins(operator, run_folder, machine, seed):
-    check_plugin(harness_for(machine, run_folder), operator, list(operator.cases()), seed)
+    check_plugin(harness_for(machine, run_folder), operator, operator.plugin_cases(), seed)
 
 
 @pytest.mark.slow
 def test_the_plugin_over_twins_under_sanitizers(operator, run_folder):
-    check_plugin(harness_for("x86_64", run_folder, sanitized=True), operator, list(operator.cases()), seed=3)
+    check_plugin(harness_for("x86_64", run_folder, sanitized=True), operator, operator.plugin_cases(), seed=3)
 
 
 SCORES = st.one_of(

@@ -19,7 +19,8 @@ from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
-from stts_runtime.vision.plan import FfdPlan, Plan, pack, select_groups
+from stts_runtime.vision.host_plan import plan_clip
+from stts_runtime.vision.plan import FfdPlan, Plan
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,7 @@ def plan_groups(
 ) -> tuple[NDArray[np.bool_], Plan]:
     """Return which groups are kept, bool [T, G], and how their patches are packed."""
     with timings.stage("plan"):
-        keep = select_groups(scores, prune_fraction)
-        plan = pack(keep, manifest.grid, manifest.pruning.packing)
-    return keep, plan
+        return plan_clip(scores, prune_fraction, manifest.grid, manifest.pruning.packing)
 
 
 def encode_plan(
