@@ -78,6 +78,14 @@ def nano_bundle(run_folder: Path, captured: Capture) -> Path:
 
 
 @pytest.fixture(scope="session")
+def plugin_bundle(run_folder: Path, captured: Capture) -> Path:
+    """A toy bundle with plugins for RTX cards, verified, without engines; not to be changed."""
+    from reference.plugin_bundle import build_plugin_bundle
+
+    return build_plugin_bundle(run_folder, captured)
+
+
+@pytest.fixture(scope="session")
 def toy_bundle(run_folder: Path, captured: Capture) -> Callable[[str], Path]:
     """Where the toy bundle of a kind (`ffd`, `ragged`, `dense`) lies; not to be changed, other tests read it too."""
     from reference.toy_bundle import toy_bundles

@@ -47,8 +47,13 @@ class FakeGpu:
             shutil.copy(bundle.path / bundle.manifest.tokenizer, folder / bundle.manifest.tokenizer)
         settings = replace(bundle.manifest.engine, backend=self.backend, device="cuda")
         copy = Bundle(folder, replace(bundle.manifest, engine=settings))
+        for entry in bundle.manifest.files:
+            if entry.path.startswith("plugins/"):
+                (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(bundle.file(entry.path), folder / entry.path)
         runs = {part: str(bundle.file(graph.file)) for part, graph in bundle.manifest.graphs.items()}
-        self.build(copy, runs, changes={"gives": {"K": (bundle.manifest.grid.groups, "T")}})  # of vision_dense
+        gives = {"K": (bundle.manifest.grid.groups, "T"), "E": (1, "A", 1)}  # of vision_dense, and of vision_select
+        self.build(copy, runs, changes={"gives": gives})
         return copy
 
     def bundle_of(self, spec: Any, function: str, folder: Path, manifest: Manifest, **how: Any) -> Bundle:

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,8 @@ def engine_bytes(
         profiles: smallest and largest value of each symbol.
         version: which TensorRT built it; 8.6 makes int32 of int64.
         scratch: bytes of a context of the first profile; the next wants twice as many, and so on.
-        changes: other entries: `gives` for symbols of outputs alone ({"K": (9, "T")} is 9 T), or what is not as it
-            should be.
+        changes: other entries: `gives` for symbols of outputs alone ({"K": (9, "T", 1)} is 9 T + 1), or what is not as
+            it should be.
     """
     int32 = version.startswith("8.")
     tensors = {
@@ -111,12 +112,26 @@ def profiles_of_spec(spec: GraphSpec) -> list[dict[str, tuple[int, int]]]:
     return [ranges, ranges | step] if step else [ranges]
 
 
+class PluginRegistry:
+    """Takes any file for a library of one of our plugins, but for an empty one."""
+
+    def __init__(self) -> None:
+        self.all_creators: list[Any] = []
+        self.loaded: list[str] = []
+
+    def load_library(self, plugin_path: str) -> None:
+        self.loaded.append(plugin_path)
+        if Path(plugin_path).stat().st_size:
+            self.all_creators.append(SimpleNamespace(name="SttsPackTokens"))
+
+
 def fake_tensorrt(version: str, cuda: FakeCuda) -> ModuleType:
     """Return a module that passes for this version of TensorRT on the fake GPU.
 
     Its attribute `made` lists all contexts, and `refuses_capture` makes them fail while they are recorded.
     """
     module: Any = ModuleType(VERSIONS[version])
+    module.__spec__ = ModuleSpec(VERSIONS[version], None)  # torch asks for it of all that it finds
     old, rtx = version.startswith("8."), VERSIONS[version] == "tensorrt_rtx"
     module.__version__, module.ILogger = version, ILogger
     module.TensorIOMode, module.TensorLocation, module.DataType = TensorIOMode, TensorLocation, DataType
@@ -124,6 +139,9 @@ def fake_tensorrt(version: str, cuda: FakeCuda) -> ModuleType:
     module.engine_class = Engine86 if old else EngineRtx if rtx else Engine11 if version.startswith("11") else Engine10
     module.context_class = Context86 if old else Context10 if version.startswith("10") else Context11
     module.Runtime = lambda logger: Runtime(module, logger)
+    if not old:
+        registry = PluginRegistry()
+        module.get_plugin_registry = lambda: registry
     if not old:
         module.ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
     if rtx:
@@ -272,8 +290,8 @@ class _Context:
         sizes: dict[str, int] = {}
         for known, shape in self.shapes.items():
             sizes |= dict(zip(map(str, self._engine._tensors[known]["shape"]), shape, strict=True))
-        for symbol, (factor, of) in self._data.get("gives", {}).items():
-            sizes.setdefault(symbol, factor * sizes.get(of, 1))
+        for symbol, (factor, of, *more) in self._data.get("gives", {}).items():
+            sizes.setdefault(symbol, factor * sizes.get(of, 1) + sum(more))
         return tuple(s if isinstance(s, int) else sizes.get(s, -1) for s in self._engine._tensors[name]["shape"])
 
     def set_tensor_address(self, name: str, memory: int) -> bool:

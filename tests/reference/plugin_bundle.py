@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from reference.elf_file import write_library
+import pytest
+
+from reference.elf_file import write_library, write_page
+from reference.once import once
 from reference.toy_bundle import LIMITS, TOWER, toy_config, write_toy_checkpoint, write_toy_recipe
-from stts_export.pipeline import BuildRequest
+from stts_export.graph.capture import Capture
+from stts_export.pipeline import BuildRequest, build
 from stts_export.recipe.config import ModelConfig
 
 
 def plugin_config() -> ModelConfig:
     """Return the toy model with heads of 16 in its tower and of 24 in its decoder."""
-    config = toy_config("olmo3", "cosine")
-    return replace(config, tower=replace(TOWER, heads=2), decoder=replace(config.decoder, head_dim=24))
+    config = toy_config("qwen3", "cosine")
+    return replace(config, tower=replace(TOWER, width=64), decoder=replace(config.decoder, head_dim=24))
 
 
 def plugin_request(folder: Path, **options: object) -> BuildRequest:
@@ -28,7 +32,7 @@ def plugin_request(folder: Path, **options: object) -> BuildRequest:
         checkpoint=write_toy_checkpoint(folder / "plugin-checkpoint", config),
         output=folder / "plugin.stts",
         target="rtx",
-        precision="bfloat16",
+        precision="float16",
         packing="ragged",
         ops="plugin",
         max_frames=LIMITS.max_frames,
@@ -40,7 +44,20 @@ def plugin_request(folder: Path, **options: object) -> BuildRequest:
 
 
 def library_folder(folder: Path) -> Path:
-    """Write a library for each machine into `folder` and return it."""
+    """Write a library with its page for each machine into `folder` and return it."""
     for machine in ("x86_64", "aarch64"):
-        write_library(folder / machine / "libstts_trt.so", machine)
+        write_page(write_library(folder / machine / "libstts_trt.so", machine))
     return folder
+
+
+def build_plugin_bundle(folder: Path, capture: Capture) -> Path:
+    """Return the bundle of `plugin_request`, built in `folder` when it is first asked for."""
+    own = folder / "plugin"
+    own.mkdir(exist_ok=True)
+
+    def make(path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STTS_TRT_LIBRARY", str(library_folder(own / "libraries")))
+            build(plugin_request(own, output=path), capture=capture)
+
+    return once(own / "plugin.stts", make)

@@ -73,11 +73,11 @@ def test_full_precision_is_refused():
 
 
 def test_heads_without_a_kernel_are_refused_before_anything_is_traced():
-    narrow = replace(CONFIG, tower=replace(CONFIG.tower, heads=4))
-    with pytest.raises(UsageError, match=r"the tower of toy-olmo3 has heads of 8, there are kernels for 16, 64"):
+    narrow = replace(CONFIG, tower=replace(CONFIG.tower, heads=8))
+    with pytest.raises(UsageError, match=r"the tower of toy-qwen3 has heads of 8, there are kernels for 16, 64"):
         chosen("plugin", config=narrow)
     odd = replace(CONFIG, decoder=replace(CONFIG.decoder, head_dim=40))
-    with pytest.raises(UsageError, match=r"the decoder of toy-olmo3 has heads of 40"):
+    with pytest.raises(UsageError, match=r"the decoder of toy-qwen3 has heads of 40"):
         chosen("plugin", config=odd)
 
 

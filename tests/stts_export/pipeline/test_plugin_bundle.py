@@ -6,16 +6,15 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 import pytest
-from reference.plugin_bundle import library_folder, plugin_request
 from reference.toy_bundle import toy_frames
 
 from stts_export import ops
 from stts_export.bundle.summary import bundle_summary
-from stts_export.pipeline import build
 from stts_export.verify.cpu_emulation import cpu_emulation
 from stts_runtime.bundle.check import check_parts
 from stts_runtime.bundle.open import open_bundle
-from stts_runtime.bundle.plugin_library import machines_of
+from stts_runtime.bundle.plugin_library import file_for, machines_of
+from stts_runtime.bundle.plugin_page import read_page
 from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.session import Session, load
 from stts_runtime.vision.plan import select_groups
@@ -25,12 +24,8 @@ PARTS = ["vision_score", "vision_select", "vision_encode", "vision_dense", "deco
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory, captured):
-    folder = tmp_path_factory.mktemp("plugins")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STTS_TRT_LIBRARY", str(library_folder(folder / "libraries")))
-        path = build(plugin_request(folder), lambda stage, share: None, capture=captured)
-    return open_bundle(path, check=True)
+def bundle(plugin_bundle):
+    return open_bundle(plugin_bundle, check=True)
 
 
 @pytest.fixture
@@ -46,6 +41,7 @@ def test_it_says_that_it_has_plugins_and_carries_their_libraries_with_digests(bu
     assert bundle.manifest.engine.ops == "plugin"
     assert machines_of(bundle.manifest) == ("aarch64", "x86_64")
     assert bundle_summary(bundle.path)["ops"] == "plugin, libstts_trt.so for aarch64, x86_64"
+    assert read_page(bundle.file(file_for("aarch64"))).sms == (86, 120)
     assert sorted(bundle.manifest.graphs) == sorted(PARTS)
     assert set(bundle.manifest.memory.engines) == set(PARTS)
 
@@ -65,7 +61,7 @@ def test_its_graphs_hold_plugins_and_no_bodies_that_would_beat_them(graphs):
 
 def test_the_scorer_reads_hidden_states_as_they_are_and_scores_in_full_precision(graphs):
     (node,) = [node for node in graphs["vision_score"].graph if node.domain]
-    assert [value.dtype for value in node.inputs] == [ir.DataType.BFLOAT16, ir.DataType.FLOAT]
+    assert [value.dtype for value in node.inputs] == [ir.DataType.FLOAT16, ir.DataType.FLOAT]
     assert {value.dtype for value in node.outputs} == {ir.DataType.FLOAT}
 
 

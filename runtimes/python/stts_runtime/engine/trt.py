@@ -20,6 +20,7 @@ import numpy as np
 from stts_runtime.bundle.engine_choice import find_engine_set
 from stts_runtime.bundle.engine_set import ENGINES
 from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.plugin_library import library_of
 from stts_runtime.bundle.spec import GraphSpec, TensorSpec, check_arrays
 from stts_runtime.engine import Arrays
 from stts_runtime.engine.cuda_graph import Replay, wanted_from_environment
@@ -30,6 +31,7 @@ from stts_runtime.trt.bindings import Bindings, import_bindings
 from stts_runtime.trt.dialect import can_be_captured, context_memory_size, create_context, set_context_memory
 from stts_runtime.trt.layout import EngineProfile, profile_for, read_layout
 from stts_runtime.trt.messages import Messages, collecting_logger
+from stts_runtime.trt.plugins import register_plugins
 
 
 _MOST_MESSAGES = 4096
@@ -39,12 +41,15 @@ def open_trt_engine(bundle: Bundle, part: str, shared: SharedMemory) -> TrtEngin
     """Return the engine of a part, see `open_engine`.
 
     Raises:
-        EngineError: TensorRT, CUDA or a GPU is missing, or no engine of the bundle is for this device and version.
+        EngineError: TensorRT, CUDA or a GPU is missing, no engine of the bundle is for this device and version, or its
+            plugins cannot be loaded here.
     """
     bindings = import_bindings(bundle.manifest.engine.backend)
     wanted_from_environment()  # a wrong setting is refused before gigabytes are read
     memory = shared.join()
     try:
+        if bundle.manifest.engine.has_plugins:  # known to TensorRT before an engine names them
+            register_plugins(bindings, library_of(bundle), _logger_of(bindings)[1])
         engines = find_engine_set(bundle, bindings.version, memory.cuda.compute_capability)
         path = bundle.path / ENGINES / engines.folder / engines.file_of(part).file
         return TrtEngine(bindings, path, bundle.manifest.graphs[part].spec, memory, shared.leave)
