@@ -31,7 +31,7 @@ class Cubin:
 
 
 def write_cubins(sms: Sequence[int], folder: Path, cache: Path) -> list[Cubin]:
-    """Return the cubins written to `folder` as `NAME-SM.cubin`; others of the kind that lie there go.
+    """Return the cubins written to `folder` as `NAME-SM.cubin`; those for other GPUs that lie there go.
 
     Args:
         sms: compute capabilities, 87 for 8.7.
@@ -52,9 +52,10 @@ def write_cubins(sms: Sequence[int], folder: Path, cache: Path) -> list[Cubin]:
         name = source.parent.name
         _write(folder / f"{name}-{sm}.cubin", content)
         cubins.append(Cubin(name, sm, compiler_wheel(sm), hashlib.sha256(content).hexdigest()))
-    for file in folder.glob("*.cubin"):
-        if file.stem not in {f"{cubin.name}-{cubin.sm}" for cubin in cubins}:
-            file.unlink()
+    for name in {cubin.name for cubin in cubins}:
+        for file in folder.glob(f"{name}-*.cubin"):
+            if file.stem not in {f"{name}-{sm}" for sm in sms}:
+                file.unlink()
     return cubins
 
 

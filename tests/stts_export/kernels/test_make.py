@@ -11,6 +11,9 @@ from stts_export.kernels.nvrtc import compiled, fetched_compiler
 from stts_export.kernels.plugins import contract_version, make_plugins, read_page
 
 
+IN_CUDA = ("GroupPool", "GroupScore", "SelectGroups", "PackTokens")
+
+
 @pytest.fixture
 def work(tmp_path):
     """A folder to work in that has what is downloaded, or a skip."""
@@ -49,7 +52,7 @@ def test_a_library_is_the_same_wherever_it_is_made_and_serves_its_gpu(work, tmp_
     assert again == page
 
     harness = harness_for("x86_64", run_folder)
-    cases = [(operator, next(iter(operator.cases()))) for operator in OPERATORS.values()]
+    cases = [(operator, next(iter(operator.cases()))) for operator in map(OPERATORS.__getitem__, IN_CUDA)]
     nodes = [Node(operator.plugin, case.inputs, case.attributes) for operator, case in cases]
     for (operator, case), answer in zip(cases, harness.run(nodes, sm=87, library=library), strict=True):
         operator.check(case, answer.outputs)

@@ -11,6 +11,8 @@ from reference.conformance import OPERATORS
 from reference.plugin_harness import Node, harness_for
 from reference.run_op import run_op_outputs
 
+from stts_export.ops.group_pool import cases as group_pool
+from stts_export.ops.group_score import cases as group_score
 from stts_export.ops.pack_tokens.cases import planned_case
 from stts_export.ops.select_groups.cases import case_of
 from stts_runtime.vision.plan import kept_groups
@@ -108,6 +110,24 @@ def test_the_plugin_packs_what_the_plan_reads_out(run_folder, data):
         hidden = rng.standard_normal((frames, (side * pool) ** 2, width)).astype(dtype)
         cases.append(planned_case(f"drawn {place}", hidden, keep, pool))
     check_plugin(harness_for("x86_64", run_folder), OPERATORS["PackTokens"], cases, seed=data.draw(st.integers(0, 9)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [16, 12])  # moved in packs, and number by number
+def test_the_scorers_plugins_take_bfloat16(run_folder, width):
+    rng = np.random.default_rng(width)
+    query, key, value = (rng.standard_normal((2, count, width)).astype("bfloat16") for count in (4, 36, 36))
+    pooled = group_pool.case_of("bfloat16", query, key, value, heads=2, pool=3)
+    scored = group_score.case_of("bfloat16", key, pool=3)
+    nodes = [
+        Node(f"Stts{name}", case.inputs, case.attributes)
+        for name, case in (("GroupPool", pooled), ("GroupScore", scored))
+    ]
+    by_pool, by_score = harness_for("x86_64", run_folder).run(nodes)
+    assert by_pool.outputs[0].dtype == query.dtype
+    np.testing.assert_allclose(by_pool.outputs[0].astype(np.float64), pooled.outputs[0], rtol=2**-8, atol=1e-4)
+    for got, wanted in zip(by_score.outputs, scored.outputs, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 64])
