@@ -43,8 +43,9 @@ class EngineInspection:
 
     @property
     def is_fused(self) -> bool:
-        """Whether every attention runs as one kernel, and every plugin of the graph as itself."""
-        return self.fused_attentions >= self.attentions and self.plugin_layers >= self.plugins
+        """Whether every attention runs as one kernel, and every plugin of the graph as itself, without a mask."""
+        plain = not self.plugins or (self.plugin_layers >= self.plugins and not self.squares)
+        return self.fused_attentions >= self.attentions and plain
 
 
 def _on_phase(on_progress: OnProgress, part: str, phase: str, share: float) -> None:
