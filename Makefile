@@ -82,13 +82,18 @@ $(OUT)/micro.stts: | $(READY)
 
 # What a Jetson's TensorRT will read, built by the one that needs no GPU. Thirty blocks are fused like two and want the
 # scratch of two: the decoder of micro is built once, for one card, and two of its blocks stand for it in all else.
-engines: $(READY) $(OUT)/two-blocks.toml  ## build real TensorRT-RTX engines of micro, and say what is in them (no GPU needed)
+engines: $(READY) $(OUT)/two-blocks.toml plugins  ## build real TensorRT-RTX engines of micro, and say what is in them (no GPU needed)
 	$(BIN)/stts-export build --model micro --target rtx --no-engines -o $(OUT)/micro-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --parts decoder --compute-capability 86
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx -o $(OUT)/two-blocks-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx.stts --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-rtx-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
+	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops plugin --no-engines -o $(OUT)/two-blocks-plugin.stts --overwrite
+	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --engines --all-fused --compute-capability 86 --against $(OUT)/two-blocks-rtx.stts
+	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --engines --all-fused --compute-capability 89 120
+	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops plugin --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-plugin-bf16.stts --overwrite
+	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin-bf16.stts --engines --all-fused --compute-capability 86 89 120
 
 $(OUT)/two-blocks.toml: recipes/models/micro.toml
 	mkdir -p $(@D)

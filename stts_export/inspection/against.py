@@ -20,7 +20,7 @@ def comparison_rows(found: Sequence[EngineInspection], others: Sequence[EngineIn
         other = known.get((one.part, one.compute_capabilities))
         if other is not None:
             rows += list(_rows(one, other))
-    headers = ("part", "SM", "activations MiB", "engine MiB", "masks", "build s")
+    headers = ("part", "SM", "activations MiB", "engine MiB", "masks", "build CPU s")
     return Rows(f"beside {name}", headers, tuple(rows))
 
 
@@ -33,7 +33,7 @@ def _rows(one: EngineInspection, other: EngineInspection) -> Iterator[tuple[str,
         whole = ("", "", "")
         if place == 0:
             size = _cell(one.size / MIB, other.size / MIB)
-            whole = size, f"{one.squares} / {other.squares}", _cell(one.seconds, other.seconds)
+            whole = size, f"{one.squares} / {other.squares}", _cell(one.processor_seconds, other.processor_seconds)
         yield f"{one.part} {name}".strip(), "+".join(map(str, one.compute_capabilities)), activations, *whole
 
 

@@ -39,6 +39,7 @@ class EngineInspection:
     scratch_bytes: int | None  # most that a layer wants beside its tensors, at the profile's largest shapes
     activation_bytes: tuple[int, ...]  # what a context of each profile wants while it runs; empty if not told
     seconds: float  # the build took
+    processor_seconds: float  # of all its threads
     peak_memory_bytes: int | None  # most memory of the building process
 
     @property
@@ -126,5 +127,6 @@ def inspection_of_built(request: EngineRequest, built: BuiltEngine) -> EngineIns
         scratch_bytes=built.scratch_bytes,
         activation_bytes=seen.activation_bytes,
         seconds=built.seconds,
+        processor_seconds=built.processor_seconds,
         peak_memory_bytes=built.peak_memory_bytes,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -80,7 +81,11 @@ class Kernels:
 
 
 def compile_kernels(
-    out: Path, sms: Sequence[int], jobs: int | None = None, on_progress: OnProgress = no_progress
+    out: Path,
+    sms: Sequence[int],
+    jobs: int | None = None,
+    on_progress: OnProgress = no_progress,
+    wheels: Path | None = None,
 ) -> Kernels:
     """Compile every kernel of Triton's language for GPUs of compute capabilities `sms`, and return what was written.
 
@@ -89,17 +94,18 @@ def compile_kernels(
         sms: of `SHARED_KIB`.
         jobs: processes at once (default: as many as there are cores).
         on_progress: told of each image.
+        wheels: folder that Triton is fetched to where it is not installed; without it that is an error.
 
     Raises:
         UsageError: a GPU is not among those that kernels are compiled for.
-        ExportError: Triton is missing or of another version, or cannot compile them.
+        ExportError: Triton cannot be had, or cannot compile them.
     """
     if unknown := sorted(set(sms) - set(SHARED_KIB)):
         raise UsageError(
             f"there are no kernels for SM {', '.join(map(str, unknown))}: they are compiled for "
             f"{', '.join(map(str, SHARED_KIB))}"
         )
-    ptx.check_triton()
+    triton = ptx.find_triton(wheels)
     out.mkdir(parents=True, exist_ok=True)
     operators = sorted({variant.operator for variant in triton_variants()})
     wanted = [(operator, sm) for operator in operators for sm in sorted(set(sms))]
@@ -107,7 +113,7 @@ def compile_kernels(
     made = {place: known[place] for place in wanted if place in known and _is_good(out, known[place])}
     left = [place for place in wanted if place not in made]
     # Fresh processes: Triton's compiler does not survive a fork.
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn"), _import_from, (triton,)) as pool:
         running = {pool.submit(compile_image, out, *place): place for place in left}
         for done, future in enumerate(as_completed(running), start=1):
             made[running[future]] = future.result()
@@ -147,6 +153,11 @@ def compile_image(out: Path, operator: str, sm: int) -> Image:
     )
 
 
+def _import_from(folder: Path | None) -> None:
+    if folder is not None:
+        sys.path.insert(0, str(folder))
+
+
 def _entry(kernel: ptx.Ptx, sm: int, usage: ptx.Usage) -> Entry:
     variant = kernel.variant
     scratch = [Parameter(name, "*i8", 0) for name in ("global_scratch", "profile_scratch")]
@@ -169,7 +180,7 @@ def _made_from(operator: str, sm: int) -> str:
     room = Path(ops.__path__[0])
     sources = room / operator / "kernel.py", room / "flash_attention.py", Path(ptx.__file__)
     variants = [[to_plain(variant), variant.stages_on(sm)] for variant in _variants_of(operator)]
-    return digest_of([[sha256_of_file(path) for path in sources], variants, ptx.TRITON, ptx.assembler_version(sm)])
+    return digest_of([[sha256_of_file(path) for path in sources], variants, sm, ptx.TRITON])
 
 
 def _is_good(out: Path, image: Image) -> bool:

@@ -23,6 +23,8 @@ from stts_export.kernels.library import (
     library_sources,
     make_library,
 )
+from stts_export.kernels.triton_cubins import write_triton_cubins
+from stts_export.kernels.variants import LAUNCHES
 from stts_runtime.bundle.digest import sha256_of_file
 
 
@@ -60,7 +62,7 @@ def make_plugins(out: Path, work: Path, sms: Sequence[int], machines: Sequence[s
         ExportError: a compiler or TensorRT's headers cannot be had, or a source does not compile.
     """
     headers = tensorrt_headers(work)
-    cubins = tuple(write_cubins(sms, work / "kernels", work))
+    cubins = (*write_cubins(sms, work / "kernels", work), *write_triton_cubins(sms, work / "kernels", work))
     return [_made_for(machine, out / machine, work, headers, cubins) for machine in machines]
 
 
@@ -90,6 +92,7 @@ def _made_for(machine: str, folder: Path, work: Path, headers: Headers, cubins: 
         )
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     parts = [version, headers.version, *(cubin.sha256 for cubin in cubins)]
+    parts.append(sha256_of_file(work / "kernels" / LAUNCHES))
     parts += [f"{path.name} {sha256_of_file(path)}" for path in library_sources()]
     made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     page = read_page(folder / LIBRARY)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stts_export.errors import ExportError
+from stts_export.kernels.wheel import unpacked_wheel
 from stts_export.ops.kernel_variant import KernelVariant
 
 
@@ -50,21 +51,32 @@ class Usage:
     spilled_bytes: int  # of a thread, that found no register
 
 
-def check_triton() -> None:
-    """See that Triton can compile here.
+def find_triton(wheels: Path | None = None) -> Path | None:
+    """Return the folder that Triton is to be imported from, None where it is installed.
+
+    Args:
+        wheels: folder where its wheel is kept, and fetched to, where it is not installed.
 
     Raises:
-        ExportError: it is missing, of another version, or set to interpret kernels.
+        ExportError: it cannot be had, is another version's, or is set to interpret kernels.
     """
-    advice = f"install it beside this package, pip install 'stts-export[kernels]' (triton=={TRITON}, Linux)"
+    if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
+        raise ExportError("TRITON_INTERPRET is set, with which Triton compiles nothing: unset it")
     try:
         version = importlib.metadata.version("triton")
     except importlib.metadata.PackageNotFoundError:
-        raise ExportError(f"the attention kernels are compiled by Triton, which is missing here: {advice}") from None
-    if version != TRITON:
-        raise ExportError(f"Triton {version} is installed, and kernels are compiled by {TRITON}: {advice}")
-    if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
-        raise ExportError("TRITON_INTERPRET is set, with which Triton compiles nothing: unset it")
+        version = None
+    if version == TRITON:
+        return None
+    advice = f"pip install 'stts-export[kernels]' (triton=={TRITON}, Linux), in an environment of its own if need be"
+    if wheels is not None:
+        folder = unpacked_wheel(f"triton=={TRITON}", wheels, f"it compiles the attention kernels; {advice}")
+        for tool in (folder / "triton/backends/nvidia/bin").iterdir():
+            tool.chmod(0o755)  # which is lost as a wheel is unpacked
+        return folder
+    if version is None:
+        raise ExportError(f"the attention kernels are compiled by Triton, which is missing here: {advice}")
+    raise ExportError(f"Triton {version} is installed, and kernels are compiled by {TRITON}: {advice}")
 
 
 def ptx_of(variant: KernelVariant, sm: int) -> Ptx:

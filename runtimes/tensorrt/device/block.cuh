@@ -1,8 +1,8 @@
 // One source, two compilers: nvcc and NVRTC make a kernel of it, g++ its CPU twin.
 //
 // A kernel is written in phases. A phase is a function of the thread, and no thread begins the next one before all have
-// ended this one: the barrier belongs to the phase. On a CPU the threads of a phase run one after another in an order that
-// tests permute, so what needs a barrier that is not there gives another result there too. What threads of one
+// ended this one: the barrier belongs to the phase. On a CPU the threads of a phase run one after another in an order
+// that tests permute, so what needs a barrier that is not there gives another result there too. What threads of one
 // phase share they only add to, by `add`.
 //
 //   STTS_KERNEL(256) void twice(float const* in, float* out, int count) {
@@ -62,14 +62,13 @@ STTS_DEVICE int set_bits(unsigned bits) { return __popc(bits); }
 
 namespace stts {
 
-// Turns `values`, one a thread, into their sums: afterwards a thread finds the sum of all values up to and with its own.
-// `values` and `spare` are shared, of as many elements as a block has threads; where the sums lie is returned.
+// Turns `values`, one a thread, into their sums: afterwards a thread finds the sum of all values up to and with its
+// own. `values` and `spare` are shared, of as many elements as a block has threads; where the sums lie is returned.
 template <class Number>
 STTS_DEVICE Number* inclusive_sums(Block const& block, Number* values, Number* spare) {
   for (int step = 1; step < block.threads(); step *= 2) {
-    block.phase([&](int thread) {
-      spare[thread] = values[thread] + (thread < step ? Number(0) : values[thread - step]);
-    });
+    block.phase(
+        [&](int thread) { spare[thread] = values[thread] + (thread < step ? Number(0) : values[thread - step]); });
     Number* const summed = spare;
     spare = values;
     values = summed;

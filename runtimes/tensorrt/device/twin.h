@@ -17,8 +17,8 @@
 
 namespace stts {
 
-// How a kernel is launched. With a `seed` threads and blocks run in an order drawn anew for each phase, 0 leaves them in
-// theirs.
+// How a kernel is launched. With a `seed` threads and blocks run in an order drawn anew for each phase, 0 leaves them
+// in theirs.
 struct Launch {
   unsigned grid = 1;
   unsigned threads = 1;

@@ -1,10 +1,11 @@
-// Stands in for libcuda.so.1 where no GPU is: takes the same images and launches, and runs the kernels' twins on the CPU.
+// Stands in for libcuda.so.1 where no GPU is: takes the same images and launches, and runs the kernels' twins on the
+// CPU.
 //
 //   STTS_STANDIN_SM    compute capability of the GPU that it pretends to be, 87 for 8.7; 0, that of twins, by default
 //   STTS_STANDIN_SEED  order of threads and blocks, 0 for theirs
 //
-// It refuses what a driver would: images that are none, unknown entries, impossible launches. While `standin_only_launch`
-// holds, as in `enqueue`, every other call ends the process: a CUDA graph could not hold it.
+// It refuses what a driver would: images that are none, unknown entries, impossible launches. While
+// `standin_only_launch` holds, as in `enqueue`, every other call ends the process: a CUDA graph could not hold it.
 
 #include <cstdint>
 #include <cstdio>
@@ -85,8 +86,8 @@ CUDA_CALL int cuDeviceGetAttribute(int* value, int attribute, int) {
 
 CUDA_CALL int cuModuleLoadData(void** module, void const* image) {
   count_as_other_call("cuModuleLoadData");
-  bool const is_image = std::memcmp(image, kTwinImage, sizeof kTwinImage) == 0 ||
-                        std::memcmp(image, kElf, sizeof kElf) == 0;
+  bool const is_image =
+      std::memcmp(image, kTwinImage, sizeof kTwinImage) == 0 || std::memcmp(image, kElf, sizeof kElf) == 0;
   if (!is_image) return kInvalidImage;
   *module = const_cast<void*>(image);
   ++loaded_modules;
@@ -117,8 +118,8 @@ CUDA_CALL int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, u
                              unsigned block_y, unsigned block_z, unsigned shared_bytes, void*, void** parameters,
                              void** extra) {
   auto const& known = *static_cast<Function*>(function);
-  bool const is_grid = grid_x >= 1 && grid_x <= INT32_MAX && grid_y >= 1 && grid_y <= UINT16_MAX && grid_z >= 1 &&
-                       grid_z <= UINT16_MAX;
+  bool const is_grid =
+      grid_x >= 1 && grid_x <= INT32_MAX && grid_y >= 1 && grid_y <= UINT16_MAX && grid_z >= 1 && grid_z <= UINT16_MAX;
   bool const is_block = block_x >= 1 && block_x <= kMostThreads && block_y == 1 && block_z == 1;
   if (!is_grid || !is_block || shared_bytes > known.shared_bytes || extra != nullptr) return kInvalidValue;
   known.twin({grid_x, grid_y, grid_z, block_x, shared_bytes, number_of("STTS_STANDIN_SEED")}, parameters);

@@ -1,5 +1,5 @@
-// Loads libstts_trt.so and calls its plugins as TensorRT does, from a graph's attributes to `enqueue`, over the stand-in for
-// libcuda that LD_LIBRARY_PATH leads to.
+// Loads libstts_trt.so and calls its plugins as TensorRT does, from a graph's attributes to `enqueue`, over the
+// stand-in for libcuda that LD_LIBRARY_PATH leads to.
 //
 //   harness LIBRARY CASES DATA OUTPUTS
 //
@@ -300,7 +300,8 @@ int run_all(char const* path, char const* cases, char const* data, char const* o
       line = run(library, one, out);
       require(library.messages.lines.empty(), "a plugin complains, and goes on");
     } catch (Refused const& refused) {
-      line = "{\"refused\": " + quoted(refused.call) + ", \"messages\": [" + listed(library.messages.lines, quoted) + "]}";
+      line =
+          "{\"refused\": " + quoted(refused.call) + ", \"messages\": [" + listed(library.messages.lines, quoted) + "]}";
     }
     require(library.loaded_modules() == 0, "kernels stay loaded behind the last plugin");
     std::puts(line.c_str());

@@ -40,8 +40,7 @@ struct BlockTwin<kernel> {
   }
 };
 
-#define STTS_TWIN_OF(entry, twin) \
-  static bool const entry##_registered = (stts::register_twin(#entry, twin), true)
+#define STTS_TWIN_OF(entry, twin) static bool const entry##_registered = (stts::register_twin(#entry, twin), true)
 #define STTS_TWIN(entry) STTS_TWIN_OF(entry, stts::BlockTwin<entry>::run)
 
 }  // namespace stts

@@ -1,5 +1,5 @@
-// libstts_host.so: selection and packing on the CPU, by the source of the kernels, for a runtime that calls it through ctypes.
-// `stts_runtime.vision.plan`, in numpy, is what it is held to, and what serves without it.
+// libstts_host.so: selection and packing on the CPU, by the source of the kernels, for a runtime that calls it through
+// ctypes. `stts_runtime.vision.plan`, in numpy, is what it is held to, and what serves without it.
 
 #include <cstdint>
 #include <new>
@@ -16,7 +16,8 @@ struct Sizes {
   int side, pool;  // groups along a frame's side, patches along a group's
 };
 
-// Where the patches of the kept groups lie, laid end to end in raster order of frames and patches: as plan.pack_ragged says it.
+// Where the patches of the kept groups lie, laid end to end in raster order of frames and patches: as plan.pack_ragged
+// says it.
 void lay_out(std::vector<long long> const& order, int64_t frames, Sizes sizes, int64_t* gather,
              int64_t* cumulative_lengths, int64_t* readout) {
   int64_t const side = sizes.side, pool = sizes.pool, row = side * pool, patches = pool * pool;
@@ -51,9 +52,10 @@ void lay_out(std::vector<long long> const& order, int64_t frames, Sizes sizes, i
 
 STTS_EXPORTED int stts_host_version() { return kVersion; }
 
-// Which groups of `scores` [frames, side * side] stay, `kept` of them, and where their patches lie when they are packed end to
-// end. Writes keep [frames, side * side], gather [kept * pool * pool], cumulative_lengths [frames + 1] and readout
-// [kept, pool * pool]. 0; or 1 where `kept` or a size is impossible, 2 where a score is not finite, 3 without memory.
+// Which groups of `scores` [frames, side * side] stay, `kept` of them, and where their patches lie when they are packed
+// end to end. Writes keep [frames, side * side], gather [kept * pool * pool], cumulative_lengths [frames + 1] and
+// readout [kept, pool * pool]. 0; or 1 where `kept` or a size is impossible, 2 where a score is not finite, 3 without
+// memory.
 STTS_EXPORTED int stts_host_plan(float const* scores, int64_t frames, int side, int pool, int64_t kept, uint8_t* keep,
                                  int64_t* gather, int64_t* cumulative_lengths, int64_t* readout) try {
   int64_t const groups = int64_t{side} * side, rows = frames * groups;

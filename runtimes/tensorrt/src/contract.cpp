@@ -74,8 +74,10 @@ bool read_attributes(Contract const& contract, PluginFieldCollection const* fiel
   int64_t version = 0;
   if (!read_integer(contract, *fields, "contract", version)) return false;
   if (version != kContract) {
-    log_error(contract.name, "graph or engine was made for contract %lld, and this libstts_trt.so implements contract %d: "
-              "take the library of the bundle, or build the bundle again", static_cast<long long>(version), kContract);
+    log_error(contract.name,
+              "graph or engine was made for contract %lld, and this libstts_trt.so implements contract %d: "
+              "take the library of the bundle, or build the bundle again",
+              static_cast<long long>(version), kContract);
     return false;
   }
   for (int32_t i = 0; i < fields->nbFields; ++i) {

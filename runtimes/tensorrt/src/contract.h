@@ -1,5 +1,5 @@
-// What an operator's plugin tells TensorRT of itself, as data: the same table answers for types, formats and counts, and
-// refuses by name.
+// What an operator's plugin tells TensorRT of itself, as data: the same table answers for types, formats and counts,
+// and refuses by name.
 #pragma once
 
 #include <NvInferRuntime.h>

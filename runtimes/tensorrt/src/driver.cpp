@@ -33,8 +33,7 @@ bool load(Driver& driver) noexcept {
          find(library, "cuModuleUnload", driver.moduleUnload) &&
          find(library, "cuModuleGetFunction", driver.moduleGetFunction) &&
          find(library, "cuFuncSetAttribute", driver.funcSetAttribute) &&
-         find(library, "cuLaunchKernel", driver.launchKernel) &&
-         find(library, "cuGetErrorName", driver.getErrorName);
+         find(library, "cuLaunchKernel", driver.launchKernel) && find(library, "cuGetErrorName", driver.getErrorName);
 }
 
 }  // namespace

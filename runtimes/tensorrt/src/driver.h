@@ -1,5 +1,5 @@
-// The CUDA driver, found in libcuda.so.1 when it is first needed: the library links to no part of CUDA, so it also loads
-// where engines are only built.
+// The CUDA driver, found in libcuda.so.1 when it is first needed: the library links to no part of CUDA, so it also
+// loads where engines are only built.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -24,8 +24,8 @@ bool are_aligned(Pointers... pointers) noexcept {
   return ((reinterpret_cast<uintptr_t>(pointers) | ...) % 16) == 0;
 }
 
-// The variants of a kernel for each precision, `ENTRY_float16` in packs of 16 bytes and `ENTRY_float16_alone` number by number.
-// All are loaded, since the precision is known only when shapes are.
+// The variants of a kernel for each precision, `ENTRY_float16` in packs of 16 bytes and `ENTRY_float16_alone` number by
+// number. All are loaded, since the precision is known only when shapes are.
 class Variants {
  public:
   bool load(char const* plugin, char const* image, char const* const (&entries)[6]) noexcept {
@@ -45,8 +45,8 @@ class Variants {
 };
 
 // The entries of `Variants`, in its order.
-#define STTS_VARIANTS(entry)                                                              \
-  {entry "_float32",       entry "_float16",       entry "_bfloat16",                     \
+#define STTS_VARIANTS(entry)                                          \
+  {entry "_float32",       entry "_float16",       entry "_bfloat16", \
    entry "_float32_alone", entry "_float16_alone", entry "_bfloat16_alone"}
 
 }  // namespace stts

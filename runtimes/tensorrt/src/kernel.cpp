@@ -30,8 +30,8 @@ constexpr Image kImages[] = {
 constexpr unsigned kFreeSharedBytes = 48 * 1024;  // what a kernel gets without asking
 constexpr int kMaxDynamicSharedBytes = 8;         // CUfunction_attribute, cuda.h
 
-// The image of that name which was compiled for the device, or for the nearest that it is compatible with; null, said by
-// name of the plugin, where there is none.
+// The image of that name which was compiled for the device, or for the nearest that it is compatible with; null, said
+// by name of the plugin, where there is none.
 Image const* image_for(char const* plugin, char const* name, int device) noexcept {
   Image const* nearest = nullptr;
   char sms[128] = "";
@@ -44,8 +44,10 @@ Image const* image_for(char const* plugin, char const* name, int device) noexcep
   if (sms[0] == 0) {
     log_error(plugin, "the library was built without the kernels of %s: build it with `make plugins`", name);
   } else if (nearest == nullptr) {
-    log_error(plugin, "this GPU is SM %d, and the library has kernels for SM %s: build it with `make plugins SMS=%d`, or "
-              "the bundle with --ops portable", device, sms, device);
+    log_error(plugin,
+              "this GPU is SM %d, and the library has kernels for SM %s: build it with `make plugins SMS=%d`, or "
+              "the bundle with --ops portable",
+              device, sms, device);
   }
   return nearest;
 }
@@ -76,8 +78,10 @@ std::shared_ptr<Module> module_of(Driver const& driver, Image const& image, void
   if (auto module = known.lock()) return module;
   void* handle = nullptr;
   if (int const code = driver.moduleLoadData(&handle, image.begin)) {
-    log_error(plugin, "its kernels for SM %d cannot be loaded on a GPU of SM %d: %s (%d). A driver older than CUDA 12.6, for "
-              "SM 100 and later 13.0, does not take them", image.sm, driver.compute_capability(), driver.error_name(code), code);
+    log_error(plugin,
+              "its kernels for SM %d cannot be loaded on a GPU of SM %d: %s (%d). A driver older than CUDA 12.6, for "
+              "SM 100 and later 13.0, does not take them",
+              image.sm, driver.compute_capability(), driver.error_name(code), code);
     return nullptr;
   }
   auto module = std::make_shared<Module>(driver, handle);
@@ -89,7 +93,8 @@ std::shared_ptr<Module> module_of(Driver const& driver, Image const& image, void
 
 // NVIDIA promises it from one minor revision to later ones of the same major one, and not between Jetson and others.
 bool runs_on(int compiled, int device) noexcept {
-  bool const jetson = device == 72 || device == 87 || device == 101 || device == 110 || compiled == 87 || compiled == 110;
+  bool const jetson =
+      device == 72 || device == 87 || device == 101 || device == 110 || compiled == 87 || compiled == 110;
   return compiled == device || (!jetson && compiled / 10 == device / 10 && compiled < device);
 }
 
@@ -136,8 +141,8 @@ int Kernel::launch_at(Grid grid, unsigned threads, cudaStream_t stream, void** p
     return 1;
   }
   Driver const& driver = *Driver::get();
-  int const code = driver.launchKernel(function_, grid.x, grid.y, grid.z, threads, 1, 1, shared_bytes_, stream,
-                                       parameters, nullptr);
+  int const code =
+      driver.launchKernel(function_, grid.x, grid.y, grid.z, threads, 1, 1, shared_bytes_, stream, parameters, nullptr);
   if (code != 0) {
     log_error(plugin_, "%s was not launched on a grid of %u x %u x %u blocks of %u threads: %s (%d)", entry_, grid.x,
               grid.y, grid.z, threads, driver.error_name(code), code);

@@ -28,12 +28,14 @@ struct Grid {
 class Kernel {
  public:
   // Finds an entry of an image in the current context. False, said by name of the plugin, where there is no driver, no
-  // context, no such kernel, no kernel for this GPU, or less shared memory than wanted. Never to be called by `enqueue`.
+  // context, no such kernel, no kernel for this GPU, or less shared memory than wanted. Never to be called by
+  // `enqueue`.
   //
   // `shared_bytes` is dynamic shared memory a block; above 48 KiB it is opted in to here.
   bool load(char const* plugin, char const* image, char const* entry, unsigned shared_bytes = 0) noexcept;
 
-  // Launches with `parameters` as the kernel takes them; only this is called by `enqueue`. 0, or a CUresult, said by name.
+  // Launches with `parameters` as the kernel takes them; only this is called by `enqueue`. 0, or a CUresult, said by
+  // name.
   template <class... Parameters>
   int launch(Grid grid, unsigned threads, cudaStream_t stream, Parameters... parameters) const noexcept {
     void* addresses[] = {&parameters..., nullptr};

@@ -22,12 +22,8 @@ nvinfer1::IPluginCreatorInterface* vision_prefix_attention_creator();
 
 STTS_EXPORTED nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   static std::vector<nvinfer1::IPluginCreatorInterface*> const creators{
-      stts::group_pool_creator(),
-      stts::group_score_creator(),
-      stts::pack_tokens_creator(),
-      stts::ragged_attention_creator(),
-      stts::select_groups_creator(),
-      stts::vision_prefix_attention_creator(),
+      stts::group_pool_creator(),       stts::group_score_creator(),   stts::pack_tokens_creator(),
+      stts::ragged_attention_creator(), stts::select_groups_creator(), stts::vision_prefix_attention_creator(),
   };
   count = static_cast<int32_t>(creators.size());
   return creators.data();

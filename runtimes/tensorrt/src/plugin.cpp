@@ -141,8 +141,7 @@ bool Plugin::has_counts(int32_t inputs, int32_t outputs) const noexcept {
   return refuse("has %d inputs and %d outputs, wanted %d and %d", inputs, outputs, wanted_inputs, getNbOutputs());
 }
 
-bool Plugin::check_type(char const* kind, Tensor const& tensor, DataType type,
-                        DataType const* inputs) const noexcept {
+bool Plugin::check_type(char const* kind, Tensor const& tensor, DataType type, DataType const* inputs) const noexcept {
   if (takes(tensor, type, [&](int32_t input) { return inputs[input]; })) return true;
   if (tensor.like >= 0) {
     return refuse("%s %s is %s, wanted the type of %s, %s", kind, tensor.name, type_name(type),

@@ -109,12 +109,12 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
 };
 
 // One a plugin, defined at the end of its operator's plugin.cpp and listed in library.cpp.
-#define STTS_CREATOR(function, Class)                                                                    \
-  nvinfer1::IPluginCreatorInterface* function() {                                                        \
-    static Creator creator(Class::contract(), [](std::vector<int32_t> attributes) -> Plugin* {           \
-      return new Class(std::move(attributes));                                                           \
-    });                                                                                                  \
-    return &creator;                                                                                     \
+#define STTS_CREATOR(function, Class)                                                          \
+  nvinfer1::IPluginCreatorInterface* function() {                                              \
+    static Creator creator(Class::contract(), [](std::vector<int32_t> attributes) -> Plugin* { \
+      return new Class(std::move(attributes));                                                 \
+    });                                                                                        \
+    return &creator;                                                                           \
   }
 
 }  // namespace stts

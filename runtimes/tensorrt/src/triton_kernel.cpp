@@ -36,13 +36,12 @@ CompiledEntry const* find_compiled(char const* entry, int device) noexcept {
 bool TritonKernel::load(char const* plugin, char const* image, char const* entry) noexcept {
   Driver const* driver = Driver::get();
   int const device = driver == nullptr ? 0 : driver->compute_capability();
-  compiled_ = driver == nullptr ? nullptr : find_compiled(entry, device);
-  if (driver != nullptr && compiled_ == nullptr) {
-    log_error(plugin, "the library was built without %s for this GPU, SM %d: build it with `make plugins` where Triton is "
-              "installed (pip install 'stts-export[kernels]'), or the bundle with --ops portable", entry, device);
-    return false;
-  }
-  return kernel_.load(plugin, image, entry, compiled_ == nullptr ? 0 : compiled_->shared_bytes);
+  compiled_ = find_compiled(entry, device);
+  if (!kernel_.load(plugin, image, entry, compiled_ == nullptr ? 0 : compiled_->shared_bytes)) return false;
+  if (compiled_ != nullptr) return true;
+  log_error(plugin, "how %s is launched on SM %d is not written down: library and kernels were not built together", entry,
+            device);
+  return false;
 }
 
 }  // namespace stts

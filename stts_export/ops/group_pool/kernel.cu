@@ -10,7 +10,8 @@ struct Shared {
   float weights[kMostWeights];  // by patch, then head; logits to begin with
 };
 
-// `width` is D, a multiple of `count` as a head's width is; a frame has `side` x `side` groups of `pool` x `pool` patches.
+// `width` is D, a multiple of `count` as a head's width is; a frame has `side` x `side` groups of `pool` x `pool`
+// patches.
 template <class Real, int count>
 STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* value, Real* pooled, int side, int pool,
                              int width, int heads) {
@@ -19,8 +20,8 @@ STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* val
   Shared& shared = block.shared<Shared>();
   int const patches = pool * pool, row = side * pool, head_width = width / heads;
   int const frame = block.index() / (side * side), group = block.index() % (side * side);
-  long long const corner =
-      static_cast<long long>(frame) * row * row + static_cast<long long>(group / side) * pool * row + group % side * pool;
+  long long const corner = static_cast<long long>(frame) * row * row +
+                           static_cast<long long>(group / side) * pool * row + group % side * pool;
   auto const patch_at = [&](Real const* rows, int patch) {
     return reinterpret_cast<Packed const*>(rows + (corner + patch / pool * row + patch % pool) * width);
   };
@@ -76,11 +77,11 @@ STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* val
 
 }  // namespace stts::group_pool
 
-#define GROUP_POOL(entry, Real, count)                                                                             \
-  STTS_KERNEL(256)                                                                                                 \
-  void entry(Real const* query, Real const* key, Real const* value, Real* pooled, int side, int pool, int width,   \
-             int heads) {                                                                                          \
-    stts::group_pool::pool_groups<Real, count>(query, key, value, pooled, side, pool, width, heads);               \
+#define GROUP_POOL(entry, Real, count)                                                                           \
+  STTS_KERNEL(256)                                                                                               \
+  void entry(Real const* query, Real const* key, Real const* value, Real* pooled, int side, int pool, int width, \
+             int heads) {                                                                                        \
+    stts::group_pool::pool_groups<Real, count>(query, key, value, pooled, side, pool, width, heads);             \
   }
 
 GROUP_POOL(group_pool_float32, float, 4)

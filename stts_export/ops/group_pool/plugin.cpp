@@ -18,11 +18,10 @@ class GroupPool final : public Plugin {
   explicit GroupPool(std::vector<int32_t> attributes) : Plugin(contract(), std::move(attributes)) {}
 
   static Contract const& contract() {
-    static Contract const contract{
-        "SttsGroupPool",
-        {{"query", 3, kFloats}, {"key", 3, kFloats, 0}, {"value", 3, kFloats, 0}},
-        {{"pooled", 3, kFloats, 0}},
-        {{"heads", 1, 1024}, {"pool", 1, 64}}};
+    static Contract const contract{"SttsGroupPool",
+                                   {{"query", 3, kFloats}, {"key", 3, kFloats, 0}, {"value", 3, kFloats, 0}},
+                                   {{"pooled", 3, kFloats, 0}},
+                                   {{"heads", 1, 1024}, {"pool", 1, 64}}};
     return contract;
   }
 
@@ -64,9 +63,10 @@ class GroupPool final : public Plugin {
     }
     if (width % heads() != 0 || heads() * pool() * pool() > kMostWeights || frames > INT_MAX / groups ||
         width > INT_MAX) {
-      return refuse("width %lld in %d heads over %d patches a group, of %lld frames: wanted a multiple of heads, heads "
-                    "times patches of at most %d, and fewer than 2^31 groups", static_cast<long long>(width), heads(),
-                    pool() * pool(), static_cast<long long>(frames), kMostWeights);
+      return refuse(
+          "width %lld in %d heads over %d patches a group, of %lld frames: wanted a multiple of heads, heads "
+          "times patches of at most %d, and fewer than 2^31 groups",
+          static_cast<long long>(width), heads(), pool() * pool(), static_cast<long long>(frames), kMostWeights);
     }
     type_ = inputs[0].type;
     blocks_ = static_cast<unsigned>(frames * groups);
@@ -76,8 +76,8 @@ class GroupPool final : public Plugin {
 
   int launch(void const* const* inputs, void* const* outputs, void*, cudaStream_t stream) const noexcept override {
     if (blocks_ == 0 || width_ == 0) return 0;
-    bool const packed = width_ / heads() * bytes_of(type_) % 16 == 0 &&
-                        are_aligned(inputs[0], inputs[1], inputs[2], outputs[0]);
+    bool const packed =
+        width_ / heads() * bytes_of(type_) % 16 == 0 && are_aligned(inputs[0], inputs[1], inputs[2], outputs[0]);
     return kernels_.of(type_, packed)
         .launch(Grid{blocks_}, kThreads, stream, inputs[0], inputs[1], inputs[2], outputs[0], side_, pool(), width_,
                 heads());

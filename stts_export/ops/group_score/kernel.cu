@@ -1,5 +1,5 @@
-// GroupScore: one block compares the patches of one group with those of the frame before, reading both where they lie. The
-// contract is in README.md.
+// GroupScore: one block compares the patches of one group with those of the frame before, reading both where they lie.
+// The contract is in README.md.
 
 #include "real.cuh"
 
@@ -12,8 +12,8 @@ struct Shared {
   float squares[kThreads], squares_before[kThreads], products[kThreads];
 };
 
-// `width` is D, a multiple of `count`; a frame has `side` x `side` groups of `pool` x `pool` patches. `previous` and `last`
-// hold a group's patches one after another.
+// `width` is D, a multiple of `count`; a frame has `side` x `side` groups of `pool` x `pool` patches. `previous` and
+// `last` hold a group's patches one after another.
 template <class Real, int count>
 STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* scores, float* last, int side, int pool,
                               int width) {
@@ -22,11 +22,12 @@ STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* 
   Shared& shared = block.shared<Shared>();
   int const row = side * pool, groups = side * side, packs = width / count;
   int const frame = block.index() / groups, frames = block.blocks() / groups, group = block.index() % groups;
-  long long const corner =
-      static_cast<long long>(frame) * row * row + static_cast<long long>(group / side) * pool * row + group % side * pool;
+  long long const corner = static_cast<long long>(frame) * row * row +
+                           static_cast<long long>(group / side) * pool * row + group % side * pool;
   long long const state = static_cast<long long>(group) * pool * pool * width;
 
-  // Calls `body(pack, place)` for each pack of the group's that is the thread's; `place` is its first number's within the group.
+  // Calls `body(pack, place)` for each pack of the group's that is the thread's; `place` is its first number's within
+  // the group.
   auto const packs_of = [&](int thread, auto body) {
     for (int i = thread; i < pool * pool * packs; i += block.threads()) {
       int const patch = i / packs;
@@ -81,11 +82,10 @@ STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* 
 
 }  // namespace stts::group_score
 
-#define GROUP_SCORE(entry, Real, count)                                                                            \
-  STTS_KERNEL(stts::group_score::kThreads)                                                                         \
-  void entry(Real const* hidden, float const* previous, float* scores, float* last, int side, int pool,            \
-             int width) {                                                                                          \
-    stts::group_score::score_groups<Real, count>(hidden, previous, scores, last, side, pool, width);               \
+#define GROUP_SCORE(entry, Real, count)                                                                              \
+  STTS_KERNEL(stts::group_score::kThreads)                                                                           \
+  void entry(Real const* hidden, float const* previous, float* scores, float* last, int side, int pool, int width) { \
+    stts::group_score::score_groups<Real, count>(hidden, previous, scores, last, side, pool, width);                 \
   }
 
 GROUP_SCORE(group_score_float32, float, 4)

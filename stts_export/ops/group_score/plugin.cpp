@@ -56,8 +56,9 @@ class GroupScore final : public Plugin {
                     static_cast<long long>(groups), static_cast<long long>(numbers));
     }
     if (frames < 1 || frames > INT_MAX / groups || numbers > INT_MAX) {
-      return refuse("%lld frames of %lld groups of %lld numbers, wanted at least one frame and fewer than 2^31 of the others",
-                    static_cast<long long>(frames), static_cast<long long>(groups), static_cast<long long>(numbers));
+      return refuse(
+          "%lld frames of %lld groups of %lld numbers, wanted at least one frame and fewer than 2^31 of the others",
+          static_cast<long long>(frames), static_cast<long long>(groups), static_cast<long long>(numbers));
     }
     type_ = inputs[0].type;
     blocks_ = static_cast<unsigned>(frames * groups);

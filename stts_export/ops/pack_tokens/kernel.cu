@@ -1,5 +1,5 @@
-// PackTokens: one block copies the patches of one group, in the widest words that rows and pointers allow. The contract is
-// in README.md.
+// PackTokens: one block copies the patches of one group, in the widest words that rows and pointers allow. The contract
+// is in README.md.
 
 #include "block.cuh"
 
@@ -23,7 +23,8 @@ STTS_DEVICE void pack(Word const* hidden, long long const* order, Word* packed, 
   long long const frame = group / (side * side);
   int const within = static_cast<int>(group % (side * side));
   // The group's first patch, among those of the clip.
-  long long const corner = frame * row * row + static_cast<long long>(within / side) * pool * row + within % side * pool;
+  long long const corner =
+      frame * row * row + static_cast<long long>(within / side) * pool * row + within % side * pool;
   Word* const to = packed + static_cast<long long>(block.index()) * patches * width;
   block.phase([&](int thread) {
     for (int i = thread; i < patches * width; i += block.threads()) {
@@ -37,11 +38,11 @@ STTS_DEVICE void pack(Word const* hidden, long long const* order, Word* packed, 
 
 }  // namespace stts::pack_tokens
 
-#define PACK_TOKENS(entry, Word)                                                                                     \
-  STTS_KERNEL(256)                                                                                                   \
-  void entry(Word const* hidden, long long const* order, Word* packed, long long groups, int side, int pool,         \
-             int width) {                                                                                            \
-    stts::pack_tokens::pack(hidden, order, packed, groups, side, pool, width);                                       \
+#define PACK_TOKENS(entry, Word)                                                                             \
+  STTS_KERNEL(256)                                                                                           \
+  void entry(Word const* hidden, long long const* order, Word* packed, long long groups, int side, int pool, \
+             int width) {                                                                                    \
+    stts::pack_tokens::pack(hidden, order, packed, groups, side, pool, width);                               \
   }
 
 PACK_TOKENS(pack_tokens_16, stts::pack_tokens::Word16)

@@ -38,8 +38,8 @@ class RaggedAttention final : public Plugin {
     return true;
   }
 
-  // Which kernel is wanted is known with the types and shapes.
-  bool attach() noexcept override { return attached_ = true; }
+  // Which kernel is wanted is known with type and width. Any tells whether there are kernels for this GPU.
+  bool attach() noexcept override { return attached_ = load(DataType::kHALF, 64); }
 
   bool take_shapes(Descriptions inputs, Descriptions) noexcept override {
     int64_t const rows = inputs[0].dims.d[0], columns = inputs[0].dims.d[1], bounds = inputs[3].dims.d[0];
@@ -67,7 +67,7 @@ class RaggedAttention final : public Plugin {
     }
     rows_ = static_cast<int>(rows);
     width_ = static_cast<int>(columns / heads());
-    return !attached_ || kernel_.load(name(), kName, entry_of(kName, inputs[0].type, width_).c_str());
+    return !attached_ || load(inputs[0].type, width_);
   }
 
   int launch(void const* const* inputs, void* const* outputs, void*, cudaStream_t stream) const noexcept override {
@@ -86,6 +86,9 @@ class RaggedAttention final : public Plugin {
  private:
   static bool serves_width(int64_t width) noexcept { return width == 16 || width == 64 || width == 72 || width == 128; }
   int heads() const noexcept { return attribute(0); }
+  bool load(DataType type, int width) noexcept {
+    return kernel_.load(name(), kName, entry_of(kName, type, width).c_str());
+  }
 
   TritonKernel kernel_;
   bool attached_ = false;

@@ -65,7 +65,7 @@ STTS_DEVICE void find_digit(Block const& block, Shared& shared, int digit) {
 
 // One block of at most 1024 threads. `scratch` holds two words for each 32 groups, rounded up; `scores` are float32.
 STTS_KERNEL(1024) void select_groups(unsigned const* scores, int frames, int groups, int kept, unsigned char* keep,
-                               long long* order, long long* cumulative_groups, unsigned* scratch) {
+                          long long* order, long long* cumulative_groups, unsigned* scratch) {
   using namespace stts;
   using namespace stts::select_groups;
   Block const block;
@@ -151,8 +151,7 @@ STTS_KERNEL(1024) void select_groups(unsigned const* scores, int frames, int gro
     });
     spare[thread] = staying;
   });
-  int const* const stay_up_to =
-      inclusive_sums(block, spare, spare == shared.sums[0] ? shared.sums[1] : shared.sums[0]);
+  int const* const stay_up_to = inclusive_sums(block, spare, spare == shared.sums[0] ? shared.sums[1] : shared.sums[0]);
   block.phase([&](int thread) {
     unsigned const others = thread == 0 ? 0 : static_cast<unsigned>(stay_up_to[thread - 1]);
     words_of(thread, [&](int word) { before[word] += others; });

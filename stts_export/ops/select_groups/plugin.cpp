@@ -18,13 +18,12 @@ class SelectGroups final : public Plugin {
   explicit SelectGroups(std::vector<int32_t> attributes) : Plugin(contract(), std::move(attributes)) {}
 
   static Contract const& contract() {
-    static Contract const contract{
-        "SttsSelectGroups",
-        {{"scores", 2, only(DataType::kFLOAT)}, {"kept", 1, only(DataType::kINT64)}},
-        {{"keep", 2, only(DataType::kBOOL)},
-         {"order", 1, only(DataType::kINT64)},
-         {"cumulative_groups", 1, only(DataType::kINT64)}},
-        {}};
+    static Contract const contract{"SttsSelectGroups",
+                                   {{"scores", 2, only(DataType::kFLOAT)}, {"kept", 1, only(DataType::kINT64)}},
+                                   {{"keep", 2, only(DataType::kBOOL)},
+                                    {"order", 1, only(DataType::kINT64)},
+                                    {"cumulative_groups", 1, only(DataType::kINT64)}},
+                                   {}};
     return contract;
   }
 
@@ -51,10 +50,11 @@ class SelectGroups final : public Plugin {
                     static_cast<long long>(frames), static_cast<long long>(groups));
     }
     if (kept < groups || kept > frames * groups) {
-      return refuse("%lld groups are to be kept of %lld frames of %lld, wanted %lld to %lld: the first frame always stays. "
-                    "The length of `kept` is what plan.kept_groups returns", static_cast<long long>(kept),
-                    static_cast<long long>(frames), static_cast<long long>(groups), static_cast<long long>(groups),
-                    static_cast<long long>(frames * groups));
+      return refuse(
+          "%lld groups are to be kept of %lld frames of %lld, wanted %lld to %lld: the first frame always stays. "
+          "The length of `kept` is what plan.kept_groups returns",
+          static_cast<long long>(kept), static_cast<long long>(frames), static_cast<long long>(groups),
+          static_cast<long long>(groups), static_cast<long long>(frames * groups));
     }
     frames_ = static_cast<int>(frames);
     groups_ = static_cast<int>(groups);

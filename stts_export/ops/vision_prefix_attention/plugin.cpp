@@ -80,8 +80,8 @@ class VisionPrefixAttention final : public Plugin {
     return static_cast<size_t>(most) * sizeof(float);
   }
 
-  // Which kernels are wanted is known with the types and shapes.
-  bool attach() noexcept override { return attached_ = true; }
+  // Which kernels are wanted is known with type and shapes. Any tells whether there are kernels for this GPU.
+  bool attach() noexcept override { return attached_ = load(DataType::kHALF, 64, false); }
 
   bool take_shapes(Descriptions inputs, Descriptions) noexcept override {
     nvinfer1::Dims const &query = inputs[0].dims, &key = inputs[1].dims, &value = inputs[2].dims;
@@ -117,7 +117,7 @@ class VisionPrefixAttention final : public Plugin {
     past_ = static_cast<int>(keys - fresh);
     width_ = static_cast<int>(width);
     parts_ = parts_of(keys, fresh * sharing_);
-    return !attached_ || load(inputs[0].type);
+    return !attached_ || load(inputs[0].type, width_, parts_.count > 1);
   }
 
   int launch(void const* const* inputs, void* const* outputs, void* workspace,
@@ -147,11 +147,10 @@ class VisionPrefixAttention final : public Plugin {
   }
 
  private:
-  bool load(DataType type) noexcept {
-    bool const is_split = parts_.count > 1;
+  bool load(DataType type, int width, bool is_split) noexcept {
     char const* const kernel = is_split ? "vision_prefix_attention_parts" : "vision_prefix_attention";
-    return attention_.load(name(), kImage, entry_of(kernel, type, width_).c_str()) &&
-           (!is_split || join_.load(name(), kImage, entry_of("join_parts", type, width_).c_str()));
+    return attention_.load(name(), kImage, entry_of(kernel, type, width).c_str()) &&
+           (!is_split || join_.load(name(), kImage, entry_of("join_parts", type, width).c_str()));
   }
 
   TritonKernel attention_, join_;

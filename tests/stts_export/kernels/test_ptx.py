@@ -53,26 +53,48 @@ def test_modules_that_cannot_be_one_are_refused(other, words):
         ptx.merged([first, other])
 
 
-def test_a_machine_without_triton_is_told_how_to_get_it(monkeypatch):
-    def missing(name):
-        raise importlib.metadata.PackageNotFoundError(name)
+def installed(monkeypatch, version):
+    def ask(name):
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
 
-    monkeypatch.setattr(importlib.metadata, "version", missing)
-    with pytest.raises(ExportError, match=r"missing here: install it .* pip install 'stts-export\[kernels\]'"):
-        ptx.check_triton()
+    monkeypatch.setattr(importlib.metadata, "version", ask)
+
+
+def test_triton_that_is_installed_is_taken(monkeypatch, tmp_path):
+    installed(monkeypatch, ptx.TRITON)
+    assert ptx.find_triton() is None
+    assert ptx.find_triton(tmp_path) is None
+
+
+def test_a_machine_without_triton_is_told_how_to_get_it(monkeypatch):
+    installed(monkeypatch, None)
+    with pytest.raises(ExportError, match=r"which is missing here: pip install 'stts-export\[kernels\]'"):
+        ptx.find_triton()
 
 
 def test_another_version_of_triton_is_refused(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.7.1")
+    installed(monkeypatch, "3.7.1")
     with pytest.raises(ExportError, match=rf"Triton 3.7.1 is installed, and kernels are compiled by {ptx.TRITON}"):
-        ptx.check_triton()
+        ptx.find_triton()
+
+
+@pytest.mark.parametrize("version", [None, "3.7.1"])
+def test_where_wheels_are_kept_triton_is_fetched_and_its_tools_can_be_run(monkeypatch, tmp_path, version):
+    installed(monkeypatch, version)
+    tool = tmp_path / f"triton=={ptx.TRITON}" / "triton/backends/nvidia/bin/ptxas"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh")
+    assert ptx.find_triton(tmp_path) == tmp_path / f"triton=={ptx.TRITON}"
+    assert tool.stat().st_mode & 0o111
 
 
 def test_triton_that_interprets_compiles_nothing(monkeypatch):
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: ptx.TRITON)
+    installed(monkeypatch, ptx.TRITON)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with pytest.raises(ExportError, match="TRITON_INTERPRET is set"):
-        ptx.check_triton()
+        ptx.find_triton()
 
 
 @pytest.mark.parametrize(

@@ -192,17 +192,18 @@ def test_what_an_empty_slot_holds_changes_nothing(harness):
     assert (one.outputs[0] == other.outputs[0]).all()
 
 
+ENTRY = "ragged_attention_float16_72"
+PROBED = "ragged_attention_float16_64"  # what a plugin looks for when it is attached, before it knows what it needs
+
+
 @pytest.fixture(scope="module")
 def library_of_gpus(harness, tmp_path_factory):
     """A library with kernels for 8.0, 8.6 and 9.0, as far as its table and names go."""
     folder = tmp_path_factory.mktemp("gpus")
-    sms = 80, 86, 90
-    for sm in sms:
+    launches = []
+    for sm, shared_kib in ((80, 64), (86, 40), (90, 228)):
         (folder / f"ragged_attention-{sm}.cubin").write_bytes(b"\x7fELF")
-    launches = [
-        Launch("ragged_attention_float16_72", sm, 64, 128, shared * 1024)
-        for sm, shared in zip(sms, (64, 40, 228), strict=True)
-    ]
+        launches += Launch(PROBED, sm, 64, 128, 0), Launch(ENTRY, sm, 64, 128, shared_kib * 1024)
     write_launches(folder / LAUNCHES, launches)
     return make_library("library", folder / "made", compiler_for("x86_64"), headers(), folder, [OPTIMISED])
 
@@ -214,17 +215,20 @@ def test_a_gpu_is_given_what_was_compiled_for_it_or_for_the_nearest_before(harne
 
 
 @pytest.mark.parametrize(
-    ("sm", "words"),
+    ("sm", "node", "call", "words"),
     [
-        (90, "wants 233472 bytes of shared memory a block, which this GPU of SM 90 does not give"),
-        (87, "was built without ragged_attention_float16_72 for this GPU, SM 87"),
+        (87, ragged_node(), "attachToContext", "this GPU is SM 87, and the library has kernels for SM 80, 86, 90"),
+        (80, prefix_node(), "attachToContext", "was built without the kernels of vision_prefix_attention"),
+        (90, ragged_node(), "onShapeChange", "wants 233472 bytes of shared memory a block, which this GPU of SM 90"),
         (
-            100,
-            "this GPU, SM 100: build it with `make plugins` where Triton is installed",
+            86,
+            ragged_node(width=16),
+            "onShapeChange",
+            "how ragged_attention_float16_16 is launched on SM 86 is not written",
         ),
     ],
 )
-def test_a_gpu_without_kernels_of_its_own_is_refused_before_any_launch(harness, library_of_gpus, sm, words):
-    refused, said = refusal(harness, ragged_node(), sm=sm, library=library_of_gpus)
-    assert refused == "onShapeChange"
+def test_a_gpu_without_kernels_of_its_own_is_refused_before_any_launch(harness, library_of_gpus, sm, node, call, words):
+    refused, said = refusal(harness, node, sm=sm, library=library_of_gpus)
+    assert refused == call
     assert words in said

@@ -3,12 +3,14 @@
 The truth is in the cases: what the host's plan makes of them, in numpy, or float64. docs/plugins.md shows the table.
 """
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from reference.conformance import OPERATORS
-from reference.plugin_harness import Node, harness_for
+from reference.plugin_harness import CHECKOUT, Node, harness_for
 from reference.run_op import run_op_outputs
 
 from stts_export.ops.group_pool import cases as group_pool
@@ -64,6 +66,13 @@ def test_the_plugin_over_twins(operator, run_folder, machine, seed):
 @pytest.mark.slow
 def test_the_plugin_over_twins_under_sanitizers(operator, run_folder):
     check_plugin(harness_for("x86_64", run_folder, sanitized=True), operator, operator.plugin_cases(), seed=3)
+
+
+def test_the_page_has_every_operator_and_its_cases():
+    page = (CHECKOUT / "docs/plugins.md").read_text()
+    table = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.M))
+    assert table == {operator.name: str(len(list(operator.cases()))) for operator in OPERATORS.values()}
+    assert set(re.findall(r"^\| `(Stts\w+)` \|", page, re.M)) == {operator.plugin for operator in OPERATORS.values()}
 
 
 SCORES = st.one_of(

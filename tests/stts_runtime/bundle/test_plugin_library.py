@@ -116,9 +116,12 @@ def test_a_page_of_another_library_or_a_damaged_one_says_nothing(tmp_path):
         assert read_page(library) is None
 
 
-@pytest.mark.parametrize(("gpu", "sm"), [(86, 86), (87, 86), (89, 86), (80, None), (90, None), (120, 120), (121, 120)])
-def test_a_gpu_runs_kernels_of_its_own_major_number_up_to_its_minor_one(gpu, sm):
-    page = PluginPage(1, "10.14.1", (86, 120), {})
+GPUS = [(80, 80), (86, 86), (87, 87), (89, 86), (90, None), (110, None), (120, 120), (121, 120)]
+
+
+@pytest.mark.parametrize(("gpu", "sm"), GPUS)
+def test_a_gpu_runs_kernels_of_its_own_major_number_up_to_its_minor_one_and_a_jetson_its_own_alone(gpu, sm):
+    page = PluginPage(1, "10.14.1", (80, 86, 87, 120), {})
     assert (page.sm_for(gpu), page.serves(gpu)) == (sm, sm is not None)
 
 

@@ -11,6 +11,7 @@ from stts_runtime.bundle.digest import sha256_of_file
 
 
 PAGE = "libstts_trt.json"
+_JETSONS = {72, 87, 101, 110}
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,14 @@ class PluginPage:
 
     def sm_for(self, compute_capability: int) -> int | None:
         """Return which kernels a GPU is given, None where there are none for it."""
-        major = compute_capability // 10
-        return max((sm for sm in self.sms if sm // 10 == major and sm <= compute_capability), default=None)
+        return max((sm for sm in self.sms if _runs_on(sm, compute_capability)), default=None)
+
+
+def _runs_on(compiled: int, device: int) -> bool:
+    """Return whether a GPU runs what was compiled for another: later ones of the same major number, no Jetson's."""
+    if compiled == device:
+        return True
+    return not {compiled, device} & _JETSONS and compiled // 10 == device // 10 and compiled < device
 
 
 def read_page(library: Path) -> PluginPage | None:

@@ -86,6 +86,7 @@ def build(request: EngineRequest, tell: Tell) -> BuiltEngine:
         size=len(plan),
         sha256=hashlib.sha256(plan).hexdigest(),
         seconds=round(time.monotonic() - start, 1),
+        processor_seconds=round(time.process_time(), 1),
         parameter_bytes=read_onnx_file(Path(request.graph)).parameter_bytes,
         peak_memory_bytes=peak_memory("self"),
         inspection=inspection,

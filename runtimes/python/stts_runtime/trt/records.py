@@ -30,6 +30,7 @@ class BuiltEngine:
     size: int  # of its file, in bytes
     sha256: str  # of its file, in hex
     seconds: float
+    processor_seconds: float  # of all its threads: what else the machine does tells on the other, and not on this
     parameter_bytes: int  # of the graph's weights
     peak_memory_bytes: int | None = None  # most memory of the building process; None where the kernel does not tell
     scratch_bytes: int | None = None  # most that a layer wants beside its tensors; None where the log does not say so
