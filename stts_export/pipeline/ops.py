@@ -20,6 +20,8 @@ from stts_runtime.trt.dialect import OLDEST_WITH_PLUGINS
 
 
 PLUGIN, PORTABLE = "plugin", "portable"
+PREFERRED = PORTABLE
+"""What a build is made of that asks for neither, where plugins could be had: `PLUGIN` once they have run on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def choose_ops(
         UsageError: plugins are asked for where they cannot be.
         EngineError: plugins are asked for, and there is no library for the target's machine.
     """
+    if asked is None:
+        asked = _preferred(packing or own_packing, target, engine, config)
     if asked != PLUGIN:
         return Ops(PORTABLE, packing or own_packing)
     if reason := _hindrance(packing, target, engine, config):
@@ -67,6 +71,14 @@ def choose_ops(
         )
     packed = "none" if own_packing == "none" else "ragged"
     return Ops(PLUGIN, packed, libraries, tuple(_notes(packing, own_packing, target, engine.backend)))
+
+
+def _preferred(packing: str, target: Target, engine: EngineSettings, config: ModelConfig) -> str:
+    """Return what is taken where nobody says: plugins only where nothing else changes by them, on all of a target."""
+    if PREFERRED != PLUGIN or packing == "ffd" or _hindrance(packing, target, engine, config):
+        return PORTABLE
+    is_old = engine.backend == TENSORRT.name and _versions_without(target)
+    return PLUGIN if not is_old and machine_of(target) in found_libraries() else PORTABLE
 
 
 def _hindrance(packing: str | None, target: Target, engine: EngineSettings, config: ModelConfig) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stts_export import ops
+from stts_runtime.bundle.plugin_page import PluginPage
 
 
 ROOM = Path(ops.__file__).parent
@@ -64,6 +65,19 @@ def test_the_table_is_the_plugins_own(plugin):
 def test_both_sides_know_one_version_of_the_contract():
     header = (ROOM.parents[1] / "runtimes/tensorrt/src/contract.h").read_text()
     assert re.search(r"kContract = (\d+);", header)[1] == str(ops.CONTRACT)
+
+
+def test_both_sides_give_a_gpu_the_same_kernels():
+    source = (ROOM.parents[1] / "runtimes/tensorrt/src/kernel.cpp").read_text()
+    rule = re.search(r"bool runs_on\(int compiled, int device\) noexcept \{(.*?)\n\}", source, re.DOTALL)[1]
+    jetsons = {int(number) for number in re.findall(r"device == (\d+)", rule)}
+    assert "compiled / 10 == device / 10 && compiled < device" in rule
+    for device in (72, 75, 80, 86, 87, 89, 90, 100, 101, 103, 110, 120, 121):
+        for compiled in (80, 86, 87, 89, 90, 100, 110, 120):
+            wanted = compiled == device or (
+                not {compiled, device} & jetsons and compiled // 10 == device // 10 and compiled < device
+            )
+            assert PluginPage(1, "", (compiled,), {}).serves(device) == wanted
 
 
 def test_every_plugin_has_a_body_of_its_inputs_and_its_own_name():

@@ -6,6 +6,7 @@ import pytest
 from reference.elf_file import write_library
 from reference.plugin_bundle import plugin_config
 
+from stts_export.pipeline import ops
 from stts_export.pipeline.ops import choose_ops
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.manifest import EngineSettings
@@ -36,6 +37,35 @@ def test_graphs_are_portable_unless_plugins_are_asked_for():
     assert chosen(own="ffd").packing == "ffd"
     assert chosen(packing="ragged", own="ffd").packing == "ragged"
     assert chosen(target="cpu").libraries == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, "plugin"),
+        ({"target": "rtx"}, "plugin"),
+        ({"target": "jetson-thor"}, "plugin"),
+        ({"own": "none"}, "plugin"),
+        ({"own": "ffd"}, "portable"),
+        ({"own": "ffd", "packing": "ragged"}, "plugin"),
+        ({"packing": "ffd"}, "portable"),
+        ({"target": "cpu"}, "portable"),
+        ({"backend": "onnxruntime"}, "portable"),
+        ({"precision": "float32"}, "portable"),
+        ({"target": "jetson-orin"}, "portable"),  # JetPack 6.0 is among its own
+        ({"asked": "portable"}, "portable"),
+    ],
+    ids=str,
+)
+def test_where_plugins_are_preferred_they_are_taken_if_nothing_else_changes_by_them(monkeypatch, options, wanted):
+    monkeypatch.setattr(ops, "PREFERRED", "plugin")
+    assert chosen(**options).ops == wanted
+
+
+def test_where_plugins_are_preferred_a_build_without_their_library_is_portable(monkeypatch, libraries):
+    monkeypatch.setattr(ops, "PREFERRED", "plugin")
+    libraries["x86_64"].unlink()
+    assert (chosen().ops, chosen(target="jetson-thor").ops) == ("portable", "plugin")
 
 
 def test_plugins_pack_end_to_end_and_bring_the_libraries_of_all_machines(libraries):
