@@ -98,7 +98,7 @@ def encode_groups(
     Raises:
         EngineError: an engine failed.
     """
-    spec, memory, nine = manifest.graphs["vision_encode"].spec, engine.memory, manifest.grid.pool**2
+    spec, memory, patches = manifest.graphs["vision_encode"].spec, engine.memory, manifest.grid.pool**2
     features, room = new_array(memory, spec.tensor("features"), len(order)), spec.dim("K").maximum
     if len(order) <= room:
         with timings.stage("vision_encode"):
@@ -114,7 +114,7 @@ def encode_groups(
         with timings.stage("vision_encode"):
             own = ends[first : last + 1] - ends[first]
             rows = slice(int(ends[first]), int(ends[last]))
-            positions = np.arange(int(np.diff(own).max()) * nine)
+            positions = np.arange(int(np.diff(own).max()) * patches)
             packed = {"order": order[rows], "cumulative_groups": own, "positions": positions}
             engine.run({"hidden": hidden, **packed}, {"features": features[rows]})
         on_progress("encoding", last / (len(ends) - 1))
