@@ -36,7 +36,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-full plugins runtime-wheel bench figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-full plugins runtime-wheel bench figures conformance train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -82,13 +82,18 @@ $(OUT)/micro.stts: | $(READY)
 
 # What a Jetson's TensorRT will read, built by the one that needs no GPU. Thirty blocks are fused like two and want the
 # scratch of two: the decoder of micro is built once, for one card, and two of its blocks stand for it in all else.
-engines: $(READY) $(OUT)/two-blocks.toml plugins  ## build real TensorRT-RTX engines of micro, and say what is in them (no GPU needed)
+engines: $(READY) $(OUT)/two-blocks.toml  ## build real TensorRT-RTX engines of micro, and say what is in them (no GPU needed)
 	$(BIN)/stts-export build --model micro --target rtx --no-engines -o $(OUT)/micro-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --parts decoder --compute-capability 86
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx -o $(OUT)/two-blocks-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx.stts --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-rtx-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
+
+# Beside those of `make engines`, which it compares with.
+engines-plugins: export STTS_TRT_LIBRARY = $(CURDIR)/$(OUT)/engine-plugins/$(shell uname -m)/libstts_trt.so
+engines-plugins: $(READY) $(OUT)/two-blocks.toml  ## the same with our plugins, after make engines: cubins for three GPUs take minutes
+	$(BIN)/python tools/make_plugins.py $(OUT)/engine-plugins --work $(OUT)/kernels --sm 86,89,120 --machine $(shell uname -m)
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops plugin --no-engines -o $(OUT)/two-blocks-plugin.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --engines --all-fused --compute-capability 86 --against $(OUT)/two-blocks-rtx.stts
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --engines --all-fused --compute-capability 89 120
@@ -119,7 +124,7 @@ runtime-wheel: plugins  ## the runtime's wheel with the plugin libraries inside,
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(OUT)/wheels runtimes/python
 	rm -rf $(LIBRARIES)
 
-check-full: check engines engines-full  ## all of it
+check-full: check engines engines-plugins engines-full  ## all of it
 
 conformance: $(READY)  ## hold our mathematics against tensors of the authors' code
 	$(BIN)/stts-export conformance tests/data/conformance
