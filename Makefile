@@ -14,9 +14,9 @@ GPU_TARGET ?= h100
 GPU_PYTHON ?= python3
 GPU_OPTIONS ?=
 
-# TensorRT plugins: for which GPUs, 87 is 8.7, and machines (docs/plugins.md)
+# TensorRT plugins: for which GPUs, 87 is 8.7, and machines, by default all that a compiler is installed for (docs/plugins.md)
 SMS ?= 80,86,87,89,90,100,110,120
-MACHINES ?= x86_64 aarch64
+MACHINES ?=
 
 # Training micro on a GPU host, with a network or without (docs/training.md)
 TRAIN_PYTHON ?= python3
@@ -112,15 +112,15 @@ engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the e
 	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
 
-plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and for Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)
-	$(BIN)/python tools/make_plugins.py $(OUT)/plugins --work $(OUT)/kernels --sm $(SMS) --machine $(MACHINES)
+plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)
+	$(BIN)/python tools/make_plugins.py $(OUT)/plugins --work $(OUT)/kernels --sm $(SMS) $(if $(MACHINES),--machine $(MACHINES))
 
 LIBRARIES := runtimes/python/stts_runtime/_libraries
 
 runtime-wheel: plugins  ## the runtime's wheel with the plugin libraries inside, for both machines
 	rm -rf $(LIBRARIES)
 	mkdir -p $(LIBRARIES)
-	cp -r $(MACHINES:%=$(OUT)/plugins/%) $(LIBRARIES)
+	cp -r $(if $(MACHINES),$(MACHINES:%=$(OUT)/plugins/%),$(OUT)/plugins/*) $(LIBRARIES)
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(OUT)/wheels runtimes/python
 	rm -rf $(LIBRARIES)
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from stts_export.kernels.cubins import SMS
-from stts_export.kernels.library import COMPILERS, LIBRARY
+from stts_export.kernels.library import COMPILERS, LIBRARY, compiler_for
 from stts_export.kernels.plugins import make_plugins
 from stts_runtime.errors import SttsError
 
@@ -25,16 +25,19 @@ def main() -> int:
         "--work", type=Path, default=Path("build/kernels"), help="for what is downloaded and in between"
     )
     parser.add_argument("--sm", default=",".join(map(str, SMS)), help="compute capabilities (default: %(default)s)")
-    parser.add_argument("--machine", nargs="+", choices=COMPILERS, default=list(COMPILERS), help="default: all")
+    parser.add_argument("--machine", nargs="+", choices=COMPILERS, help="default: all that a compiler is installed for")
     arguments = parser.parse_args()
     try:
         sms = [int(number) for number in arguments.sm.split(",")]
-        pages = make_plugins(arguments.output, arguments.work, sms, arguments.machine)
+        machines = arguments.machine or [machine for machine in COMPILERS if compiler_for(machine)]
+        pages = make_plugins(arguments.output, arguments.work, sms, machines)
     except ValueError:
         parser.error(f"--sm is {arguments.sm!r}, wanted numbers as in 80,87")
     except SttsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    for machine in (machine for machine in COMPILERS if not arguments.machine and machine not in machines):
+        sys.stdout.write(f"not for {machine}: {COMPILERS[machine]} is not installed here\n")
     for page in pages:
         file = arguments.output / page.machine / LIBRARY
         held = ", ".join(map(str, page.sms))

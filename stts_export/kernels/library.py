@@ -15,8 +15,8 @@ from stts_export.kernels.variants import LAUNCHES, twin_launches, write_launches
 
 LIBRARY = "libstts_trt.so"
 HOST_LIBRARY = "libstts_host.so"
-COMPILERS = {"x86_64": "g++", "aarch64": "aarch64-linux-gnu-g++"}
-"""What compiles for a machine from an x86-64 one; on the machine itself it is `g++`."""
+COMPILERS = {"x86_64": "x86_64-linux-gnu-g++", "aarch64": "aarch64-linux-gnu-g++"}
+"""What compiles for a machine from another; on the machine itself it is `g++`."""
 TWIN_SM = 0
 """The compute capability of what has no kernels inside: the stand-in for libcuda pretends to it."""
 
