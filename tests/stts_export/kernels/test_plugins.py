@@ -105,6 +105,21 @@ def test_a_gpu_that_it_has_no_kernels_for_is_refused_when_it_is_attached(harness
     assert "this GPU is SM 75, and the library has kernels for SM 0: build it with `make plugins SMS=75`" in said
 
 
+def test_a_gpu_runs_what_was_compiled_for_it_or_for_an_earlier_one_of_its_kind(harness, tmp_path):
+    def compiled_for_some(file):
+        for sm in (80, 87, 100, 120):
+            file.with_name(f"select_groups-{sm}.cubin").write_bytes(file.read_bytes())
+        file.unlink()
+
+    library = rebuilt(harness, tmp_path, compiled_for_some)
+    for sm in (80, 86, 89, 87, 100, 103, 120, 121):
+        assert refusal(harness, select(), library=library, sm=sm) == (None, ""), sm
+    for sm in (0, 75, 90, 110):  # 110 is a Jetson: it runs its own alone, as 87 does
+        refused, said = refusal(harness, select(), library=library, sm=sm)
+        assert refused == "attachToContext"
+        assert f"this GPU is SM {sm}, and the library has kernels for SM 80, 87, 100, 120" in said
+
+
 def test_what_is_no_kernel_is_refused_by_the_driver(harness, tmp_path):
     broken = rebuilt(harness, tmp_path, lambda file: file.write_bytes(b"not a cubin"))
     refused, said = refusal(harness, select(), library=broken)
