@@ -39,8 +39,10 @@ bool TritonKernel::load(char const* plugin, char const* image, char const* entry
   compiled_ = find_compiled(entry, device);
   if (!kernel_.load(plugin, image, entry, compiled_ == nullptr ? 0 : compiled_->shared_bytes)) return false;
   if (compiled_ != nullptr) return true;
-  log_error(plugin, "how %s is launched on SM %d is not written down: library and kernels were not built together", entry,
-            device);
+  log_error(plugin,
+            "the library has no %s for this GPU, SM %d; what Triton compiles for SM 90 and later runs on no other: "
+            "build it with `make plugins SMS=%d`, or the bundle with --ops portable",
+            entry, device, device);
   return false;
 }
 

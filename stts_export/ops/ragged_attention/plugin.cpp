@@ -51,15 +51,18 @@ class RaggedAttention final : public Plugin {
       }
     }
     if (columns % heads() != 0 || !serves_width(columns / heads())) {
-      return refuse("query is %lld wide, which does not make %d heads of 16, 64, 72 or 128: there are kernels for these",
-                    wide(columns), heads());
+      return refuse(
+          "query is %lld wide, which does not make %d heads of 16, 64, 72 or 128: there are kernels for these",
+          wide(columns), heads());
     }
     if (bounds < 1) return refuse("cumulative_lengths is empty, wanted one number more than frames");
     frames_ = bounds - 1;
     // No frame is longer than `longest`: so many frames hold that many rows at most.
     if (rows > frames_ * longest) {
-      return refuse("cumulative_lengths and positions are of %lld frames of %lld rows at most, query has %lld rows: the "
-                    "lengths do not add up", wide(frames_), wide(longest), wide(rows));
+      return refuse(
+          "cumulative_lengths and positions are of %lld frames of %lld rows at most, query has %lld rows: the "
+          "lengths do not add up",
+          wide(frames_), wide(longest), wide(rows));
     }
     if (rows * columns > INT_MAX) {
       return refuse("query has %lld elements, a launch takes %d: encode fewer frames at once", wide(rows * columns),
@@ -72,8 +75,8 @@ class RaggedAttention final : public Plugin {
 
   int launch(void const* const* inputs, void* const* outputs, void*, cudaStream_t stream) const noexcept override {
     if (rows_ == 0) return 0;
-    if (char const* tensor = misaligned(
-            {{"query", inputs[0]}, {"key", inputs[1]}, {"value", inputs[2]}, {"output", outputs[0]}})) {
+    if (char const* tensor =
+            misaligned({{"query", inputs[0]}, {"key", inputs[1]}, {"value", inputs[2]}, {"output", outputs[0]}})) {
       refuse(kMisaligned, tensor);
       return 1;
     }

@@ -16,9 +16,7 @@ void ragged_attention(CudaLaunch const& launch, void** parameters) {
   int64_t const rows = parameter<int32_t>(parameters, 5), frames = parameter<int32_t>(parameters, 6);
   int64_t const stride = int64_t{parameter<int32_t>(parameters, 7)} * width;
   auto const scale = parameter<float>(parameters, 8);
-  auto const bound = [&](int64_t frame) {
-    return std::min(std::max(cumulative_lengths[frame], int64_t{0}), rows);
-  };
+  auto const bound = [&](int64_t frame) { return std::min(std::max(cumulative_lengths[frame], int64_t{0}), rows); };
   for_programs(launch, [&](int64_t tile, int64_t head, int64_t) {
     int64_t frame = 0;
     for (int64_t other = 0; other < frames; ++other) {
@@ -37,8 +35,8 @@ void ragged_attention(CudaLaunch const& launch, void** parameters) {
   });
 }
 
-#define TWINS(width, tile_rows)                                                                            \
-  STTS_TWIN_OF(ragged_attention_float16_##width, (ragged_attention<Half, width, tile_rows>));           \
+#define TWINS(width, tile_rows)                                                               \
+  STTS_TWIN_OF(ragged_attention_float16_##width, (ragged_attention<Half, width, tile_rows>)); \
   STTS_TWIN_OF(ragged_attention_bfloat16_##width, (ragged_attention<Brain, width, tile_rows>))
 TWINS(16, 64);
 TWINS(64, 64);

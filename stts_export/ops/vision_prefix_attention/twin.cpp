@@ -69,8 +69,8 @@ void join_parts(CudaLaunch const& launch, void** parameters) {
   STTS_TWIN_OF(vision_prefix_attention_parts_##kind##_##width,                                                      \
                (vision_prefix_attention<Real, float, width, 16, true>));                                            \
   STTS_TWIN_OF(join_parts_##kind##_##width, (join_parts<Real, width>))
-#define TWINS(width)                    \
-  TWINS_OF(float16, Half, width);    \
+#define TWINS(width)              \
+  TWINS_OF(float16, Half, width); \
   TWINS_OF(bfloat16, Brain, width)
 TWINS(24);
 TWINS(64);

@@ -198,10 +198,10 @@ PROBED = "ragged_attention_float16_64"  # what a plugin looks for when it is att
 
 @pytest.fixture(scope="module")
 def library_of_gpus(harness, tmp_path_factory):
-    """A library with kernels for 8.0, 8.6 and 9.0, as far as its table and names go."""
+    """A library with kernels for 8.0, 8.6, 9.0 and 10.0, as far as its table and names go."""
     folder = tmp_path_factory.mktemp("gpus")
     launches = []
-    for sm, shared_kib in ((80, 64), (86, 40), (90, 228)):
+    for sm, shared_kib in ((80, 64), (86, 40), (90, 228), (100, 64)):
         (folder / f"ragged_attention-{sm}.cubin").write_bytes(b"\x7fELF")
         launches += Launch(PROBED, sm, 64, 128, 0), Launch(ENTRY, sm, 64, 128, shared_kib * 1024)
     write_launches(folder / LAUNCHES, launches)
@@ -217,14 +217,15 @@ def test_a_gpu_is_given_what_was_compiled_for_it_or_for_the_nearest_before(harne
 @pytest.mark.parametrize(
     ("sm", "node", "call", "words"),
     [
-        (87, ragged_node(), "attachToContext", "this GPU is SM 87, and the library has kernels for SM 80, 86, 90"),
+        (87, ragged_node(), "attachToContext", "this GPU is SM 87, and the library has kernels for SM 80, 86, 90, 100"),
         (80, prefix_node(), "attachToContext", "was built without the kernels of vision_prefix_attention"),
+        (103, ragged_node(), "attachToContext", "build it with `make plugins SMS=103`"),
         (90, ragged_node(), "onShapeChange", "wants 233472 bytes of shared memory a block, which this GPU of SM 90"),
         (
             86,
             ragged_node(width=16),
             "onShapeChange",
-            "how ragged_attention_float16_16 is launched on SM 86 is not written",
+            "the library has no ragged_attention_float16_16 for this GPU, SM 86;",
         ),
     ],
 )
