@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from math import isqrt
 
-import torch
 from torch import Tensor
 
 from stts_export.models.attention import scaled_attention
@@ -30,12 +29,14 @@ class GroupPool(Attention):
 
 def grouped(hidden: Tensor, grid: Grid) -> Tensor:
     """Return `hidden` [T, N, D] by group, [T, G, pool * pool, D]; patches in raster order within their group."""
-    return _tiled(hidden, grid.groups_per_side, grid.pool)
+    return grouped_by(hidden, grid.pool)
 
 
 def grouped_by(hidden: Tensor, pool: int) -> Tensor:
     """Return `hidden` [T, N, D] as `grouped` does; N is a square, and `pool` divides its side."""
-    return _tiled(hidden, isqrt(hidden.shape[1]) // pool, pool)
+    side = isqrt(hidden.shape[1]) // pool
+    tiles = hidden.unflatten(1, (side, pool, side, pool)).transpose(2, 3)
+    return tiles.flatten(3, 4).flatten(1, 2)
 
 
 def group_means(hidden: Tensor, grid: Grid) -> Tensor:
@@ -58,23 +59,3 @@ def group_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, pool:
     """
     keys, values = (grouped_by(rows, pool).flatten(0, 1) for rows in (key, value))
     return scaled_attention(query.flatten(0, 1)[:, None], keys, values, heads).reshape(query.shape)
-
-
-def group_change(hidden: Tensor, previous: Tensor, pool: int) -> tuple[Tensor, Tensor]:
-    """Return 1 - cosine of each group's patches with the frame before, [T, G], and the last frame's directions.
-
-    A direction is a group's patches one after another, scaled to length 1; the zero state has cosine 0 with everything.
-
-    Args:
-        hidden: [T, N, D], T at least 1.
-        previous: float32 [G, pool * pool * D], directions of the frame before the first, or zeros; as what is returned.
-        pool: patches along a group's side.
-    """
-    directions = torch.nn.functional.normalize(grouped_by(hidden, pool).flatten(2).float(), dim=-1)
-    before = torch.cat([previous[None], directions])[:-1]
-    return 1 - (directions * before).sum(dim=-1), directions[-1]
-
-
-def _tiled(hidden: Tensor, side: int, pool: int) -> Tensor:
-    tiles = hidden.unflatten(1, (side, pool, side, pool)).transpose(2, 3)
-    return tiles.flatten(3, 4).flatten(1, 2)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stts_export.models.pool import GroupPool, grouped
+from stts_export.models.pool import GroupPool, grouped, grouped_by
 from stts_export.recipe.check import check_scorer_kind
 from stts_export.recipe.config import ScorerConfig, TowerConfig
 from stts_runtime.bundle.manifest import Grid
@@ -65,9 +65,7 @@ class CosineScorer(nn.Module):
 
     def forward(self, hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores [T, G] in [0, 2] and the last frame's directions [G, pool * pool * D], both float32."""
-        directions = group_directions(hidden, self.grid)
-        # The zero state has cosine 0 with everything, hence score 1.
-        return 1 - (directions * _shifted(directions, previous)).sum(dim=-1), directions[-1]
+        return group_change(hidden, previous, self.grid.pool)
 
 
 class RandomScorer(nn.Module):
@@ -139,9 +137,28 @@ def aux_loss(scores: Tensor, hidden: Tensor, grid: Grid, coefficient: float = 0.
     return coefficient * (scores[1:] - (1 - cosine)).square().mean()
 
 
+def group_change(hidden: Tensor, previous: Tensor, pool: int) -> tuple[Tensor, Tensor]:
+    """Return 1 - cosine of each group's patches with the frame before, [T, G], and the last frame's directions.
+
+    A direction is a group's patches one after another, scaled to length 1; the zero state has cosine 0 with everything,
+    hence score 1.
+
+    Args:
+        hidden: [T, N, D], T at least 1.
+        previous: float32 [G, pool * pool * D], directions of the frame before the first, or zeros; as what is returned.
+        pool: patches along a group's side.
+    """
+    directions = _directions(hidden, pool)
+    return 1 - (directions * _shifted(directions, previous)).sum(dim=-1), directions[-1]
+
+
 def group_directions(hidden: Tensor, grid: Grid) -> Tensor:
     """Return each group's patches, concatenated and scaled to length 1: float32 [T, G, pool * pool * D]."""
-    return F.normalize(grouped(hidden, grid).flatten(2).float(), dim=-1)
+    return _directions(hidden, grid.pool)
+
+
+def _directions(hidden: Tensor, pool: int) -> Tensor:
+    return F.normalize(grouped_by(hidden, pool).flatten(2).float(), dim=-1)
 
 
 def _shifted(states: Tensor, previous: Tensor) -> Tensor:

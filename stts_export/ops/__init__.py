@@ -8,6 +8,7 @@ every built-in operator's, because TensorRT's parser ignores domains. Some have 
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnxscript import OnnxFunction
 
 from stts_export.ops.domain import DOMAIN, VERSION
 from stts_export.ops.group_pool import function as group_pool, plugin as group_pool_plugin
@@ -51,29 +52,26 @@ def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]
         fused_attention: bodies that TensorRT recognises as attention, where an operator has one of its own for that.
     """
     prefix_attention = fused_prefix_attention if fused_attention else vision_prefix_attention
+    return _bodies(prefix_attention.VisionPrefixAttention)
+
+
+def plugin_bodies() -> tuple[ir.Function, ...]:
+    """Return what each plugin computes as an ONNX function body of the plugin's name, for a graph that none runs."""
+    bodies = [body for body in _bodies(prefix_attention_of_plugin.VisionPrefixAttention) if body.name in PLUGINS]
+    for body in bodies:
+        body.name = PLUGINS[body.name].name
+    return tuple(bodies)
+
+
+def _bodies(prefix_attention: OnnxFunction) -> tuple[ir.Function, ...]:
+    """Return the body of every operator; of `VisionPrefixAttention`, which has several, the one given."""
     scripts = (
         segment_attention.SegmentAttention,
         ragged_attention.RaggedAttention,
-        prefix_attention.VisionPrefixAttention,
+        prefix_attention,
         group_pool.GroupPool,
         group_score.GroupScore,
         select_groups.SelectGroups,
         pack_tokens.PackTokens,
     )
     return tuple(ir.serde.deserialize_function(script.to_function_proto()) for script in scripts)
-
-
-def plugin_bodies() -> tuple[ir.Function, ...]:
-    """Return what each plugin computes as an ONNX function body of the plugin's name, for a graph that none runs."""
-    scripts = (
-        group_pool.GroupPool,
-        group_score.GroupScore,
-        select_groups.SelectGroups,
-        pack_tokens.PackTokens,
-        ragged_attention.RaggedAttention,
-        prefix_attention_of_plugin.VisionPrefixAttention,
-    )
-    bodies = tuple(ir.serde.deserialize_function(script.to_function_proto()) for script in scripts)
-    for body in bodies:
-        body.name = PLUGINS[body.name].name
-    return bodies

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stts_export.models import attention, pool, selection
+from stts_export.models import attention, pool, scorer, selection
 from stts_export.models.prefix_attention import prefix_attention
 from stts_export.ops.attention_truth import TOLERANCES
 from stts_export.ops.case import OpCase
@@ -82,7 +82,7 @@ OPERATORS = {
     operator.name: operator
     for operator in (
         Operator("GroupPool", group_pool.cases, pool.group_attention, {"float32": 1e-5, "float16": 2e-3}),
-        Operator("GroupScore", group_score.cases, pool.group_change, {"float32": 1e-6, "float16": 1e-6}, "float32"),
+        Operator("GroupScore", group_score.cases, scorer.group_change, {"float32": 1e-6, "float16": 1e-6}, "float32"),
         Operator("SelectGroups", select_groups.cases, selection.select_groups),
         Operator("PackTokens", pack_tokens.cases, selection.pack_tokens),
         Operator(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stts_export.models.pool import group_change
+from stts_export.models.scorer import group_change
 from stts_export.ops.domain import operator_with_outputs
 
 
