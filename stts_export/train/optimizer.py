@@ -8,6 +8,7 @@ Method: Jordan et al. 2024 (Muon); the scale of its steps: arXiv 2502.16982.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,12 +24,11 @@ def optimizer_of(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     others = [group for group in groups if not group[MATRICES]]
     matrices = [group for group in groups if group[MATRICES]]
     betas = (stage.betas[0], stage.betas[1])
+    adamw = partial(torch.optim.AdamW, betas=betas, eps=stage.epsilon, fused=True)
     if not matrices:
-        return torch.optim.AdamW(others, betas=betas, eps=stage.epsilon, fused=True)
+        return adamw(others)
     muon = torch.optim.Muon(matrices, momentum=betas[1], adjust_lr_fn="match_rms_adamw")
-    if not others:
-        return muon
-    return _Pair(torch.optim.AdamW(others, betas=betas, eps=stage.epsilon, fused=True), muon)
+    return _Pair(adamw(others), muon) if others else muon
 
 
 class _Pair(torch.optim.Optimizer):

@@ -95,7 +95,7 @@ class Stage:
     weight_decay: float = 0.0  # on matrices; biases, norms and embeddings have none
     # parts whose matrices are trained by Muon, in steps as large as AdamW's; tables and vectors stay with AdamW
     muon: tuple[str, ...] = ()
-    betas: tuple[float, ...] = (0.9, 0.95)  # of AdamW, as `epsilon`
+    betas: tuple[float, ...] = (0.9, 0.95)  # of AdamW, as `epsilon`; the second is Muon's momentum too
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # largest norm of the gradient
     # clips share a row of this many tokens; where not given, 2048 on a GPU, and on a CPU each has its own: attention

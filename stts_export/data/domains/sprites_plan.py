@@ -80,7 +80,8 @@ def plan_sprites(
     names += [(str(colour), FLASH) for colour in rng.permutation(colours)[:2]]
     pairs = flash_pairs(frames)
     starts = rng.permutation(pairs[int(rng.integers(len(pairs)))])
-    shrinks = flash_starts(frames)[int(rng.integers(len(flash_starts(frames))))]
+    brief = flash_starts(frames)
+    shrinks = brief[int(rng.integers(len(brief)))]
     gone = shrinks + FLASH_FRAMES
     shown = [range(frames)] * staying + [range(gone)] * vanishing + [range(frames)]
     shown += [range(int(start), int(start) + FLASH_FRAMES) for start in starts]
