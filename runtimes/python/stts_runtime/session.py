@@ -28,8 +28,7 @@ from stts_runtime.language.prompt import check_question, check_tokens, video_tok
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
-from stts_runtime.vision import on_device
-from stts_runtime.vision.on_device import vision_on_device
+from stts_runtime.vision.on_device import PARTS as PARTS_ON_DEVICE, vision_on_device
 from stts_runtime.vision.plan import kept_groups
 from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_groups, score_frames
 
@@ -149,7 +148,7 @@ class Session:
             EngineError: one cannot be opened, or the device is not what the bundle needs.
         """
         self.check_device()
-        pruned = on_device.PARTS if self.manifest.engine.has_plugins else ("vision_score", "vision_encode")
+        pruned = PARTS_ON_DEVICE if self.manifest.engine.has_plugins else ("vision_score", "vision_encode")
         vision = ("vision_dense",) if self.prune_fraction(prune) == 0 else pruned
         # Opening is page faults and copies, one core's work each: side by side the largest alone sets the time.
         with ThreadPoolExecutor() as pool:
@@ -249,7 +248,7 @@ class Session:
         if fraction == 0:
             vision = dense_vision(self.engine("vision_dense"), frames, manifest, timings, on_progress)
         elif manifest.engine.has_plugins:
-            score, select, encode = map(self.engine, on_device.PARTS)
+            score, select, encode = map(self.engine, PARTS_ON_DEVICE)
             vision = vision_on_device(score, select, encode, frames, fraction, manifest, timings, on_progress)
         else:
             hidden, scores = score_frames(self.engine("vision_score"), frames, manifest, timings, on_progress)

@@ -32,7 +32,7 @@ def on_a_pc(monkeypatch, tmp_path):
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.31", raising=False)
     monkeypatch.delenv("STTS_TRT_LIBRARY", raising=False)
-    for place in ("_WITH_THE_PACKAGE", "_IN_A_CHECKOUT"):
+    for place in ("WITH_THE_PACKAGE", "IN_A_CHECKOUT"):
         monkeypatch.setattr(plugin_library, place, tmp_path / place)
 
 
@@ -134,7 +134,7 @@ def test_a_system_without_the_question_has_no_gnu_c_library(monkeypatch):
 
 
 def test_the_environment_outweighs_what_lies_about_and_may_name_a_folder(tmp_path, monkeypatch):
-    write_library(tmp_path / "_IN_A_CHECKOUT" / "aarch64" / "libstts_trt.so", "aarch64")
+    write_library(tmp_path / "IN_A_CHECKOUT" / "aarch64" / "libstts_trt.so", "aarch64")
     own = write_library(tmp_path / "own" / "somewhere" / "libstts_trt.so")
     for named in (own, tmp_path / "own"):
         monkeypatch.setenv("STTS_TRT_LIBRARY", str(named))
@@ -146,17 +146,17 @@ def test_the_environment_outweighs_what_lies_about_and_may_name_a_folder(tmp_pat
 
 def test_the_packages_own_library_outweighs_the_checkouts(tmp_path):
     assert found_libraries() == {}
-    checkout = {machine: tmp_path / "_IN_A_CHECKOUT" / machine / "libstts_trt.so" for machine in ("aarch64", "x86_64")}
+    checkout = {machine: tmp_path / "IN_A_CHECKOUT" / machine / "libstts_trt.so" for machine in ("aarch64", "x86_64")}
     for machine, file in checkout.items():
         write_library(file, machine)
     assert found_libraries() == checkout
-    own = write_library(tmp_path / "_WITH_THE_PACKAGE" / "x86_64" / "libstts_trt.so")
+    own = write_library(tmp_path / "WITH_THE_PACKAGE" / "x86_64" / "libstts_trt.so")
     assert found_libraries() == {**checkout, "x86_64": own}
 
 
 def test_a_file_of_the_name_that_is_no_library_is_told(tmp_path):
-    (tmp_path / "_IN_A_CHECKOUT").mkdir()
-    (tmp_path / "_IN_A_CHECKOUT" / "libstts_trt.so").write_text("nothing")
+    (tmp_path / "IN_A_CHECKOUT").mkdir()
+    (tmp_path / "IN_A_CHECKOUT" / "libstts_trt.so").write_text("nothing")
     with pytest.raises(BundleError, match="cannot be read as a shared library"):
         found_libraries()
 

@@ -148,6 +148,18 @@ def test_a_score_that_is_not_finite_is_told_with_its_frame(chunk, value):
         looked(chunk, 0.5, scores)
 
 
+def test_lengths_that_do_not_add_up_are_told_where_the_host_reads_them(monkeypatch):
+    select = Selector.run
+
+    def miscount(self, inputs, outputs):
+        select(self, inputs, outputs)
+        outputs["cumulative_groups"][-1] -= 1
+
+    monkeypatch.setattr(Selector, "run", miscount)
+    with pytest.raises(EngineError, match="frames end at row 17 of 18: lengths do not add up"):
+        looked(2, 0.5)
+
+
 def test_another_failure_of_the_encoder_is_its_own(monkeypatch):
     def refuse(self, inputs, outputs):
         raise EngineError("out of memory")

@@ -30,8 +30,10 @@ HOW_TO_GET = f"`make plugins` builds it in a checkout of the project, or {VARIAB
 
 _FOLDER = "plugins"
 _PACKAGE = Path(__file__).parents[1]
-_WITH_THE_PACKAGE = _PACKAGE / "_libraries"  # a wheel may bring them
-_IN_A_CHECKOUT = _PACKAGE.parents[2] / "build" / _FOLDER
+WITH_THE_PACKAGE = _PACKAGE / "_libraries"
+"""Where a wheel may bring native libraries, a folder for each machine."""
+IN_A_CHECKOUT = _PACKAGE.parents[2] / "build" / _FOLDER
+"""Where `make plugins` leaves them, likewise."""
 
 
 def file_for(machine: str) -> str:
@@ -65,7 +67,7 @@ def found_libraries() -> dict[str, Path]:
         if not files:
             raise EngineError(f"{VARIABLE} is {named!r}, where no {LIBRARY} lies: name the file, or a folder with it")
     else:  # the later outweigh the earlier
-        files = [file for place in (_IN_A_CHECKOUT, _WITH_THE_PACKAGE) for file in _files(place)]
+        files = [file for place in (IN_A_CHECKOUT, WITH_THE_PACKAGE) for file in _files(place)]
     for file in files:
         if reason := contract_misfit(file):
             raise EngineError(f"{reason}: {HOW_TO_GET}")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.plugin_library import IN_A_CHECKOUT, WITH_THE_PACKAGE
 from stts_runtime.errors import EngineError
 from stts_runtime.vision.plan import Plan, RaggedPlan, kept_groups, pack, select_groups
 
@@ -26,9 +27,6 @@ VERSION = 1
 """Of the calls that the library is asked for."""
 
 _PLANNED = 0
-_PACKAGE = Path(__file__).parents[1]
-_WITH_THE_PACKAGE = _PACKAGE / "_libraries" / platform.machine()  # a wheel may bring it
-_IN_A_CHECKOUT = _PACKAGE.parents[2] / "build/plugins" / platform.machine()  # where `make plugins` leaves it
 
 PlanCall = Callable[..., int]
 """The library's `stts_host_plan`."""
@@ -87,10 +85,11 @@ def host_call() -> PlanCall | None:
             return opened(Path(named))
         except (OSError, AttributeError) as error:
             raise EngineError(f"{VARIABLE} is {named!r}, which cannot be used as {LIBRARY}: {error}") from error
-    for folder in (_WITH_THE_PACKAGE, _IN_A_CHECKOUT):
-        if (folder / LIBRARY).is_file():
+    for folder in (WITH_THE_PACKAGE, IN_A_CHECKOUT):
+        library = folder / platform.machine() / LIBRARY
+        if library.is_file():
             try:
-                return opened(folder / LIBRARY)
+                return opened(library)
             except (OSError, AttributeError, EngineError):
                 return None  # made for an older runtime, or for a newer C library: numpy serves
     return None

@@ -20,6 +20,7 @@ from stts_runtime.engine.memory import new_array
 from stts_runtime.errors import EngineError
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
+from stts_runtime.vision.lengths import check_cumulative_lengths
 from stts_runtime.vision.plan import check_scores, kept_groups
 from stts_runtime.vision.run import Vision, score_frames_into
 
@@ -96,7 +97,7 @@ def encode_groups(
     Otherwise as many frames at once as it has, whose lengths are read on the host for that.
 
     Raises:
-        EngineError: an engine failed.
+        EngineError: an engine failed, or lengths that are read do not add up.
     """
     spec, memory, patches = manifest.graphs["vision_encode"].spec, engine.memory, manifest.grid.pool**2
     features, room = new_array(memory, spec.tensor("features"), len(order)), spec.dim("K").maximum
@@ -110,6 +111,7 @@ def encode_groups(
         return features
     with timings.stage("plan"):
         ends = np.asarray(memory.to_host(cumulative_groups))
+        check_cumulative_lengths(ends, len(order))
     for first, last in runs_of_frames(ends, room):
         with timings.stage("vision_encode"):
             own = ends[first : last + 1] - ends[first]
