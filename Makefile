@@ -14,8 +14,9 @@ GPU_TARGET ?= h100
 GPU_PYTHON ?= python3
 GPU_OPTIONS ?=
 
-# TensorRT plugins: for which GPUs, 87 is 8.7, and machines, by default all that a compiler is installed for (docs/plugins.md)
-SMS ?= 80,86,87,89,90,100,110,120
+# TensorRT plugins: for which GPUs, 87 is 8.7, by default all that are known, and which machines, by default those that a
+# compiler is installed for (docs/plugins.md)
+SMS ?=
 MACHINES ?=
 
 # Training micro on a GPU host, with a network or without (docs/training.md)
@@ -113,7 +114,7 @@ engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the e
 	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
 
 plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)
-	$(BIN)/python tools/make_plugins.py $(OUT)/plugins --work $(OUT)/kernels --sm $(SMS) $(if $(MACHINES),--machine $(MACHINES))
+	$(BIN)/python tools/make_plugins.py $(OUT)/plugins --work $(OUT)/kernels $(if $(SMS),--sm $(SMS)) $(if $(MACHINES),--machine $(MACHINES))
 
 LIBRARIES := runtimes/python/stts_runtime/_libraries
 

@@ -11,9 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from stts_export.kernels.cubins import SMS
-from stts_export.kernels.library import COMPILERS, LIBRARY, compiler_for
+from stts_export.cli.kernels import sms_of
+from stts_export.kernels import SMS
+from stts_export.kernels.library import COMPILERS, compiler_for
 from stts_export.kernels.plugins import make_plugins
+from stts_runtime.bundle.plugin_library import LIBRARY
 from stts_runtime.errors import SttsError
 
 
@@ -24,15 +26,13 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, default=Path("build/kernels"), help="for what is downloaded and in between"
     )
-    parser.add_argument("--sm", default=",".join(map(str, SMS)), help="compute capabilities (default: %(default)s)")
+    default = ",".join(map(str, SMS))
+    parser.add_argument("--sm", type=sms_of, default=default, help="compute capabilities (default: %(default)s)")
     parser.add_argument("--machine", nargs="+", choices=COMPILERS, help="default: all that a compiler is installed for")
     arguments = parser.parse_args()
     try:
-        sms = [int(number) for number in arguments.sm.split(",")]
         machines = arguments.machine or [machine for machine in COMPILERS if compiler_for(machine)]
-        pages = make_plugins(arguments.output, arguments.work, sms, machines)
-    except ValueError:
-        parser.error(f"--sm is {arguments.sm!r}, wanted numbers as in 80,87")
+        pages = make_plugins(arguments.output, arguments.work, arguments.sm, machines)
     except SttsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
+from stts_export.kernels import SMS
 from stts_runtime.cli import add_command
 
 
@@ -22,8 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = add_command(commands, "kernels", run, summary, EXAMPLES)
     parser.add_argument(
         "--sm",
-        type=_numbers,
-        default="80,86,87,89,90,100,110,120",
+        type=sms_of,
+        default=",".join(map(str, SMS)),
         help="compute capabilities without the point, separated by commas (default: %(default)s)",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write to")
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _numbers(text: str) -> list[int]:
+def sms_of(text: str) -> list[int]:
+    """Return compute capabilities that are written as `80,86`, for argparse."""
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:

@@ -21,6 +21,7 @@ from pathlib import Path
 from stts_export import ops
 from stts_export.errors import ExportError
 from stts_export.kernels import ptx
+from stts_export.kernels.files import write_changed
 from stts_export.kernels.variants import LAUNCHES, WARP, Launch, triton_variants, write_launches
 from stts_export.ops.kernel_variant import KernelVariant
 from stts_runtime.bundle.digest import canonical, digest_of, sha256_of_file
@@ -137,7 +138,7 @@ def compile_image(out: Path, operator: str, sm: int) -> Image:
             )
     content, used = ptx.cubin_of(ptx.merged([kernel.text for kernel in kernels]), sm)
     path = out / f"{operator}-{sm}.cubin"
-    _write(path, content)
+    write_changed(path, content)
     return Image(
         file=path.name,
         operator=operator,
@@ -155,7 +156,7 @@ def _say(out: Path, made: Mapping[tuple[str, int], Image], wanted: Sequence[tupl
     """Write what is known of the images that are made."""
     kernels = Kernels(ptx.TRITON, tuple(made[place] for place in wanted if place in made))
     write_launches(out / LAUNCHES, [entry.launch for image in kernels.images for entry in image.entries])
-    _write(out / KERNELS, canonical(to_plain(kernels)))
+    write_changed(out / KERNELS, canonical(to_plain(kernels)))
     return kernels
 
 
@@ -201,10 +202,3 @@ def _read(out: Path) -> Kernels:
         return from_plain(Kernels, json.loads((out / KERNELS).read_bytes()), KERNELS)
     except (OSError, ValueError, SttsError):
         return Kernels(ptx.TRITON, ())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_bytes(content)
-    half.replace(path)

@@ -8,11 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from stts_export.kernels.files import write_changed
 from stts_export.kernels.nvrtc import compiled, compiler_wheel, fetched_compiler
 
-
-SMS = (80, 86, 87, 89, 90, 100, 110, 120)
-"""A100, GeForce 30, Jetson Orin, L4 and GeForce 40, H100, B200, Jetson Thor, GeForce 50."""
 
 _CHECKOUT = Path(__file__).parents[2]
 _OPS = _CHECKOUT / "stts_export/ops"
@@ -50,7 +48,7 @@ def write_cubins(sms: Sequence[int], folder: Path, cache: Path) -> list[Cubin]:
     cubins = []
     for (source, sm), content in zip(wanted, contents, strict=True):
         name = source.parent.name
-        _write(folder / f"{name}-{sm}.cubin", content)
+        write_changed(folder / f"{name}-{sm}.cubin", content)
         cubins.append(Cubin(name, sm, compiler_wheel(sm), hashlib.sha256(content).hexdigest()))
     for name in {cubin.name for cubin in cubins}:
         for file in folder.glob(f"{name}-*.cubin"):
@@ -68,15 +66,5 @@ def _cubin(source: Path, sm: int, cache: Path) -> bytes:
     if kept.is_file():
         return kept.read_bytes()
     content = compiled(source, sm, [_LANGUAGE], cache)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    _write(kept, content)
+    write_changed(kept, content)
     return content
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and leave one that holds this already as old as it is."""
-    if file.is_file() and file.read_bytes() == content:
-        return
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.rename(file)

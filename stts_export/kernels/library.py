@@ -11,10 +11,9 @@ from pathlib import Path
 from stts_export.errors import ExportError
 from stts_export.kernels.headers import Headers
 from stts_export.kernels.variants import LAUNCHES, twin_launches, write_launches
+from stts_runtime.bundle.plugin_library import LIBRARY
 
 
-LIBRARY = "libstts_trt.so"
-HOST_LIBRARY = "libstts_host.so"
 COMPILERS = {"x86_64": "x86_64-linux-gnu-g++", "aarch64": "aarch64-linux-gnu-g++"}
 """What compiles for a machine from another; on the machine itself it is `g++`."""
 TWIN_SM = 0

@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stts_export.errors import ExportError
@@ -16,8 +17,6 @@ from stts_export.kernels.cubins import Cubin, write_cubins
 from stts_export.kernels.headers import Headers, tensorrt_headers
 from stts_export.kernels.library import (
     COMPILERS,
-    HOST_LIBRARY,
-    LIBRARY,
     SOURCES,
     compiler_for,
     library_sources,
@@ -26,9 +25,12 @@ from stts_export.kernels.library import (
 from stts_export.kernels.triton_cubins import write_triton_cubins
 from stts_export.kernels.variants import LAUNCHES
 from stts_runtime.bundle.digest import sha256_of_file
-
-
-PAGE = "libstts_trt.json"
+from stts_runtime.bundle.plain import from_plain, to_plain
+from stts_runtime.bundle.plugin_library import LIBRARY
+from stts_runtime.bundle.plugin_page import PAGE
+from stts_runtime.bundle.swap import write_whole
+from stts_runtime.errors import SttsError
+from stts_runtime.vision.host_plan import LIBRARY as HOST_LIBRARY
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,8 @@ def contract_version() -> int:
 def read_page(library: Path) -> PluginPage | None:
     """Return what the page beside `library` says; None where there is none, or one of another kind."""
     try:
-        said = json.loads(library.with_name(PAGE).read_text())
-        kernels = tuple(Cubin(**kernel) for kernel in said.pop("kernels"))
-        return PluginPage(**{**said, "sms": tuple(said["sms"])}, kernels=kernels)
-    except (OSError, ValueError, TypeError, KeyError):
+        return from_plain(PluginPage, json.loads(library.with_name(PAGE).read_bytes()), PAGE)
+    except (OSError, ValueError, SttsError):
         return None
 
 
@@ -99,11 +99,9 @@ def _made_for(machine: str, folder: Path, work: Path, headers: Headers, cubins: 
     if page is not None and page.made_from == made_from and _holds(folder, page):
         return page
     built = make_library("library", work / machine, compiler, headers, work / "kernels")
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / PAGE).unlink(missing_ok=True)
     for name in (LIBRARY, HOST_LIBRARY):
-        shutil.copyfile(built.with_name(name), folder / f"{name}.partial")
-        (folder / f"{name}.partial").rename(folder / name)
+        write_whole(folder / name, partial(shutil.copyfile, built.with_name(name)))
     page = PluginPage(
         contract=contract_version(),
         machine=machine,
@@ -116,7 +114,8 @@ def _made_for(machine: str, folder: Path, work: Path, headers: Headers, cubins: 
         host_sha256=sha256_of_file(built.with_name(HOST_LIBRARY)),
         made_from=made_from,
     )
-    (folder / PAGE).write_text(json.dumps(asdict(page), indent=2) + "\n")
+    text = json.dumps(to_plain(page), indent=2) + "\n"
+    write_whole(folder / PAGE, lambda path: path.write_text(text, encoding="utf-8"))
     return page
 
 

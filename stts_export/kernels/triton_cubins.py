@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stts_export.kernels.compiled import compile_kernels
 from stts_export.kernels.cubins import Cubin
+from stts_export.kernels.files import write_changed
 from stts_export.kernels.variants import LAUNCHES
 
 
@@ -25,15 +26,5 @@ def write_triton_cubins(sms: Sequence[int], folder: Path, cache: Path) -> list[C
     kept = cache / "triton"
     kernels = compile_kernels(kept, sms, wheels=cache)
     for name in (*(image.file for image in kernels.images), LAUNCHES):
-        _copy(kept / name, folder / name)
+        write_changed(folder / name, (kept / name).read_bytes())
     return [Cubin(image.operator, image.sm, f"triton=={kernels.triton}", image.sha256) for image in kernels.images]
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file whole or not at all, and leave one that holds the same as old as it is."""
-    content = source.read_bytes()
-    if target.is_file() and target.read_bytes() == content:
-        return
-    partial = target.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.rename(target)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stts_export.kernels.files import write_changed
 from stts_export.ops.kernel_variant import KernelVariant
 from stts_export.ops.ragged_attention.variants import variants as ragged_attention
 from stts_export.ops.vision_prefix_attention.variants import variants as vision_prefix_attention
@@ -41,4 +42,4 @@ def twin_launches(sm: int) -> list[Launch]:
 def write_launches(path: Path, launches: Iterable[Launch]) -> None:
     """Write launches as the library's source includes them."""
     lines = [f"COMPILED({one.entry}, {one.sm}, {one.tile}, {one.threads}, {one.shared_bytes})\n" for one in launches]
-    path.write_text("".join(lines))
+    write_changed(path, "".join(lines).encode())

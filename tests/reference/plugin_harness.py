@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from reference.once import once
 from stts_export.errors import ExportError
 from stts_export.kernels.headers import Headers, tensorrt_headers
-from stts_export.kernels.library import LIBRARY, TWIN_SM, compiler_for, make_library, write_twin_images
+from stts_export.kernels.library import TWIN_SM, compiler_for, make_library, write_twin_images
+from stts_runtime.bundle.plugin_library import LIBRARY
 
 
 CHECKOUT = Path(__file__).parents[2]

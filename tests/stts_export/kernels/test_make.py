@@ -6,10 +6,11 @@ from reference.plugin_harness import CONTRACT, WORK, Node, harness_for
 
 from stts_export.errors import ExportError
 from stts_export.kernels import plugins
-from stts_export.kernels.library import LIBRARY, compiler_for
+from stts_export.kernels.library import compiler_for
 from stts_export.kernels.nvrtc import compiled, fetched_compiler
 from stts_export.kernels.plugins import contract_version, make_plugins, read_page
 from stts_export.kernels.ptx import TRITON, find_triton
+from stts_runtime.bundle.plugin_library import LIBRARY
 
 
 @pytest.fixture
