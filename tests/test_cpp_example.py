@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from stts_export.kernels.library import compiler_for
 from stts_export.verify.cpu_emulation import cpu_emulation
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plugin_library import file_for
+from stts_runtime.bundle.spec import TensorSpec
 from stts_runtime.engine import open_engine
 from stts_runtime.errors import EngineError
 from stts_runtime.timings import Timings
@@ -41,14 +42,15 @@ class Program:
     bundle: Path
     engines: dict
 
-    def run(self, frames, work, *, prune=None, bundle=None, engines=None, sm=SM):
+    def run(self, frames, work, *, prune=None, bundle=None, engines=None, sm=SM, manifest=None):
         """What it said, with features and which groups were kept if it wrote them."""
         clip = work / "clip.npy"
         np.save(clip, frames) if isinstance(frames, np.ndarray) else clip.write_bytes(frames)
         bundle = bundle or self.bundle
         arguments = [str(path) for path in (bundle, clip, work / "features.npy", work / "keep.npy")]
         played = {**self.engines, **(engines or {})}
-        specs = {part: graph.spec for part, graph in open_bundle(self.bundle).manifest.graphs.items()}
+        graphs = (manifest or open_bundle(self.bundle).manifest).graphs
+        specs = {part: graph.spec for part, graph in graphs.items()}
         return run_program(
             [*self.command, *arguments, *([] if prune is None else [str(prune)])],
             specs,
@@ -88,6 +90,8 @@ def program(request, run_folder, plugin_bundle, played):
             "CUDA_INCLUDE": STANDIN,
             "CUDART_LIBRARY": standin / "libcudart.so",
         }
+        if harness.emulator:
+            options |= {"CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": machine}
         build = path / "build"
         configure = ["cmake", "-S", EXAMPLE, "-B", build, *(f"-D{name}={value}" for name, value in options.items())]
         for command in (configure, ["cmake", "--build", build]):
@@ -237,6 +241,28 @@ def test_a_manifest_that_is_cut_off_anywhere_is_refused(program, tmp_path):
 )
 def test_what_cannot_be_run_is_refused_with_what_to_do(program, tmp_path, frames, how, complaint):
     _refused(program.run(frames, tmp_path, **how), tmp_path, complaint)
+
+
+@on_this_machine
+def test_the_scorer_begins_with_zeros_and_scores_of_the_first_frame_bias_nothing(program, tmp_path):
+    folder = shutil.copytree(program.bundle, tmp_path / "gated.stts")
+    shutil.rmtree(folder / "engines")
+    manifest = open_bundle(folder).manifest
+    score = manifest.graphs["vision_score"]
+    gated = replace(score.spec, inputs=(*score.spec.inputs, TensorSpec("gate", "float32", ("T",))))
+    manifest = replace(manifest, graphs={**manifest.graphs, "vision_score": replace(score, spec=gated)})
+    manifest, gates = write_engines(folder, manifest, VERSION, SM), []
+    states = []
+
+    def noted(inputs, outputs):
+        gates.append(inputs["gate"].tolist())
+        states.append(bool(inputs["previous"].any()))
+        program.engines["vision_score"](inputs, outputs)
+
+    done = program.run(toy_frames(5), tmp_path, bundle=folder, manifest=manifest, engines={"vision_score": noted})
+    assert done.returncode == 0, done.stderr
+    assert gates == [[0, 1, 1], [1, 1]]
+    assert states == [False, True]
 
 
 @on_this_machine

@@ -25,10 +25,10 @@ namespace {
 
 constexpr size_t kAlignment = 256;  // which TensorRT wants of all addresses
 
+#define CHECK_CUDA(call) check(call, #call)
 void check(cudaError_t code, char const* call) {
   if (code != cudaSuccess) fail(call, " failed: ", cudaGetErrorName(code), " (", cudaGetErrorString(code), ")");
 }
-#define CHECK_CUDA(call) check(call, #call)
 
 struct Logger final : nvinfer1::ILogger {
   void log(Severity severity, char const* message) noexcept override {
@@ -212,13 +212,11 @@ class Engine {
   std::map<std::string, Array> beside_;
 };
 
-// What the vision side says about a clip, on the host once the stream was waited for.
+// What the vision side says about a clip.
 struct Vision {
   std::shared_ptr<char> features;  // [K, d_model]
-  std::vector<int64_t> shape;      // of them
-  std::shared_ptr<float> scores;   // [T, G]
   std::shared_ptr<int64_t> order;  // [K], the kept groups as frame * G + group
-  size_t encoder_runs = 0;
+  size_t bytes = 0, encoder_runs = 0;
 };
 
 class FramesToFeatures {
@@ -252,12 +250,12 @@ class FramesToFeatures {
       check_scores(on_host.get(), frames.count, grid_.groups());
       throw;
     }
+    auto const on_host = to_host<float>(scores);
     vision.features = to_host<char>(features);
-    vision.shape = features.shape;
-    vision.scores = to_host<float>(scores);
     vision.order = to_host<int64_t>(order);
+    vision.bytes = features.bytes();
     device_.wait();
-    check_scores(vision.scores.get(), frames.count, grid_.groups());
+    check_scores(on_host.get(), frames.count, grid_.groups());
     return vision;
   }
 
@@ -365,26 +363,21 @@ class FramesToFeatures {
   std::vector<std::shared_ptr<void>> held_;
 };
 
-double fraction_from(std::string const& text) {
-  double value = 0;
-  char const* const end = text.data() + text.size();
-  if (std::from_chars(text.data(), end, value).ptr != end)
-    fail(text, " is no prune fraction: wanted a number like 0.5");
-  return value;
-}
-
 std::string tensorrt_version() {
   int32_t const number = getInferLibVersion();  // 100304 is 10.3.4
   return std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
 }
 
 void run(fs::path const& folder, fs::path const& clip, fs::path const& features_file, fs::path const& keep_file,
-         char const* wanted_fraction) {
+         std::string const& wanted_fraction) {
   utsname machine{};
   uname(&machine);
   Bundle const bundle = open_bundle(folder, machine.machine);
   Frames const frames = read_frames(clip, bundle.grid);
-  double const fraction = wanted_fraction ? fraction_from(wanted_fraction) : bundle.prune_fraction;
+  double fraction = bundle.prune_fraction;
+  if (!wanted_fraction.empty() && !is_number(wanted_fraction, fraction)) {
+    fail(wanted_fraction, " is no prune fraction: wanted a number like 0.5");
+  }
   int64_t const groups = bundle.grid.groups(), kept = kept_groups(groups, frames.count, fraction);
   if (fraction == 0) fail("prune fraction is 0: nothing is to be selected then, ask stts-runtime for a dense run");
   if (frames.count > bundle.max_frames) {
@@ -413,14 +406,13 @@ void run(fs::path const& folder, fs::path const& clip, fs::path const& features_
   for (int64_t i = 0; i < kept; ++i) keep.at(static_cast<size_t>(vision.order.get()[i])) = 1;
   TensorSpec const& spec = bundle.graphs.at("vision_encode").tensor("features");
   std::string const descr = spec.dtype == "float32" ? "<f4" : spec.dtype == "float16" ? "<f2" : "<u2";
-  size_t const bytes = static_cast<size_t>(vision.shape[0] * vision.shape[1]) * bytes_of(spec.dtype);
-  write_npy(features_file, descr, vision.shape, vision.features.get(), bytes);
+  int64_t const width = spec.shape[1].size;
+  write_npy(features_file, descr, {kept, width}, vision.features.get(), vision.bytes);
   write_npy(keep_file, "|b1", {frames.count, groups}, keep.data(), keep.size());
   std::cout << "engines " << files.at("vision_score").parent_path().filename().string() << "\n"
             << "kept " << kept << " of " << keep.size() << " groups of " << frames.count << " frames, encoded in "
-            << vision.encoder_runs << (vision.encoder_runs == 1 ? " run\n" : " runs\n") << "features ["
-            << vision.shape[0] << ", " << vision.shape[1] << "] " << spec.dtype << ", " << taken.count()
-            << " ms after the first frame\n";
+            << vision.encoder_runs << (vision.encoder_runs == 1 ? " run\n" : " runs\n") << "features [" << kept << ", "
+            << width << "] " << spec.dtype << ", " << taken.count() << " ms after the first frame\n";
 }
 
 }  // namespace
@@ -432,7 +424,7 @@ int main(int count, char** words) {
     return 2;
   }
   try {
-    stts::run(words[1], words[2], words[3], words[4], count == 6 ? words[5] : nullptr);
+    stts::run(words[1], words[2], words[3], words[4], count == 6 ? words[5] : "");
     return 0;
   } catch (std::exception const& error) {
     std::cerr << "frames_to_features: " << error.what() << "\n";

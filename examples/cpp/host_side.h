@@ -15,6 +15,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -22,10 +23,7 @@ namespace stts {
 
 namespace fs = std::filesystem;
 
-// What a user can meet, with what to do about it.
-struct Failure : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+using Failure = std::runtime_error;  // what a user can meet, with what to do about it
 
 template <class... Parts>
 [[noreturn]] void fail(Parts const&... parts) {
@@ -41,6 +39,13 @@ inline std::string read_file(fs::path const& file) {
   return content;
 }
 
+// Whether the text is a number and nothing else; then it is read.
+template <class Value>
+bool is_number(std::string const& text, Value& value) {
+  char const* const end = text.data() + text.size();
+  return std::from_chars(text.data(), end, value).ptr == end;
+}
+
 // A JSON value. Text is as it stands in the file, escapes and all: the names that are looked for have none.
 struct Json {
   char kind = '\0';  // '{', '[', '"', or 'w' for numbers and other words
@@ -49,34 +54,26 @@ struct Json {
   std::vector<std::string> keys;  // of an object, in the order of `items`
   std::string where;              // the document and the way to this value, for messages
 
-  [[noreturn]] void refuse(std::string const& wanted) const {
-    fail(where, ": wanted ", wanted, ": build the bundle again");
+  void want(bool holds, std::string const& what) const {
+    if (!holds) fail(where, ": wanted ", what, ": build the bundle again");
   }
 
   Json const& operator[](std::string const& key) const {
     auto const found = std::find(keys.begin(), keys.end(), key);
-    if (found == keys.end()) refuse(key);
+    want(found != keys.end(), key);
     return items[static_cast<size_t>(found - keys.begin())];
   }
 
-  std::vector<Json> const& list() const { return of_kind('[', "a list").items; }
-  std::string const& word() const { return of_kind('"', "text").text; }
-  int64_t integer() const { return number<int64_t>("a whole number"); }
-  double real() const { return number<double>("a number"); }
-
- private:
-  Json const& of_kind(char wanted, char const* name) const {
-    if (kind != wanted) refuse(name);
-    return *this;
-  }
-
   template <class Value>
-  Value number(char const* name) const {
+  Value number() const {
     Value value{};
-    char const* const end = text.data() + of_kind('w', name).text.size();
-    if (std::from_chars(text.data(), end, value).ptr != end) refuse(name);
+    want(kind == 'w' && is_number(text, value), std::is_integral_v<Value> ? "a whole number" : "a number");
     return value;
   }
+
+  std::vector<Json> const& list() const { return want(kind == '[', "a list"), items; }
+  std::string const& word() const { return want(kind == '"', "text"), text; }
+  int64_t integer() const { return number<int64_t>(); }
 };
 
 class JsonReader {
@@ -219,12 +216,11 @@ inline bool has_size(fs::path const& file, int64_t size) {
 }
 
 // Reads the bundle in `folder`, whose library must be there for `machine`, as uname says it. Sizes are compared,
-// digests are not: `stts-runtime doctor` does that.
+// digests are not: `stts-export inspect --check` does that.
 inline Bundle open_bundle(fs::path const& folder, std::string const& machine) {
   constexpr int64_t kSchema = 5;  // the only one yet with plugins
   fs::path const file = folder / "manifest.json";
-  if (!fs::is_regular_file(file))
-    fail("no bundle at ", folder.string(), ": pass a folder NAME.stts with manifest.json");
+  if (!fs::is_regular_file(file)) fail("no bundle at ", folder.string(), ": pass a folder NAME.stts, of a build");
   Json const manifest = JsonReader(file).read();
   if (int64_t const schema = manifest["schema_version"].integer(); schema != kSchema) {
     fail(file.string(), " is of schema ", schema, ", this program reads ", kSchema,
@@ -240,11 +236,11 @@ inline Bundle open_bundle(fs::path const& folder, std::string const& machine) {
   bundle.backend = engine["backend"].word();
   Json const& grid = manifest["grid"];
   bundle.grid = {grid["image_size"].integer(), grid["patch_size"].integer(), grid["pool"].integer()};
-  if (std::min({bundle.grid.image_size, bundle.grid.patch_size, bundle.grid.pool}) < 1) grid.refuse("sizes above 0");
+  grid.want(std::min({bundle.grid.image_size, bundle.grid.patch_size, bundle.grid.pool}) > 0, "sizes above 0");
   bundle.chunk_frames = manifest["limits"]["chunk_frames"].integer();
   bundle.max_frames = manifest["limits"]["max_frames"].integer();
-  if (bundle.chunk_frames < 1) manifest["limits"].refuse("chunks of at least one frame");
-  bundle.prune_fraction = manifest["pruning"]["fraction"].real();
+  manifest["limits"].want(bundle.chunk_frames > 0, "chunks of at least one frame");
+  bundle.prune_fraction = manifest["pruning"]["fraction"].number<double>();
   for (char const* part : kParts) {
     Json const& spec = manifest["graphs"][part]["spec"];
     GraphSpec& graph = bundle.graphs[part];
