@@ -196,11 +196,11 @@ floor: $(OUT)/micro.stts  ## run the runtime on Python 3.10 with its oldest depe
 	$(OUT)/floor/bin/stts-runtime run $(OUT)/micro.stts --video $(CLIP) --frames 8 --times "Name three colours."
 
 gpu-pack: $(if $(GPU_KERNELS),plugins) $(GPU_BUNDLES:%=$(OUT)/gpu/%.stts)  ## pack micro bundles, kernels, references and runtime for a GPU host, network or none
-	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.10 --implementation cp \
-		--platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
-		--dest $(OUT)/gpu/wheels cuda-bindings==13.0.3 cuda-pathfinder==1.8.3 tokenizers==0.23.3
-	$(BIN)/python tests/gpu/pack.py $(OUT)/gpu/parts --wheels $(OUT)/gpu/wheels $(if $(GPU_KERNELS),--kernels $(GPU_KERNELS)) \
-		$(foreach name,$(GPU_BUNDLES),--bundle $(name)=$(OUT)/gpu/$(name).stts)
+	$(if $(GPU_BUNDLES),$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.10 \
+		--implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
+		--dest $(OUT)/gpu/wheels cuda-bindings==13.0.3 cuda-pathfinder==1.8.3 tokenizers==0.23.3)
+	$(BIN)/python tests/gpu/pack.py $(OUT)/gpu/parts $(if $(GPU_KERNELS),--kernels $(GPU_KERNELS)) \
+		$(if $(GPU_BUNDLES),--wheels $(OUT)/gpu/wheels) $(foreach name,$(GPU_BUNDLES),--bundle $(name)=$(OUT)/gpu/$(name).stts)
 
 gpu-check:  ## there: hold kernels against float64, engines against torch's results; time dense against pruned
 	$(GPU_PYTHON) tests/gpu/gpu_check.py $(OUT)/gpu/parts $(GPU_OPTIONS)

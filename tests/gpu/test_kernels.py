@@ -68,11 +68,11 @@ def found_in(folder):
     return json.loads((folder / "gpu-check" / "gpu-check.json").read_text())["kernels"]
 
 
-def one_operator(tree, standin, operator, sm=0):
-    """What the step of an operator prints."""
-    command = [HERE / "child.py", tree / "runtime", "kernel", operator, "--folder", tree / "kernels"]
-    command += ["--frames", 1, "--check-frames", 4]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(standin), "STTS_STANDIN_SM": str(sm)}
+def one_operator(tree, standin, operator, sm=0, how="kernel"):
+    """What a step about an operator prints."""
+    command = [HERE / "child.py", tree / "runtime", how, operator, "--folder", tree / "kernels"]
+    command += ["--frames", 4, "--check-frames", 4, "--device", "cpu"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(standin), "STTS_STANDIN_SM": str(sm), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, env=environment)
     found = json.loads(done.stdout)
     assert (done.returncode == 1) == ("error" in found), done.stderr
@@ -129,9 +129,13 @@ def test_a_launch_that_is_described_wrongly_shows_in_the_result(checked, standin
             for entry in image["entries"]:
                 entry["launch"]["tile"] *= 2
 
-    found = one_operator(changed(checked[2], tmp_path, twice_as_many_rows), standin, "ragged_attention")
+    tree = changed(checked[2], tmp_path, twice_as_many_rows)
+    found = one_operator(tree, standin, "ragged_attention")
     assert "results are wrong" in found["error"]
     assert None in [one["error"] for one in found["checks"]]  # rows that nothing was written to are no numbers
+    beside = one_operator(tree, standin, "ragged_attention", how="torch")
+    assert "it is not what torch computes" in beside["error"]
+    assert beside["rows"][0]["apart"] is None
 
 
 @pytest.mark.slow

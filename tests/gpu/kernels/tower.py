@@ -37,8 +37,9 @@ def compare(size: Sizes, frames: int, gpu: Gpu, folder: Path, room: Any) -> dict
     rows = {"dense": frames * size.patches, "ragged": kept * size.pool**2, "bins": segments.numel()}
     calls |= {f"products, {name}": products(size, count, room) for name, count in rows.items()}
     calls["attention, dense"] = attention(size, frames, room)
-    same = segments[:, None, :, None] == segments[:, None, None, :]
-    calls["attention, bins"] = attention(size, len(segments), room, mask=same)
+    apart = segments[:, None, :, None] != segments[:, None, None, :]
+    bias = weights(room)(*apart.shape).zero_().masked_fill_(apart, float("-inf"))
+    calls["attention, bins"] = attention(size, len(segments), room, bias)
     calls["gather"] = gather(size, frames, plan, room)
     calls["products, scorer"] = scorer_products(size, frames, room)
     times = dict(zip(calls, gpu.medians(list(calls.values())), strict=True))
@@ -95,11 +96,11 @@ def products(size: Sizes, rows: int, room: Any) -> Callable[[], Any]:
     return run
 
 
-def attention(size: Sizes, frames: int, room: Any, mask: Any = None) -> Callable[[], Any]:
+def attention(size: Sizes, frames: int, room: Any, bias: Any = None) -> Callable[[], Any]:
     """Return torch's attention within frames or bins of N patches."""
     shape = (frames, size.patches, size.heads, size.width // size.heads)
     by_head = [room.tensor(room.noise(shape, workloads.PRECISION)).transpose(1, 2) for _ in range(3)]
-    return lambda: room.torch.nn.functional.scaled_dot_product_attention(*by_head, attn_mask=mask)
+    return lambda: room.torch.nn.functional.scaled_dot_product_attention(*by_head, attn_mask=bias)
 
 
 def gather(size: Sizes, frames: int, plan: FfdPlan, room: Any) -> Callable[[], Any]:
