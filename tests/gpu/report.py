@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+from report_kernels import kernel_rows, launch_rows, tower_rows, versus_rows, vision_rows
+from table import NONE, cell, table
 
-NONE = "-"
+
 MARKS = {"passed": "ok", "failed": "FAIL", "tied": "tied", "skipped": "skipped"}
 
 
@@ -14,7 +16,7 @@ def markdown(found: dict[str, Any]) -> str:
     """Return all tables of a check."""
     bundles = found["bundles"]
     blocks = [
-        f"# GPU check\n\n{found['system']}; {device_of(bundles)}\n",
+        f"# GPU check\n\n{found['system']}; {device_of(bundles, found.get('kernels', {}))}\n",
         table("Bundles", ("bundle", "engine", "precision", "build s", "engines MiB", "verdict"), summary(bundles)),
         table(
             "Errors of each part against the torch model, the worst of its outputs",
@@ -28,14 +30,46 @@ def markdown(found: dict[str, Any]) -> str:
             timed(bundles),
         ),
     ]
-    failures = [f"- {name}, {step}: {why}\n" for name, one in bundles.items() for step, why in one["failures"].items()]
-    if failures:
-        blocks.append("## Failures\n\n" + "".join(failures))
+    kernels = found.get("kernels", {})
+    blocks[1:1] = [
+        table(
+            "Kernels against float64, the worst of their results",
+            ("operator", "model", "precision", "cases", "numbers", "max error", "allowed", ""),
+            kernel_rows(kernels),
+        ),
+        table("Kernels alone", ("operator", "what", "model", "T", "ms", "GB/s", "TFLOP/s"), launch_rows(kernels)),
+        table(
+            "Kernels beside torch, taking turns: above 1x, ours is faster",
+            ("operator", "model", "T", "ours ms", "torch ms", "faster", "wanted", "apart", "torch's way"),
+            versus_rows(kernels),
+        ),
+        table(
+            "The tower as the sum of its kernels, half of the groups pruned",
+            ("model", "T", "dense ms", "portable ms", "plugin ms", "portable", "plugin", "wanted",
+             "score, select, pack", "of it kernels", "wanted "),
+            tower_rows(kernels),
+        ),
+        table(
+            "Patches to features in engines, taking turns",
+            ("engine", "model", "T", "ops", "prune", "ms", "faster than dense", "wanted"),
+            vision_rows(found.get("vision", ())),
+        ),
+    ]  # fmt: skip
+    subjects = {**({"kernels": kernels} if kernels else {}), **bundles}
+    subjects |= {f"vision {place}": one for place, one in enumerate(found.get("vision", ()), start=1)}
+    for title, key in (("Not checked here", "not_checkable"), ("Failures", "failures")):
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for name, one in subjects.items():
+            for step, why in one[key].items():
+                reasons.setdefault((name, why), []).append(step)
+        if reasons:
+            lines = [f"- {name}, {', '.join(steps)}: {why}\n" for (name, why), steps in reasons.items()]
+            blocks.append(f"## {title}\n\n" + "".join(lines))
     return "\n".join(block for block in blocks if block)
 
 
-def device_of(bundles: dict[str, Any]) -> str:
-    """Return what the doctor says the device is."""
+def device_of(bundles: dict[str, Any], kernels: dict[str, Any]) -> str:
+    """Return what the doctor, or else a kernel's step, says the device is."""
     for one in bundles.values():
         if "doctor" in one:
             probe = one["doctor"]["probe"]
@@ -44,6 +78,9 @@ def device_of(bundles: dict[str, Any]) -> str:
             return (
                 f"{probe['gpu_name']}, SM {probe['compute_capability']}, driver {probe['driver']}, CUDA {probe['cuda']}"
             )
+    for step in kernels.values():
+        if isinstance(step, dict) and "gpu" in step:
+            return f"{step['gpu']['name']}, SM {step['gpu']['sm']}"
     return "device unknown"
 
 
@@ -55,7 +92,9 @@ def summary(bundles: dict[str, Any]) -> list[list[str]]:
         size = f"{sum(file['size'] for file in built['files']) / 2**20:.0f}" if built else NONE
         seconds = f"{one['seconds']['build']:.0f}" if built else NONE
         verdict = "ok" if one["ok"] else "FAILED: " + ", ".join(one["failures"])
-        rows.append([name, report.get("engine", one["backend"]), report.get("precision", NONE), seconds, size, verdict])
+        verdict = "not checked" if one["not_checkable"] else verdict
+        named = [name, report.get("engine", one.get("backend", NONE)), report.get("precision", NONE)]
+        rows.append([*named, seconds, size, verdict])
     return rows
 
 
@@ -114,19 +153,3 @@ def extreme(comparisons: list[dict[str, Any]], key: str, pick: Callable[..., flo
     """Return the worst of a number over comparisons, as text."""
     values = [comparison[key] for comparison in comparisons if comparison[key] is not None]
     return cell(pick(values) if values else None, form)
-
-
-def cell(value: float | None, form: str) -> str:
-    """Return a number as text."""
-    return NONE if value is None else form.format(value)
-
-
-def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table under a heading; nothing without rows."""
-    if not rows:
-        return ""
-    cells = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in (headers, *rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in cells]
-    lines.insert(1, ["-" * width for width in widths])
-    return f"## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)

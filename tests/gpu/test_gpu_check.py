@@ -47,7 +47,7 @@ def test_parts_are_of_a_bounded_size_and_hold_equal_files_once(parts, bundle):
 
 
 def test_the_check_runs_every_step_and_writes_json_and_tables(parts, bundle, tmp_path):
-    done = run("gpu_check.py", parts, "--bundles", "cpu", "--frames", 2, 4, "--repeats", 1,
+    done = run("gpu_check.py", parts, "--bundles", "cpu", "--frames", 2, 4, "--vision-frames", 2, "--repeats", 1,
                folder=tmp_path, OUT=str(tmp_path / "results"))  # fmt: skip
     assert done.returncode == 0, done.stderr
     tree = tmp_path / "gpu-check" / "tree"
@@ -62,15 +62,25 @@ def test_the_check_runs_every_step_and_writes_json_and_tables(parts, bundle, tmp
         (frames, prune) for frames in (2, 4) for prune in (0, 0.5)
     ]
     assert len(found["times"]["comparisons"]) == 2
+    (vision,) = json.loads((tmp_path / "results" / "gpu-check.json").read_text())["vision"]
+    assert [(one["frames"], one["prune"]) for one in vision["vision"]["rows"]] == [(2, 0), (2, 0.5)]
+    assert all(one["ms"] > 0 for one in vision["vision"]["rows"])
     text = (tmp_path / "results" / "gpu-check.md").read_text()
     assert text == done.stdout
-    for wanted in ("on the CPU", "vision_encode", "keep set", "greedy tokens", "vision+prefill ms"):
+    for wanted in (
+        "on the CPU",
+        "vision_encode",
+        "keep set",
+        "greedy tokens",
+        "vision+prefill ms",
+        "faster than dense",
+    ):
         assert wanted in text
     assert "Failures" not in text
 
 
 def test_a_bundle_that_fails_does_not_keep_the_others_from_being_checked(parts, tmp_path):
-    done = run("gpu_check.py", parts, "--bundles", "again", "cpu", "--frames", 2, "--repeats", 1,
+    done = run("gpu_check.py", parts, "--bundles", "again", "cpu", "--frames", 2, "--vision-frames", 2, "--repeats", 1,
                "--python", f"again={tmp_path / 'no-python'}", folder=tmp_path)  # fmt: skip
     assert done.returncode == 1
     found = json.loads((tmp_path / "gpu-check" / "gpu-check.json").read_text())["bundles"]
@@ -83,7 +93,7 @@ def test_a_bundle_that_fails_does_not_keep_the_others_from_being_checked(parts, 
 def put_together(parts, folder):
     """The tree that the parts make; no step is run."""
     done = run("gpu_check.py", parts, "--bundles", "cpu", "--minutes", 0, folder=folder)
-    assert "doctor: no time was left for it" in done.stderr
+    assert "doctor FAILED: no time was left for it" in done.stderr
     return folder / "gpu-check" / "tree"
 
 
@@ -91,10 +101,11 @@ def test_a_wrong_result_and_a_length_that_cannot_be_served_are_both_told(parts, 
     tree = put_together(parts, tmp_path)
     weights = tree / "bundles" / "cpu.stts" / "weights" / "decoder.bin"
     weights.write_bytes(bytes(weights.stat().st_size))
-    done = run("gpu_check.py", tree, "--bundles", "cpu", "--frames", 99, folder=tmp_path)
+    done = run("gpu_check.py", tree, "--bundles", "cpu", "--frames", 99, "--vision-frames", 99, folder=tmp_path)
     assert done.returncode == 1
     assert "- cpu, verify: decoder departs from the model at" in done.stdout
     assert "- cpu, times: error: 99 frames were asked for" in done.stdout
+    assert "- vision 1, vision: error: the clip has 99 frames" in done.stdout
 
 
 def test_a_bundle_that_is_damaged_is_refused_by_the_first_step(parts, tmp_path):
@@ -128,6 +139,7 @@ def test_wrong_use_is_said_and_exit_code_2(parts, tmp_path):
         ([tmp_path], "holds neither parts"),
         ([parts, "--bundles", "trt"], "no bundle 'trt'"),
         ([parts, "--python", "trt=python3"], "wanted NAME=COMMAND with a NAME among again, cpu"),
+        ([parts, "--only", "kernels"], "holds none"),
     ):
         done = run("gpu_check.py", *arguments, folder=tmp_path)
         assert done.returncode == 2

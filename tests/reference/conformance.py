@@ -81,8 +81,8 @@ def _ragged(query, key, value, cumulative_lengths, positions, heads):
 OPERATORS = {
     operator.name: operator
     for operator in (
-        Operator("GroupPool", group_pool.cases, pool.group_attention, {"float32": 1e-5, "float16": 2e-3}),
-        Operator("GroupScore", group_score.cases, scorer.group_change, {"float32": 1e-6, "float16": 1e-6}, "float32"),
+        Operator("GroupPool", group_pool.cases, pool.group_attention, group_pool.TOLERANCES),
+        Operator("GroupScore", group_score.cases, scorer.group_change, group_score.TOLERANCES, "float32"),
         Operator("SelectGroups", select_groups.cases, selection.select_groups),
         Operator("PackTokens", pack_tokens.cases, selection.pack_tokens),
         Operator(

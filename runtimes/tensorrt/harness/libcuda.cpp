@@ -6,7 +6,11 @@
 //
 // It refuses what a driver would: images that are none, unknown entries, impossible launches. While
 // `standin_only_launch` holds, as in `enqueue`, every other call ends the process: a CUDA graph could not hold it.
+//
+// Its device's memory is the host's, and a launch is done when it returns: what programs that launch kernels themselves
+// ask for (tests/gpu) is at the end.
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +22,7 @@
 
 namespace {
 
-enum Code { kSuccess = 0, kInvalidValue = 1, kInvalidImage = 200, kInvalidHandle = 400, kNotFound = 500 };
+enum Code { kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kInvalidImage = 200, kInvalidHandle = 400, kNotFound = 500 };
 
 constexpr char kTwinImage[] = "STTS CPU TWIN";
 constexpr unsigned char kElf[] = {0x7f, 'E', 'L', 'F'};
@@ -130,9 +134,88 @@ CUDA_CALL int cuGetErrorName(int code, char const** name) {
   switch (code) {
     case kSuccess: *name = "CUDA_SUCCESS"; return kSuccess;
     case kInvalidValue: *name = "CUDA_ERROR_INVALID_VALUE"; return kSuccess;
+    case kOutOfMemory: *name = "CUDA_ERROR_OUT_OF_MEMORY"; return kSuccess;
     case kInvalidImage: *name = "CUDA_ERROR_INVALID_IMAGE"; return kSuccess;
     case kInvalidHandle: *name = "CUDA_ERROR_INVALID_HANDLE"; return kSuccess;
     case kNotFound: *name = "CUDA_ERROR_NOT_FOUND"; return kSuccess;
     default: return kInvalidValue;
   }
+}
+
+CUDA_CALL int cuInit(unsigned) { return kSuccess; }
+
+CUDA_CALL int cuDriverGetVersion(int* version) {
+  *version = 13000;
+  return kSuccess;
+}
+
+CUDA_CALL int cuDeviceGet(int* device, int) {
+  *device = 0;
+  return kSuccess;
+}
+
+CUDA_CALL int cuDeviceGetName(char* name, int size, int) {
+  std::snprintf(name, static_cast<size_t>(size), "stand-in for a GPU");
+  return kSuccess;
+}
+
+CUDA_CALL int cuDevicePrimaryCtxRetain(void** context, int) { return cuCtxGetCurrent(context); }
+CUDA_CALL int cuCtxSetCurrent(void*) { return kSuccess; }
+CUDA_CALL int cuCtxSynchronize() { return kSuccess; }
+
+CUDA_CALL int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
+  void* start = nullptr;
+  if (bytes == 0) return kInvalidValue;
+  if (posix_memalign(&start, 256, bytes) != 0) return kOutOfMemory;
+  *address = reinterpret_cast<uint64_t>(start);
+  return kSuccess;
+}
+
+CUDA_CALL int cuMemFree_v2(uint64_t address) {
+  std::free(reinterpret_cast<void*>(address));
+  return kSuccess;
+}
+
+CUDA_CALL int cuMemcpyHtoD_v2(uint64_t to, void const* from, size_t bytes) {
+  std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+  return kSuccess;
+}
+
+CUDA_CALL int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) {
+  std::memcpy(to, reinterpret_cast<void const*>(from), bytes);
+  return kSuccess;
+}
+
+CUDA_CALL int cuMemcpyDtoD_v2(uint64_t to, uint64_t from, size_t bytes) {
+  return cuMemcpyHtoD_v2(to, reinterpret_cast<void const*>(from), bytes);
+}
+
+CUDA_CALL int cuMemsetD8_v2(uint64_t to, unsigned char byte, size_t bytes) {
+  std::memset(reinterpret_cast<void*>(to), byte, bytes);
+  return kSuccess;
+}
+
+using Time = std::chrono::steady_clock::time_point;
+
+CUDA_CALL int cuEventCreate(void** event, unsigned) {
+  *event = new Time;
+  return kSuccess;
+}
+
+CUDA_CALL int cuEventDestroy_v2(void* event) {
+  delete static_cast<Time*>(event);
+  return kSuccess;
+}
+
+CUDA_CALL int cuEventRecord(void* event, void*) {
+  *static_cast<Time*>(event) = std::chrono::steady_clock::now();
+  return kSuccess;
+}
+
+CUDA_CALL int cuEventSynchronize(void*) { return kSuccess; }
+
+CUDA_CALL int cuEventElapsedTime(float* milliseconds, void* from, void* to) {
+  std::chrono::duration<float, std::milli> const passed = *static_cast<Time*>(to) - *static_cast<Time*>(from);
+  *milliseconds = passed.count();
+  return kSuccess;
 }

@@ -12,6 +12,10 @@ from stts_export.ops.pack_tokens.cases import grid_of
 from stts_runtime.vision.plan import group_patches
 
 
+TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
+"""Largest error of an output, absolute: values are below 4."""
+
+
 def case_of(
     name: str,
     query: NDArray[np.floating],

@@ -12,6 +12,10 @@ from stts_export.ops.pack_tokens.cases import grid_of
 from stts_runtime.vision.plan import group_patches
 
 
+TOLERANCES = dict.fromkeys(("float32", "float16", "bfloat16"), 1e-6)
+"""Largest error of an output, absolute: sums and outputs are in float32 whatever the inputs are."""
+
+
 def case_of(name: str, hidden: NDArray[np.floating], pool: int, previous: NDArray[np.float32] | None = None) -> OpCase:
     """Return the case of `hidden` [A, N, D] behind frames that left `previous`, zeros where it is not given."""
     frames, patches, width = hidden.shape
