@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +16,24 @@ KEY = "gate"  # of the log's line
 
 
 class GateWatch:
-    """Adds up what the steps before the gate got right."""
+    """Adds up what the steps before the gate came to: the share they got right, or their auxiliary loss."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
+        self.name = "accuracy" if gate.auxiliary is None else "auxiliary"
         self._first = gate.by_step - max(1, gate.by_step // 10)  # the last tenth of the steps begins behind it
         self._sum, self._count = 0.0, 0
 
-    def add(self, step: int, accuracy: float) -> None:
-        """Take up the accuracy of a step, of which `step` were finished with it."""
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Take up what a step came to, of which `step` were finished with it."""
         if self._first < step <= self.gate.by_step:
-            self._sum, self._count = self._sum + accuracy, self._count + 1
+            self._sum, self._count = self._sum + values[self.name], self._count + 1
 
     def line(self) -> dict[str, Any]:
         """Return what the log says once the gate's step is finished."""
         reached = self._sum / max(1, self._count)
-        return {"step": self.gate.by_step, KEY: {"accuracy": round(reached, 4), "wanted": self.gate.accuracy}}
+        wanted = getattr(self.gate, self.name)
+        return {"step": self.gate.by_step, KEY: {self.name: round(reached, 5), "wanted": wanted}}
 
 
 def check_gate(stage: Stage, folder: Path, step: int) -> None:
@@ -44,10 +48,19 @@ def check_gate(stage: Stage, folder: Path, step: int) -> None:
     if gate is None or step < gate.by_step:
         return
     lines = [line for line in read_log(folder / LOG_FILE) if KEY in line and line["step"] == gate.by_step]
-    if lines and lines[-1][KEY]["accuracy"] < gate.accuracy:
+    if lines and (missed := _missed(gate, lines[-1][KEY])):
         raise TrainingError(
-            f"stage {stage.name} does not learn: {100 * lines[-1][KEY]['accuracy']:.1f} % right after {gate.by_step} "
-            f"steps, wanted {100 * gate.accuracy:g} %. Its state is kept in {folder}. Look at the losses in "
+            f"stage {stage.name} does not learn: {missed}. Its state is kept in {folder}. Look at the losses in "
             f"{folder / LOG_FILE}; train it anew with another -o RUN and another seed or rates, or go on regardless: "
             "take the gate out of the stage, and --resume."
         )
+
+
+def _missed(gate: Gate, reached: Mapping[str, float]) -> str:
+    """Return by how much a gate is missed, for a message; empty if it is passed."""
+    after = f"after {gate.by_step} steps, wanted"
+    if gate.accuracy is not None and reached.get("accuracy", 0.0) < gate.accuracy:
+        return f"{100 * reached.get('accuracy', 0.0):.1f} % right {after} {100 * gate.accuracy:g} %"
+    if gate.auxiliary is not None and reached.get("auxiliary", math.inf) > gate.auxiliary:
+        return f"auxiliary loss {reached.get('auxiliary', math.inf):.4g} {after} {gate.auxiliary:g} at most"
+    return ""

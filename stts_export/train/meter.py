@@ -85,7 +85,7 @@ class Meter:
         self._steps += 1
         stage = self.stage
         if self._gate is not None:
-            self._gate.add(late.step, values["accuracy"])
+            self._gate.add(late.step, values)
             if late.step == self._gate.gate.by_step and self.metrics is not None:
                 self.metrics.write(self._gate.line())
         if late.step % stage.log_every and late.step != stage.steps:

@@ -62,8 +62,11 @@ class Words:
 class Gate:
     """What a stage must have learned by then; a run that has not stops and says so, with its state."""
 
-    accuracy: float  # share of right answers in training, 0 to 1; of foreground patches where those are named
     by_step: int  # looked at after so many steps, over the last tenth of them
+    # one of the two: least share of right answers in training, 0 to 1, of foreground patches where those are named; or
+    # greatest auxiliary loss, for a stage that trains the scorer alone
+    accuracy: float | None = None
+    auxiliary: float | None = None
 
 
 @dataclass(frozen=True)
@@ -220,8 +223,10 @@ def _stage(stage: Stage) -> Iterator[Finding]:
         value = getattr(stage.words, name)
         yield f"words.{name}", value >= 0, value, "0 or more"
     if stage.gate is not None:
-        share, step = stage.gate.accuracy, stage.gate.by_step
-        yield "gate.accuracy", 0 < share <= 1, share, "a share above 0, up to 1"
+        share, loss, step = stage.gate.accuracy, stage.gate.auxiliary, stage.gate.by_step
+        yield "gate", (share is None) != (loss is None), stage.gate, "either accuracy or auxiliary"
+        yield "gate.accuracy", share is None or 0 < share <= 1, share, "a share above 0, up to 1"
+        yield "gate.auxiliary", loss is None or loss > 0, loss, "a loss above 0"
         yield "gate.by_step", 0 < step <= stage.steps, step, f"a number from 1 to the stage's steps, {stage.steps}"
     if stage.lora is not None:
         yield "lora.rank", stage.lora.rank > 0, stage.lora.rank, "a number above 0"

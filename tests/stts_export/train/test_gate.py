@@ -39,6 +39,15 @@ def test_a_gate_at_the_end_keeps_a_stage_from_being_finished(tmp_path: Path) -> 
     assert not (tmp_path / "run" / "pruned").exists()
 
 
+def test_a_scorer_that_does_not_learn_stops_by_its_own_loss(tmp_path: Path) -> None:
+    def toy(loss: float) -> ToyRun:
+        return ToyRun(tmp_path / str(loss), STAGES["pruned"] + f"gate = {{auxiliary = {loss}, by_step = 2}}\n")
+
+    with pytest.raises(TrainingError, match=r"auxiliary loss 0\.\d+ after 2 steps, wanted 1e-09 at most"):
+        toy(1e-9).train()
+    assert toy(10.0).train().finished
+
+
 def test_what_was_reached_is_logged_and_enough_of_it_goes_on(tmp_path: Path) -> None:
     toy = ToyRun(tmp_path, gated(1e-9, 3).replace("steps = 4", "steps = 5").replace("1e-3", "1e-2"))
     stage = tmp_path / "run" / "dense"
@@ -59,7 +68,7 @@ def test_a_gate_that_fewer_steps_no_longer_come_to_is_left_out(tmp_path: Path) -
 
 
 def test_the_last_tenth_of_the_steps_counts() -> None:
-    watch = GateWatch(Gate(0.5, 20))
+    watch = GateWatch(Gate(20, accuracy=0.5))
     for step in range(1, 30):
-        watch.add(step, {19: 0.5, 20: 0.75}.get(step, 0.0))
+        watch.add(step, {"accuracy": {19: 0.5, 20: 0.75}.get(step, 0.0)})
     assert watch.line() == {"step": 20, "gate": {"accuracy": 0.625, "wanted": 0.5}}

@@ -54,6 +54,8 @@ def test_a_stage_starts_from_the_one_before_where_it_does_not_say(tmp_path: Path
         ("frames = 3", "frames = 3\nwords = {down = -1.0}", "words.down is -1.0; wanted 0 or more"),
         ("frames = 3", 'frames = 3\nwords = {joined = "add"}', "words.joined is 'add'; wanted one of mean, sum"),
         ("frames = 3", "frames = 3\ngate = {accuracy = 0.5, by_step = 5}", "gate.by_step is 5; wanted .* steps, 4"),
+        ("frames = 3", "frames = 3\ngate = {by_step = 2}", "gate is .*; wanted either accuracy or auxiliary"),
+        ("frames = 3", "frames = 3\ngate = {auxiliary = 0.0, by_step = 2}", "gate.auxiliary is 0.0; wanted a loss"),
         ("frames = 3", "frames = 3\ngate = {accuracy = 50, by_step = 2}", "gate.accuracy is 50.0; wanted a share"),
         ("frames = 3", 'frames = 3\nobjective = "oracle"', "wanted connector, decoder and embedding: labels say"),
         ('name = "dense"', 'name = "a/b"', "name is 'a/b'; wanted letters"),
