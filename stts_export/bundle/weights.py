@@ -17,6 +17,7 @@ import torch
 
 from stts_export.checkpoint.records import LazyTensor, check_finite
 from stts_export.errors import CheckpointError, ExportError
+from stts_export.quantise.rounding import OFFSETS, Rounding, rounded, stored_parts
 
 
 AS_IS = "as_is"
@@ -62,16 +63,25 @@ class WeightWriter:
     def __exit__(self, *failure: object) -> None:
         self._closing.close()
 
-    def add(self, name: str, transform: str, tensor: LazyTensor, dtype: str = "float32") -> WeightSlot:
+    def add(
+        self,
+        name: str,
+        transform: str,
+        tensor: LazyTensor,
+        dtype: str = "float32",
+        rounding: Rounding | None = None,
+    ) -> WeightSlot:
         """Store `tensor` in the file of its group (the first component of `name`), once, and return its slot.
 
         Memory: the tensor in its stored dtype (where the checkpoint maps its files, not even that), and a piece of it.
 
         Args:
             name: the model's state-dict name, `decoder.blocks.0.mlp.gate.weight`.
-            transform: `as_is`, or `transposed` (two dimensions) for an operator that wants it so.
+            transform: `as_is`, or `transposed` (two dimensions) for an operator that wants it so; of a weight that is
+                rounded, `numbers`, `scales` or `offsets`.
             tensor: read only if (name, transform, dtype) was not stored before.
-            dtype: `float32`, `float16` or `bfloat16`.
+            dtype: `float32`, `float16` or `bfloat16`; of numbers `uint8`.
+            rounding: how the weight is rounded, where it is.
 
         Raises:
             CheckpointError: the tensor read is not of the shape that was announced, or holds NaN or infinity.
@@ -82,8 +92,23 @@ class WeightWriter:
             values = tensor.load()  # as stored: converting it whole would double the memory
             if tuple(values.shape) != tuple(tensor.shape):
                 raise CheckpointError(f"{name}: wanted shape {tuple(tensor.shape)}, got {tuple(values.shape)}")
-            self.slots[key] = self._store(name, transform, getattr(torch, dtype), values, tensor.source)
+            if rounding is None:
+                self.slots[key] = self._store(name, transform, getattr(torch, dtype), values, tensor.source)
+            else:
+                self._store_rounded(name, values, rounding, f"{tensor.source} (our {name})")
         return self.slots[key]
+
+    def _store_rounded(self, name: str, weight: torch.Tensor, rounding: Rounding, source: str) -> None:
+        """Store all that a rounded weight is made of, worked out a piece of its rows at a time."""
+        pieces = []
+        for piece in _pieces(weight, self._piece_bytes):
+            check_finite(piece, source)
+            pieces.append(stored_parts(rounded(piece, rounding), rounding))
+        for part in pieces[0]:
+            whole = torch.cat([piece[part] for piece in pieces])
+            if part == OFFSETS:  # products read them from the other side
+                whole = whole.T
+            self.slots[name, part, _name(whole.dtype)] = self._store(name, AS_IS, whole.dtype, whole, source)
 
     def _store(self, name: str, transform: str, dtype: torch.dtype, values: torch.Tensor, source: str) -> WeightSlot:
         if transform == TRANSPOSED and values.ndim == 2:
@@ -95,7 +120,8 @@ class WeightWriter:
         file.write(bytes(-file.tell() % ALIGNMENT))
         offset = file.tell()
         for piece in _pieces(values, self._piece_bytes):
-            check_finite(piece, f"{source} (our {name})")
+            if piece.is_floating_point():
+                check_finite(piece, f"{source} (our {name})")
             file.write(_stored(name, piece, dtype))
         length = file.tell() - offset
         return WeightSlot(f"{FOLDER}/{group}.bin", offset, length, _name(dtype), tuple(values.shape))
@@ -121,7 +147,7 @@ def _stored(name: str, piece: torch.Tensor, dtype: torch.dtype) -> memoryview:
     """Return the bytes of `piece` in row-major order as little-endian `dtype`."""
     piece = piece.detach()
     stored = piece.to(dtype).contiguous()
-    if dtype != piece.dtype and not stored.isfinite().all():
+    if dtype != piece.dtype and dtype.is_floating_point and not stored.isfinite().all():
         raise ExportError(f"{name}: values up to {piece.abs().max():.3g} do not fit {_name(dtype)}: use float32")
     return stored.reshape(-1).view(torch.uint8).numpy().data
 

@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   stts-export build --model micro -o micro.stts
   stts-export build --model molmo2-4b-lite-50 --checkpoint ~/Molmo2-4B-Lite-50 --target jetson-orin -o lite.stts
   stts-export build --model ~/Molmo2-4B --prune 0 -o dense.stts
+  stts-export build --model micro --weights int4 -o small.stts
   stts-export build --model molmo2-4b --random-weights --scorer cosine --no-verify -o speed.stts
 """
 
@@ -52,6 +53,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option(
         "--ops", help="portable, standard operators alone, or plugin, with TensorRT plugins of ours (default: portable)"
     )
+    option("--weights", help="what the decoder's are stored in: float, int8 or int4 (default: float)")
+    option(
+        "--keep-float",
+        nargs="+",
+        default=(),
+        metavar="PATTERN",
+        help="weights that stay floats all the same, as decoder.blocks.0.*",
+    )
     option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
     option("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
@@ -82,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         scorer=arguments.scorer,
         packing=arguments.packing,
         ops=arguments.ops,
+        weights=arguments.weights,
+        keep_float=tuple(arguments.keep_float),
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,
         chunk_frames=arguments.chunk_frames,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.cli import add_command
 from stts_runtime.errors import UsageError
 
@@ -36,6 +37,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--frames", type=int, help="frames of the clip (default: the model's most, or the target's)")
     parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
     parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's first)")
+    parser.add_argument("--weights", default=FLOAT, help="of the decoder: float, int8 or int4 (default: %(default)s)")
     parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's first)")
     parser.add_argument("--packing", help="ffd or ragged (default: the model's)")
     parser.add_argument("--chunk-frames", type=int, default=8, help="frames a vision run (default: %(default)s)")
@@ -108,6 +110,7 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
         answer_tokens=arguments.answer_tokens,
         backend=arguments.backend,
         max_tokens=arguments.max_tokens,
+        weights=arguments.weights,
     )
 
 

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from stts_export.checkpoint.open import open_checkpoint
-    from stts_export.verify.record import record_bundle
+    from stts_export.verify.record import model_of, record_bundle
     from stts_export.verify.report import render_report
     from stts_export.verify.verify_bundle import verify_bundle
     from stts_runtime.bundle.open import open_bundle
@@ -43,10 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = open_bundle(arguments.bundle)
     with progress_bars() as on_progress:
         if arguments.checkpoint is None:
-            reference = reference_of(bundle)
+            reference, floats = reference_of(bundle), None
         else:
-            reference = record_bundle(bundle, lambda config: open_checkpoint(arguments.checkpoint, config), on_progress)
-        result = verify_bundle(bundle, reference, on_progress)
+            config = model_of(bundle)
+            floats = config, open_checkpoint(arguments.checkpoint, config)
+            reference = record_bundle(bundle, *floats, on_progress)
+        result = verify_bundle(bundle, reference, on_progress, floats)
     if arguments.json:
         print(report_json(result), end="")
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stts_export.estimate.count import Work, decoder, vision_dense, vision_encode, vision_score
 from stts_export.estimate.efficiency import Speed, speed_of
+from stts_export.estimate.memory import held_bytes, parameters
 from stts_export.estimate.scenario import Scenario
 
 
@@ -53,8 +54,9 @@ def stages_of(scenario: Scenario) -> tuple[StageEstimate, ...]:
 
 def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) -> StageEstimate:
     speed, size = speed_of(scenario.target, scenario.precision, stage), scenario.item_bytes
-    moved = sum(size * (run.weights + run.activations) for run in runs)
-    took = [] if speed is None else [duration(run, speed, size * run.weights, size) for run in runs]
+    weight = weight_size(scenario, stage)
+    moved = sum(weight * run.weights + size * run.activations for run in runs)
+    took = [] if speed is None else [duration(run, speed, weight * run.weights, size) for run in runs]
     return StageEstimate(
         stage=stage,
         runs=len(runs),
@@ -64,6 +66,14 @@ def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) ->
         milliseconds=sum(run.milliseconds for run in took) if took else None,
         bound=max(took, key=lambda run: run.milliseconds).bound if took else None,
     )
+
+
+def weight_size(scenario: Scenario, stage: str) -> float:
+    """Return the bytes of a weight that a stage reads, in the middle."""
+    if stage not in ("prefill", "decode"):
+        return scenario.item_bytes
+    held = held_bytes(scenario.config, False, scenario.precision, scenario.weights)["decoder"]
+    return held / parameters(scenario.config, False)["decoder"]
 
 
 def duration(work: Work, speed: Speed, weight_bytes: float, activation_bytes: float) -> Duration:

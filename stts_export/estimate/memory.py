@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from stts_export.checkpoint.expected import CHANNELS, expected_tensors
 from stts_export.estimate.count import Packed, dense_frames
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario
+from stts_export.quantise.choice import HEAD, roundings
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
+from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.bundle.memory_needed import MemoryNeeded
 from stts_runtime.bundle.target import Target
 from stts_runtime.sizes import GIB
@@ -23,13 +26,27 @@ CARD_SYSTEM = GIB // 2  # assumed: what a card keeps for itself
 
 def parameters(config: ModelConfig, pruned: bool) -> dict[str, int]:
     """Return how many weights each graph of a bundle holds, by part; parts of one model share some."""
+    return _by_part(config, pruned, {name: math.prod(shape) for name, shape in expected_tensors(config).items()})
+
+
+def held_bytes(config: ModelConfig, pruned: bool, precision: str, weights: str = FLOAT) -> dict[str, int]:
+    """Return how much the weights of each graph take, by part; parts of one model share some."""
+    return _by_part(config, pruned, _stored_bytes(config, precision, weights))
+
+
+def _by_part(config: ModelConfig, pruned: bool, sizes: Mapping[str, int]) -> dict[str, int]:
     parts = ("vision_score", "vision_encode", "vision_dense", "decoder") if pruned else ("vision_dense", "decoder")
-    counts = dict.fromkeys(parts, 0)
-    for name, shape in expected_tensors(config).items():
-        for part in parts:
-            if _belongs(name, part, config.tower):
-                counts[part] += math.prod(shape)
-    return counts
+    return {part: sum(size for name, size in sizes.items() if _belongs(name, part, config.tower)) for part in parts}
+
+
+def _stored_bytes(config: ModelConfig, precision: str, weights: str) -> dict[str, int]:
+    """Return what each tensor takes, by its name."""
+    shapes = expected_tensors(config)
+    chosen = roundings(shapes, weights)
+    return {
+        name: int(math.prod(shape) * (chosen[name].bytes_per_weight if name in chosen else ITEM_BYTES[precision]))
+        for name, shape in shapes.items()
+    }
 
 
 def _belongs(name: str, part: str, tower: TowerConfig) -> bool:
@@ -44,20 +61,25 @@ def _belongs(name: str, part: str, tower: TowerConfig) -> bool:
     return behind == (part == "vision_encode")
 
 
-def weight_bytes(config: ModelConfig, precision: str) -> int:
-    """Return the size of all weights in a precision, each once."""
-    return ITEM_BYTES[precision] * sum(math.prod(shape) for shape in expected_tensors(config).values())
+def weight_bytes(config: ModelConfig, precision: str, weights: str = FLOAT) -> int:
+    """Return the size of all weights, each once: floats in a precision, the rest as `--weights` says."""
+    return sum(_stored_bytes(config, precision, weights).values())
 
 
-def is_prepacked(config: ModelConfig, target: Target, precision: str) -> bool:
-    """Tell whether onnxruntime repacks the weights, into a second copy: on a CPU, and for a small model only."""
-    return not target.compute_capabilities and weight_bytes(config, precision) < PREPACK_BELOW_BYTES
+def is_prepacked(config: ModelConfig, target: Target, precision: str, weights: str = FLOAT) -> bool:
+    """Tell whether onnxruntime repacks the weights, into a second copy: on a CPU, and for a small model only.
+
+    Products of whole numbers are repacked at any size: the operator is slow without.
+    """
+    return not target.compute_capabilities and (
+        weights != FLOAT or weight_bytes(config, precision) < PREPACK_BELOW_BYTES
+    )
 
 
 def memory_of(scenario: Scenario) -> MemoryNeeded:
     """Return what a scenario takes."""
     config, clip, size = scenario.config, scenario.clip, scenario.item_bytes
-    held = {part: count * size for part, count in parameters(config, pruned=scenario.prune_fraction > 0).items()}
+    held = held_bytes(config, scenario.prune_fraction > 0, scenario.precision, scenario.weights)
     if scenario.plugins and scenario.prune_fraction:
         held["vision_select"] = 0  # an engine without a weight
     opened = sum(held[part] for part in held if part != "vision_dense" or not scenario.prune_fraction)
@@ -65,7 +87,7 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
     return MemoryNeeded(
         frames=clip.frames,
         tokens=scenario.capacity,
-        weights=opened * (2 if is_prepacked(config, scenario.target, scenario.precision) else 1),
+        weights=opened * (2 if is_prepacked(config, scenario.target, scenario.precision, scenario.weights) else 1),
         cache=cache_bytes(config.decoder, scenario.capacity, size),
         hidden=clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
         features=clip.kept_groups * config.decoder.width * size,
@@ -75,10 +97,16 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         ),
         clip=clip.frames * CHANNELS * config.grid.image_size**2 + 4 * max(clip.chunks) * patch_values,
         runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
-        output_head=config.decoder.vocabulary * config.decoder.width * size,
-        bundle_disk=weight_bytes(config, scenario.precision),
+        output_head=_output_head(scenario),
+        bundle_disk=weight_bytes(config, scenario.precision, scenario.weights),
         engines=held if scenario.is_fused else {},
     )
+
+
+def _output_head(scenario: Scenario) -> int:
+    decoder = scenario.config.decoder
+    size = scenario.item_bytes if scenario.weights == FLOAT else HEAD.bytes_per_weight
+    return int(decoder.vocabulary * decoder.width * size)
 
 
 def available_bytes(scenario: Scenario) -> int | None:

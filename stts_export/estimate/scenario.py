@@ -12,7 +12,7 @@ from numbers import Real
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_runtime.bundle.backend import backend_named
-from stts_runtime.bundle.manifest import PACKINGS, Limits, Pruning
+from stts_runtime.bundle.manifest import FLOAT, PACKINGS, WEIGHTS, Limits, Pruning
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
@@ -39,6 +39,7 @@ class Scenario:
     # room that the cache and the decoder's engine are made for; None follows from the clip
     max_tokens: int | None = None
     plugins: bool = False  # whether the graphs hold plugins of ours, which make no masks
+    weights: str = FLOAT  # what the decoder's are stored in, as `--weights` says
 
     @property
     def clip(self) -> Clip:
@@ -84,6 +85,8 @@ def check_scenario(scenario: Scenario) -> None:
     """Raise UsageError for what can never be, in the words of the command's options."""
     check_choices(scenario.target, scenario.precision, scenario.engine)
     check_prune(scenario.prune_fraction)
+    if scenario.weights not in WEIGHTS:
+        raise UsageError(f"--weights {scenario.weights} is unknown (known: {', '.join(WEIGHTS)})")
     if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
     check_counts(scenario, ("frames", "chunk_frames", "answer_tokens", "max_tokens"))
@@ -152,6 +155,7 @@ def scenario_of_build(
     backend: str | None = None,
     *,
     plugins: bool = False,
+    weights: str = FLOAT,
 ) -> Scenario:
     """Return the largest clip that a build's limits allow."""
     whole = Scenario(
@@ -166,5 +170,6 @@ def scenario_of_build(
         backend=backend,
         max_tokens=limits.max_tokens,
         plugins=plugins,
+        weights=weights,
     )
     return replace(whole, frames=max(1, most_frames(whole, limits.max_tokens)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
@@ -20,17 +22,20 @@ from stts_export.graph.passes.check_plugins import CheckPlugins
 from stts_export.graph.passes.expand_ops import ExpandOps
 from stts_export.graph.passes.lower_opset import LowerOpset
 from stts_export.graph.passes.name_taps import NameTaps
+from stts_export.graph.passes.round_weights import RoundWeights
 from stts_export.graph.passes.set_precision import SetPrecision
 from stts_export.graph.passes.store_transposed import StoreTransposed
 from stts_export.graph.passes.strip_trace import StripTrace
 from stts_export.graph.passes.use_plugins import UsePlugins
+from stts_export.quantise.rounding import Rounding
 from stts_runtime.bundle.spec import EXACT, GraphSpec
 
 
-def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
+def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, Rounding] | None = None) -> ir.Model:
     """Return a captured graph as an engine should get it: operators that it knows, weights where products read them.
 
-    `spec` is its contract in float32; `spec_in_form` says what becomes of it.
+    `spec` is its contract in float32; `spec_in_form` says what becomes of it. `roundings` says which weights are stored
+    in whole numbers.
 
     Raises:
         ExportError: if a pass finds its contract broken; names the pass.
@@ -42,6 +47,7 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form) -> ir.Model:
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),  # the mask is the same in every block: compute it once
+        *([RoundWeights(roundings)] if roundings else []),
         StoreTransposed(),
         *([LowerOpset()] if form.opset == LowerOpset.opset else []),
         *([set_precision(spec, form)] if form.precision != "float32" else []),

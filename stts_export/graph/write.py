@@ -8,7 +8,6 @@ from typing import Protocol
 
 import onnx_ir as ir
 
-from stts_export.graph.passes.set_precision import precision_of
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
 
 
@@ -24,7 +23,10 @@ class Stored(Protocol):
 
 
 Store = Callable[[str, str, str], Stored]
-"""(weight name, `as_is` or `transposed`, dtype name) -> where its bytes lie; the same answer for the same question."""
+"""(weight name, transform, dtype name) -> where its bytes lie; the same answer for the same question.
+
+The transform is `as_is`, `transposed`, or what is stored of a rounded weight: `numbers`, `scales` or `offsets`.
+"""
 
 
 def write_graph(model: ir.Model, path: Path, store: Store) -> None:
@@ -39,7 +41,7 @@ def write_graph(model: ir.Model, path: Path, store: Store) -> None:
         assert value.shape is not None
         assert value.dtype is not None
         source, transform = value.metadata_props.get(SOURCE, name), value.metadata_props.get(TRANSFORM, "as_is")
-        stored = store(source, transform, precision_of(value.dtype))
+        stored = store(source, transform, value.dtype.numpy().name)
         value.const_value = ir.ExternalTensor(
             stored.file,
             stored.offset,

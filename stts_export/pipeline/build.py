@@ -17,6 +17,7 @@ from stts_export.graph import capture, form_for, lower, spec_in_form, write_grap
 from stts_export.graph.capture import Capture, weightless_model
 from stts_export.parts import parts_of
 from stts_export.pipeline.request import BuildRequest, ResolvedBuild, resolve
+from stts_export.quantise.checkpoint import as_rounded
 from stts_export.verify.record import record_reference
 from stts_export.verify.report import check_report, write_report
 from stts_export.verify.verify_bundle import verify_bundle
@@ -64,13 +65,13 @@ def build(
         copy_libraries(resolved, staging)
         manifest = manifest_of(resolved, graphs)
         if request.verify:
-            reference = record_reference(
-                resolved.config, resolved.checkpoint, manifest, resolved.tokenizer, on_progress
-            )
+            rounded = as_rounded(resolved.checkpoint, resolved.roundings)
+            reference = record_reference(resolved.config, rounded, manifest, resolved.tokenizer, on_progress)
             write_reference(staging, reference)
         manifest = write_manifest(staging, manifest, on_progress)
         if request.verify:
-            verification = verify_bundle(open_bundle(staging), reference, on_progress)
+            floats = resolved.config, resolved.checkpoint
+            verification = verify_bundle(open_bundle(staging), reference, on_progress, floats)
             check_report(verification)
             write_report(staging, verification)
             write_manifest(staging, manifest)
@@ -116,14 +117,14 @@ def write_graphs(
     with WeightWriter(staging) as weights:
 
         def store(name: str, transform: str, dtype: str) -> WeightSlot:
-            slot = weights.add(name, transform, tensors[name], dtype)
+            slot = weights.add(name, transform, tensors[name], dtype, resolved.roundings.get(name))
             on_progress("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
             return slot
 
         for part in parts:
             stage = f"trace {part.spec.name}"
             on_progress(stage, 0.0)
-            graph = lower(capture(part), part.spec, form)
+            graph = lower(capture(part), part.spec, form, resolved.roundings)
             file = f"{part.spec.name}.onnx"
             write_graph(graph, staging / file, store)
             graphs[part.spec.name] = GraphEntry(file, spec_in_form(part.spec, form))

@@ -16,12 +16,14 @@ from stts_export.estimate.estimate import Estimate, check_fit, estimate
 from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES, check_counts, check_prune, scenario_of_build
 from stts_export.pipeline.ops import choose_ops
+from stts_export.quantise.choice import roundings_of
+from stts_export.quantise.rounding import Rounding
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.backend import BACKENDS, backend_named
 from stts_runtime.bundle.check import MOST_COUNTED
-from stts_runtime.bundle.manifest import OPS, PACKINGS, SCORERS, EngineSettings, Limits, Pruning
+from stts_runtime.bundle.manifest import FLOAT, OPS, PACKINGS, SCORERS, WEIGHTS, EngineSettings, Limits, Pruning
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
@@ -49,6 +51,8 @@ class BuildRequest:
     scorer: str | None = None  # which scorer decides, where it is not the model's own
     packing: str | None = None  # how kept patches are packed; None takes the recipe's way
     ops: str | None = None  # `portable` or `plugin`; None takes what the target and the packing allow
+    weights: str | None = None  # what the decoder's are stored in: `float`, `int8` or `int4`; None is `float`
+    keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
     chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
@@ -68,6 +72,7 @@ class ResolvedBuild:
     pruning: Pruning
     limits: Limits
     engine: EngineSettings
+    roundings: dict[str, Rounding]  # name -> how that weight is rounded; none where all stay floats
     libraries: dict[str, Path]  # machine -> the library of plugins for it; none where the graphs have none
     checkpoint: Checkpoint  # the weights, still unread
     tokenizer: Path | None  # its file; None with random weights, which have no text to speak of
@@ -79,7 +84,7 @@ class ResolvedBuild:
     def disk_bytes(self) -> int:
         """Size of all weights as they will be stored, and of the engines that are built here."""
         engines = self.estimate.memory.engine_disk if self.builds_engines else 0
-        return weight_bytes(self.config, self.engine.precision) + engines
+        return weight_bytes(self.config, self.engine.precision, self.engine.weights) + engines
 
 
 def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
@@ -103,7 +108,16 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     trained = trained_fractions(request, recipe)
     pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, chosen.packing, trained)
     made = estimate(
-        scenario_of_build(config, target, limits, pruning, engine.precision, engine.backend, plugins=engine.has_plugins)
+        scenario_of_build(
+            config,
+            target,
+            limits,
+            pruning,
+            engine.precision,
+            engine.backend,
+            plugins=engine.has_plugins,
+            weights=engine.weights,
+        )
     )
     if not request.ignore_fit:
         check_fit(made)
@@ -131,6 +145,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         pruning=pruning,
         limits=limits,
         engine=engine,
+        roundings=roundings_of(engine, config),
         libraries=chosen.libraries,
         checkpoint=checkpoint,
         tokenizer=tokenizer,
@@ -146,7 +161,7 @@ def check_options(request: BuildRequest) -> None:
         value = getattr(request, field)
         if value is not None and kind in (int, int | None, float | None):
             argument(kind, value, field)
-        elif not isinstance(value, kind):
+        elif not isinstance(value, tuple if kind == tuple[str, ...] else kind):
             raise UsageError(f"{field}: wanted {getattr(kind, '__name__', kind)}, got {value!r:.60}")
     choices = (
         ("scorer", request.scorer, SCORERS),
@@ -154,6 +169,7 @@ def check_options(request: BuildRequest) -> None:
         ("ops", request.ops, OPS),
         ("backend", request.backend, tuple(BACKENDS)),
         ("precision", request.precision, tuple(ITEM_BYTES)),
+        ("weights", request.weights, WEIGHTS),
     )
     for name, value, known in choices:
         if value is not None and value not in known:
@@ -217,8 +233,16 @@ def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> Eng
     for name, value, known in (("backend", backend, target.backends), ("precision", precision, target.precisions)):
         if value not in known:
             raise UsageError(f"target {target.name} has no {name} {value}: it takes {', '.join(known)}")
-    device = "cuda" if target.compute_capabilities else "cpu"
-    return EngineSettings(backend, device, precision, is_prepacked(config, target, precision))
+    device, weights = "cuda" if target.compute_capabilities else "cpu", request.weights or FLOAT
+    if weights != FLOAT and (backend, device, precision) != ("onnxruntime", "cpu", "float32"):
+        raise UsageError(
+            f"--weights {weights} is for onnxruntime on a CPU in float32 today, and the build is for {backend} on "
+            f"{device} in {precision}: leave it out, or take --target cpu"
+        )
+    if weights == FLOAT and request.keep_float:
+        raise UsageError("--keep-float names what is not rounded, and --weights float rounds nothing: leave one out")
+    prepack = is_prepacked(config, target, precision, weights)
+    return EngineSettings(backend, device, precision, prepack, weights=weights, keep_float=request.keep_float)
 
 
 def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings) -> bool:

@@ -5,7 +5,7 @@ clip -> vision_score (in two chunks at least) -> plan -> vision_encode -> prompt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import Part, parts_of
+from stts_export.quantise.checkpoint import as_rounded
+from stts_export.quantise.choice import roundings_of
 from stts_export.recipe.config import ModelConfig
 from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
@@ -127,23 +129,33 @@ def record_encoding_on_device(
         return encode_groups(engine, hidden, order, cumulative_groups, manifest, Timings())
 
 
+def model_of(bundle: Bundle) -> ModelConfig:
+    """Return the configuration of a bundle's model.
+
+    Raises:
+        BundleError: the manifest does not hold one.
+    """
+    return from_plain(ModelConfig, bundle.manifest.model, f"{bundle.path.name}: manifest.json: model")
+
+
 def record_bundle(
-    bundle: Bundle, checkpoint: Callable[[ModelConfig], Checkpoint], on_progress: OnProgress = no_progress
+    bundle: Bundle, config: ModelConfig, checkpoint: Checkpoint, on_progress: OnProgress = no_progress
 ) -> Reference:
     """Return a reference recorded anew, for a bundle that was built without one.
 
     Args:
         bundle: the bundle.
-        checkpoint: opens the weights it was built from, given its model's configuration.
+        config: its model, see `model_of`.
+        checkpoint: the weights it was built from.
         on_progress: told how far it is.
 
     Raises:
         CheckpointError: the weights do not fit the bundle's model.
     """
     manifest = bundle.manifest
-    config = from_plain(ModelConfig, manifest.model, f"{bundle.path.name}: manifest.json: model")
     tokenizer = bundle.file(manifest.tokenizer) if manifest.tokenizer else None
-    return record_reference(config, checkpoint(config), manifest, tokenizer, on_progress)
+    rounded = as_rounded(checkpoint, roundings_of(manifest.engine, config))
+    return record_reference(config, rounded, manifest, tokenizer, on_progress)
 
 
 def clip_frames(grid: Grid, limits: Limits) -> int:

@@ -99,6 +99,13 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
         ({"packing": "raged"}, r"--packing raged is unknown, did you mean ragged\? \(known: ffd, ragged\)"),
         ({"packing": "zzz"}, r"--packing zzz is unknown \(known"),
         ({"ops": "plugins"}, r"--ops plugins is unknown, did you mean plugin\? \(known: portable, plugin\)"),
+        ({"weights": "int3"}, r"--weights int3 is unknown, did you mean int8\? \(known: float, int8, int4\)"),
+        (
+            {"weights": "int4", "target": "l4"},
+            "--weights int4 is for onnxruntime on a CPU.*--target cpu",
+        ),
+        ({"keep_float": ("decoder.*",)}, "--keep-float names what is not rounded, and --weights float rounds nothing"),
+        ({"weights": "int4", "keep_float": ("tower.*",)}, r"--keep-float tower.\* matches no weight"),
         ({"ops": "plugin"}, "--ops plugin: the plugins are TensorRT's, and onnxruntime loads none"),
         ({"prune": 1.0}, r"--prune is 1.0, wanted a fraction in \[0, 1\)"),
         ({"prune": -0.1}, r"--prune is -0.1"),

@@ -11,7 +11,7 @@ from reference.toy_bundle import KINDS, toy_checkpoint, toy_config
 from stts_export.bundle.write import write_manifest
 from stts_export.cli import main as compiler
 from stts_export.recipe.config import ScorerConfig
-from stts_export.verify.record import record_bundle, record_reference
+from stts_export.verify.record import model_of, record_bundle, record_reference
 from stts_export.verify.report import check_report
 from stts_export.verify.verify_bundle import verify_bundle
 from stts_runtime.bundle.manifest import Pruning
@@ -81,11 +81,8 @@ def test_a_dense_bundle_agrees_with_its_model(bundle):
     pruning = Pruning(0.0, "none", soft_bias=False, packing="none")
     manifest = replace(bundle.manifest, graphs=graphs, pruning=pruning, model=asdict(DENSE_CONFIG), tokenizer=None)
     dense = Bundle(bundle.path, manifest)
-    recorded = []
-    checkpoint = toy_checkpoint(DENSE_CONFIG)
-    reference = record_bundle(dense, lambda config: recorded.append(config) or checkpoint)
+    reference = record_bundle(dense, model_of(dense), toy_checkpoint(DENSE_CONFIG))
     report = verify_bundle(dense, reference)
-    assert recorded == [DENSE_CONFIG]
     assert report.ok, report.verdict
     assert [result.part for result in report.results] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
     assert "keep set" not in comparisons_of(report, "end_to_end")

@@ -156,13 +156,16 @@ def test_a_file_that_the_manifest_does_not_list_is_found_by_the_check(root):
 
 def test_a_newer_schema_is_refused_before_its_entries_are_read(root):
     store_data(root, {"schema_version": SCHEMA_VERSION + 4, "something": "new"})
-    with pytest.raises(BundleError, match=r"newer stts-export \(schema 9; .* reads 5\): upgrade stts-runtime"):
+    with pytest.raises(BundleError, match=r"newer stts-export \(schema 10; .* reads 6\): upgrade stts-runtime"):
         open_bundle(root)
 
 
 def test_the_schemas_before_are_still_read(root):
     data = json.loads((root / MANIFEST).read_bytes())
-    del data["digest"], data["engine"]["ops"]
+    del data["digest"], data["engine"]["weights"], data["engine"]["keep_float"]
+    store_data(root, {**data, "schema_version": 5})
+    assert open_bundle(root).manifest.engine.weights == "float"
+    del data["engine"]["ops"]
     store_data(root, {**data, "schema_version": 4})
     assert open_bundle(root).manifest.engine.ops == "portable"
     del data["pruning"]["trained_fractions"]

@@ -9,9 +9,10 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 OLDEST_SCHEMA = 3
-"""That is still read: it had no `pruning.trained_fractions`, as 4 and it had no `engine.ops`; all else is as now."""
+"""That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, nor had any
+before; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
@@ -22,6 +23,9 @@ OPS = ("portable", "plugin")
 """What graphs may be made of: standard operators alone, or TensorRT plugins of ours among them."""
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What weights and matrix products may be held in."""
+FLOAT = "float"
+WEIGHTS = (FLOAT, "int8", "int4")
+"""What the decoder's weights may be stored in: floats of the precision, or whole numbers with scales."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,9 @@ class EngineSettings:
             matrix products; large models switch it off so that their weights stay memory-mapped.
         ops: one of `OPS`. With `plugin` the bundle carries the library (`plugin_library`), and selects and packs on the
             device, end to end.
+        weights: one of `WEIGHTS`. Rounded weights stand in the decoder's graph as whole numbers, and what is multiplied
+            with them is rounded to 8 bits when it is.
+        keep_float: patterns of names of weights that stayed floats all the same.
     """
 
     backend: str
@@ -184,11 +191,18 @@ class EngineSettings:
     precision: str
     prepack: bool
     ops: str = "portable"
+    weights: str = FLOAT
+    keep_float: tuple[str, ...] = ()
 
     @property
     def has_plugins(self) -> bool:
         """Whether the graphs hold TensorRT plugins of ours."""
         return self.ops == "plugin"
+
+    @property
+    def has_rounded_products(self) -> bool:
+        """Whether products with rounded weights round what they are multiplied with, too."""
+        return self.weights != FLOAT and self.device == "cpu"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def verify_engines(
         EngineError: the bundle cannot run on this device at all; says what to do.
         UsageError: there are no tolerances for the bundle's precision, or a setting in the environment is wrong.
     """
-    tolerance = engine_tolerance(bundle.manifest.engine.precision)
+    tolerance = engine_tolerance(bundle.manifest.engine)
     check_runs(bundle, reference)
     results: list[CaseResult] = []
     steps = len(reference.info.cases) + 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.errors import UsageError
 
 
@@ -28,14 +29,19 @@ ENGINE = {
     "bfloat16": Tolerance(relative=1e-1, end_to_end=2e-1, cosine=0.97, tie=5e-2),
 }
 """By the precision that a bundle's engines compute in."""
+ROUNDED_PRODUCTS = Tolerance(relative=1e-1, end_to_end=1e-1, cosine=0.98, tie=5e-2)
+"""Where products round what they multiply to 8 bits: against the model whose weights are what the numbers stand for."""
 
 
-def engine_tolerance(precision: str) -> Tolerance:
-    """Return what engines of this precision are held to.
+def engine_tolerance(engine: EngineSettings) -> Tolerance:
+    """Return what engines of these settings are held to.
 
     Raises:
         UsageError: nothing is known about it.
     """
+    precision = engine.precision
+    if engine.has_rounded_products:
+        return ROUNDED_PRODUCTS
     if precision not in ENGINE:
         raise UsageError(
             f"there are no tolerances for precision {precision!r} (known: {', '.join(ENGINE)}), so a bundle of it "

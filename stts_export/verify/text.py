@@ -1,0 +1,171 @@
+"""What rounding the weights costs on text, token by token, against the model in floats.
+
+Twice: by the weights alone, in torch, and as the bundle computes, whose products may round what they read as well.
+
+The text is documentation that every Python brings, so that anyone can run it again. A part is read in one prefill, the
+rest a token at a time, each with the text's own tokens before it (teacher forcing).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stts_export.checkpoint.records import Checkpoint
+from stts_export.graph.capture import weightless_model
+from stts_export.models.parameters import swapped_parameters
+from stts_export.models.prefix_attention import prefix_attention
+from stts_export.quantise.checkpoint import as_rounded
+from stts_export.quantise.choice import roundings_of
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.errors import SttsError
+from stts_runtime.language.generation import Decoding
+from stts_runtime.progress import OnProgress, no_progress
+from stts_runtime.session import Session
+from stts_runtime.verify.compare import failure
+from stts_runtime.verify.report import FAILED, PASSED, CaseResult, Comparison
+
+
+PART, CASE = "decoder", "held-out text"
+READ, ASKED = 64, 448
+"""Tokens that are read in one piece, and that are then asked for one by one."""
+TOPICS = ("booleans", "truth", "break", "del", "power", "raise", "while", "unary", "lambda", "exprlists")
+DIGEST = "cb1b574836bbea2a6bfccd63b3ab3db05f6eb189ad236ff9a98471160b29d75a"
+"""SHA-256 of the text, as Python 3.11 has it, that the limits were set with."""
+
+
+@dataclass(frozen=True)
+class TextLimit:
+    """What rounded weights are held to."""
+
+    perplexity: float  # most that the text's perplexity may grow by, as a ratio
+    top1: float  # least share of places at which both name the same token
+
+    def times(self, other: TextLimit) -> TextLimit:
+        """Return what two roundings after one another are held to."""
+        return TextLimit(self.perplexity * other.perplexity, self.top1 * other.top1)
+
+
+LIMITS = {"int8": TextLimit(1.01, 0.965), "int4": TextLimit(1.12, 0.80)}
+"""Of the weights alone, by what they are stored in."""
+ROUNDED_PRODUCTS = TextLimit(1.02, 0.94)
+"""How much more it may cost that products round what they read, to 8 bits."""
+WAY_OUT = "leave some layers in floats with --keep-float, or all with --weights float"
+
+
+def compare_text(
+    bundle: Bundle, config: ModelConfig, checkpoint: Checkpoint, on_progress: OnProgress = no_progress
+) -> tuple[CaseResult | None, tuple[str, ...]]:
+    """Return how a bundle with rounded weights reads text, None where it cannot be asked, and what to know of that.
+
+    Memory: the decoder's weights in float32.
+
+    Args:
+        bundle: the bundle.
+        config: its model.
+        checkpoint: the model's weights, in floats.
+        on_progress: told how far it is.
+
+    Raises:
+        CheckpointError: a tensor cannot be read.
+    """
+    manifest, text = bundle.manifest, python_text()
+    if manifest.tokenizer is None:
+        return None, ("what rounding costs was not asked: the weights are random, and no text means anything to them",)
+    with Session(bundle) as session:
+        if session.tokenizer.unknown_words(text):
+            note = "what rounding costs was not asked: the model does not know the text's words, see `stts-export eval`"
+            return None, (note,)
+        room = min(READ + ASKED, manifest.limits.max_tokens - 1)
+        ids = np.array(session.tokenizer.encode(text, specials=False)[: room + 1], np.int64)
+        try:
+            got = bundle_logits(session, ids, on_progress)
+        except SttsError as error:
+            return CaseResult(PART, CASE, (failure("running it", str(error)),)), ()
+    expected = model_logits(config, checkpoint, ids)
+    alone = model_logits(config, as_rounded(checkpoint, roundings_of(manifest.engine, config)), ids)
+    following, limit = ids[-len(got) :], LIMITS[manifest.engine.weights]
+    found = [*compared("weights alone", expected, alone, following, limit)]
+    found += compared("as computed", expected, got, following, limit.times(ROUNDED_PRODUCTS))
+    return CaseResult(PART, CASE, tuple(found)), text_notes(text)
+
+
+def python_text() -> str:
+    """Return some 4,000 characters of documentation in English."""
+    from pydoc_data import topics
+
+    return "\n".join(topics.topics[name] for name in TOPICS)
+
+
+def text_notes(text: str) -> tuple[str, ...]:
+    """Return what a reader should know of the text: where it is not the one that limits were set with."""
+    if hashlib.sha256(text.encode()).hexdigest() == DIGEST:
+        return ()
+    return ("the limits of the text were set with Python 3.11's documentation; this Python's has other words",)
+
+
+def bundle_logits(session: Session, ids: NDArray[np.int64], on_progress: OnProgress) -> NDArray[np.float32]:
+    """Return the logits of what follows each token from `READ` on: float32 [tokens, vocabulary]."""
+    decoding = Decoding(session.engine("decoder"), session.manifest)
+    read = min(READ, len(ids) - 1)
+    logits = [decoding.read(ids[:read], np.zeros(read, bool))]
+    for place in range(read, len(ids) - 1):
+        logits.append(decoding.read(ids[place : place + 1], np.zeros(1, bool)))
+        on_progress("text", (place + 1) / len(ids))
+    return np.stack(logits)
+
+
+def model_logits(config: ModelConfig, checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the same of the model in torch, with a checkpoint's weights."""
+    decoder = weightless_model(config).decoder
+    count, read = len(ids) - 1, min(READ, len(ids) - 1)
+    tokens, positions = torch.from_numpy(ids[None, :-1]), torch.arange(count)
+    nothing = torch.zeros(1, config.decoder.width), torch.zeros(count, dtype=torch.int64)
+    flags = torch.zeros(count, dtype=torch.bool)
+
+    def weight(name: str, _own: object) -> torch.Tensor:
+        return checkpoint.tensors[f"decoder.{name}"].read()
+
+    with swapped_parameters(decoder, weight), torch.inference_mode():
+        cache = decoder.empty_cache()
+        hidden, _ = decoder.hidden_states(tokens, *nothing, positions, positions, flags, cache, prefix_attention)
+        return decoder.logits(hidden[0, read - 1 :]).numpy()
+
+
+def compared(
+    name: str, expected: NDArray[np.float32], got: NDArray[np.float32], following: NDArray[np.int64], limit: TextLimit
+) -> tuple[Comparison, ...]:
+    """Return perplexity and most likely tokens of two that read the same text.
+
+    Args:
+        name: of the other.
+        expected: float32 [tokens, vocabulary], the model's logits.
+        got: the other's.
+        following: int64 [tokens], the token that follows in each place.
+        limit: what passes.
+    """
+    if not np.isfinite(got).all():
+        return (failure(f"logits, {name}", "some are NaN or infinite"),)
+    wanted, found = perplexity(expected, following), perplexity(got, following)
+    ratio, same = found / wanted, float((expected.argmax(1) == got.argmax(1)).mean())
+    told = f"{found:.3f}, in floats {wanted:.3f}: {ratio:.4f} times, allowed {limit.perplexity:g}"
+    agree = f"{same:.1%} of {len(got)} are the model's, wanted {limit.top1:.1%}"
+    verdicts = ratio <= limit.perplexity, same >= limit.top1
+    way = "" if all(verdicts) else f"; {WAY_OUT}"
+    return (
+        Comparison(f"perplexity, {name}", PASSED if verdicts[0] else FAILED, message=told + way),
+        Comparison(f"likeliest token, {name}", PASSED if verdicts[1] else FAILED, overlap=same, message=agree + way),
+    )
+
+
+def perplexity(logits: NDArray[np.float32], following: NDArray[np.int64]) -> float:
+    """Return exp of the mean negative log-likelihood of the `following` tokens, one a row of `logits`."""
+    exact = logits.astype(np.float64)
+    exact -= exact.max(1, keepdims=True)
+    likelihood = exact[np.arange(len(exact)), following] - np.log(np.exp(exact).sum(1))
+    return float(np.exp(-likelihood.mean()))
