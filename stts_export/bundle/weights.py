@@ -17,7 +17,7 @@ import torch
 
 from stts_export.checkpoint.records import LazyTensor, check_finite
 from stts_export.errors import CheckpointError, ExportError
-from stts_export.quantise.rounding import OFFSETS, Rounding, rounded, stored_parts
+from stts_export.quantise.rounding import Rounding, rounded, stored_parts
 
 
 AS_IS = "as_is"
@@ -103,12 +103,9 @@ class WeightWriter:
         pieces = []
         for piece in _pieces(weight, self._piece_bytes):
             check_finite(piece, source)
-            pieces.append(stored_parts(rounded(piece, rounding), rounding))
-        for part in pieces[0]:
-            whole = torch.cat([piece[part] for piece in pieces])
-            if part == OFFSETS:  # products read them from the other side
-                whole = whole.T
-            self.slots[name, part, _name(whole.dtype)] = self._store(name, AS_IS, whole.dtype, whole, source)
+            pieces.append(rounded(piece, rounding))
+        for part, values in stored_parts(pieces, rounding).items():
+            self.slots[name, part, _name(values.dtype)] = self._store(name, AS_IS, values.dtype, values, source)
 
     def _store(self, name: str, transform: str, dtype: torch.dtype, values: torch.Tensor, source: str) -> WeightSlot:
         if transform == TRANSPOSED and values.ndim == 2:

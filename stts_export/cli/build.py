@@ -54,6 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--ops", help="portable, standard operators alone, or plugin, with TensorRT plugins of ours (default: portable)"
     )
     option("--weights", help="what the decoder's are stored in: float, int8 or int4 (default: float)")
+    option("--tower-weights", help="of the vision side behind the scorer: float or int8 (default: float)")
     option(
         "--keep-float",
         nargs="+",
@@ -92,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         packing=arguments.packing,
         ops=arguments.ops,
         weights=arguments.weights,
+        tower_weights=arguments.tower_weights,
         keep_float=tuple(arguments.keep_float),
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,

@@ -38,6 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
     parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's first)")
     parser.add_argument("--weights", default=FLOAT, help="of the decoder: float, int8 or int4 (default: %(default)s)")
+    parser.add_argument("--tower-weights", default=FLOAT, help="float or int8 (default: %(default)s)")
     parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's first)")
     parser.add_argument("--packing", help="ffd or ragged (default: the model's)")
     parser.add_argument("--chunk-frames", type=int, default=8, help="frames a vision run (default: %(default)s)")
@@ -111,6 +112,7 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
         backend=arguments.backend,
         max_tokens=arguments.max_tokens,
         weights=arguments.weights,
+        tower_weights=arguments.tower_weights,
     )
 
 

@@ -70,10 +70,10 @@ def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) ->
 
 def weight_size(scenario: Scenario, stage: str) -> float:
     """Return the bytes of a weight that a stage reads, in the middle."""
-    if stage not in ("prefill", "decode"):
-        return scenario.item_bytes
-    held = held_bytes(scenario.config, False, scenario.precision, scenario.weights)["decoder"]
-    return held / parameters(scenario.config, False)["decoder"]
+    part = "decoder" if stage in ("prefill", "decode") else stage
+    pruned = scenario.prune_fraction > 0
+    held = held_bytes(scenario.config, pruned, scenario.precision, scenario.weights, scenario.tower_weights)
+    return held[part] / parameters(scenario.config, pruned)[part]
 
 
 def duration(work: Work, speed: Speed, weight_bytes: float, activation_bytes: float) -> Duration:

@@ -29,9 +29,11 @@ def parameters(config: ModelConfig, pruned: bool) -> dict[str, int]:
     return _by_part(config, pruned, {name: math.prod(shape) for name, shape in expected_tensors(config).items()})
 
 
-def held_bytes(config: ModelConfig, pruned: bool, precision: str, weights: str = FLOAT) -> dict[str, int]:
+def held_bytes(
+    config: ModelConfig, pruned: bool, precision: str, weights: str = FLOAT, tower_weights: str = FLOAT
+) -> dict[str, int]:
     """Return how much the weights of each graph take, by part; parts of one model share some."""
-    return _by_part(config, pruned, _stored_bytes(config, precision, weights))
+    return _by_part(config, pruned, _stored_bytes(config, precision, weights, tower_weights))
 
 
 def _by_part(config: ModelConfig, pruned: bool, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -39,13 +41,12 @@ def _by_part(config: ModelConfig, pruned: bool, sizes: Mapping[str, int]) -> dic
     return {part: sum(size for name, size in sizes.items() if _belongs(name, part, config.tower)) for part in parts}
 
 
-def _stored_bytes(config: ModelConfig, precision: str, weights: str) -> dict[str, int]:
+def _stored_bytes(config: ModelConfig, precision: str, weights: str, tower_weights: str) -> dict[str, int]:
     """Return what each tensor takes, by its name."""
-    shapes = expected_tensors(config)
-    chosen = roundings(shapes, weights)
+    chosen = roundings(config, weights, tower_weights)
     return {
-        name: int(math.prod(shape) * (chosen[name].bytes_per_weight if name in chosen else ITEM_BYTES[precision]))
-        for name, shape in shapes.items()
+        name: chosen[name].stored_bytes(*shape) if name in chosen else math.prod(shape) * ITEM_BYTES[precision]
+        for name, shape in expected_tensors(config).items()
     }
 
 
@@ -61,25 +62,28 @@ def _belongs(name: str, part: str, tower: TowerConfig) -> bool:
     return behind == (part == "vision_encode")
 
 
-def weight_bytes(config: ModelConfig, precision: str, weights: str = FLOAT) -> int:
+def weight_bytes(config: ModelConfig, precision: str, weights: str = FLOAT, tower_weights: str = FLOAT) -> int:
     """Return the size of all weights, each once: floats in a precision, the rest as `--weights` says."""
-    return sum(_stored_bytes(config, precision, weights).values())
+    return sum(_stored_bytes(config, precision, weights, tower_weights).values())
 
 
-def is_prepacked(config: ModelConfig, target: Target, precision: str, weights: str = FLOAT) -> bool:
+def is_prepacked(
+    config: ModelConfig, target: Target, precision: str, weights: str = FLOAT, tower_weights: str = FLOAT
+) -> bool:
     """Tell whether onnxruntime repacks the weights, into a second copy: on a CPU, and for a small model only.
 
     Products of whole numbers are repacked at any size: the operator is slow without.
     """
     return not target.compute_capabilities and (
-        weights != FLOAT or weight_bytes(config, precision) < PREPACK_BELOW_BYTES
+        FLOAT not in (weights, tower_weights)
+        or weight_bytes(config, precision, weights, tower_weights) < PREPACK_BELOW_BYTES
     )
 
 
 def memory_of(scenario: Scenario) -> MemoryNeeded:
     """Return what a scenario takes."""
     config, clip, size = scenario.config, scenario.clip, scenario.item_bytes
-    held = held_bytes(config, scenario.prune_fraction > 0, scenario.precision, scenario.weights)
+    held = held_bytes(config, scenario.prune_fraction > 0, scenario.precision, scenario.weights, scenario.tower_weights)
     if scenario.plugins and scenario.prune_fraction:
         held["vision_select"] = 0  # an engine without a weight
     opened = sum(held[part] for part in held if part != "vision_dense" or not scenario.prune_fraction)
@@ -87,7 +91,12 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
     return MemoryNeeded(
         frames=clip.frames,
         tokens=scenario.capacity,
-        weights=opened * (2 if is_prepacked(config, scenario.target, scenario.precision, scenario.weights) else 1),
+        weights=opened
+        * (
+            2
+            if is_prepacked(config, scenario.target, scenario.precision, scenario.weights, scenario.tower_weights)
+            else 1
+        ),
         cache=cache_bytes(config.decoder, scenario.capacity, size),
         hidden=clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
         features=clip.kept_groups * config.decoder.width * size,
@@ -98,15 +107,16 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         clip=clip.frames * CHANNELS * config.grid.image_size**2 + 4 * max(clip.chunks) * patch_values,
         runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
         output_head=_output_head(scenario),
-        bundle_disk=weight_bytes(config, scenario.precision, scenario.weights),
+        bundle_disk=weight_bytes(config, scenario.precision, scenario.weights, scenario.tower_weights),
         engines=held if scenario.is_fused else {},
     )
 
 
 def _output_head(scenario: Scenario) -> int:
     decoder = scenario.config.decoder
-    size = scenario.item_bytes if scenario.weights == FLOAT else HEAD.bytes_per_weight
-    return int(decoder.vocabulary * decoder.width * size)
+    if scenario.weights != FLOAT:
+        return HEAD.stored_bytes(decoder.vocabulary, decoder.width)
+    return decoder.vocabulary * decoder.width * scenario.item_bytes
 
 
 def available_bytes(scenario: Scenario) -> int | None:

@@ -12,7 +12,7 @@ from numbers import Real
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_runtime.bundle.backend import backend_named
-from stts_runtime.bundle.manifest import FLOAT, PACKINGS, WEIGHTS, Limits, Pruning
+from stts_runtime.bundle.manifest import FLOAT, PACKINGS, TOWER_WEIGHTS, WEIGHTS, Limits, Pruning
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
@@ -40,6 +40,7 @@ class Scenario:
     max_tokens: int | None = None
     plugins: bool = False  # whether the graphs hold plugins of ours, which make no masks
     weights: str = FLOAT  # what the decoder's are stored in, as `--weights` says
+    tower_weights: str = FLOAT  # likewise, of the vision side behind the scorer
 
     @property
     def clip(self) -> Clip:
@@ -85,8 +86,12 @@ def check_scenario(scenario: Scenario) -> None:
     """Raise UsageError for what can never be, in the words of the command's options."""
     check_choices(scenario.target, scenario.precision, scenario.engine)
     check_prune(scenario.prune_fraction)
-    if scenario.weights not in WEIGHTS:
-        raise UsageError(f"--weights {scenario.weights} is unknown (known: {', '.join(WEIGHTS)})")
+    for option, value, known in (
+        ("weights", scenario.weights, WEIGHTS),
+        ("tower-weights", scenario.tower_weights, TOWER_WEIGHTS),
+    ):
+        if value not in known:
+            raise UsageError(f"--{option} {value} is unknown (known: {', '.join(known)})")
     if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
     check_counts(scenario, ("frames", "chunk_frames", "answer_tokens", "max_tokens"))
@@ -156,6 +161,7 @@ def scenario_of_build(
     *,
     plugins: bool = False,
     weights: str = FLOAT,
+    tower_weights: str = FLOAT,
 ) -> Scenario:
     """Return the largest clip that a build's limits allow."""
     whole = Scenario(
@@ -171,5 +177,6 @@ def scenario_of_build(
         max_tokens=limits.max_tokens,
         plugins=plugins,
         weights=weights,
+        tower_weights=tower_weights,
     )
     return replace(whole, frames=max(1, most_frames(whole, limits.max_tokens)))

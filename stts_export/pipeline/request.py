@@ -23,7 +23,17 @@ from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.backend import BACKENDS, backend_named
 from stts_runtime.bundle.check import MOST_COUNTED
-from stts_runtime.bundle.manifest import FLOAT, OPS, PACKINGS, SCORERS, WEIGHTS, EngineSettings, Limits, Pruning
+from stts_runtime.bundle.manifest import (
+    FLOAT,
+    OPS,
+    PACKINGS,
+    SCORERS,
+    TOWER_WEIGHTS,
+    WEIGHTS,
+    EngineSettings,
+    Limits,
+    Pruning,
+)
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
@@ -52,6 +62,7 @@ class BuildRequest:
     packing: str | None = None  # how kept patches are packed; None takes the recipe's way
     ops: str | None = None  # `portable` or `plugin`; None takes what the target and the packing allow
     weights: str | None = None  # what the decoder's are stored in: `float`, `int8` or `int4`; None is `float`
+    tower_weights: str | None = None  # likewise, of the vision side behind the scorer: `float` or `int8`
     keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
@@ -83,8 +94,9 @@ class ResolvedBuild:
     @property
     def disk_bytes(self) -> int:
         """Size of all weights as they will be stored, and of the engines that are built here."""
+        engine = self.engine
         engines = self.estimate.memory.engine_disk if self.builds_engines else 0
-        return weight_bytes(self.config, self.engine.precision, self.engine.weights) + engines
+        return weight_bytes(self.config, engine.precision, engine.weights, engine.tower_weights) + engines
 
 
 def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
@@ -117,6 +129,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
             engine.backend,
             plugins=engine.has_plugins,
             weights=engine.weights,
+            tower_weights=engine.tower_weights,
         )
     )
     if not request.ignore_fit:
@@ -170,6 +183,7 @@ def check_options(request: BuildRequest) -> None:
         ("backend", request.backend, tuple(BACKENDS)),
         ("precision", request.precision, tuple(ITEM_BYTES)),
         ("weights", request.weights, WEIGHTS),
+        ("tower-weights", request.tower_weights, TOWER_WEIGHTS),
     )
     for name, value, known in choices:
         if value is not None and value not in known:
@@ -233,16 +247,21 @@ def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> Eng
     for name, value, known in (("backend", backend, target.backends), ("precision", precision, target.precisions)):
         if value not in known:
             raise UsageError(f"target {target.name} has no {name} {value}: it takes {', '.join(known)}")
-    device, weights = "cuda" if target.compute_capabilities else "cpu", request.weights or FLOAT
-    if weights != FLOAT and (backend, device, precision) != ("onnxruntime", "cpu", "float32"):
-        raise UsageError(
-            f"--weights {weights} is for onnxruntime on a CPU in float32 today, and the build is for {backend} on "
-            f"{device} in {precision}: leave it out, or take --target cpu"
-        )
-    if weights == FLOAT and request.keep_float:
+    device = "cuda" if target.compute_capabilities else "cpu"
+    asked = {"weights": request.weights or FLOAT, "tower-weights": request.tower_weights or FLOAT}
+    for option, weights in asked.items():
+        if weights != FLOAT and (backend, device, precision) != ("onnxruntime", "cpu", "float32"):
+            raise UsageError(
+                f"--{option} {weights} is for onnxruntime on a CPU in float32 today, and the build is for {backend} on "
+                f"{device} in {precision}: leave it out, or take --target cpu"
+            )
+    if request.keep_float and set(asked.values()) == {FLOAT}:
         raise UsageError("--keep-float names what is not rounded, and --weights float rounds nothing: leave one out")
-    prepack = is_prepacked(config, target, precision, weights)
-    return EngineSettings(backend, device, precision, prepack, weights=weights, keep_float=request.keep_float)
+    decoder, tower = asked.values()
+    prepack = is_prepacked(config, target, precision, decoder, tower)
+    return EngineSettings(
+        backend, device, precision, prepack, weights=decoder, tower_weights=tower, keep_float=request.keep_float
+    )
 
 
 def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings) -> bool:

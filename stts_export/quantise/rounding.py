@@ -6,11 +6,15 @@ Symmetric numbers have no offset: scale = max |w| / (2^(bits - 1) - 1), the layo
 is spread over all numbers from its least to its greatest value, as in GGUF's Q4_1. Rounding what lies on such a grid
 already gives the grid back: every block of one holds its own extremes.
 
+Where a block is a whole row, numbers and scales are laid out for a product that reads [in, out], and what is multiplied
+with them is rounded to 8 bits by rows as well.
+
 Each row is rounded by itself, so a part of the rows may be rounded at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +30,7 @@ class Rounding:
     """How a matrix is rounded."""
 
     bits: int  # of a number: 4 or 8
-    block: int  # neighbouring inputs of a row that share a scale
+    block: int | None  # neighbouring inputs of a row that share a scale; None for all of it
     has_offsets: bool = False
 
     @property
@@ -39,10 +43,10 @@ class Rounding:
         """`int4` or `int8`."""
         return f"int{self.bits}"
 
-    @property
-    def bytes_per_weight(self) -> float:
-        """Bytes that a weight takes with its share of a block's scale and offset, in float32."""
-        return self.bits / 8 + (4 + 4 * self.has_offsets) / self.block
+    def stored_bytes(self, rows: int, columns: int) -> int:
+        """Return the bytes that a matrix takes with its scales and offsets, in float32."""
+        blocks = rows * (columns // (self.block or columns))
+        return rows * columns * self.bits // 8 + 4 * blocks * (1 + self.has_offsets)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Rounded:
 
 def rounded(weight: Tensor, rounding: Rounding) -> Rounded:
     """Return `weight` [out, in] of any float type in whole numbers; `in` is a multiple of the block."""
-    blocks = weight.float().unflatten(1, (-1, rounding.block))
+    blocks = weight.float().unflatten(1, (-1, rounding.block or weight.shape[1]))
     most = rounding.zero - 1
     if rounding.has_offsets:
         least, greatest = blocks.amin(-1), blocks.amax(-1)
@@ -83,13 +87,19 @@ def _whole(blocks: Tensor, scales: Tensor) -> Tensor:
     return (blocks / torch.where(scales > 0, scales, 1.0)[..., None]).round()
 
 
-def stored_parts(found: Rounded, rounding: Rounding) -> dict[str, Tensor]:
-    """Return what is stored of rounded rows: `numbers`, `scales` and, where there are any, `offsets`.
+def stored_parts(pieces: Sequence[Rounded], rounding: Rounding) -> dict[str, Tensor]:
+    """Return what is stored of a matrix, given as pieces of its rows: numbers, scales and, if there are any, offsets.
 
-    Numbers are uint8, above `zero`; of 4 bits two a byte, the low half first: [out, in * bits / 8].
+    Numbers in blocks are uint8, above `zero`; of 4 bits two a byte, the low half first: [out, in * bits / 8]. Scales
+    are then [out, in / block], offsets [in / block, out]. Numbers in whole rows are int8 [in, out], scales [out].
     """
-    numbers = (found.numbers.to(torch.int16) + rounding.zero).to(torch.uint8)
+    numbers = torch.cat([piece.numbers for piece in pieces])
+    scales = torch.cat([piece.scales for piece in pieces])
+    if rounding.block is None:
+        return {NUMBERS: numbers.T, SCALES: scales[:, 0]}
+    numbers = (numbers.to(torch.int16) + rounding.zero).to(torch.uint8)
     if rounding.bits == 4:
         numbers = numbers[:, 0::2] | (numbers[:, 1::2] << 4)
-    parts = {NUMBERS: numbers, SCALES: found.scales}
-    return parts if found.offsets is None else {**parts, OFFSETS: found.offsets}
+    parts = {NUMBERS: numbers, SCALES: scales}
+    offsets = [piece.offsets for piece in pieces if piece.offsets is not None]
+    return {**parts, OFFSETS: torch.cat(offsets).T} if offsets else parts

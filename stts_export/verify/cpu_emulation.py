@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from stts_export.graph.passes.expand_plugins import ExpandPlugins
 from stts_export.graph.passes.round_in_float32 import RoundInFloat32
-from stts_export.graph.passes.round_weights import FLOAT32_PRODUCTS, PRODUCT
+from stts_export.graph.passes.round_weights import FLOAT32_PRODUCTS, PRODUCT, ROW_PRODUCT, replace_node
 from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.bundle.open import Bundle
 
@@ -33,7 +33,7 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
     """
     settings = bundle.manifest.engine
     is_native = (settings.backend, settings.device) == ("onnxruntime", "cpu")
-    if is_native and settings.weights == FLOAT:
+    if is_native and not settings.has_rounded_products:
         yield bundle
         return
     form = with_exact_products if is_native else emulated
@@ -47,7 +47,15 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
                 ir.save(form(ir.load(bundle.file(entry.path))), destination)
             else:
                 link_or_copy(bundle.file(entry.path), destination)
-        engine = replace(settings, backend="onnxruntime", device="cpu", prepack=False, weights=FLOAT, keep_float=())
+        engine = replace(
+            settings,
+            backend="onnxruntime",
+            device="cpu",
+            prepack=False,
+            weights=FLOAT,
+            tower_weights=FLOAT,
+            keep_float=(),
+        )
         yield Bundle(root, replace(bundle.manifest, engine=engine))
 
 
@@ -58,9 +66,17 @@ def emulated(model: ir.Model) -> ir.Model:
 
 def with_exact_products(model: ir.Model) -> ir.Model:
     """Return a graph whose products with whole numbers read their other side as it is, made of the one given."""
-    for node in model.graph:
+    for node in list(model.graph):
         if node.op_type == PRODUCT:
             node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", FLOAT32_PRODUCTS)
+        elif node.op_type == ROW_PRODUCT:
+            rounded, numbers, _, scales = node.inputs[:4]
+            assert rounded is not None
+            source = rounded.producer()
+            assert source is not None
+            floats = ir.node("Cast", [numbers], attributes={"to": ir.DataType.FLOAT.value})
+            product = ir.node("MatMul", [source.inputs[0], floats.outputs[0]])
+            replace_node(model.graph, node, [floats, product, ir.node("Mul", [product.outputs[0], scales])])
     return model
 
 

@@ -7,11 +7,11 @@ import torch
 from gguf.quants import dequantize, quantize
 from hypothesis import given, strategies as st
 
-from stts_export.quantise.choice import INT4, INT8
+from stts_export.quantise.choice import INT4, INT8, INT8_ROWS
 from stts_export.quantise.rounding import NUMBERS, OFFSETS, SCALES, Rounding, rounded, stored_parts
 
 
-ROUNDINGS = (INT8, INT4, Rounding(8, 32, has_offsets=True), Rounding(4, 64))
+ROUNDINGS = (INT8, INT4, INT8_ROWS, Rounding(8, 32, has_offsets=True), Rounding(4, 64))
 
 
 def weight(rows=6, columns=128, seed=0):
@@ -26,7 +26,7 @@ def test_each_weight_is_half_a_step_from_its_float_at_most(rounding, dtype):
     assert found.numbers.dtype == torch.int8
     assert int(found.numbers.min()) >= -rounding.zero
     assert int(found.numbers.max()) < rounding.zero
-    step = found.scales.repeat_interleave(rounding.block, dim=1)
+    step = found.scales.repeat_interleave(rounding.block or 128, dim=1)
     assert bool(((found.floats() - floats.float()).abs() <= step * 0.501).all())
 
 
@@ -56,19 +56,23 @@ def test_any_block_is_rounded_to_finite_numbers(values):
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("constant", [0.0, 2.5])
 def test_a_block_of_one_value_is_exact(rounding, constant):
-    floats = torch.full((2, rounding.block), constant)
+    floats = torch.full((2, rounding.block or 128), constant)
     torch.testing.assert_close(rounded(floats, rounding).floats(), floats)
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_what_is_stored_takes_what_is_said_and_says_the_same(rounding):
-    parts = stored_parts(rounded(weight(), rounding), rounding)
+    floats = rounded(weight(), rounding).floats()
+    parts = stored_parts([rounded(piece, rounding) for piece in weight().split(4)], rounding)
     assert list(parts) == [NUMBERS, SCALES, OFFSETS][: 3 if rounding.has_offsets else 2]
-    assert sum(part.numel() * part.element_size() for part in parts.values()) == 6 * 128 * rounding.bytes_per_weight
+    assert sum(part.numel() * part.element_size() for part in parts.values()) == rounding.stored_bytes(6, 128)
     numbers = parts[NUMBERS]
+    if rounding.block is None:
+        torch.testing.assert_close(numbers.T.float() * parts[SCALES][:, None], floats, rtol=0, atol=0)
+        return
     if rounding.bits == 4:
         numbers = torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(1)
     blocks = (numbers.float() - rounding.zero).unflatten(1, (-1, rounding.block)) * parts[SCALES][..., None]
     if rounding.has_offsets:
-        blocks = blocks + parts[OFFSETS][..., None]
-    torch.testing.assert_close(blocks.flatten(1), rounded(weight(), rounding).floats(), rtol=0, atol=0)
+        blocks = blocks + parts[OFFSETS].T[..., None]
+    torch.testing.assert_close(blocks.flatten(1), floats, rtol=0, atol=0)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stts_runtime.bundle.backend import BACKENDS
-from stts_runtime.bundle.manifest import OPS, PACKINGS, PRECISIONS, SAMPLINGS, SCORERS, WEIGHTS, Manifest
+from stts_runtime.bundle.manifest import OPS, PACKINGS, PRECISIONS, SAMPLINGS, SCORERS, TOWER_WEIGHTS, WEIGHTS, Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.bundle.spec import ENGINE, EXACT, HOST, Dim, GraphSpec
 from stts_runtime.errors import BundleError
@@ -161,6 +161,8 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     fits = not engine.has_plugins or (engine.backend != "onnxruntime" and pruning.packing != "ffd")
     yield "engine.ops", engine.ops, fits, "'portable', as plugins are TensorRT's and pack end to end"
     yield "engine.weights", engine.weights, engine.weights in WEIGHTS, f"one of {WEIGHTS}; or upgrade stts-runtime"
+    fits = engine.tower_weights in TOWER_WEIGHTS
+    yield "engine.tower_weights", engine.tower_weights, fits, f"one of {TOWER_WEIGHTS}; or upgrade stts-runtime"
     for place, value in _leaves(to_plain(m.memory), "memory"):
         yield place, value, isinstance(value, int) and value >= 0, "bytes or a count, 0 or more"
     for place, value in _leaves(to_plain(m.target), "target"):

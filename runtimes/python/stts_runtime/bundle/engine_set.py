@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from stts_runtime.bundle.digest import digest_of, read_document, sealed, sha256_of_file, unsealed
@@ -70,9 +70,9 @@ def manifest_digest(manifest: Manifest) -> str:
     graphs = {entry.file for entry in manifest.graphs.values()}
     files = [entry for entry in manifest.files if entry.path in graphs or entry.path.startswith(_WEIGHTS)]
     files.sort(key=lambda entry: entry.path)
-    settings = to_plain(manifest.engine)
-    if not manifest.engine.has_plugins:
-        del settings["ops"]  # unknown when the first engines were built, which are still what they were
+    # settings that came later have defaults, and were unknown when the first engines were built: those stay theirs
+    known = [field for field in fields(manifest.engine) if getattr(manifest.engine, field.name) != field.default]
+    settings = {field.name: getattr(manifest.engine, field.name) for field in known}
     return digest_of(to_plain({"graphs": manifest.graphs, "engine": settings, "files": files}))
 
 

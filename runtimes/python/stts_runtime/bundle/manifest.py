@@ -24,8 +24,8 @@ OPS = ("portable", "plugin")
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What weights and matrix products may be held in."""
 FLOAT = "float"
-WEIGHTS = (FLOAT, "int8", "int4")
-"""What the decoder's weights may be stored in: floats of the precision, or whole numbers with scales."""
+WEIGHTS, TOWER_WEIGHTS = (FLOAT, "int8", "int4"), (FLOAT, "int8")
+"""What the decoder's weights, and the tower's, may be stored in: floats of the precision, or numbers with scales."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ class EngineSettings:
             device, end to end.
         weights: one of `WEIGHTS`. Rounded weights stand in the decoder's graph as whole numbers, and what is multiplied
             with them is rounded to 8 bits when it is.
+        tower_weights: one of `TOWER_WEIGHTS`, of the vision graphs, from the first packed block on.
         keep_float: patterns of names of weights that stayed floats all the same.
     """
 
@@ -192,6 +193,7 @@ class EngineSettings:
     prepack: bool
     ops: str = "portable"
     weights: str = FLOAT
+    tower_weights: str = FLOAT
     keep_float: tuple[str, ...] = ()
 
     @property
@@ -202,7 +204,7 @@ class EngineSettings:
     @property
     def has_rounded_products(self) -> bool:
         """Whether products with rounded weights round what they are multiplied with, too."""
-        return self.weights != FLOAT and self.device == "cpu"
+        return self.device == "cpu" and {self.weights, self.tower_weights} != {FLOAT}
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from reference.small_graph import lines_of, model_of, named, value
 
-from stts_export.graph.passes.round_weights import FLOAT32_PRODUCTS, INT8_PRODUCTS, PRODUCT, RoundWeights
+from stts_export.graph.passes.round_weights import RoundWeights
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
-from stts_export.quantise.choice import INT4, INT8
-from stts_export.quantise.rounding import NUMBERS, OFFSETS, SCALES, Rounding, rounded, stored_parts
+from stts_export.quantise.choice import INT4, INT8, INT8_ROWS
+from stts_export.quantise.rounding import NUMBERS, SCALES, Rounding, rounded, stored_parts
+from stts_export.verify.cpu_emulation import with_exact_products
 
 
 IN, OUT = 64, 96
@@ -35,31 +36,28 @@ def products():
 
 
 def run(model, feeds, rounding):
-    parts = stored_parts(rounded(WEIGHT, rounding), rounding)
+    parts = stored_parts([rounded(WEIGHT, rounding)], rounding)
     for weight in model.graph.initializers.values():
         if weight.const_value is None:
             part = parts[weight.metadata_props[TRANSFORM]]
             assert weight.metadata_props[SOURCE] == "w"
-            numbers = part.T if weight.metadata_props[TRANSFORM] == OFFSETS else part
-            weight.const_value = ir.tensor(numbers.contiguous().numpy().reshape(weight.shape.numpy()), name=weight.name)
+            weight.const_value = ir.tensor(part.contiguous().numpy().reshape(weight.shape.numpy()), name=weight.name)
     content = ir.to_proto(model).SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
 
 
-@pytest.mark.parametrize("level", [FLOAT32_PRODUCTS, INT8_PRODUCTS])
-@pytest.mark.parametrize("rounding", [INT8, INT4])
-def test_products_are_those_with_what_the_numbers_stand_for(rounding, level):
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("rounding", [INT8, INT4, INT8_ROWS])
+def test_products_are_those_with_what_the_numbers_stand_for(rounding, exact):
     model = RoundWeights({"w": rounding})(products()).model
-    for node in model.graph:
-        if node.op_type == PRODUCT:
-            assert node.attributes["accuracy_level"].as_int() == INT8_PRODUCTS
-            node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", level)
+    if exact:
+        model = with_exact_products(model)
     random = np.random.default_rng(1)
     x, rows = random.standard_normal((1, 7, IN), np.float32), random.standard_normal((3, IN), np.float32)
     first, second = run(model, {"x": x, "rows": rows}, rounding)
     floats = rounded(WEIGHT, rounding).floats().numpy().T.astype(np.float64)
-    allowed = 1e-5 if level == FLOAT32_PRODUCTS else 0.4
+    allowed = 2e-5 if exact else 0.4
     np.testing.assert_allclose(first, x @ floats, rtol=0, atol=allowed)
     np.testing.assert_allclose(second, rows @ floats + BIAS, rtol=0, atol=allowed)
 
@@ -88,11 +86,13 @@ def test_rows_are_looked_up_as_what_their_numbers_stand_for():
     assert {props[TRANSFORM] for props in stored if props} == {NUMBERS, SCALES}
 
 
-@pytest.mark.parametrize("rounding", [INT4, Rounding(8, 32, has_offsets=True)])
-def test_rows_are_looked_up_of_8_bits_without_offsets_only(rounding):
+@pytest.mark.parametrize("rounding", [INT4, INT8_ROWS, Rounding(8, 32, has_offsets=True)])
+def test_rows_are_looked_up_in_blocks_of_8_bits_without_offsets_only(rounding):
     w, ids = value("w", OUT, IN), ir.Value(name="ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["S"]))
     gather = named(ir.node("Gather", [w, ids]), "y", shape=("S", IN))
-    with pytest.raises(ir.passes.PreconditionError, match="rows of 'w' are looked up: wanted 8 bits without offsets"):
+    with pytest.raises(
+        ir.passes.PreconditionError, match="rows of 'w' are looked up: wanted blocks of 8 bits, no offsets"
+    ):
         RoundWeights({"w": rounding})(model_of([ids], [gather], gather.outputs, [w]))
 
 
