@@ -85,11 +85,11 @@ $(OUT)/micro.stts: | $(READY)
 # What a Jetson's TensorRT will read, built by the one that needs no GPU. Thirty blocks are fused like two and want the
 # scratch of two: the decoder of micro is built once, for one card, and two of its blocks stand for it in all else.
 engines: $(READY) $(OUT)/two-blocks.toml  ## build real TensorRT-RTX engines of micro, and say what is in them (no GPU needed)
-	$(BIN)/stts-export build --model micro --target rtx --no-engines -o $(OUT)/micro-rtx.stts --overwrite
+	$(BIN)/stts-export build --model micro --target rtx --ops portable --no-engines -o $(OUT)/micro-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --parts decoder --compute-capability 86
-	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx -o $(OUT)/two-blocks-rtx.stts --overwrite
+	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops portable -o $(OUT)/two-blocks-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx.stts --engines --all-fused --compute-capability 86 120
-	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-rtx-bf16.stts --overwrite
+	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops portable --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-rtx-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
 
 # Beside those of `make engines`, which it compares with.
@@ -107,11 +107,11 @@ $(OUT)/two-blocks.toml: recipes/models/micro.toml
 	sed -e 's/^name = .*/name = "two-blocks"/' -e 's/^layers = .*/layers = 2/' $< > $@
 
 engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the engines of the vision side of Molmo2-4B: 9 GB of disk
-	$(BIN)/stts-export build --model micro --target rtx -o $(OUT)/micro-rtx.stts --overwrite
+	$(BIN)/stts-export build --model micro --target rtx --ops portable -o $(OUT)/micro-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --compute-capability 86 120
-	$(BIN)/stts-export build --model micro --target rtx --precision bfloat16 --no-engines --no-verify -o $(OUT)/micro-rtx-bf16.stts --overwrite
+	$(BIN)/stts-export build --model micro --target rtx --ops portable --precision bfloat16 --no-engines --no-verify -o $(OUT)/micro-rtx-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
-	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
+	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --ops portable --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
 
 plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)
@@ -211,10 +211,10 @@ $(OUT)/gpu/ort-cuda.stts: | $(READY)
 	$(GPU_BUILD) --target $(GPU_TARGET) --backend onnxruntime --precision float16 -o $@
 
 $(OUT)/gpu/trt.stts: | $(READY)
-	$(GPU_BUILD) --target $(GPU_TARGET) --backend tensorrt --precision float16 --no-engines -o $@
+	$(GPU_BUILD) --target $(GPU_TARGET) --backend tensorrt --ops portable --precision float16 --no-engines -o $@
 
 $(OUT)/gpu/rtx.stts: | $(READY)
-	$(GPU_BUILD) --target rtx --no-engines -o $@
+	$(GPU_BUILD) --target rtx --ops portable --no-engines -o $@
 
 $(OUT)/gpu/trt-plugin.stts $(OUT)/gpu/rtx-plugin.stts: export STTS_TRT_LIBRARY = $(CURDIR)/$(OUT)/plugins/x86_64/libstts_trt.so
 $(OUT)/gpu/trt-plugin.stts: | $(READY) plugins

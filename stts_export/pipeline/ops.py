@@ -12,6 +12,7 @@ from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.backend import TENSORRT, backend_named
 from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.plugin_library import HOW_TO_GET, LIBRARY, found_libraries, machine_of
+from stts_runtime.bundle.plugin_page import read_page
 from stts_runtime.bundle.target import Target
 from stts_runtime.bundle.versions import release_of
 from stts_runtime.device.jetpack import JETPACKS
@@ -20,8 +21,6 @@ from stts_runtime.trt.dialect import OLDEST_WITH_PLUGINS
 
 
 PLUGIN, PORTABLE = "plugin", "portable"
-PREFERRED = PORTABLE
-"""What a build is made of that asks for neither, where plugins could be had: `PLUGIN` once they have run on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,9 @@ def choose_ops(
 ) -> Ops:
     """Return what a build's graphs are made of.
 
+    Who asks for nothing gets plugins where the target's TensorRT loads them, their library is there, and nothing else
+    changes by them. A build for TensorRT that gets none has a note that says why, and what would bring them.
+
     Args:
         asked: what the request says, if it does.
         packing: likewise, of packing.
@@ -54,49 +56,47 @@ def choose_ops(
 
     Raises:
         UsageError: plugins are asked for where they cannot be.
-        EngineError: plugins are asked for, and there is no library for the target's machine.
+        EngineError: plugins are asked for, and there is no library for the target's machine; or one that is found
+            cannot be used.
     """
-    if asked is None:
-        asked = _preferred(packing or own_packing, target, engine, config)
-    if asked != PLUGIN:
+    if asked == PORTABLE or (asked is None and not backend_named(engine.backend).needs_engines):
         return Ops(PORTABLE, packing or own_packing)
-    if reason := _hindrance(packing, target, engine, config):
-        raise UsageError(f"--ops plugin: {reason}")
-    libraries, machine = found_libraries(), machine_of(target)
-    if machine not in libraries:
-        found = f"one for {', '.join(sorted(libraries))}" if libraries else "none"
-        raise EngineError(
-            f"--ops plugin wants {LIBRARY} for {machine}, the machine of target {target.name}, and there is {found}: "
-            f"{HOW_TO_GET}; or build with --ops portable, which needs none"
-        )
+    against = _hindrance(packing, target, engine, config)
+    if asked is None:
+        against = against or _reserve(packing or own_packing, target, engine.backend)
+    libraries = {} if against else found_libraries()
+    missing = None if against else _missing(libraries, target)
+    if reason := against or missing:
+        text = ": ".join(filter(None, reason))
+        if asked is None:
+            return Ops(PORTABLE, packing or own_packing, notes=(f"without TensorRT plugins: {text}",))
+        error = EngineError if missing else UsageError
+        raise error(f"--ops plugin: {text}, or build with --ops portable")
     packed = "none" if own_packing == "none" else "ragged"
     return Ops(PLUGIN, packed, libraries, tuple(_notes(packing, own_packing, target, engine.backend)))
 
 
-def _preferred(packing: str, target: Target, engine: EngineSettings, config: ModelConfig) -> str:
-    """Return what is taken where nobody says: plugins only where nothing else changes by them, on all of a target."""
-    if PREFERRED != PLUGIN or packing == "ffd" or _hindrance(packing, target, engine, config):
-        return PORTABLE
-    is_old = engine.backend == TENSORRT.name and _versions_without(target)
-    return PLUGIN if not is_old and machine_of(target) in found_libraries() else PORTABLE
+Reason = tuple[str, str]
+"""Why there are no plugins, and what would bring them, empty if nothing would."""
 
 
-def _hindrance(packing: str | None, target: Target, engine: EngineSettings, config: ModelConfig) -> str:
-    """Return why a build can have no plugins; empty if it can."""
+def _hindrance(packing: str | None, target: Target, engine: EngineSettings, config: ModelConfig) -> Reason | None:
+    """Return why a build can have no plugins, whoever asks for them."""
     if not backend_named(engine.backend).needs_engines:
         return (
-            f"the plugins are TensorRT's, and {engine.backend} loads none: choose a --backend of TensorRT where the "
-            "target has one, or --ops portable"
+            f"the plugins are TensorRT's, and {engine.backend} loads none",
+            "choose a --backend of TensorRT where the target has one",
         )
     if packing == "ffd":
-        return (
+        reason = (
             "with --packing ffd several frames share a bin, and which ones is worked out on the host, which plugins "
-            "save: they pack frames end to end. Take --packing ragged, or --ops portable"
+            "save; they pack frames end to end"
         )
+        return reason, "take --packing ragged"
     if engine.precision not in HALVES:
         return (
-            f"attention plugins compute in half precision, and the build is in {engine.precision}: take --precision "
-            f"{' or '.join(HALVES)}, or --ops portable"
+            f"attention plugins compute in half precision, and the build is in {engine.precision}",
+            f"take --precision {' or '.join(HALVES)}",
         )
     heads = (
         ("tower", config.tower.width // config.tower.heads, ragged_attention.PLUGIN),
@@ -105,14 +105,37 @@ def _hindrance(packing: str | None, target: Target, engine: EngineSettings, conf
     for name, width, plugin in heads:
         if width not in plugin.head_widths:
             known = ", ".join(map(str, plugin.head_widths))
-            return (
-                f"the {name} of {config.name} has heads of {width}, there are kernels for {known}: take --ops portable"
-            )
+            return f"the {name} of {config.name} has heads of {width}, there are kernels for {known}", ""
     if engine.backend == TENSORRT.name and target.jetpacks and not _with_plugins(target):
+        return f"{_versions_without(target)} loads no plugins of this kind, which TensorRT 10 brought", ""
+    return None
+
+
+def _reserve(packing: str, target: Target, backend: str) -> Reason | None:
+    """Return why plugins are not taken unasked where they could be: something else would change by them."""
+    if packing == "ffd":
+        return "the model's own packing is ffd, and they pack frames end to end", "--ops plugin takes them all the same"
+    if backend == TENSORRT.name and (without := _versions_without(target)):
+        return f"{without} could not run them", "--ops plugin takes them, for newer ones"
+    return None
+
+
+def _missing(libraries: dict[str, Path], target: Target) -> Reason | None:
+    """Return that the library for a target's machine is missing, or its kernels for a GPU of the target's."""
+    machine = machine_of(target)
+    wanted = f"they want {LIBRARY} for {machine}, the machine of target {target.name}"
+    if machine not in libraries:
+        found = f"one for {', '.join(sorted(libraries))}" if libraries else "none"
+        return f"{wanted}, and there is {found}", HOW_TO_GET
+    page = read_page(libraries[machine])
+    bare = [sm for sm in target.compute_capabilities if page and not page.serves(sm)]
+    if page and bare:
+        known, lacking = ", ".join(map(str, page.sms)), ",".join(map(str, bare))
         return (
-            f"{_versions_without(target)} loads no plugins of this kind, which TensorRT 10 brought: take --ops portable"
+            f"{wanted}, and the one that is there has kernels for SM {known}, none for {lacking}",
+            f"`make plugins` compiles them for all, SMS={lacking} for these alone",
         )
-    return ""
+    return None
 
 
 def _notes(packing: str | None, own_packing: str, target: Target, backend: str) -> list[str]:

@@ -1,12 +1,12 @@
 """Which operators a build's graphs are made of, and every reason why they cannot be plugins."""
 
+import re
 from dataclasses import replace
 
 import pytest
-from reference.elf_file import write_library
+from reference.elf_file import write_library, write_page
 from reference.plugin_bundle import plugin_config
 
-from stts_export.pipeline import ops
 from stts_export.pipeline.ops import choose_ops
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.manifest import EngineSettings
@@ -32,40 +32,59 @@ def chosen(asked=None, target="h100", packing=None, own="ragged", backend=None, 
     return choose_ops(asked, packing, own, target, engine, config)
 
 
-def test_graphs_are_portable_unless_plugins_are_asked_for():
-    assert (chosen().ops, chosen("portable").ops) == ("portable", "portable")
-    assert chosen(own="ffd").packing == "ffd"
-    assert chosen(packing="ragged", own="ffd").packing == "ragged"
-    assert chosen(target="cpu").libraries == {}
-
-
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "note"),
     [
-        ({}, "plugin"),
-        ({"target": "rtx"}, "plugin"),
-        ({"target": "jetson-thor"}, "plugin"),
-        ({"own": "none"}, "plugin"),
-        ({"own": "ffd"}, "portable"),
-        ({"own": "ffd", "packing": "ragged"}, "plugin"),
-        ({"packing": "ffd"}, "portable"),
-        ({"target": "cpu"}, "portable"),
-        ({"backend": "onnxruntime"}, "portable"),
-        ({"precision": "float32"}, "portable"),
-        ({"target": "jetson-orin"}, "portable"),  # JetPack 6.0 is among its own
-        ({"asked": "portable"}, "portable"),
+        ({"asked": "portable"}, ""),
+        ({"asked": "portable", "own": "ffd"}, ""),
+        ({"target": "cpu"}, ""),
+        ({"backend": "onnxruntime"}, ""),
+        ({"own": "ffd"}, "the model's own packing is ffd.*: --ops plugin takes them all the same"),
+        ({"packing": "ffd"}, "with --packing ffd several frames share a bin.*: take --packing ragged"),
+        ({"precision": "float32"}, "the build is in float32: take --precision float16 or bfloat16"),
+        ({"target": "jetson-orin"}, r"JetPack 6\.0 with TensorRT 8\.6\.2 could not run them: --ops plugin takes"),
     ],
     ids=str,
 )
-def test_where_plugins_are_preferred_they_are_taken_if_nothing_else_changes_by_them(monkeypatch, options, wanted):
-    monkeypatch.setattr(ops, "PREFERRED", "plugin")
-    assert chosen(**options).ops == wanted
+def test_graphs_are_portable_where_plugins_cannot_be_or_something_else_would_change_by_them(options, note):
+    made = chosen(**options)
+    assert (made.ops, made.packing) == ("portable", options.get("packing") or options.get("own", "ragged"))
+    assert made.libraries == {}
+    assert len(made.notes) == bool(note)
+    assert not note or re.match(f"without TensorRT plugins: .*{note}", made.notes[0])
 
 
-def test_where_plugins_are_preferred_a_build_without_their_library_is_portable(monkeypatch, libraries):
-    monkeypatch.setattr(ops, "PREFERRED", "plugin")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"target": "rtx"},
+        {"target": "jetson-thor"},
+        {"precision": "bfloat16"},
+        {"own": "none"},
+        {"own": "ffd", "packing": "ragged"},
+    ],
+    ids=str,
+)
+def test_everywhere_else_plugins_are_taken_unasked(options, libraries):
+    made = chosen(**options)
+    assert (made.ops, made.libraries, made.notes) == ("plugin", libraries, ())
+    assert made.packing == ("none" if options.get("own") == "none" else "ragged")
+
+
+def test_unasked_a_library_that_is_missing_is_told_with_the_ways_to_it_and_the_build_goes_on(libraries):
     libraries["x86_64"].unlink()
-    assert (chosen().ops, chosen(target="jetson-thor").ops) == ("portable", "plugin")
+    made = chosen()
+    assert (made.ops, made.packing) == ("portable", "ragged")
+    assert re.search(r"for x86_64, .*h100, and there is one for aarch64: `make plugins`.*STTS_TRT_L", made.notes[0])
+    assert chosen(target="jetson-thor").ops == "plugin"
+
+
+def test_unasked_a_library_that_the_environment_names_in_vain_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("STTS_TRT_LIBRARY", str(tmp_path / "none"))
+    with pytest.raises(EngineError, match=r"STTS_TRT_LIBRARY is .*none', where no libstts_trt\.so lies"):
+        chosen()
+    assert chosen("portable").ops == "portable"
 
 
 def test_plugins_pack_end_to_end_and_bring_the_libraries_of_all_machines(libraries):
@@ -131,3 +150,11 @@ def test_a_library_that_is_missing_is_told_with_the_ways_to_it(target, machine, 
         EngineError, match=rf"for {machine}, .*target {target}.*make plugins.*STTS_TRT_LIBRARY.*--ops port"
     ):
         chosen("plugin", target)
+
+
+def test_a_library_without_kernels_for_the_targets_gpu_is_no_library_for_it(libraries):
+    write_page(libraries["x86_64"], sms=(86, 120))
+    assert chosen(target="rtx").ops == chosen(target="l4").ops == "plugin"  # what is for SM 86 runs on 89
+    assert "has kernels for SM 86, 120, none for 90: `make plugins`" in chosen().notes[0]
+    with pytest.raises(EngineError, match=r"--ops plugin: they want .* none for 90: `make plugins` .*SMS=90"):
+        chosen("plugin")
