@@ -52,8 +52,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--packing", help="ffd, as the authors do it, or ragged, without padding (default: the model's)")
     option(
         "--ops",
-        help="portable, standard operators alone, or plugin, with TensorRT plugins of ours (default: plugin for TensorRT "
-        "10 and newer and TensorRT-RTX, if `make plugins` made their library and packing is not ffd; else portable)",
+        help="portable, standard operators alone, or plugin, with TensorRT plugins of ours (default: plugin for "
+        "TensorRT from 10 on and TensorRT-RTX, if their library is there and packing is not ffd; else portable)",
     )
     option("--weights", help="what the decoder's are stored in: float, int8 or int4 (default: float)")
     option("--tower-weights", help="of the vision side behind the scorer: float or int8 (default: float)")

@@ -14,6 +14,7 @@ from stts_runtime.cli import add_command
 
 if TYPE_CHECKING:
     from stts_export.inspection.engines import EngineInspection
+    from stts_export.inspection.vision_work import PartWork
 
 EXAMPLES = """examples:
   stts-export inspect micro.stts
@@ -21,7 +22,9 @@ EXAMPLES = """examples:
   stts-export inspect micro.stts --video clip.mp4 --picture pruned.png
   stts-export inspect rtx.stts --engines --compute-capability 86
   stts-export inspect plugin.stts --engines --against portable.stts
+  stts-export inspect plugin.stts --work --frames 64
 """
+WORK_FRAMES = 64
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,10 +51,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="with --engines: fail unless every attention runs as one kernel, and every plugin as itself",
     )
     option("--against", type=Path, metavar="OTHER", help="with --engines: those of another bundle beside them")
+    option(
+        "--work",
+        action="store_true",
+        help="count what the vision graphs compute and move for a clip, beside what the arithmetic of pruning needs",
+    )
     option("--video", type=Path, help="draw what is pruned from this video")
     option("--picture", type=Path, help="where to, .png or .html (default: VIDEO-pruned.png, here)")
     option("--prune", type=float, help="share of groups to drop (default: the bundle's)")
-    option("--frames", type=int, help="take exactly this many frames (default: the model's sampling)")
+    option(
+        "--frames",
+        type=int,
+        help=f"take exactly this many frames (default: the model's sampling; with --work: {WORK_FRAMES} or the most)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.inspection.engines import inspect_engines
     from stts_export.inspection.pruning import draw_pruning
     from stts_export.inspection.table import inspection_rows
+    from stts_export.inspection.vision_work import vision_work, work_rows
     from stts_export.report.tables import terminal_table
     from stts_runtime.bundle.open import open_bundle
 
@@ -77,6 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
         picture = arguments.picture or Path(f"{arguments.video.stem}-pruned.png")
         draw_pruning(arguments.bundle, arguments.video, picture, prune=arguments.prune, frames=arguments.frames)
         summary["picture"] = str(picture)
+    work: list[PartWork] = []
+    if arguments.work:
+        frames = arguments.frames or min(WORK_FRAMES, open_bundle(arguments.bundle).manifest.limits.max_frames)
+        work = vision_work(open_bundle(arguments.bundle), frames, arguments.prune)
     found: list[EngineInspection] = []
     beside: list[EngineInspection] = []
     if arguments.engines:
@@ -92,10 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
             beside = inspected(arguments.against, list(dict.fromkeys(one.part for one in found if one.part in others)))
     unfused = [one.part for one in found if not one.is_fused] if arguments.all_fused else []
     if arguments.json:
-        print_json({**summary, "inspected": found, "beside": beside})
+        print_json({**summary, "work": work, "inspected": found, "beside": beside})
         return 1 if unfused else 0
     print("\n".join(summary_lines(summary)))
-    tables = [inspection_rows(found)] if found else []
+    tables = [work_rows(work, frames)] if work else []
+    tables += [inspection_rows(found)] if found else []
     if beside:
         tables.append(comparison_rows(found, beside, arguments.against.name))
     for table in tables:
