@@ -60,16 +60,18 @@ def test_a_library_without_a_page_is_a_warning(tmp_path):
 def test_a_tensorrt_that_was_not_tried_is_told(tmp_path):
     (fine, (level, text, advice)) = said(tmp_path, tensorrt_rtx="2.0.3")
     assert (fine[0], level) == ("ok", "warning")
-    assert "tried with TensorRT-RTX 1.7 and no other, and TensorRT-RTX 2.0.3 is here" in text
+    assert "tried with TensorRT-RTX 1.7 and no other, and TensorRT-RTX 2.0.3 is here, newer than it" in text
     assert "stts-runtime verify" in advice
 
 
-def test_an_old_tensorrt_is_named_and_a_new_one_was_not_tried(tmp_path):
+def test_an_old_tensorrt_is_named_and_others_are_set_beside_the_headers(tmp_path):
     bundle = open_bundle(write_plugin_bundle(tmp_path / "toy.stts", "tensorrt"))
     old = list(plugin_findings(probe_of("h100", tensorrt="8.6.2", glibc="2.39"), bundle))
     assert [(one.level, "TensorRT 8.6.2 cannot load plugins" in one.text) for one in old] == [("problem", True)]
-    new = list(plugin_findings(probe_of("h100", tensorrt="10.13.2", glibc="2.39", compute_capability=86), bundle))
-    assert [one.level for one in new] == ["ok", "warning"]
+    for version, age in (("10.13.2", "older than"), ("10.14.0", "as new as"), ("11.4.0", "newer than")):
+        new = list(plugin_findings(probe_of("h100", tensorrt=version, glibc="2.39", compute_capability=86), bundle))
+        assert [one.level for one in new] == ["ok", "warning"]
+        assert f"TensorRT {version} is here, {age} 10.14.1, whose headers the library was compiled" in new[1].text
 
 
 def test_loading_is_refused_with_the_reason_and_a_portable_bundle_is_asked_nothing(tmp_path):

@@ -51,8 +51,19 @@ def plugin_findings(probe: Probe, bundle: Bundle) -> Iterator[Finding]:
         yield Finding(PROBLEM, topic, text, f"update the NVIDIA driver, {_PORTABLE}")
         return
     yield Finding(OK, topic, f"contract {page.contract}, kernels for SM {sms}")
-    if version is not None and release_of(version) != TRIED.get(backend.name):
-        tried = ", ".join(f"{backend_named(name).title} {a}.{b}" for name, (a, b) in TRIED.items())
-        text = f"they were tried with {tried} and no other, and {backend.title} {version} is here"
-        advice = "run `stts-runtime verify`, which holds the engines against the recorded model"
-        yield Finding(WARNING, topic, text, advice)
+    if version is None or release_of(version) == TRIED.get(backend.name):
+        return
+    tried = ", ".join(f"{backend_named(name).title} {a}.{b}" for name, (a, b) in TRIED.items())
+    if backend.name in TRIED:
+        age = _age(version, TRIED[backend.name], "it")
+    else:
+        headers = page.tensorrt_headers
+        age = _age(version, release_of(headers), f"{headers}, whose headers the library was compiled against")
+    text = f"they were tried with {tried} and no other, and {backend.title} {version} is here, {age}"
+    advice = "run `stts-runtime verify`, which holds the engines against the recorded model"
+    yield Finding(WARNING, topic, text, advice)
+
+
+def _age(version: str, known: tuple[int, int], name: str) -> str:
+    release = release_of(version)
+    return f"as new as {name}" if release == known else f"{'newer' if release > known else 'older'} than {name}"
