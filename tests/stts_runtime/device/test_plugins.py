@@ -2,12 +2,15 @@
 
 import pytest
 from reference.device_bundle import probe_of
+from reference.elf_file import write_library
 from reference.engine_bundle import write_plugin_bundle
 
+from stts_runtime.bundle import plugin_library
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.device.doctor import check, check_device
-from stts_runtime.device.plugins import plugin_findings
+from stts_runtime.device.plugins import library_finding, plugin_findings
 from stts_runtime.errors import EngineError
+from stts_runtime.vision import host_plan
 
 
 LAPTOP = {"tensorrt_rtx": "1.7.1", "tensorrt_rtx_cuda": 13, "glibc": "2.39", "compute_capability": 86, "cuda": "13.0"}
@@ -80,3 +83,17 @@ def test_loading_is_refused_with_the_reason_and_a_portable_bundle_is_asked_nothi
     assert "plugins" in [found.topic for found in check(probe, bundle)]
     with pytest.raises(EngineError, match=r"plugins: .*needs glibc 2\.40(.|\n)*--ops portable"):
         check_device(bundle, probe)
+
+
+def test_the_libraries_of_this_installation_are_told_and_how_to_get_them_where_there_are_none(tmp_path, monkeypatch):
+    for name in ("WITH_THE_PACKAGE", "IN_A_CHECKOUT"):
+        monkeypatch.setattr(plugin_library, name, tmp_path / name)
+    monkeypatch.setattr(host_plan, "host_call", lambda: None)
+    none = library_finding()
+    assert (none.level, none.text) == ("ok", "no libstts_trt.so here, so builds have none; plans are made by numpy")
+    assert all(way in none.advice for way in ("`make plugins`", "`make runtime-wheel`", "STTS_TRT_LIBRARY"))
+    library = write_library(tmp_path / "WITH_THE_PACKAGE" / "x86_64" / "libstts_trt.so")
+    monkeypatch.setattr(host_plan, "host_call", lambda: print)
+    assert library_finding().text == f"libstts_trt.so for x86_64 ({library}); plans are made by libstts_host.so"
+    monkeypatch.setenv("STTS_TRT_LIBRARY", str(tmp_path / "nowhere"))
+    assert (library_finding().level, "no libstts_trt.so lies" in library_finding().text) == ("warning", True)

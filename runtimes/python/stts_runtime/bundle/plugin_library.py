@@ -26,7 +26,10 @@ LIBRARY = "libstts_trt.so"
 CONTRACT = 1
 """Version of what graphs and plugins agree on: names, inputs, attributes, meaning. A plugin of another refuses them."""
 VARIABLE = "STTS_TRT_LIBRARY"
-HOW_TO_GET = f"`make plugins` builds it in a checkout of the project, or {VARIABLE} names its file or a folder with it"
+HOW_TO_GET = (
+    "`make plugins` builds it in a checkout of the project, the runtime's wheel brings it where `make runtime-wheel` "
+    f"made that, or {VARIABLE} names its file or a folder with it"
+)
 
 _FOLDER = "plugins"
 _PACKAGE = Path(__file__).parents[1]

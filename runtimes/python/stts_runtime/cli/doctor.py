@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.bundle.plain import to_plain
     from stts_runtime.device.doctor import check
     from stts_runtime.device.finding import PROBLEM
+    from stts_runtime.device.plugins import library_finding
     from stts_runtime.device.probe import probe_from_readings
     from stts_runtime.device.readings import read_device, read_recording, write_recording
 
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"recorded in {arguments.save_probe}")
     probe = probe_from_readings(readings)
     findings = check(probe, bundle)
+    if bundle is None and arguments.probe is None:
+        findings = (*findings, library_finding())
     problems = sum(finding.level == PROBLEM for finding in findings)
     if arguments.json:
         print(json.dumps({"problems": problems, "findings": to_plain(findings), "probe": to_plain(probe)}, indent=2))

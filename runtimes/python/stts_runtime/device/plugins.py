@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from stts_runtime.bundle.backend import TENSORRT, TENSORRT_RTX, backend_named
 from stts_runtime.bundle.open import Bundle
-from stts_runtime.bundle.plugin_library import HOW_TO_GET, file_for, library_misfit
+from stts_runtime.bundle.plugin_library import HOW_TO_GET, LIBRARY, file_for, found_libraries, library_misfit
 from stts_runtime.bundle.plugin_page import read_page
 from stts_runtime.bundle.versions import numbers, release_of
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.probe import Probe
+from stts_runtime.errors import SttsError
 from stts_runtime.trt.dialect import OLDEST_WITH_PLUGINS
+from stts_runtime.vision import host_plan
 
 
 TRIED = {TENSORRT_RTX.name: (1, 7)}
@@ -62,6 +64,20 @@ def plugin_findings(probe: Probe, bundle: Bundle) -> Iterator[Finding]:
     text = f"they were tried with {tried} and no other, and {backend.title} {version} is here, {age}"
     advice = "run `stts-runtime verify`, which holds the engines against the recorded model"
     yield Finding(WARNING, topic, text, advice)
+
+
+def library_finding() -> Finding:
+    """Say which libraries of ours this installation finds: for builds with plugins, and for the host's plan."""
+    try:
+        libraries = found_libraries()
+        planner = host_plan.LIBRARY if host_plan.host_call() is not None else "numpy"
+    except SttsError as error:
+        return Finding(WARNING, "plugins", str(error))
+    plans = f"plans are made by {planner}"
+    if not libraries:
+        return Finding(OK, "plugins", f"no {LIBRARY} here, so builds have none; {plans}", HOW_TO_GET)
+    found = ", ".join(f"{machine} ({file})" for machine, file in sorted(libraries.items()))
+    return Finding(OK, "plugins", f"{LIBRARY} for {found}; {plans}")
 
 
 def _age(version: str, known: tuple[int, int], name: str) -> str:
