@@ -88,7 +88,7 @@ engines: $(READY) $(OUT)/two-blocks.toml  ## build real TensorRT-RTX engines of 
 	$(BIN)/stts-export build --model micro --target rtx --ops portable --no-engines -o $(OUT)/micro-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --parts decoder --compute-capability 86
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops portable -o $(OUT)/two-blocks-rtx.stts --overwrite
-	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx.stts --engines --all-fused --compute-capability 86 120
+	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx.stts --work --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops portable --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-rtx-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
 
@@ -97,7 +97,7 @@ engines-plugins: export STTS_TRT_LIBRARY = $(CURDIR)/$(OUT)/engine-plugins/$(she
 engines-plugins: $(READY) $(OUT)/two-blocks.toml  ## the same with our plugins, after make engines: cubins for three GPUs take minutes
 	$(BIN)/python tools/make_plugins.py $(OUT)/engine-plugins --work $(OUT)/kernels --sm 86,89,120 --machine $(shell uname -m)
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops plugin --no-engines -o $(OUT)/two-blocks-plugin.stts --overwrite
-	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --engines --all-fused --compute-capability 86 --against $(OUT)/two-blocks-rtx.stts
+	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --work --engines --all-fused --compute-capability 86 --against $(OUT)/two-blocks-rtx.stts
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --engines --all-fused --compute-capability 89 120
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops plugin --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-plugin-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin-bf16.stts --engines --all-fused --compute-capability 86 89 120
