@@ -92,8 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
         summary["picture"] = str(picture)
     work: list[PartWork] = []
     if arguments.work:
-        frames = arguments.frames or min(WORK_FRAMES, open_bundle(arguments.bundle).manifest.limits.max_frames)
-        work = vision_work(open_bundle(arguments.bundle), frames, arguments.prune)
+        opened, frames = open_bundle(arguments.bundle), arguments.frames
+        if frames is None:
+            frames = min(WORK_FRAMES, opened.manifest.limits.max_frames)
+        work = vision_work(opened, frames, arguments.prune)
     found: list[EngineInspection] = []
     beside: list[EngineInspection] = []
     if arguments.engines:

@@ -134,7 +134,7 @@ def _plugin(node: ir.Node, lengths: Sequence[int]) -> GraphWork:
             if sum(lengths) != rows:
                 raise ExportError(f"node {node.name} attends over {rows} patches, and the frames have {sum(lengths)}")
             return GraphWork(4 * width * sum(length**2 for length in lengths), 0, operands)
-        case "GroupPool":
+        case "GroupPool":  # a query for all patches of its group, once with keys and once with values
             return GraphWork(4 * _elements(node.inputs[1]), 0, operands)
         case "GroupScore" | "SelectGroups":  # no products
             return GraphWork(activation_bytes=operands)

@@ -81,6 +81,16 @@ def test_graphs_with_plugins_compute_what_the_arithmetic_needs_and_nothing_else(
     assert {row[3] for row in table.rows} == {"1.000x", "-"}
 
 
+def test_pooling_by_a_plugin_is_counted_as_its_formula_counts_it(tmp_path):
+    groups, width = 4, 8
+    query = value("query", "T", groups, width)
+    keys, values = (value(name, "T", 9 * groups, width) for name in ("keys", "values"))
+    pool = named(ir.node("SttsGroupPool", [query, keys, values], domain="stts"), "out", shape=["T", groups, width])
+    ir.save(model_of([query, keys, values], [pool], pool.outputs), tmp_path / "pool.onnx")
+    needed = count.attention(3 * groups, 1, 9, width)
+    assert graph_work(tmp_path / "pool.onnx", {"T": 3}) == GraphWork(needed.flops, 0, 4 * needed.activations)
+
+
 def test_lengths_that_do_not_add_up_are_refused(plugin_bundle):
     with pytest.raises(ExportError, match=r"attends over 45 patches, and the frames have 44"):
         graph_work(plugin_bundle / "vision_encode.onnx", {"A": 3, "K": 5, "E": 3, "L": 44}, (40, 4))
