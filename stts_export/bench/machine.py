@@ -41,7 +41,7 @@ def this_machine() -> Machine:
 
 
 def engine_threads() -> int:
-    """Return how many threads a bundle's engine uses: STTS_THREADS, else one a physical core as onnxruntime does."""
+    """Return how many threads a bundle's engine uses: STTS_THREADS, else one a core that it may use."""
     return threads_from_environment() or _cores()
 
 

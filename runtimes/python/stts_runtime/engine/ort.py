@@ -19,6 +19,7 @@ from stts_runtime.bundle.check import check_graph
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.spec import GraphSpec, TensorSpec, check_arrays
 from stts_runtime.engine import Arrays
+from stts_runtime.engine.cores import allowed_cores
 from stts_runtime.engine.memory import Array, HostMemory
 from stts_runtime.errors import EngineError, UsageError
 
@@ -57,7 +58,7 @@ class OnnxruntimeEngine:
             prepack: repack weights for faster products on the CPU, which copies them; without it they stay
                 memory-mapped.
             device: `cpu` or `cuda`.
-            threads: of one operator; default STTS_THREADS from the environment, else one a physical core.
+            threads: of one operator; default STTS_THREADS from the environment, else one a core that may be used.
 
         Raises:
             BundleError: the graph takes or gives something else than its spec says.
@@ -178,12 +179,12 @@ def check_provider(wanted: str, got: list[str]) -> None:
 
 
 def threads_from_environment() -> int:
-    """Return what STTS_THREADS says, 0 (one a physical core) without it.
+    """Return what STTS_THREADS says, without it one a core that this process may use: 0, a physical one, if it may all.
 
     Raises:
         UsageError: it is no number of threads, or far more than this machine has a use for: all are started at once.
     """
-    text = os.environ.get("STTS_THREADS", "") or "0"
+    text = os.environ.get("STTS_THREADS", "") or str(allowed_cores() or 0)
     most = max(64, 4 * (os.cpu_count() or 1))
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= most):
         raise UsageError(
