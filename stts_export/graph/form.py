@@ -14,23 +14,24 @@ class Form:
 
     precision: str = "float32"  # `float32`, `float16` or `bfloat16`, see `SetPrecision`
     opset: int = 20  # of the standard operators: 17, which every TensorRT from 8.6 on reads, or 20
-    # whether attention is written as TensorRT recognises it and runs it in one kernel, rather than as costs least
-    # without such a kernel
-    fused_attention: bool = False
+    attention: str = "portable"  # how attention is written, one of `ops.ATTENTION`
     plugins: bool = False  # whether our operators stay, as TensorRT plugins, rather than their bodies in their place
 
 
 # RTX would read opset 20 too. It gets what TensorRT gets, so that engines built without a GPU prove a Jetson's graphs.
 FORMS = {
-    "onnxruntime": Form(),
-    "tensorrt": Form(opset=17, fused_attention=True),
-    "tensorrt_rtx": Form(opset=17, fused_attention=True),
+    "onnxruntime": Form(attention="onnxruntime"),
+    "tensorrt": Form(opset=17, attention="tensorrt"),
+    "tensorrt_rtx": Form(opset=17, attention="tensorrt"),
 }
 
 
 def form_for(engine: EngineSettings) -> Form:
     """Return the form of the graphs that an engine is made of."""
-    return replace(FORMS[engine.backend], precision=engine.precision, plugins=engine.has_plugins)
+    form = replace(FORMS[engine.backend], precision=engine.precision, plugins=engine.has_plugins)
+    if form.attention == "onnxruntime" and engine.device != "cpu":
+        return replace(form, attention="portable")  # what its own attention does on a GPU was not tried
+    return form
 
 
 def spec_in_form(spec: GraphSpec, form: Form) -> GraphSpec:

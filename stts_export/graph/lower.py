@@ -15,6 +15,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript import optimizer
 
+from stts_export import ops
 from stts_export.errors import ExportError
 from stts_export.graph.capture import only_errors
 from stts_export.graph.form import Form, spec_in_form
@@ -42,7 +43,8 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, 
     """
     passes = ir.passes.Sequential(
         NameTaps(),
-        UsePlugins() if form.plugins else ExpandOps(fused_attention=form.fused_attention),
+        ExpandOps(form.attention, frames_at_once(spec), kept=ops.PLUGINS if form.plugins else ()),
+        *([UsePlugins()] if form.plugins else []),
         FoldConstants(),
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
@@ -63,6 +65,11 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, 
             return passes(model).model
     except ir.passes.PassError as error:
         raise ExportError(f"graph {model.graph.name!r} cannot be lowered: {error}: {error.__cause__}") from error
+
+
+def frames_at_once(spec: GraphSpec) -> int:
+    """Return how many frames, laid end to end, the graph of `spec` is given at most; 0 if it is given none."""
+    return next((dim.maximum - 1 for dim in spec.dims if dim.name == "E"), 0)
 
 
 def set_precision(spec: GraphSpec, form: Form) -> SetPrecision:

@@ -11,10 +11,15 @@ import onnx_ir as ir
 from onnxscript import OnnxFunction
 
 from stts_export.ops.domain import DOMAIN, VERSION
+from stts_export.ops.frame_attention import function as frame_attention, multi_head
 from stts_export.ops.group_pool import function as group_pool, plugin as group_pool_plugin
 from stts_export.ops.group_score import function as group_score, plugin as group_score_plugin
 from stts_export.ops.pack_tokens import function as pack_tokens, plugin as pack_tokens_plugin
-from stts_export.ops.ragged_attention import function as ragged_attention, plugin as ragged_attention_plugin
+from stts_export.ops.ragged_attention import (
+    by_frame,
+    function as ragged_attention,
+    plugin as ragged_attention_plugin,
+)
 from stts_export.ops.segment_attention import function as segment_attention
 from stts_export.ops.select_groups import function as select_groups, plugin as select_groups_plugin
 from stts_export.ops.vision_prefix_attention import (
@@ -26,7 +31,7 @@ from stts_export.ops.vision_prefix_attention import (
 from stts_runtime.bundle.plugin_library import CONTRACT
 
 
-__all__ = ["CONTRACT", "DOMAIN", "PLUGINS", "PLUGIN_NAMES", "VERSION", "function_bodies", "plugin_bodies"]
+__all__ = ["ATTENTION", "CONTRACT", "DOMAIN", "PLUGINS", "PLUGIN_NAMES", "VERSION", "function_bodies", "plugin_bodies"]
 
 PLUGINS = {
     module.PLUGIN.operator: module.PLUGIN
@@ -44,15 +49,28 @@ PLUGINS = {
 PLUGIN_NAMES = {plugin.name: plugin for plugin in PLUGINS.values()}
 """The plugins by their own names, as nodes of stored graphs have them."""
 
+ATTENTION = ("portable", "tensorrt", "onnxruntime")
+"""How bodies write attention: as costs least in standard operators, as TensorRT recognises it to run it in one kernel,
+or with onnxruntime's own operator, for a CPU."""
 
-def function_bodies(*, fused_attention: bool = False) -> tuple[ir.Function, ...]:
+
+def function_bodies(attention: str = "portable", frames: int = 0) -> tuple[ir.Function, ...]:
     """Return the ONNX function body of every operator of the domain.
 
     Args:
-        fused_attention: bodies that TensorRT recognises as attention, where an operator has one of its own for that.
+        attention: one of `ATTENTION`.
+        frames: most frames laid end to end that a graph is given at once, which `onnxruntime`'s bodies must know.
     """
-    prefix_attention = fused_prefix_attention if fused_attention else vision_prefix_attention
-    return _bodies(prefix_attention.VisionPrefixAttention)
+    if attention == "tensorrt":
+        return _bodies(fused_prefix_attention.VisionPrefixAttention)
+    bodies = _bodies(vision_prefix_attention.VisionPrefixAttention)
+    if attention != "onnxruntime":
+        return bodies
+    own = [_body(multi_head.FrameAttention)]
+    if 0 < frames <= by_frame.MOST_FRAMES:
+        own.append(by_frame.ragged_attention(frames))
+    named = {body.name: body for body in (*bodies, *own)}
+    return tuple(named.values())
 
 
 def plugin_bodies() -> tuple[ir.Function, ...]:
@@ -64,8 +82,9 @@ def plugin_bodies() -> tuple[ir.Function, ...]:
 
 
 def _bodies(prefix_attention: OnnxFunction) -> tuple[ir.Function, ...]:
-    """Return the body of every operator; of `VisionPrefixAttention`, which has several, the one given."""
+    """Return the body of every operator in standard ones; of `VisionPrefixAttention`, which has several, that given."""
     scripts = (
+        frame_attention.FrameAttention,
         segment_attention.SegmentAttention,
         ragged_attention.RaggedAttention,
         prefix_attention,
@@ -74,4 +93,8 @@ def _bodies(prefix_attention: OnnxFunction) -> tuple[ir.Function, ...]:
         select_groups.SelectGroups,
         pack_tokens.PackTokens,
     )
-    return tuple(ir.serde.deserialize_function(script.to_function_proto()) for script in scripts)
+    return tuple(map(_body, scripts))
+
+
+def _body(script: OnnxFunction) -> ir.Function:
+    return ir.serde.deserialize_function(script.to_function_proto())

@@ -12,6 +12,9 @@ from onnxscript import values
 DOMAIN = "stts"
 VERSION = 1
 STTS = values.Opset(DOMAIN, VERSION)
+ONNXRUNTIME = values.Opset("com.microsoft", 1)
+"""Operators of onnxruntime's own, for bodies that no other engine is to read."""
+
 MASKED = -30000.0
 """Far below any logit, and still a finite number in float16."""
 

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from stts_export.models.attention import frame_attention
 from stts_export.models.model import Model
+from stts_export.ops.frame_attention.call import frame_attention
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits

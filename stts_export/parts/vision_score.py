@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from stts_export.errors import ExportError
-from stts_export.models.attention import frame_attention
+from stts_export.models import attention
 from stts_export.models.bias import soft_bias
 from stts_export.models.model import Model
+from stts_export.ops.frame_attention.call import frame_attention
 from stts_export.parts.part import Part
 from stts_export.parts.plugin_scorer import scored_by_plugins
 from stts_export.recipe.config import ModelConfig
@@ -53,7 +54,8 @@ class VisionScore(nn.Module):
         score = partial(scored_by_plugins, self.scorer) if self.plugins else self.scorer
         scores, last = score(hidden, previous)
         if gate is not None:
-            attend = partial(attend, key_bias=soft_bias(scores, gate, self.grid))
+            bias = soft_bias(scores, gate, self.grid)
+            attend = partial(attention.frame_attention, heads=tower.heads, key_bias=bias)
         hidden = self.vision_tower.blocks[tower.biased_block](hidden, attend)
         return hidden, scores, last
 

@@ -13,12 +13,14 @@ from stts_export import ops
 from stts_export.graph.passes.expand_ops import AddFunctionBodies, ExpandOps
 from stts_export.graph.passes.expand_plugins import AddPluginBodies
 from stts_export.graph.passes.use_plugins import UsePlugins
+from stts_export.ops.ragged_attention.by_frame import MOST_FRAMES
 
 
 FORMS = {
     "function": AddFunctionBodies,
     "expanded": ExpandOps,
-    "fused_attention": partial(ExpandOps, fused_attention=True),
+    "tensorrt": partial(ExpandOps, "tensorrt"),
+    "onnxruntime": partial(ExpandOps, "onnxruntime", MOST_FRAMES),
 }
 
 PLUGIN_FORMS = {"plugin": lambda: ir.passes.Sequential(UsePlugins(), AddPluginBodies())}

@@ -16,6 +16,7 @@ from reference.run_op import run_op_outputs
 from stts_export.ops.group_pool import cases as group_pool
 from stts_export.ops.group_score import cases as group_score
 from stts_export.ops.pack_tokens.cases import planned_case
+from stts_export.ops.ragged_attention.by_frame import MOST_FRAMES
 from stts_export.ops.select_groups.cases import case_of
 from stts_runtime.vision.plan import kept_groups
 
@@ -54,6 +55,13 @@ def test_torch(operator):
 def test_the_body_on_onnxruntime(operator, form):
     for case in operator.portable_cases():
         operator.check(case, on_onnxruntime(form, operator, case))
+
+
+def test_the_body_in_onnxruntimes_own_attention():
+    operator = OPERATORS["RaggedAttention"]
+    for case in operator.portable_cases():
+        if len(case.inputs[3]) - 1 <= MOST_FRAMES:
+            operator.check(case, on_onnxruntime("onnxruntime", operator, case))
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from hypothesis import given, settings, strategies as st
 from reference.run_op import FORMS, run_op
 
 from stts_export.models.attention import frame_attention, ragged_attention
+from stts_export.ops.attention_truth import TOLERANCES
+from stts_export.ops.ragged_attention.cases import case_of
 
 
 @pytest.fixture(params=FORMS)
@@ -45,6 +47,13 @@ def test_frames_of_any_length_are_attended_alone(form, lengths):
 @pytest.mark.parametrize("heads", [1, 4])
 def test_heads_are_attended_alone(form, heads):
     check(form, [9, 3], heads)
+
+
+@pytest.mark.parametrize("head_width", [64, 72, 80, 128])
+def test_heads_are_as_wide_as_those_of_real_models(form, head_width):
+    case = case_of("real heads", [81, 0, 9, 27], 2, head_width)
+    got = run_op(form, "RaggedAttention", *case.inputs, **case.attributes)
+    np.testing.assert_allclose(got, case.outputs[0], rtol=0, atol=TOLERANCES["float32"])
 
 
 def test_positions_may_be_longer_than_the_longest_frame(form):

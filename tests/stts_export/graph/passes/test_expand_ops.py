@@ -24,6 +24,12 @@ def test_expanding_leaves_standard_operators_only_and_the_bindings_as_they_were(
     assert [v.name for v in model.graph.outputs] == ["output_0"]
 
 
+def test_an_operator_that_the_engine_has_a_kernel_for_stays_as_it_is():
+    model = ExpandOps(kept=["SegmentAttention"])(op_model("SegmentAttention", KINDS, {"heads": 2})).model
+    assert [(node.domain, node.op_type) for node in model.graph] == [("stts", "SegmentAttention")]
+    assert not model.functions
+
+
 def test_a_graph_without_custom_operators_is_left_alone():
     x = value("x", 2)
     node = named(ir.node("Relu", [x]), "y", shape=(2,))

@@ -1,0 +1,1 @@
+"""Attention within each frame of a clip that is still whole; the contract is in README.md."""
