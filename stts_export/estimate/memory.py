@@ -135,15 +135,18 @@ def cache_bytes(decoder: DecoderConfig, tokens: int, item_bytes: int) -> int:
 def vision_activations(scenario: Scenario) -> int:
     """Return the working memory of the vision engines, each for its largest chunk."""
     config, clip, size = scenario.config, scenario.clip, scenario.item_bytes
-    fused = scenario.is_fused
-    dense = block_activations(config.tower, dense_frames(config, max(clip.chunks)), size, masked=False, fused=fused)
-    masked = not scenario.plugins
+    # a CPU stores logits where something is added to them: a scorer's soft bias, or the mask of bins
+    on_cpu, biased = not scenario.target.compute_capabilities, scenario.prune_fraction > 0 and config.scorer.soft_bias
+    by_frame = on_cpu and scenario.packing == "ragged"
+    frames, fused = dense_frames(config, max(clip.chunks)), scenario.is_fused or (on_cpu and not biased)
+    dense = block_activations(config.tower, frames, size, masked=False, fused=fused)
+    masked, fused = not (scenario.plugins or by_frame), scenario.is_fused or by_frame
     encode = [block_activations(config.tower, run.packed, size, masked=masked, fused=fused) for run in clip.encode]
     return dense + max(encode, default=0)
 
 
 def block_activations(tower: TowerConfig, packed: Packed, item_bytes: int, *, masked: bool, fused: bool) -> int:
-    """Return the working memory of a vision block.
+    """Return the working memory of a vision block; `fused` attention stores no logits.
 
     With a mask this is what TensorRT-RTX reports for a tower of this shape: 252 MB at 16 bins, 1007 MB at 64.
     """

@@ -18,7 +18,7 @@ from stts_export.recipe.read import read_model_recipe
 
 T, A, B, K, S, P, M, F, L = 3, 7, 2, 11, 13, 5, 117, 3, 72
 DIMS = {"T": T, "A": A, "B": B, "K": K, "S": S, "P": P, "M": M, "E": F + 1, "L": L}
-ATTENTIONS = ("SegmentAttention", "RaggedAttention", "VisionPrefixAttention")
+ATTENTIONS = ("FrameAttention", "SegmentAttention", "RaggedAttention", "VisionPrefixAttention")
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def weight_of(value):
 
 
 def custom_attention(node, dims):
-    """What an attention operator computes, by its contract: all pairs within bins, padded frames, or the sequence."""
+    """What an attention operator computes, by its contract: all pairs in frames, bins, padded frames or the sequence."""
     query, key, value, *_ = (sizes(one, dims) for one in node.inputs)
-    if node.op_type == "SegmentAttention":
+    if node.op_type in ("FrameAttention", "SegmentAttention"):
         bins, slots, width = query
         return 4 * bins * slots * slots * width, 4 * bins * slots * width
     if node.op_type == "RaggedAttention":
