@@ -61,6 +61,7 @@ def function_bodies(attention: str = "portable", frames: int = 0) -> tuple[ir.Fu
         attention: one of `ATTENTION`.
         frames: most frames laid end to end that a graph is given at once, which `onnxruntime`'s bodies must know.
     """
+    assert attention in ATTENTION, attention
     if attention == "tensorrt":
         return _bodies(fused_prefix_attention.VisionPrefixAttention)
     bodies = _bodies(vision_prefix_attention.VisionPrefixAttention)

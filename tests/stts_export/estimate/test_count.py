@@ -55,7 +55,7 @@ def weight_of(value):
 
 
 def custom_attention(node, dims):
-    """What an attention operator computes, by its contract: all pairs in frames, bins, padded frames or the sequence."""
+    """What an attention operator computes, by its contract: all pairs in frames, bins, padded frames, a sequence."""
     query, key, value, *_ = (sizes(one, dims) for one in node.inputs)
     if node.op_type in ("FrameAttention", "SegmentAttention"):
         bins, slots, width = query

@@ -6,6 +6,7 @@ from reference.run_op import op_model
 from reference.small_graph import model_of, named, value
 
 from stts_export.graph.passes.expand_ops import AddFunctionBodies, ExpandOps
+from stts_export.ops.ragged_attention.by_frame import MOST_FRAMES
 
 
 KINDS = (("float32", 3), ("float32", 3), ("float32", 3), ("int32", 2))
@@ -22,6 +23,13 @@ def test_expanding_leaves_standard_operators_only_and_the_bindings_as_they_were(
     assert {node.domain for node in model.graph} == {""}
     assert [v.name for v in model.graph.inputs] == [f"input_{place}" for place in range(4)]
     assert [v.name for v in model.graph.outputs] == ["output_0"]
+
+
+@pytest.mark.parametrize(("frames", "nodes"), [(1, 1), (8, 8), (MOST_FRAMES, MOST_FRAMES), (MOST_FRAMES + 1, 0)])
+def test_frames_end_to_end_are_a_node_each_as_long_as_they_are_few(frames, nodes):
+    kinds = (("float32", 2),) * 3 + (("int64", 1),) * 2
+    model = ExpandOps("onnxruntime", frames)(op_model("RaggedAttention", kinds, {"heads": 2})).model
+    assert sum(node.op_type == "MultiHeadAttention" for node in model.graph) == nodes
 
 
 def test_an_operator_that_the_engine_has_a_kernel_for_stays_as_it_is():
