@@ -17,7 +17,7 @@ from stts_export.models.decoder import Decoder
 from stts_export.quantise.scaling import Fold
 
 
-SAMPLES = 1024
+SAMPLES = 512
 """Tokens, spread over all sequences, whose inputs are kept."""
 
 

@@ -28,7 +28,7 @@ LEAST_CLIPS, MOST_CLIPS, MOST_FRAMES, MOST_QUESTIONS = 4, 8, 8, 4
 """Of a set, of it that is read, of a clip, and on a clip."""
 TEXT_TOKENS = 512
 """Of each piece of text."""
-TOPICS = ("import", "calls", "assignment", "naming", "customization", "strings", "attribute-access", "typesseq")
+TOPICS = ("import", "function", "assignment", "naming", "customization", "strings", "attribute-access", "typesseq")
 """Of Python's documentation, of which verification asks other pages (a test holds the two apart)."""
 OPEN_CLIPS, CLOSED_CLIPS = "shapes", "nano"
 """Dataset recipes of the default clips: for a model of any words, and for one of a vocabulary of its own."""
