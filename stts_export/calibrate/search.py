@@ -5,7 +5,9 @@ A channel that is large in what is read gets a larger scale, so that its weights
     s = mean |x|^a / (mean |w| / block's max |w|)^(1 - a),   a in 0 .. 1
 
 after AWQ (arXiv 2306.00978, section 3.2, and the second factor its authors' code has). What is compared is the sum of
-(x / s) (rounded(W s) - W s)^T squared over all products that read the channels, so one scale serves them all.
+(x / s) rounded(W s)^T - x W^T squared over all products that read the channels, so one scale serves them all; where a
+weight's rows are rounded whole, x / s is rounded by rows as well, as the product does it (SmoothQuant, arXiv
+2211.10438).
 """
 
 from __future__ import annotations
@@ -92,9 +94,9 @@ def _candidates(
             yield scales / (scales.max() * scales.min()).sqrt()
 
 
-def _filling(weight: Tensor, block: int) -> Tensor:
+def _filling(weight: Tensor, block: int | None) -> Tensor:
     """Return how far a column's weights fill the range of their blocks, 0 to 1, in the mean: [columns]."""
-    sizes = weight.abs().unflatten(1, (-1, block))
+    sizes = weight.abs().unflatten(1, (-1, block or weight.shape[1]))
     return (sizes / sizes.amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)).flatten(1).mean(0)
 
 
@@ -110,7 +112,10 @@ def _loss(
     rows = inputs.rows / columns
     loss = 0.0
     for name, weight in weights.items():
-        scaled = weight * columns
-        wrong = rounded(scaled, roundings[name]).floats().sub_(scaled)
-        loss += float((rows @ wrong.T).square().sum())
+        scaled, rounding = weight * columns, roundings[name]
+        numbers = rounded(scaled, rounding).floats()
+        wrong = rows @ (numbers - scaled).T
+        if rounding.block is None:
+            wrong += (rounded(rows, rounding).floats() - rows) @ numbers.T
+        loss += float(wrong.square().sum())
     return loss

@@ -45,6 +45,13 @@ def test_heads_that_share_a_value_share_its_scales():
     torch.testing.assert_close(HEADS.gathered(columns), scales, rtol=0, atol=0)
 
 
+def test_inputs_that_are_rounded_by_rows_are_evened_out():
+    given, read = weights(PLAIN), inputs(64)
+    found = find_scales(PLAIN, read, given, dict.fromkeys(PLAIN.reads, Rounding(8, None)))
+    assert int(found.scales.argmax()) == 3
+    assert found.loss < 0.1 * found.unscaled
+
+
 def test_weights_that_lie_on_their_grid_stay_there():
     given = {name: rounded(weight, ROUNDING).floats() for name, weight in weights(PLAIN).items()}
     found = find_scales(PLAIN, inputs(64), given, dict.fromkeys(given, ROUNDING))
