@@ -1,13 +1,16 @@
 """The scales of one fold: those among a few with which rounding changes least what its products give.
 
-A channel that is large in what is read gets a larger scale, so that its weights keep more of a step:
+A channel that is large in what is read gets a larger scale, so that its weights keep more of a step. Tried are
 
-    s = mean |x|^a / (mean |w| / block's max |w|)^(1 - a),   a in 0 .. 1
+1.  s = mean |x|^a, some a in 0 .. 1 (AWQ, arXiv 2306.00978, section 3.2);
+2.  the scales at which the loss to be expected is least. A block's step is as large as its largest weight, and errors
+    are independent of each other, so that for each block of neighbouring columns the loss grows with
 
-after AWQ (arXiv 2306.00978, section 3.2, and the second factor its authors' code has). What is compared is the sum of
-(x / s) rounded(W s)^T - x W^T squared over all products that read the channels, so one scale serves them all; where a
-weight's rows are rounded whole, x / s is rounded by rows as well, as the product does it (SmoothQuant, arXiv
-2211.10438).
+        sum over rows of max_k (w_k s_k)^2   *   sum over columns of E[x_k^2] / s_k^2
+
+What is compared is the sum of (x / s) rounded(W s)^T - x W^T squared over all products that read the channels, so one
+scale serves them all; where a weight's rows are rounded whole, x / s is rounded by rows as well, as the product does it
+(SmoothQuant, arXiv 2211.10438).
 """
 
 from __future__ import annotations
@@ -25,10 +28,13 @@ from stts_export.quantise.rounding import Rounding, rounded
 from stts_export.quantise.scaling import Fold
 
 
-STEPS = 10
-"""Into which the exponent's range is divided."""
+EXPONENTS = (0.2, 0.4, 0.6, 0.8)
+ROUNDS, PACE, SHARPNESS = 20, 0.2, 4
+"""Of the second way: how often scales are set anew, how much of the way they go, and the norm that stands for the
+largest of a block, which is smooth: which weight is largest changes with the scales."""
 LEAST = 1e-4
 """Share of the largest channel's size below which a channel counts as that small: none is quite unused for ever."""
+_TINY = 1e-30
 EXACT = 1e-10
 """Share of what products give, squared, below which rounding loses nothing: weights that lie on their grid stay."""
 
@@ -84,20 +90,41 @@ def find_scales(fold: Fold, inputs: Inputs, weights: Mapping[str, Tensor], round
 def _candidates(
     fold: Fold, inputs: Inputs, weights: Mapping[str, Tensor], roundings: Mapping[str, Rounding]
 ) -> Iterator[Tensor]:
-    read = _bounded(fold.gathered(inputs.mean))
-    filling = _bounded(
-        fold.gathered(torch.stack([_filling(w, roundings[name].block) for name, w in weights.items()]).mean(0))
-    )
-    for step in range(1, STEPS + 1):
-        exponent = step / STEPS
-        for scales in (read**exponent, read**exponent / filling ** (1 - exponent)):
-            yield scales / (scales.max() * scales.min()).sqrt()
+    size = _bounded(fold.gathered(inputs.mean))
+    for exponent in EXPONENTS:
+        yield _centred(size**exponent)
+    yield _evened(fold, inputs, weights, roundings)
 
 
-def _filling(weight: Tensor, block: int | None) -> Tensor:
-    """Return how far a column's weights fill the range of their blocks, 0 to 1, in the mean: [columns]."""
-    sizes = weight.abs().unflatten(1, (-1, block or weight.shape[1]))
-    return (sizes / sizes.amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)).flatten(1).mean(0)
+def _evened(fold: Fold, inputs: Inputs, weights: Mapping[str, Tensor], roundings: Mapping[str, Rounding]) -> Tensor:
+    """Return the scales with the least expected loss.
+
+    Where it is least, a column's share of its blocks' size equals its share of what is read: the square of its scale is
+    multiplied by what one is of the other, to a small power, again and again.
+    """
+    energy = fold.spread(_bounded(fold.gathered(inputs.rows.square().mean(0))))
+    squares = torch.ones(fold.channels)
+    for _ in range(ROUNDS):
+        columns = fold.spread(squares)
+        read = energy / columns
+        change = torch.zeros(len(columns))
+        for name, weight in weights.items():
+            block = roundings[name].block or weight.shape[1]
+            sizes = (weight.square() * columns).unflatten(1, (-1, block))
+            largest = sizes.amax(-1, keepdim=True).clamp(min=_TINY)
+            near = (sizes / largest) ** SHARPNESS
+            total = near.sum(-1, keepdim=True)
+            shares = (largest * near * total ** (1 / SHARPNESS - 1)).sum(0)  # of each column, of its blocks' size
+            share = (shares / shares.sum(-1, keepdim=True)).clamp(min=_TINY)
+            blocks = read.unflatten(0, (-1, block))
+            change += (blocks / blocks.sum(-1, keepdim=True) / share).flatten().log() / len(weights)
+        squares = _centred(squares * (PACE * 2 * fold.gathered(change)).clamp(-1, 1).exp())
+    return squares.sqrt()
+
+
+def _centred(scales: Tensor) -> Tensor:
+    """Return the scales, all multiplied by the same, so that their logarithms have the mean 0."""
+    return scales / scales.log().mean().exp()
 
 
 def _bounded(sizes: Tensor) -> Tensor:
