@@ -9,7 +9,7 @@ interrupted goes on; one that is finished is found again by a digest of all that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from stts_export.graph.capture import weightless_model
 from stts_export.models.decoder import Decoder
 from stts_export.models.parameters import swapped_parameters
 from stts_export.quantise.rounding import Rounding, rounded
-from stts_export.quantise.scaling import Fold, folds_of
+from stts_export.quantise.scaling import folds_of
 from stts_export.recipe.config import ModelConfig
 from stts_export.train.forward import Pruning
 from stts_runtime.language.tokenizer import Tokenizer
@@ -115,12 +115,9 @@ def _next_block(
 
 def lies_on_grid(config: ModelConfig, checkpoint: Checkpoint, roundings: Mapping[str, Rounding]) -> bool:
     """Return whether rounding changes none of the weights that could be scaled: they were rounded so before."""
-    folds = (fold for block in range(config.decoder.layers) for fold in folds_of(config.decoder, block))
-    return all(_is_kept(checkpoint.tensors[name].read(), roundings[name]) for name in _rounded_of(folds, roundings))
-
-
-def _rounded_of(folds: Iterable[Fold], roundings: Mapping[str, Rounding]) -> list[str]:
-    return [name for fold in folds for name in fold.reads if name in roundings]
+    folds = [fold for block in range(config.decoder.layers) for fold in folds_of(config.decoder, block)]
+    names = [name for fold in folds for name in fold.reads if name in roundings]
+    return bool(names) and all(_is_kept(checkpoint.tensors[name].read(), roundings[name]) for name in names)
 
 
 def _is_kept(weight: Tensor, rounding: Rounding) -> bool:
