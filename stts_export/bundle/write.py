@@ -43,7 +43,7 @@ from stts_runtime.sizes import size_text
 from stts_runtime.termination import termination_as_exit
 
 
-OWN = re.compile(r"\w+\.onnx|tokenizer\.json|(weights|verify|engines|plugins)/.*", re.DOTALL)
+OWN = re.compile(r"\w+\.onnx|tokenizer\.json|calibration\.safetensors|(weights|verify|engines|plugins)/.*", re.DOTALL)
 """Where builds put their files."""
 
 

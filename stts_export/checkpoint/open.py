@@ -20,6 +20,7 @@ from stts_export.checkpoint.layouts import (
     pieces_of,
     row_range,
 )
+from stts_export.checkpoint.quantised import check_not_quantised
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.shards import Stored, open_shards
 from stts_export.checkpoint.token_ids import stop_notes
@@ -41,11 +42,12 @@ def open_checkpoint(path: Path | str, config: ModelConfig, only: tuple[str, ...]
         only: prefixes of our names to take; `VISION` opens a file that holds tower, scorer and connector alone.
 
     Raises:
-        CheckpointError: the files are incomplete, of unknown layout, or do not fit the configuration; the message
-            lists the missing and the unused names.
+        CheckpointError: the files are incomplete, quantised, of unknown layout, or do not fit the configuration; the
+            message lists the missing and the unused names.
     """
     path = Path(path)
     stored = open_shards(path)
+    check_not_quantised(path, stored)
     layout = detect_layout(stored, str(path))
     tensors = {canonical(name): tensor for name, tensor in stored.items()}
     has_scorer = any(is_scorer(name) for name in tensors)

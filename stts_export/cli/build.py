@@ -64,6 +64,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="PATTERN",
         help="weights that stay floats all the same, as decoder.blocks.0.*",
     )
+    option(
+        "--calibration",
+        metavar="DIR|default|none",
+        help="what the model reads to find how its weights are best rounded: a dataset, the set that comes with it, or "
+        "nothing (default: default for int4, none for int8, which loses nothing)",
+    )
     option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
     option("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
@@ -97,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         weights=arguments.weights,
         tower_weights=arguments.tower_weights,
         keep_float=tuple(arguments.keep_float),
+        calibration=arguments.calibration,
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,
         chunk_frames=arguments.chunk_frames,

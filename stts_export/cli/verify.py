@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from stts_export.checkpoint.open import open_checkpoint
-    from stts_export.verify.record import model_of, record_bundle
+    from stts_export.quantise.scaling import as_scaled
+    from stts_export.verify.record import model_of, record_bundle, scales_of
     from stts_export.verify.report import render_report
     from stts_export.verify.verify_bundle import verify_bundle
     from stts_runtime.bundle.open import open_bundle
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             reference, floats = reference_of(bundle), None
         else:
             config = model_of(bundle)
-            floats = config, open_checkpoint(arguments.checkpoint, config)
+            floats = config, as_scaled(open_checkpoint(arguments.checkpoint, config), config.decoder, scales_of(bundle))
             reference = record_bundle(bundle, *floats, on_progress)
         result = verify_bundle(bundle, reference, on_progress, floats)
     if arguments.json:

@@ -1,7 +1,7 @@
 """Checkpoint and recipe to bundle: the stages in order.
 
-resolve and estimate -> trace, lower and write each part -> record the torch model -> manifest -> verify -> publish ->
-engines, where this machine can build them
+resolve and estimate -> calibrate, where weights are rounded -> trace, lower and write each part -> record the torch
+model -> manifest -> verify -> publish -> engines, where this machine can build them
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from stts_export.bundle.write import write_manifest, writing_bundle
 from stts_export.graph import capture, form_for, lower, spec_in_form, write_graph
 from stts_export.graph.capture import Capture, weightless_model
 from stts_export.parts import parts_of
+from stts_export.pipeline.calibration import calibrated, store_scales
 from stts_export.pipeline.request import BuildRequest, ResolvedBuild, resolve
 from stts_export.quantise.checkpoint import as_rounded
 from stts_export.verify.record import record_reference
@@ -59,6 +60,8 @@ def build(
         place = next(folder for folder in request.output.resolve().parents if folder.is_dir())
         check_build_resources(probe_device(disk=place), resolved.estimate.memory, log)
     with writing_bundle(request.output, resolved.disk_bytes + OTHER_BYTES, request.overwrite) as staging:
+        resolved, scales = calibrated(resolved, on_progress, log)
+        store_scales(staging, scales)
         graphs = write_graphs(resolved, staging, on_progress, capture)
         if resolved.tokenizer is not None:
             shutil.copyfile(resolved.tokenizer, staging / "tokenizer.json")

@@ -44,6 +44,8 @@ from stts_runtime.trt.bindings import import_bindings
 
 
 TEXT_TOKENS = 2048
+NONE = "none"
+"""`--calibration` for weights that are rounded as they are."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class BuildRequest:
     weights: str | None = None  # what the decoder's are stored in: `float`, `int8` or `int4`; None is `float`
     tower_weights: str | None = None  # likewise, of the vision side behind the scorer: `float` or `int8`
     keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
+    # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is `none`
+    # where rounding alone loses nothing
+    calibration: str | None = None
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
     chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
@@ -255,6 +260,8 @@ def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> Eng
                 f"--{option} {weights} is for onnxruntime on a CPU in float32 today, and the build is for {backend} on "
                 f"{device} in {precision}: leave it out, or take --target cpu"
             )
+    if asked["weights"] == FLOAT and request.calibration not in (None, NONE):
+        raise UsageError("--calibration is for weights that are rounded: add --weights int4 (or int8), or leave it out")
     if request.keep_float and set(asked.values()) == {FLOAT}:
         raise UsageError("--keep-float names what is not rounded, and --weights float rounds nothing: leave one out")
     decoder, tower = asked.values()

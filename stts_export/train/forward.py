@@ -160,7 +160,7 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
     embedded = decoder.embedding(ids).float()
     hidden = add_features(embedded, ids == decoder.image_patch, features, rows["feature_rows"])
     kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
-    mask = additive_mask(_mask(rows)[:, None], kind)
+    mask = additive_mask(row_mask(rows)[:, None], kind)
     own = mask.gather(2, places[:, None, :, None].expand(-1, 1, -1, mask.shape[-1]))
 
     def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor = mask) -> Tensor:
@@ -184,7 +184,7 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
     return hidden
 
 
-def _mask(rows: dict[str, Tensor]) -> Tensor:
+def row_mask(rows: dict[str, Tensor]) -> Tensor:
     """Return which token each token may see, bool [R, S, S].
 
     Within its clip the trunk and its own branch, up to itself, and as a vision token all vision tokens.

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.graph.capture import weightless_model
 from stts_export.parts import Part, parts_of
 from stts_export.quantise.checkpoint import as_rounded
 from stts_export.quantise.choice import roundings_of
+from stts_export.quantise.scaling import FILE, read_scales
 from stts_export.recipe.config import ModelConfig
 from stts_export.verify.clip import synthetic_clip
 from stts_export.verify.cut import widest_gap
@@ -27,6 +29,8 @@ from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.engine import Array
+from stts_runtime.errors import BundleError
+from stts_runtime.foreign import foreign_errors
 from stts_runtime.language.generation import Decoding
 from stts_runtime.language.kv_cache import PAST, new_name
 from stts_runtime.language.prompt import LONGEST_TIMESTAMP, build_first_turn, made_up_turn, video_tokens, vision_flags
@@ -136,6 +140,19 @@ def model_of(bundle: Bundle) -> ModelConfig:
         BundleError: the manifest does not hold one.
     """
     return from_plain(ModelConfig, bundle.manifest.model, f"{bundle.path.name}: manifest.json: model")
+
+
+def scales_of(bundle: Bundle) -> dict[str, Tensor]:
+    """Return what a bundle's weights were scaled by before they were rounded; nothing where they were not.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    if not any(entry.path == FILE for entry in bundle.manifest.files):
+        return {}
+    file = bundle.file(FILE)
+    with foreign_errors(lambda reason: BundleError(f"{file} is damaged ({reason}): build the bundle again")):
+        return read_scales(file)
 
 
 def record_bundle(

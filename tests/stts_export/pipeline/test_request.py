@@ -105,6 +105,7 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
             "--weights int4 is for onnxruntime on a CPU.*--target cpu",
         ),
         ({"keep_float": ("decoder.*",)}, "--keep-float names what is not rounded, and --weights float rounds nothing"),
+        ({"calibration": "default"}, "--calibration is for weights that are rounded: add --weights int4"),
         ({"weights": "int4", "keep_float": ("tower.*",)}, r"--keep-float tower.\* matches no weight"),
         ({"ops": "plugin"}, "--ops plugin: the plugins are TensorRT's, and onnxruntime loads none"),
         ({"prune": 1.0}, r"--prune is 1.0, wanted a fraction in \[0, 1\)"),

@@ -1,0 +1,111 @@
+"""Clips and texts as a decoder's first block reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stts_export.calibrate.material import Material
+from stts_export.checkpoint.records import LazyTensor
+from stts_export.models.decoder import add_features
+from stts_export.models.model import Model
+from stts_export.models.parameters import swapped_parameters
+from stts_export.train.example import Example
+from stts_export.train.forward import Pruning, row_mask, see
+from stts_export.train.layout import ClipTokens, RowWriter
+from stts_runtime.language.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Tokens on their way through the decoder.
+
+    Attributes:
+        hidden: float32 [1, S, d_model].
+        positions: int64 [S].
+        mask: bool [S, S], which token each sees.
+    """
+
+    hidden: Tensor
+    positions: Tensor
+    mask: Tensor
+
+
+def embedded_sequences(
+    model: Model,
+    tensors: Mapping[str, LazyTensor],
+    material: Material,
+    tokenizer: Tokenizer,
+    pruning: Pruning | None,
+    on_share: Callable[[float], None],
+) -> list[Sequence]:
+    """Return the sequences of a set: one a clip with its questions and answers, one a text.
+
+    Memory: the vision side in float32, and the embedding as it is stored.
+
+    Args:
+        model: without weights.
+        tensors: its weights.
+        material: what is read.
+        tokenizer: the model's.
+        pruning: of the clips; None for a dense model.
+        on_share: told how much is done.
+    """
+    writer = RowWriter(tokenizer, model.config.prompt, model.config.tokens)
+    with weights_of_vision(model, tensors):
+        made = []
+        for done, example in enumerate(material.examples, start=1):
+            made.append(_clip(model, tensors, writer, example, pruning))
+            on_share(done / len(material.examples))
+    return [*made, *(_text(tensors, ids) for ids in material.texts)]
+
+
+def weights_of_vision(model: Model, tensors: Mapping[str, LazyTensor]) -> ExitStack:
+    """Return a context in which all of the model but its decoder has its weights."""
+    stack = ExitStack()
+    for name, module in model.named_children():
+        if name != "decoder":
+            stack.enter_context(swapped_parameters(module, reading(tensors, f"{name}.")))
+    return stack
+
+
+def reading(tensors: Mapping[str, LazyTensor], prefix: str) -> Callable[[str, nn.Parameter], Tensor]:
+    """Return what gives a module's parameters, whose names in the model begin with `prefix`, their weights."""
+
+    def weight(name: str, _own: nn.Parameter) -> Tensor:
+        return tensors[prefix + name].read()
+
+    return weight
+
+
+def _clip(
+    model: Model,
+    tensors: Mapping[str, LazyTensor],
+    writer: RowWriter,
+    example: Example,
+    pruning: Pruning | None,
+) -> Sequence:
+    features, _, kept = see(model, [example], pruning)
+    rows = writer.rows([ClipTokens(example.timestamps, kept, example.questions)], row_tokens=1)
+    columns = {name: torch.from_numpy(array) for name, array in vars(rows).items()}
+    # a row is padded, and padding sees none but itself: what products read there would be counted
+    read = torch.from_numpy(np.flatnonzero(rows.clips[0] >= 0))
+    ids = columns["token_ids"][:, read]
+    is_patch = ids == model.decoder.image_patch
+    hidden = add_features(_embedded(tensors, ids), is_patch, features, columns["feature_rows"][0, read])
+    return Sequence(hidden, columns["positions"][0, read], row_mask(columns)[0][read][:, read])
+
+
+def _text(tensors: Mapping[str, LazyTensor], ids: tuple[int, ...]) -> Sequence:
+    positions = torch.arange(len(ids))
+    return Sequence(_embedded(tensors, torch.tensor([ids])), positions, positions[None, :] <= positions[:, None])
+
+
+def _embedded(tensors: Mapping[str, LazyTensor], ids: Tensor) -> Tensor:
+    return F.embedding(ids, tensors["decoder.embedding.weight"].load()).float()
