@@ -50,7 +50,11 @@ def test_any_block_is_rounded_to_finite_numbers(values):
         found = rounded(block, rounding)
         assert bool(found.floats().isfinite().all())
         error, most = (found.floats() - block).abs().max(), block.abs().max()
-        assert float(error) <= 0.51 * float(found.scales.max()) + 1e-6 * float(most)
+        # what is smaller than the numbers that floats hold whole has no scale, and is 0
+        assert (
+            float(error)
+            <= 0.51 * float(found.scales.max()) + 1e-6 * float(most) + torch.finfo(torch.float32).tiny * 200
+        )
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
