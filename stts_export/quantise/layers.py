@@ -40,7 +40,7 @@ def layers_of(roundings: Mapping[str, Rounding]) -> tuple[Layer, ...]:
     """Return the layers of what is rounded, in data-flow order.
 
     Args:
-        roundings: name of a weight -> how it is rounded.
+        roundings: name of a weight of the decoder -> how it is rounded.
     """
     found: dict[tuple[int | None, str], tuple[set[str], tuple[str, ...]]] = {}
     tied = "decoder.head.weight" not in roundings
@@ -72,6 +72,6 @@ def bytes_saved(
     layer: Layer, roundings: Mapping[str, Rounding], shapes: Mapping[str, tuple[int, ...]], item_bytes: int
 ) -> int:
     """Return how many bytes fewer a layer takes than in floats of `item_bytes` each."""
-    return round(
-        sum(math.prod(shapes[name]) * (item_bytes - roundings[name].bytes_per_weight) for name in layer.weights)
+    return sum(
+        math.prod(shapes[name]) * item_bytes - roundings[name].stored_bytes(*shapes[name]) for name in layer.weights
     )

@@ -7,7 +7,6 @@ import pytest
 import torch
 from reference.toy_bundle import toy_checkpoint, toy_config
 
-from stts_export.checkpoint.expected import expected_tensors
 from stts_export.errors import UsageError
 from stts_export.models.model import Model
 from stts_export.models.prefix_attention import prefix_attention
@@ -23,7 +22,7 @@ from stts_export.verify.text import READ, TextCost, TextLimit
 
 def case(kind):
     config = toy_config(kind)
-    found = roundings(expected_tensors(config), "int4")
+    found = roundings(config, "int4")
     ids = np.random.default_rng(0).integers(0, config.decoder.vocabulary, READ + 24)
     return config, toy_checkpoint(config), found, ids
 
@@ -51,11 +50,11 @@ def test_each_variant_is_the_model_with_those_weights_rounded(kind):
 
 def test_layers_are_named_as_keep_float_takes_them():
     config, _, found, _ = case("qwen3")
-    shapes, layers = expected_tensors(config), layers_of(found)
+    layers = layers_of(found)
     assert frozenset().union(*(layer.weights for layer in layers)) == frozenset(found)
     assert layers[0].name == "embedding and head"
     for chosen in (layers[:1], layers[1:3], layers[1:4], layers[2:]):
-        left = roundings(shapes, "int4", patterns_of(chosen, layers))
+        left = roundings(config, "int4", keep_float=patterns_of(chosen, layers))
         assert frozenset(found) - frozenset(left) == frozenset().union(*(layer.weights for layer in chosen))
     assert "decoder.blocks.0.*" in patterns_of(layers[1:4], layers)
 
@@ -74,7 +73,7 @@ def test_what_is_proposed_passes_and_is_what_was_measured():
     proposal = strict.proposal
     assert 0 < proposal.layers < len(strict.layers)
     assert limit.passes(proposal.cost)
-    left = roundings(expected_tensors(config), "int4", proposal.keep_float)
+    left = roundings(config, "int4", keep_float=proposal.keep_float)
     again = sensitivity(config, checkpoint, left, "int4", limit, ids)
     assert again.whole.perplexity == pytest.approx(proposal.cost.perplexity, rel=1e-5)
     assert sum(layer.bytes for layer in strict.layers) - sum(layer.bytes for layer in again.layers) == proposal.bytes

@@ -26,7 +26,7 @@ from stts_runtime.bundle.engine_set import (
     read_engine_sets,
 )
 from stts_runtime.bundle.engine_staging import Staging, engine_staging
-from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.manifest import FLOAT, Manifest
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.swap import remove
 from stts_runtime.errors import BundleError, EngineError
@@ -43,7 +43,8 @@ _TELLING = ("flags", "features", "vendor_id", "cpu family", "model", "cpu implem
 
 def is_packable(manifest: Manifest) -> bool:
     """Return whether a bundle's decoder has products of whole numbers on a CPU."""
-    return manifest.engine.has_rounded_products and manifest.engine.backend == ONNXRUNTIME.name
+    engine = manifest.engine
+    return engine.weights != FLOAT and (engine.backend, engine.device) == (ONNXRUNTIME.name, "cpu")
 
 
 def packed_version(cpuinfo: Path = CPUINFO) -> str:
