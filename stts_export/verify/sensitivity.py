@@ -102,7 +102,8 @@ def sensitivity(
     whole, *alone = costs("each layer alone", [frozenset(), *(everything - layer.weights for layer in layers)])
     found = dict(zip(layers, alone, strict=True))
     by_byte = sorted(layers, key=lambda layer: loss(found[layer]) / saved[layer], reverse=True)
-    kept, cost = (), whole
+    kept: tuple[Layer, ...] = ()
+    cost = whole
     if not limit.passes(whole):
         kept, cost = fewest(by_byte, partial(costs, "layers in floats"), limit)
     dearest = sorted(layers, key=lambda layer: loss(found[layer]), reverse=True)
