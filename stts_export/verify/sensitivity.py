@@ -118,7 +118,8 @@ def sensitivity(
 
 def loss(cost: TextCost) -> float:
     """Return a cost as one number: what a token's log-likelihood loses, and the share of other tokens."""
-    return math.log(cost.perplexity) + 1 - cost.top1
+    lost = math.log(cost.perplexity) + 1 - cost.top1
+    return math.inf if math.isnan(lost) else lost  # a layer whose rounding gives no numbers is the dearest
 
 
 def fewest(
