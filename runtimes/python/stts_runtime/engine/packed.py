@@ -36,6 +36,8 @@ from stts_runtime.termination import termination_as_exit
 
 PART, WEIGHTS = "decoder", "decoder.weights"
 """What a set holds: the graph, and its weights."""
+DISK_FACTOR = 2.5
+"""Size on disk by that of the decoder's weights: they are there in both orders, tables that are read twice thrice."""
 CPUINFO = Path("/proc/cpuinfo")
 _TELLING = ("flags", "features", "vendor_id", "cpu family", "model", "cpu implementer", "cpu part")
 """Of what the kernel says of a core, that which onnxruntime chooses its products by."""
@@ -158,7 +160,9 @@ def _write(graph: Path, folder: Path) -> None:
 
 def _check_room(bundle: Bundle) -> None:
     """Raise EngineError unless the disk has room for the decoder's weights in both orders."""
-    needed = 2 * sum(entry.size for entry in bundle.manifest.files if entry.path == f"weights/{PART}.bin")
+    needed = round(
+        DISK_FACTOR * sum(entry.size for entry in bundle.manifest.files if entry.path == f"weights/{PART}.bin")
+    )
     free = shutil.disk_usage(bundle.path).free
     if free < needed:
         raise EngineError(
