@@ -76,11 +76,14 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
-bench: $(READY) $(OUT)/micro.stts  ## time dense against pruned, and against eager torch and transformers
-	$(BIN)/stts-export bench $(OUT)/micro.stts --video $(CLIP) --frames 8 16 32 --output $(OUT)/bench
+bench: $(READY) $(OUT)/micro.stts $(OUT)/micro-int8.stts $(OUT)/micro-int4.stts  ## time dense against pruned, weights in floats, int8 and int4, eager torch and transformers
+	$(BIN)/stts-export bench $(OUT)/micro.stts --beside $(OUT)/micro-int8.stts $(OUT)/micro-int4.stts --video $(CLIP) --frames 8 16 32 --output $(OUT)/bench
 
 $(OUT)/micro.stts: | $(READY)
 	$(BIN)/stts-export build --model micro -o $@
+
+$(OUT)/micro-int8.stts $(OUT)/micro-int4.stts: $(OUT)/micro-%.stts: | $(READY)
+	$(BIN)/stts-export build --model micro --weights $* -o $@
 
 # What a Jetson's TensorRT will read, built by the one that needs no GPU. Thirty blocks are fused like two and want the
 # scratch of two: the decoder of micro is built once, for one card, and two of its blocks stand for it in all else.

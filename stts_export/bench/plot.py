@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from stts_export.bench.run import BenchResult
-from stts_runtime.bench.compare import BUNDLE
-from stts_runtime.bench.measurement import VISION_AND_PREFILL, Measurement, variant
+from stts_runtime.bench.measurement import BUNDLE, VISION_AND_PREFILL, Measurement, is_bundle, variant
 
 
 COLOURS = {
@@ -32,7 +31,7 @@ INK = "#333333"
 def plot_bench(result: BenchResult, path: Path) -> None:
     """Write the picture as PNG."""
     measured = result.found.measurements
-    lengths = sorted({one.frames for one in result.found.measurements if one.engine != BUNDLE})
+    lengths = sorted({one.frames for one in result.found.measurements if not is_bundle(one.engine)})
     figure = Figure(figsize=(7.5 + 6 * len(lengths), 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 1 + len(lengths), squeeze=False)[0]

@@ -20,10 +20,11 @@ from stts_export.checkpoint.records import Checkpoint
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import read_model_recipe
-from stts_runtime.bench.compare import BUNDLE, Subject, measure, opened_subjects
+from stts_runtime.bench.compare import Subject, measure, name_beside, opened_subjects
 from stts_runtime.bench.fresh import ScoreMemory, Startup, startup, vision_score_memory
-from stts_runtime.bench.measurement import Bench, Measurement
+from stts_runtime.bench.measurement import BUNDLE, Bench, Measurement, is_bundle
 from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
@@ -42,6 +43,7 @@ class BenchRequest:
     video: Path  # a video file
     # another bundle of the model, built with --prune 0, for the dense passes; None takes the same one
     dense: Path | None = None
+    beside: tuple[Path, ...] = ()  # more bundles of the model, whose weights are stored in something else
     # opens the weights the bundle was built from, given its model's configuration; None leaves torch and
     # transformers out, except for models whose weights are put together here
     checkpoint: Callable[[ModelConfig], Checkpoint] | None = None
@@ -106,11 +108,18 @@ def run_bench(request: BenchRequest, on_progress: OnProgress = no_progress) -> B
     with (
         torch_threads(engine_threads()),
         opened_subjects(
-            request.bundle, request.video, request.prune, request.dense, request.answer_tokens, memory=request.memory
+            request.bundle,
+            request.video,
+            request.prune,
+            request.dense,
+            request.answer_tokens,
+            request.beside,
+            memory=request.memory,
         ) as (session, bundles),
     ):
         on_progress("open weights", 0.0)
-        others, notes = other_subjects(request, session.manifest, [subject.prune for subject in bundles])
+        fractions = [subject.prune for subject in bundles if subject.engine == BUNDLE]
+        others, notes = other_subjects(request, session.manifest, fractions)
         taking_part = {T: bundles + (others if T in request.side_by_side else []) for T in request.frames}
         found = measure(
             taking_part,
@@ -122,7 +131,10 @@ def run_bench(request: BenchRequest, on_progress: OnProgress = no_progress) -> B
         )
         name, video, score_frames = session.manifest.name, source_video(session, request.video), longest_clips(session)
     on_progress("import and opening", _MEASURED)
-    started = startup(request.bundle) if request.startup else None
+    named: dict[str, str | Path] = {BUNDLE: request.bundle}
+    for path in request.beside:
+        named[name_beside(open_bundle(path).manifest, list(named))] = path
+    started = startup(named) if request.startup else None
     on_progress("memory of vision_score", _STARTED)
     score_memory = vision_score_memory(request.bundle, score_frames) if request.memory and score_frames else None
     on_progress("done", 1.0)
@@ -192,7 +204,7 @@ def against(measurements: tuple[Measurement, ...]) -> Iterator[Against]:
     """Yield every other engine beside the bundle at the same length."""
     bundles = {(one.frames, one.prune): one for one in measurements if one.engine == BUNDLE}
     for other in measurements:
-        if other.engine == BUNDLE:
+        if is_bundle(other.engine):
             continue
         same = bundles.get((other.frames, other.prune))
         most = bundles[max(key for key in bundles if key[0] == other.frames)]

@@ -15,8 +15,9 @@ def all_tables(result: BenchResult) -> tuple[Rows, ...]:
     """Return every table of a bench."""
     found = tables(result.found)
     made = [*found[:1], *([against_rows(result)] if result.against else []), *found[1:]]
-    figures = figure_rows(result)
-    return (*made, figures) if figures.rows else tuple(made)
+    for table in (opening_rows(result), figure_rows(result)):
+        made += [table] if table.rows else []
+    return tuple(made)
 
 
 def against_rows(result: BenchResult) -> Rows:
@@ -32,10 +33,27 @@ def against_rows(result: BenchResult) -> Rows:
         )
         for one in result.against
     )
-    headers = ("T", "engine", "variant", "to the bundle, same work", "to the pruned bundle", "same tokens")
+    headers = ("T", "engine", "variant", "same work", "pruned", "same tokens")
     return Rows(
-        "Vision and prefill of other engines, in times of the bundle's: above 1 the bundle is faster", headers, rows
+        "Vision and prefill in times of the bundle's for the same work, and pruned: above 1 the bundle is faster",
+        headers,
+        rows,
     )
+
+
+def opening_rows(result: BenchResult) -> Rows:
+    """Return what opening each bundle takes."""
+    opened = {} if result.startup is None else result.startup.bundles
+    rows = tuple(
+        (name, f"{one.seconds:.2f} s", *map(_mib, (one.own_mib, one.mapped_mib, one.disk_mib)))
+        for name, one in opened.items()
+    )
+    title = "Opening, and MiB then: the process's own, of mapped files, and on disk"
+    return Rows(title, ("engine", "opening", "own", "mapped", "disk"), rows)
+
+
+def _mib(size: float | None) -> str:
+    return NONE if size is None else f"{size:.0f}"
 
 
 def figure_rows(result: BenchResult) -> Rows:
@@ -43,7 +61,6 @@ def figure_rows(result: BenchResult) -> Rows:
     rows: list[tuple[str, str]] = []
     if result.startup is not None:
         rows.append(("import of stts_runtime", f"{result.startup.import_seconds:.2f} s"))
-        rows.append(("opening the bundle", f"{result.startup.open_seconds:.2f} s"))
     memory = result.score_memory
     if memory is not None:
         for frames, mib in zip(memory.frames, memory.working_mib, strict=True):

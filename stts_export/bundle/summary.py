@@ -6,10 +6,11 @@ from pathlib import Path
 
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.engine_set import read_engine_sets
-from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.manifest import Manifest, weights_line
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plugin_library import LIBRARY, machines_of
 from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.engine.packed import is_packable
 from stts_runtime.language.kv_cache import NEW, PAST
 from stts_runtime.sizes import MIB, size_text
 
@@ -27,6 +28,7 @@ def bundle_summary(path: Path) -> dict[str, object]:
         "model": manifest.name,
         "target": f"{manifest.target.name} ({manifest.target.title})",
         "backend": backend_line(manifest),
+        "weights": weights_line(manifest.engine),
         "ops": ops_line(manifest),
         "pruning": pruning_line(manifest),
         "default_prune_fraction": pruning.fraction,
@@ -57,12 +59,13 @@ def ops_line(manifest: Manifest) -> str:
 
 def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
     """Return the built engines, size by size, or what is to be done to have some."""
-    if not backend_named(manifest.engine.backend).needs_engines:
-        return f"none needed, {manifest.engine.backend} runs the graphs"
     found = {
         engines.folder: ", ".join(f"{file.part} {size_text(file.size)}" for file in engines.files)
         for engines in read_engine_sets(path)
     }
+    if not found and not backend_named(manifest.engine.backend).needs_engines:
+        packing = f"; `stts-runtime build {path.name}` packs the weights for a CPU" if is_packable(manifest) else ""
+        return f"none needed, {manifest.engine.backend} runs the graphs{packing}"
     return found or f"none yet: copy the bundle to the device and run `stts-runtime build {path.name}` there"
 
 

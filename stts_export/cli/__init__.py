@@ -14,6 +14,7 @@ from stts_export.cli import (
     evaluate,
     inspect,
     kernels,
+    sensitivity,
     targets,
     train,
     verify,
@@ -32,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn a video vision-language model with STTS token pruning into a verified bundle for a device.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (build, verify, inspect, bench, conformance, targets, estimate, data, train, evaluate, kernels):
+    making = build, verify, sensitivity, inspect, bench, conformance, targets, estimate, kernels
+    for command in (*making, data, train, evaluate):
         command.add(commands)
     return parser

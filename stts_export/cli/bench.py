@@ -12,6 +12,7 @@ from stts_runtime.cli import add_bench_options, add_command
 EXAMPLES = """examples:
   stts-export bench micro.stts --video clip.mp4
   stts-export bench micro.stts --video clip.mp4 --frames 16 32 --repeats 5 --output bench
+  stts-export bench micro.stts --video clip.mp4 --beside micro-int8.stts micro-int4.stts
   stts-export bench lite.stts --video clip.mp4 --dense dense.stts --checkpoint ~/Molmo2-4B-Lite-50
 """
 
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         bundle=arguments.bundle,
         video=arguments.video,
         dense=arguments.dense,
+        beside=tuple(arguments.beside),
         checkpoint=None if path is None else lambda config: open_checkpoint(path, config),
         frames=tuple(arguments.frames),
         side_by_side=tuple(length for length in arguments.side_by_side if length in arguments.frames),

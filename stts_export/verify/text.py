@@ -12,19 +12,17 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stts_export.checkpoint.records import Checkpoint
-from stts_export.graph.capture import weightless_model
-from stts_export.models.parameters import swapped_parameters
-from stts_export.models.prefix_attention import prefix_attention
 from stts_export.quantise.checkpoint import as_rounded
 from stts_export.quantise.choice import roundings_of
 from stts_export.recipe.config import ModelConfig
+from stts_export.verify.rounded_text import logits_of_variants
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import SttsError
 from stts_runtime.language.generation import Decoding
+from stts_runtime.language.tokenizer import Tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.session import Session
 from stts_runtime.verify.compare import failure
@@ -40,11 +38,23 @@ DIGEST = "cb1b574836bbea2a6bfccd63b3ab3db05f6eb189ad236ff9a98471160b29d75a"
 
 
 @dataclass(frozen=True)
+class TextCost:
+    """What rounding weights costs."""
+
+    perplexity: float  # of the text, as a multiple of the model's in floats
+    top1: float  # share of places at which both name the same token
+
+
+@dataclass(frozen=True)
 class TextLimit:
     """What rounded weights are held to."""
 
     perplexity: float  # most that the text's perplexity may grow by, as a ratio
     top1: float  # least share of places at which both name the same token
+
+    def passes(self, cost: TextCost) -> bool:
+        """Tell whether a model that costs so much is good enough."""
+        return cost.perplexity <= self.perplexity and cost.top1 >= self.top1
 
     def times(self, other: TextLimit) -> TextLimit:
         """Return what two roundings after one another are held to."""
@@ -55,7 +65,9 @@ LIMITS = {"int8": TextLimit(1.01, 0.965), "int4": TextLimit(1.12, 0.80)}
 """Of the weights alone, by what they are stored in."""
 ROUNDED_PRODUCTS = TextLimit(1.02, 0.94)
 """How much more it may cost that products round what they read, to 8 bits."""
-WAY_OUT = "leave some layers in floats with --keep-float, or all with --weights float"
+WAY_OUT = (
+    "leave some layers in floats with --keep-float (`stts-export sensitivity` finds which), or all with --weights float"
+)
 
 
 def compare_text(
@@ -63,7 +75,7 @@ def compare_text(
 ) -> tuple[CaseResult | None, tuple[str, ...]]:
     """Return how a bundle with rounded weights reads text, None where it cannot be asked, and what to know of that.
 
-    Memory: the decoder's weights in float32.
+    Memory: see `logits_of_variants`.
 
     Args:
         bundle: the bundle.
@@ -74,25 +86,34 @@ def compare_text(
     Raises:
         CheckpointError: a tensor cannot be read.
     """
-    manifest, text = bundle.manifest, python_text()
+    manifest = bundle.manifest
     if manifest.tokenizer is None:
         return None, ("what rounding costs was not asked: the weights are random, and no text means anything to them",)
     with Session(bundle) as session:
-        if session.tokenizer.unknown_words(text):
+        ids = text_ids(session.tokenizer, manifest.limits.max_tokens)
+        if ids is None:
             note = "what rounding costs was not asked: the model does not know the text's words, see `stts-export eval`"
             return None, (note,)
-        room = min(READ + ASKED, manifest.limits.max_tokens - 1)
-        ids = np.array(session.tokenizer.encode(text, specials=False)[: room + 1], np.int64)
         try:
             got = bundle_logits(session, ids, on_progress)
         except SttsError as error:
             return CaseResult(PART, CASE, (failure("running it", str(error)),)), ()
-    expected = model_logits(config, checkpoint, ids)
-    alone = model_logits(config, as_rounded(checkpoint, roundings_of(manifest.engine, config)), ids)
+    roundings = roundings_of(manifest.engine, config)
+    rounded, variants = as_rounded(checkpoint, roundings), (frozenset[str](), frozenset(roundings))
+    first = len(ids) - 1 - len(got)
+    expected, alone = logits_of_variants(config, checkpoint, rounded, variants, ids[:-1], first)
     following, limit = ids[-len(got) :], LIMITS[manifest.engine.weights]
     found = [*compared("weights alone", expected, alone, following, limit)]
     found += compared("as computed", expected, got, following, limit.times(ROUNDED_PRODUCTS))
-    return CaseResult(PART, CASE, tuple(found)), text_notes(text)
+    return CaseResult(PART, CASE, tuple(found)), text_notes()
+
+
+def text_ids(tokenizer: Tokenizer, most: int) -> NDArray[np.int64] | None:
+    """Return the text as token ids, cut to `most`; None where a model does not know its words."""
+    text = python_text()
+    if tokenizer.unknown_words(text):
+        return None
+    return np.array(tokenizer.encode(text, specials=False)[: min(READ + ASKED + 1, most)], np.int64)
 
 
 def python_text() -> str:
@@ -102,9 +123,9 @@ def python_text() -> str:
     return "\n".join(topics.topics[name] for name in TOPICS)
 
 
-def text_notes(text: str) -> tuple[str, ...]:
+def text_notes() -> tuple[str, ...]:
     """Return what a reader should know of the text: where it is not the one that limits were set with."""
-    if hashlib.sha256(text.encode()).hexdigest() == DIGEST:
+    if hashlib.sha256(python_text().encode()).hexdigest() == DIGEST:
         return ()
     return ("the limits of the text were set with Python 3.11's documentation; this Python's has other words",)
 
@@ -118,23 +139,6 @@ def bundle_logits(session: Session, ids: NDArray[np.int64], on_progress: OnProgr
         logits.append(decoding.read(ids[place : place + 1], np.zeros(1, bool)))
         on_progress("text", (place + 1) / len(ids))
     return np.stack(logits)
-
-
-def model_logits(config: ModelConfig, checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the same of the model in torch, with a checkpoint's weights."""
-    decoder = weightless_model(config).decoder
-    count, read = len(ids) - 1, min(READ, len(ids) - 1)
-    tokens, positions = torch.from_numpy(ids[None, :-1]), torch.arange(count)
-    nothing = torch.zeros(1, config.decoder.width), torch.zeros(count, dtype=torch.int64)
-    flags = torch.zeros(count, dtype=torch.bool)
-
-    def weight(name: str, _own: object) -> torch.Tensor:
-        return checkpoint.tensors[f"decoder.{name}"].read()
-
-    with swapped_parameters(decoder, weight), torch.inference_mode():
-        cache = decoder.empty_cache()
-        hidden, _ = decoder.hidden_states(tokens, *nothing, positions, positions, flags, cache, prefix_attention)
-        return decoder.logits(hidden[0, read - 1 :]).numpy()
 
 
 def compared(
@@ -151,16 +155,22 @@ def compared(
     """
     if not np.isfinite(got).all():
         return (failure(f"logits, {name}", "some are NaN or infinite"),)
-    wanted, found = perplexity(expected, following), perplexity(got, following)
-    ratio, same = found / wanted, float((expected.argmax(1) == got.argmax(1)).mean())
-    told = f"{found:.3f}, in floats {wanted:.3f}: {ratio:.4f} times, allowed {limit.perplexity:g}"
+    wanted, found = perplexity(expected, following), text_cost(expected, got, following)
+    times, same = found.perplexity, found.top1
+    told = f"{wanted * times:.3f}, in floats {wanted:.3f}: {times:.4f} times, allowed {limit.perplexity:g}"
     agree = f"{same:.1%} of {len(got)} are the model's, wanted {limit.top1:.1%}"
-    verdicts = ratio <= limit.perplexity, same >= limit.top1
-    way = "" if all(verdicts) else f"; {WAY_OUT}"
+    verdicts = times <= limit.perplexity, same >= limit.top1
+    way = "" if limit.passes(found) else f"; {WAY_OUT}"
     return (
         Comparison(f"perplexity, {name}", PASSED if verdicts[0] else FAILED, message=told + way),
         Comparison(f"likeliest token, {name}", PASSED if verdicts[1] else FAILED, overlap=same, message=agree + way),
     )
+
+
+def text_cost(expected: NDArray[np.float32], got: NDArray[np.float32], following: NDArray[np.int64]) -> TextCost:
+    """Return what the model that `got` these logits costs beside the one that is `expected`; as for `compared`."""
+    ratio = perplexity(got, following) / perplexity(expected, following)
+    return TextCost(ratio, float((expected.argmax(1) == got.argmax(1)).mean()))
 
 
 def perplexity(logits: NDArray[np.float32], following: NDArray[np.int64]) -> float:

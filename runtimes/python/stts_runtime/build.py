@@ -1,4 +1,7 @@
-"""Build a bundle's engines on the device that will run them, or, with TensorRT-RTX, on any host."""
+"""Build a bundle's engines on the device that will run them, or, with TensorRT-RTX, on any host.
+
+For a CPU that is its decoder's rounded weights, packed as that CPU multiplies them.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from stts_runtime.bundle.plugin_library import library_of
 from stts_runtime.device.finding import PROBLEM, WARNING
 from stts_runtime.device.fit import build_disk_finding, build_memory_finding
 from stts_runtime.device.probe import Probe, probe_device
+from stts_runtime.engine.packed import PART, is_packable, pack
 from stts_runtime.errors import BundleError, EngineError, UsageError
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.termination import termination_as_exit
@@ -66,6 +70,10 @@ def build_engines(
         raise UsageError(f"a workspace of {workspace} bytes: wanted a positive number, or none for no limit")
     bundle = open_bundle(bundle_path)
     manifest = bundle.manifest
+    if is_packable(manifest):
+        engines, was_there = pack(bundle, force)
+        on_progress(f"{PART}: {REUSED if was_there else DONE}", 1.0)
+        return engines
     if not backend_named(manifest.engine.backend).needs_engines:
         raise EngineError(
             f"{bundle.path} runs on {manifest.engine.backend}, which needs no engines: there is nothing to build. For "

@@ -22,6 +22,7 @@ from stts_runtime.bundle.plain import argument
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
 from stts_runtime.conversation import Conversation
 from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
+from stts_runtime.engine.packed import find_packed
 from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.language.generation import generation_from
 from stts_runtime.language.prompt import check_question, check_tokens, video_tokens
@@ -133,12 +134,14 @@ class Session:
         """Raise EngineError if a bundle for a GPU does not fit the one here; asked once, before the first engine opens.
 
         A GPU's libraries report a wrong driver or a lack of memory late and obscurely, or end the process. What may go
-        wrong and need not goes into `notes`.
+        wrong and need not goes into `notes`, and that a CPU is another than the one weights were packed for.
         """
         if self.manifest.engine.device == "cuda" and not self._device_is_checked:
             from stts_runtime.device.doctor import check_device
 
             self.notes = tuple(f"{found.topic}: {found.text}; {found.advice}" for found in check_device(self._bundle))
+        elif not self._device_is_checked:
+            self.notes = tuple(filter(None, [find_packed(self._bundle)[1]]))
         self._device_is_checked = True
 
     def open(self, prune: float | None = None) -> None:

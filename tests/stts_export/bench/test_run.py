@@ -10,7 +10,7 @@ from stts_export.bench.run import BenchRequest, run_bench
 from stts_export.bench.table import all_tables, terminal_report
 from stts_export.bench.write import JSON, PAGE, PICTURE, write_bench
 from stts_export.errors import DiskError
-from stts_runtime.bench.fresh import ScoreMemory, Startup
+from stts_runtime.bench.fresh import Opening, ScoreMemory, Startup
 from stts_runtime.errors import UsageError
 
 
@@ -30,7 +30,8 @@ def result(toy_bundle):
 @pytest.fixture(scope="module")
 def full(result):
     """The same with the figures that take processes of their own."""
-    return replace(result, startup=Startup(0.1, 0.5), score_memory=ScoreMemory((32, 256), (300.0, 330.0), 1.1))
+    opened = Startup(0.1, {"bundle": Opening(0.5, 100.0, None, 600.0)})
+    return replace(result, startup=opened, score_memory=ScoreMemory((32, 256), (300.0, 330.0), 1.1))
 
 
 def test_torch_and_transformers_take_part_where_asked(result):
@@ -97,12 +98,13 @@ def test_a_bench_is_written_whole(full, tmp_path):
 
 def test_the_page_says_where_and_of_what(full, tmp_path):
     page = write_bench(full, tmp_path)[1].read_text()
-    for text in ("# Bench of toy-qwen3", "bikes.mp4", "onnxruntime", "](bench.png)", "| eager torch", " 1.10x |"):
+    shown = "# Bench of toy-qwen3", "bikes.mp4", "onnxruntime", "](bench.png)", "| eager torch", " 1.10x |", " 0.50 s |"
+    for text in shown:
         assert text in page
 
 
 def test_every_table_can_be_shown_on_a_terminal(full):
-    assert len(terminal_report(full)) == len(all_tables(full)) == 5
+    assert len(terminal_report(full)) == len(all_tables(full)) == 7
 
 
 def test_a_folder_that_cannot_be_made_is_refused(full, tmp_path):

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from stts_runtime.bench import compare as bench_module
 from stts_runtime.bench.compare import Subject, bench, clip_notes, take_turns
+from stts_runtime.bundle.open import MANIFEST, manifest_bytes, open_bundle
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.errors import LimitError, UsageError
 from stts_runtime.session import load
@@ -129,3 +131,23 @@ def test_fractions_that_cannot_be_compared_are_refused(toy_bundle, prune):
 def test_nothing_to_repeat_is_refused(toy_bundle):
     with pytest.raises(UsageError, match="at least 1 repeat"):
         bench(toy_bundle("ffd"), BIKES, frames=(2,), repeats=0)
+
+
+def test_a_bundle_with_other_weights_takes_turns_with_it(toy_bundle, tmp_path):
+    other = reweighted(toy_bundle("ffd"), tmp_path / "other.stts")
+    result = bench(
+        toy_bundle("ffd"), BIKES, frames=(2,), prune=(0.5,), beside=[other], repeats=1, answer_tokens=1, memory=False
+    )
+    assert [one.engine for one in result.measurements] == ["bundle", "bundle int8"]
+    assert result.measurements[0].answer == result.measurements[1].answer
+    with pytest.raises(UsageError, match="two bundles beside the first have weights in int8"):
+        bench(toy_bundle("ffd"), BIKES, frames=(2,), beside=[other, other], memory=False)
+
+
+def reweighted(bundle, folder):
+    """A copy that says that its weights are rounded."""
+    shutil.copytree(bundle, folder)
+    manifest = open_bundle(folder).manifest
+    engine = replace(manifest.engine, weights="int8")
+    (folder / MANIFEST).write_bytes(manifest_bytes(replace(manifest, engine=engine)))
+    return folder

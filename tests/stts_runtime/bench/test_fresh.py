@@ -13,9 +13,14 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a p
 
 
 def test_import_and_opening_are_timed(toy_bundle):
-    found = startup(toy_bundle("ffd"), repeats=1)
+    bundles = {"bundle": toy_bundle("ffd"), "bundle int4": toy_bundle("ffd")}
+    found = startup(bundles, repeats=1)
     assert found.import_seconds > 0
-    assert found.open_seconds > 0
+    assert list(found.bundles) == list(bundles)
+    for name, opened in found.bundles.items():
+        assert opened.seconds > 0
+        assert opened.disk_mib * 2**20 < sum(file.stat().st_size for file in bundles[name].rglob("*") if file.is_file())
+        assert (opened.own_mib is None) == (sys.platform != "linux")
 
 
 @LINUX
@@ -64,7 +69,7 @@ def test_a_clip_longer_than_the_bundle_serves_is_refused(toy_bundle):
 
 def test_a_bundle_that_cannot_be_opened_is_refused_by_its_own_message(tmp_path):
     with pytest.raises(BundleError, match="no bundle at"):
-        startup(tmp_path / "missing.stts")
+        startup({"bundle": tmp_path / "missing.stts"})
 
 
 def test_what_went_wrong_in_the_other_process_is_said(toy_bundle, tmp_path):

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from stts_runtime.bench.fresh import PassMemory, pass_memory
-from stts_runtime.bench.measurement import Bench, Measurement, comparisons, summarise, variant
+from stts_runtime.bench.measurement import BUNDLE, Bench, Measurement, comparisons, summarise, variant
 from stts_runtime.bench.trial import answer_once, check_bench_limits
+from stts_runtime.bundle.manifest import FLOAT, Manifest
 from stts_runtime.clip.video import Clip
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import OnProgress, no_progress
@@ -23,7 +24,6 @@ from stts_runtime.session import Session, load
 from stts_runtime.timings import Timings
 
 
-BUNDLE = "bundle"
 REST_SECONDS = 0.05  # the threads of the engine before spin for a while when they have nothing to do
 
 
@@ -46,6 +46,7 @@ def bench(
     frames: Sequence[int] = (8, 16, 32),
     prune: Sequence[float] | None = None,
     dense: str | Path | None = None,
+    beside: Sequence[str | Path] = (),
     repeats: int = 3,
     answer_tokens: int = 8,
     memory: bool = True,
@@ -59,6 +60,7 @@ def bench(
         frames: lengths T of the clips.
         prune: fractions to compare, 0 for dense; default 0 and the bundle's own.
         dense: another bundle of the model, built with --prune 0, for the dense passes; default the same bundle.
+        beside: more bundles of the model, whose weights are stored in something else, to take turns with it.
         repeats: timed passes of each, after one that warms up.
         answer_tokens: decode steps of a pass.
         memory: whether to weigh each too, in a process of its own.
@@ -67,7 +69,7 @@ def bench(
     Raises:
         SttsError: a bundle or the video cannot be opened, or they do not serve these lengths and fractions.
     """
-    with opened_subjects(bundle, video, prune, dense, answer_tokens, memory=memory) as (session, subjects):
+    with opened_subjects(bundle, video, prune, dense, answer_tokens, beside, memory=memory) as (session, subjects):
         everyone = dict.fromkeys(frames, subjects)
         return measure(everyone, session, video, repeats=repeats, answer_tokens=answer_tokens, on_progress=on_progress)
 
@@ -79,6 +81,7 @@ def opened_subjects(
     prune: Sequence[float] | None,
     dense: str | Path | None,
     answer_tokens: int,
+    beside: Sequence[str | Path] = (),
     *,
     memory: bool,
 ) -> Iterator[tuple[Session, list[Subject]]]:
@@ -97,9 +100,17 @@ def opened_subjects(
         for fraction, (chosen, _) in sessions.items():
             chosen.open(fraction)
         subjects = [
-            _bundle_subject(chosen, path, video, fraction, answer_tokens, memory=memory)
+            _bundle_subject(BUNDLE, chosen, path, video, fraction, answer_tokens, memory=memory)
             for fraction, (chosen, path) in sessions.items()
         ]
+        for path in beside:
+            other = stack.enter_context(load(path))
+            check_same_model(session, other)
+            name = name_beside(other.manifest, [subject.engine for subject in subjects])
+            for fraction in fractions:
+                other.prune_fraction(fraction)
+                other.open(fraction)
+                subjects.append(_bundle_subject(name, other, path, video, fraction, answer_tokens, memory=memory))
         yield session, subjects
 
 
@@ -118,14 +129,27 @@ def fractions_to_compare(session: Session, prune: Sequence[float] | None) -> lis
     return fractions
 
 
-def check_same_model(session: Session, dense: Session) -> None:
-    """Raise UsageError unless the two bundles do the same work but for pruning."""
-    ours, theirs = session.manifest, dense.manifest
+def check_same_model(session: Session, other: Session) -> None:
+    """Raise UsageError unless two bundles are of the same model."""
+    ours, theirs = session.manifest, other.manifest
     if (ours.grid, ours.decoder) != (theirs.grid, theirs.decoder):
         raise UsageError(
-            f"the dense bundle is of {theirs.name}, the pruned one of {ours.name}: to compare pruning, build both from "
-            "one model"
+            f"one bundle is of {theirs.name}, the other of {ours.name}: to compare them, build both from one model"
         )
+
+
+def name_beside(manifest: Manifest, taken: Sequence[str]) -> str:
+    """Return what a bundle beside the first is called: by what its weights are stored in, the tower's behind them.
+
+    Raises:
+        UsageError: another one has its weights in the same.
+    """
+    engine = manifest.engine
+    tower = "" if engine.tower_weights == FLOAT else f"/{engine.tower_weights}"
+    name = f"{BUNDLE} {engine.weights}{tower}"
+    if name in taken:
+        raise UsageError(f"two bundles beside the first have weights in {engine.weights}{tower}: leave one out")
+    return name
 
 
 def measure(
@@ -210,7 +234,7 @@ def clip_notes(clip: Clip, max_fps: float) -> list[str]:
 
 
 def _bundle_subject(
-    session: Session, path: str | Path, video: str | Path, prune: float, answer_tokens: int, *, memory: bool
+    name: str, session: Session, path: str | Path, video: str | Path, prune: float, answer_tokens: int, *, memory: bool
 ) -> Subject:
     def answer(clip: Clip, timings: Timings) -> tuple[int, ...]:
         return answer_once(session, clip, prune, answer_tokens, timings)
@@ -219,4 +243,4 @@ def _bundle_subject(
         answer(clip, Timings())
         return pass_memory(path, video, len(clip.frames), prune, answer_tokens) if memory else None
 
-    return Subject(BUNDLE, prune, answer, warm_up)
+    return Subject(name, prune, answer, warm_up)

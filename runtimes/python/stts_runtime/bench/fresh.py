@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from stts_runtime.bench.peak_memory import PeakTimings, can_reset_peak
+from stts_runtime.bench.peak_memory import PeakTimings, can_reset_peak, resident
 from stts_runtime.bench.trial import answer_once
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.errors import EngineError, LimitError, UsageError
@@ -42,7 +42,17 @@ class Startup:
     """Medians over fresh processes, in seconds."""
 
     import_seconds: float  # to import `stts_runtime` with all it needs to load a bundle
-    open_seconds: float  # to load a bundle and open the engines that its default prune fraction needs
+    bundles: dict[str, Opening]  # by the names they have among engines
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A bundle, opened with the engines that its default prune fraction needs."""
+
+    seconds: float
+    own_mib: float | None  # memory that is the process's alone, None where the system does not tell
+    mapped_mib: float | None  # pages of files in memory, which any process may share; likewise
+    disk_mib: float  # of the bundle's files
 
 
 @dataclass(frozen=True)
@@ -64,17 +74,26 @@ class ScoreMemory:
     ratio: float | None  # last by first; None likewise
 
 
-def startup(bundle: str | Path, repeats: int = 5) -> Startup:
-    """Return how long import and opening take.
+def startup(bundles: Mapping[str, str | Path], repeats: int = 5) -> Startup:
+    """Return what import and opening take; bundles, by name, take turns.
 
     Raises:
-        SttsError: the bundle cannot be opened.
+        SttsError: a bundle cannot be opened.
     """
-    with load(bundle) as session:  # what is wrong with the bundle is said here, by its own message
-        session.open()
+    for bundle in bundles.values():
+        with load(bundle) as session:  # what is wrong with the bundle is said here, by its own message
+            session.open()
     imports = [float(_run([sys.executable, "-c", _IMPORT], "import")) for _ in range(repeats)]
-    opens = [in_fresh_process("open_seconds", bundle=str(bundle)) for _ in range(repeats)]
-    return Startup(median(imports), median(opens))
+    opened: dict[str, list[dict[str, Any]]] = {name: [] for name in bundles}
+    for _ in range(repeats):
+        for name, bundle in bundles.items():
+            opened[name].append(in_fresh_process("opening", bundle=str(bundle)))
+    return Startup(median(imports), {name: _median_opening(found) for name, found in opened.items()})
+
+
+def _median_opening(found: Sequence[dict[str, Any]]) -> Opening:
+    medians = {key: None if found[0][key] is None else median(one[key] for one in found) for key in found[0]}
+    return Opening(**medians)  # type: ignore[arg-type]
 
 
 def in_fresh_process(function: str, **arguments: object) -> Any:
@@ -122,12 +141,19 @@ def pass_memory(
     return PassMemory(found["peak"] / MIB, {stage: size / MIB for stage, size in found["stages"].items()})
 
 
-def open_seconds(bundle: str) -> float:
-    """Return the seconds from a bundle's path to open engines; once in a process."""
+def opening(bundle: str) -> dict[str, float | None]:
+    """Return an `Opening`'s fields, from a bundle's path to open engines; once in a process."""
     start = time.perf_counter()
     with load(bundle) as session:
         session.open()
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        now = resident() if can_reset_peak() else None
+        return {
+            "seconds": seconds,
+            "own_mib": None if now is None else (now.total - now.files) / MIB,
+            "mapped_mib": None if now is None else now.files / MIB,
+            "disk_mib": sum(entry.size for entry in session.manifest.files) / MIB,
+        }
 
 
 def score_working_bytes(bundle: str, frames: int, timings: Callable[[], PeakTimings] = PeakTimings) -> int | None:

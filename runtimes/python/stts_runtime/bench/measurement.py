@@ -10,6 +10,8 @@ from stts_runtime.bench.fresh import PassMemory
 from stts_runtime.timings import Timings
 
 
+BUNDLE = "bundle"
+"""Name of the bundle among engines; those beside it have theirs behind it, see `is_bundle`."""
 VISION = ("vision_score", "plan", "vision_encode", "vision_dense", "vision")
 """Stages from patches to features; `vision` is all of them by an engine that does not tell its parts apart."""
 VISION_AND_PREFILL = ("preprocessing", *VISION, "prefill")
@@ -30,6 +32,11 @@ class Measurement:
     passes: tuple[dict[str, float], ...]  # milliseconds by stage of every pass; `decode` is all steps of the pass
     answer: tuple[int, ...]  # tokens; the same from engines that do the same work, up to ties
     memory: PassMemory | None  # None where it was not, or cannot be, measured
+
+    @property
+    def vision(self) -> float:
+        """Milliseconds from patches to features."""
+        return sum(self.milliseconds.get(stage, 0.0) for stage in VISION)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ class Bench:
     measurements: tuple[Measurement, ...]
     comparisons: tuple[Speedup, ...]
     notes: tuple[str, ...]
+
+
+def is_bundle(engine: str) -> bool:
+    """Tell whether an engine is the bundle, or one beside it."""
+    return engine.split(" ")[0] == BUNDLE
 
 
 def variant(prune: float) -> str:
@@ -101,13 +113,9 @@ def comparisons(measurements: Iterable[Measurement]) -> tuple[Speedup, ...]:
                 frames=pruned.frames,
                 prune=pruned.prune,
                 stages={stage: base.milliseconds[stage] / pruned.milliseconds[stage] for stage in both},
-                vision=_vision(base) / _vision(pruned),
+                vision=base.vision / pruned.vision,
                 vision_and_prefill=base.vision_and_prefill / pruned.vision_and_prefill,
                 plan_share=None if plan is None else plan / pruned.vision_and_prefill,
             )
         )
     return tuple(found)
-
-
-def _vision(one: Measurement) -> float:
-    return sum(one.milliseconds.get(stage, 0.0) for stage in VISION)

@@ -4,59 +4,97 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stts_runtime.bench.measurement import Bench, Measurement, Speedup, variant
+from stts_runtime.bench.measurement import BUNDLE, VISION, Bench, Measurement, Speedup, is_bundle, variant
 from stts_runtime.text_table import NONE, Rows, text_table
 
 
-TIMED = {
+STAGED = {
     "read_video": "read",
     "preprocessing": "preproc.",
     "vision_score": "score",
     "plan": "plan",
     "vision_encode": "encode",
     "vision_dense": "dense",
-    "vision": "vision",
-    "prefill": "prefill",
 }
-"""Stage -> column, in the order of the columns."""
+"""Stage -> column, in the order of the columns, of engines that tell the parts of vision apart."""
+HEAD = ("T", "engine", "variant")
 
 
 def tables(found: Bench) -> tuple[Rows, ...]:
-    """Return all that was measured: times, tokens, and memory where there is any."""
+    """Return all that was measured, in tables that fit a terminal: times, ratios, tokens, memory if there is any."""
     measured = found.measurements
-    made = [time_rows(found), *([ratio_rows(found)] if found.comparisons else []), token_rows(measured)]
+    made = [time_rows(found)]
+    for table in (ratio_rows(found), weight_rows(measured), *stage_rows(found), token_rows(measured)):
+        made += [table] if table.rows else []
     if any(one.memory is not None for one in measured):
         made.append(memory_rows(measured))
     return tuple(made)
 
 
 def time_rows(found: Bench) -> Rows:
-    """Return times by stage, and how much faster pruned is than dense by the same engine."""
-    stages = [stage for stage in TIMED if any(stage in one.milliseconds for one in found.measurements)]
-    faster = {(one.engine, one.frames, one.prune): one for one in found.comparisons}
-    rows = []
-    for one in found.measurements:
-        compared = faster.get((one.engine, one.frames, one.prune))
-        share = None if compared is None else compared.plan_share
-        stage_times = (_number(one.milliseconds.get(stage)) for stage in stages)
-        ratio = times_text(compared.vision_and_prefill if compared else None)
-        plan = NONE if share is None else f"{share:.2%}"
-        rows.append((*_head(one), *stage_times, _number(one.vision_and_prefill), ratio, plan, _number(one.token_ms)))
-    headers = ("T", "engine", "variant", *(TIMED[stage] for stage in stages), "vision+prefill")
-    title = "Milliseconds (medians); vision+prefill is all but decode and answer, faster is against dense"
-    return Rows(title, (*headers, "faster", "plan share", "a token"), tuple(rows))
+    """Return the times of vision, prefill and a token."""
+    rows = tuple(
+        (
+            *_head(one),
+            _number(one.vision),
+            _number(one.milliseconds.get("prefill")),
+            _number(one.vision_and_prefill),
+            _number(one.token_ms),
+        )
+        for one in found.measurements
+    )
+    title = "Milliseconds (medians); all is preprocessing, vision and prefill"
+    return Rows(title, (*HEAD, "vision", "prefill", "all", "a token"), rows)
 
 
 def ratio_rows(found: Bench) -> Rows:
-    """Return dense by pruned, stage by stage."""
-    timed = [stage for stage in (*TIMED, "decode") if stage != "vision"]
-    stages = [stage for stage in timed if any(stage in one.stages for one in found.comparisons)]
+    """Return dense by pruned."""
     rows = tuple(
-        (*_head(one), *map(times_text, (*map(one.stages.get, stages), one.vision, one.vision_and_prefill)))
+        (
+            *_head(one),
+            times_text(one.vision),
+            times_text(one.stages.get("prefill")),
+            times_text(one.vision_and_prefill),
+            times_text(one.stages.get("decode")),
+        )
         for one in found.comparisons
     )
-    headers = ("T", "engine", "variant", *map(_column, stages), "all vision", "vision+prefill")
-    return Rows("Dense by pruned: above 1 pruned is faster; all vision is score, plan and encode", headers, rows)
+    return Rows("Dense by pruned: above 1 pruned is faster", (*HEAD, "vision", "prefill", "all", "a token"), rows)
+
+
+def weight_rows(measured: Sequence[Measurement]) -> Rows:
+    """Return the bundle by each of those beside it, which differ in what their weights are stored in."""
+    own = {(one.frames, one.prune): one for one in measured if one.engine == BUNDLE}
+    rows = []
+    for one in measured:
+        base = own.get((one.frames, one.prune))
+        if is_bundle(one.engine) and base is not None and one is not base:
+            pairs = (
+                (base.vision, one.vision),
+                (base.milliseconds["prefill"], one.milliseconds["prefill"]),
+                (base.vision_and_prefill, one.vision_and_prefill),
+                (base.token_ms, one.token_ms),
+            )
+            rows.append((*_head(one), *(times_text(ours / other) for ours, other in pairs)))
+    title = "The bundle by those beside it: above 1 they are faster"
+    return Rows(title, (*HEAD, "vision", "prefill", "all", "a token"), tuple(rows))
+
+
+def stage_rows(found: Bench) -> tuple[Rows, ...]:
+    """Return the times of all stages before prefill, a table for each engine that tells them apart."""
+    shares = {(one.engine, one.frames, one.prune): one.plan_share for one in found.comparisons}
+    made = []
+    for engine in dict.fromkeys(one.engine for one in found.measurements if is_bundle(one.engine)):
+        measured = [one for one in found.measurements if one.engine == engine]
+        stages = [stage for stage in STAGED if any(stage in one.milliseconds for one in measured)]
+        rows = []
+        for one in measured:
+            share = shares.get((engine, one.frames, one.prune))
+            times = (_number(one.milliseconds.get(stage)) for stage in stages)
+            rows.append((str(one.frames), variant(one.prune), *times, NONE if share is None else f"{share:.2%}"))
+        title = f"{engine}, milliseconds before prefill; share is the plan's of all"
+        made.append(Rows(title, ("T", "variant", *(STAGED[stage] for stage in stages), "share"), tuple(rows)))
+    return tuple(made)
 
 
 def token_rows(measured: Sequence[Measurement]) -> Rows:
@@ -67,21 +105,21 @@ def token_rows(measured: Sequence[Measurement]) -> Rows:
         for one in measured
         if "packed_patches" in one.tokens
     )
-    headers = ("T", "variant", *(name.replace("_", " ") for name in names))
-    return Rows("Tokens: packed patches include empty slots of bins and context put back", headers, tuple(rows))
+    headers = ("T", "variant", "patches", "packed", "groups", "kept", "prompt")
+    return Rows("Tokens; packed patches include empty slots of bins and context put back", headers, tuple(rows))
 
 
 def memory_rows(measured: Sequence[Measurement]) -> Rows:
-    """Return peak memory of the whole and by stage."""
-    weighed = [(one, one.memory) for one in measured if one.memory is not None]
-    stages = [stage for stage in (*TIMED, "decode") if any(stage in memory.stages for _, memory in weighed)]
-    rows = tuple(
-        (*_head(one), _number(memory.peak), *(_number(memory.stages.get(stage)) for stage in stages))
-        for one, memory in weighed
-    )
-    headers = ("T", "engine", "variant", "peak", *map(_column, stages))
-    title = "Memory in MiB above what the opened engines hold; by stage, above what was there before it"
-    return Rows(title, headers, rows)
+    """Return peak memory of the whole, and of vision, prefill and a token."""
+    rows = []
+    for one in measured:
+        if one.memory is not None:
+            stages = one.memory.stages
+            vision = max((stages[stage] for stage in VISION if stage in stages), default=None)
+            parts = (vision, stages.get("prefill"), stages.get("decode"))
+            rows.append((*_head(one), _number(one.memory.peak), *map(_number, parts)))
+    title = "Memory in MiB above the opened engines; of a stage, above what was before it"
+    return Rows(title, (*HEAD, "peak", "vision", "prefill", "a token"), tuple(rows))
 
 
 def text_report(found: Bench) -> str:
@@ -93,10 +131,6 @@ def text_report(found: Bench) -> str:
 
 def _head(one: Measurement | Speedup) -> tuple[str, str, str]:
     return str(one.frames), one.engine, variant(one.prune)
-
-
-def _column(stage: str) -> str:
-    return "a token" if stage == "decode" else TIMED[stage]
 
 
 def times_text(value: float | None) -> str:

@@ -2,7 +2,8 @@
 
 A set lies in `engines/<backend>-<version>-sm<a>[+<b>...]/`: an engine for every part, and `engines.json`, which lists
 them in the manner of the manifest. The manifest does not, since engines are built later and elsewhere. Folders that
-begin with a dot are a build's own (`stts_runtime.build`).
+begin with a dot are a build's own (`stts_runtime.build`). A set of weights packed for a CPU has no SMs, and its version
+names the CPU too (`stts_runtime.engine.packed`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class EngineSet:
     """The engines of one build."""
 
     schema_version: int
-    backend: str  # `tensorrt` or `tensorrt_rtx`
+    backend: str  # `tensorrt`, `tensorrt_rtx`, or `onnxruntime` for packed weights
     version: str  # of the backend, all of it: engines are tied to it
     compute_capabilities: tuple[int, ...]  # SMs that each engine serves, in rising order
     precision: str  # of the bundle: `float32`, `float16` or `bfloat16`
@@ -55,7 +56,8 @@ class EngineSet:
     @property
     def folder(self) -> str:
         """Name of the folder in `engines/`."""
-        return f"{self.backend}-{self.version}-sm{'+'.join(map(str, self.compute_capabilities))}"
+        sms = f"-sm{'+'.join(map(str, self.compute_capabilities))}" if self.compute_capabilities else ""
+        return f"{self.backend}-{self.version}{sms}"
 
     def file_of(self, part: str) -> EngineFile:
         """Return the engine of `part`; KeyError if the set has none."""

@@ -207,6 +207,15 @@ class EngineSettings:
         return self.device == "cpu" and {self.weights, self.tower_weights} != {FLOAT}
 
 
+def weights_line(engine: EngineSettings) -> str:
+    """Return what weights are stored in, in a few words."""
+    words = [f"decoder in {engine.precision if engine.weights == FLOAT else engine.weights}"]
+    words.append(f"tower in {engine.precision if engine.tower_weights == FLOAT else engine.tower_weights}")
+    if engine.keep_float:
+        words.append(f"in {engine.precision} all the same: {' '.join(engine.keep_float)}")
+    return ", ".join(words)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """Everything the runtime knows of a bundle before it opens a graph."""

@@ -12,6 +12,7 @@ from stts_runtime.cli.command import add_command, clear_progress, show_progress
 EXAMPLES = """examples:
   stts-runtime bench micro.stts --video clip.mp4
   stts-runtime bench micro.stts --video clip.mp4 --frames 8 16 --prune 0 0.5 --repeats 5 --json
+  stts-runtime bench micro.stts --video clip.mp4 --beside micro-int8.stts micro-int4.stts
 """
 
 
@@ -27,6 +28,14 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     option("bundle", type=Path, help="a bundle directory, NAME.stts")
     option("--video", type=Path, required=True, help="a video file")
     option("--dense", type=Path, help="a bundle built with --prune 0, for the dense runs (default: the same)")
+    option(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="OTHER",
+        help="bundles of the model with weights in something else, to take turns with it",
+    )
     option("--frames", type=int, nargs="+", default=[8, 16, 32], help="numbers of frames (default: 8 16 32)")
     option("--prune", type=float, nargs="+", help="fractions to compare (default: 0 and the bundle's)")
     option("--repeats", type=int, default=3, help="timed runs of each, after one warm-up (default: %(default)s)")
@@ -44,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         prune=arguments.prune,
         dense=arguments.dense,
+        beside=arguments.beside,
         repeats=arguments.repeats,
         on_progress=show_progress,
     )

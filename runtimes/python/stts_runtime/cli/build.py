@@ -24,7 +24,8 @@ _MIB = 1 << 20
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(commands, "build", run, "Build a bundle's TensorRT engines for this device.", EXAMPLES)
+    summary = "Build what a bundle runs on this device: TensorRT engines, or rounded weights packed for its CPU."
+    parser = add_command(commands, "build", run, summary, EXAMPLES)
     parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
     parser.add_argument(
         "--compute-capability",
@@ -80,8 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
         how = "reused" if file.part in reused else f"{file.seconds:.0f} s"
         print(f"{file.part:<14} {file.size / _MIB:9.1f} MiB  {how}")
     total = sum(file.size for file in engines.files) / _MIB
+    for_what = f", {sm_text(engines.compute_capabilities)}" if engines.compute_capabilities else ""
     print(
-        f"{engines.backend} {engines.version}, {sm_text(engines.compute_capabilities)}, {engines.precision}: "
+        f"{engines.backend} {engines.version}{for_what}, {engines.precision}: "
         f"{total:.1f} MiB in {time.monotonic() - started:.0f} s, in {arguments.bundle}/engines/{engines.folder}"
     )
     return 0

@@ -108,6 +108,7 @@ def _check_bundle(probe: Probe, bundle: Bundle) -> tuple[Finding, ...]:
     findings += backend_findings(probe, engine.backend, engine.device, wanted=True)
     findings += plugin_findings(probe, bundle)
     findings += engines
+    findings += fit.weight_findings(bundle)
     findings.append(fit.run_memory_finding(probe, bundle, built))
     needed = bundle.manifest.memory
     if engines and built is None and needed.engines:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stts_runtime.bundle.backend import TENSORRT, backend_named
+from stts_runtime.bundle.manifest import weights_line
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.versions import numbers
@@ -110,6 +111,23 @@ def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], 
 def _same_release(one: str, other: str) -> bool:
     shorter, longer = sorted((numbers(one), numbers(other)), key=len)
     return len(shorter) >= 3 and longer[: len(shorter)] == shorter
+
+
+def weight_findings(bundle: Bundle) -> Iterator[Finding]:
+    """Say what a bundle for a CPU has its weights in, and whether rounded ones are packed for this one."""
+    from stts_runtime.engine.packed import find_packed, is_packable
+
+    engine = bundle.manifest.engine
+    if engine.device != "cpu":
+        return
+    line, (packed, note) = weights_line(engine), find_packed(bundle)
+    if note:
+        yield Finding(WARNING, "weights", f"{line}; {note}")
+    elif packed is None and is_packable(bundle.manifest):
+        advice = f"`stts-runtime build {bundle.path}` packs them once: opening is faster, and takes less memory"
+        yield Finding(OK, "weights", f"{line}, repacked in memory each time the bundle is opened", advice)
+    else:
+        yield Finding(OK, "weights", line + ("" if packed is None else f", packed in {packed.parent.name}"))
 
 
 def run_memory_finding(probe: Probe, bundle: Bundle, engines: EngineSet | None = None) -> Finding:

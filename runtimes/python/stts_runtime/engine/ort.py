@@ -21,6 +21,7 @@ from stts_runtime.bundle.spec import GraphSpec, TensorSpec, check_arrays
 from stts_runtime.engine import Arrays
 from stts_runtime.engine.cores import allowed_cores
 from stts_runtime.engine.memory import Array, HostMemory
+from stts_runtime.engine.packed import PART, find_packed, packed_options
 from stts_runtime.errors import EngineError, UsageError
 
 
@@ -48,7 +49,14 @@ class OnnxruntimeEngine:
     """A graph in an onnxruntime session; inputs and outputs are bound to the caller's arrays."""
 
     def __init__(
-        self, path: Path, spec: GraphSpec, *, prepack: bool, device: str = "cpu", threads: int | None = None
+        self,
+        path: Path,
+        spec: GraphSpec,
+        *,
+        prepack: bool,
+        device: str = "cpu",
+        threads: int | None = None,
+        packed: bool = False,
     ) -> None:
         """Load the graph.
 
@@ -59,6 +67,7 @@ class OnnxruntimeEngine:
                 memory-mapped.
             device: `cpu` or `cuda`.
             threads: of one operator; default STTS_THREADS from the environment, else one a core that may be used.
+            packed: the graph is one that `pack` wrote.
 
         Raises:
             BundleError: the graph takes or gives something else than its spec says.
@@ -75,6 +84,8 @@ class OnnxruntimeEngine:
             with contextlib.redirect_stdout(io.StringIO()):
                 onnxruntime.preload_dlls()  # CUDA's libraries from their wheels, where pip put them
         options, chosen = session_options(prepack, threads), [OPTIONS.get(provider, provider)]
+        if packed:
+            options = packed_options(options)
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:
@@ -101,7 +112,14 @@ class OnnxruntimeEngine:
 def open_onnxruntime_engine(bundle: Bundle, part: str) -> OnnxruntimeEngine:
     """Return the engine of a part, see `open_engine`."""
     graph, settings = bundle.manifest.graphs[part], bundle.manifest.engine
-    return OnnxruntimeEngine(bundle.file(graph.file), graph.spec, prepack=settings.prepack, device=settings.device)
+    packed = find_packed(bundle)[0] if part == PART else None
+    return OnnxruntimeEngine(
+        packed or bundle.file(graph.file),
+        graph.spec,
+        prepack=settings.prepack,
+        device=settings.device,
+        packed=packed is not None,
+    )
 
 
 def session_options(prepack: bool, threads: int | None = None) -> Any:

@@ -1,0 +1,44 @@
+"""What rounding costs a model that a person names, on text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stts_export.errors import UsageError
+from stts_export.pipeline.request import BuildRequest, resolve
+from stts_export.verify.sensitivity import Sensitivity, sensitivity
+from stts_export.verify.text import LIMITS, text_ids
+from stts_runtime.language.tokenizer import open_tokenizer
+from stts_runtime.progress import OnProgress, no_progress
+
+
+def model_sensitivity(
+    model: str, weights: str, checkpoint: Path | None = None, on_progress: OnProgress = no_progress
+) -> Sensitivity:
+    """Return what rounding each layer of a model costs, and which to leave in floats.
+
+    Args:
+        model: a model recipe's name or path, or a checkpoint directory.
+        weights: what the decoder's weights are to be stored in.
+        checkpoint: the weights, where `model` is a recipe that does not bring its own.
+        on_progress: told how far it is.
+
+    Raises:
+        UsageError: `weights` are no numbers, or the model knows no English.
+        CheckpointError: the weights cannot be had.
+    """
+    if weights not in LIMITS:
+        raise UsageError(f"--weights {weights} rounds nothing whose cost could be asked (known: {', '.join(LIMITS)})")
+    request = BuildRequest(
+        model, Path("unwritten.stts"), checkpoint=checkpoint, prune=0.0, weights=weights, ignore_fit=True
+    )
+    build = resolve(request, on_progress)
+    assert build.tokenizer is not None, "weights are from a checkpoint, and it brings a tokenizer"
+    ids = text_ids(open_tokenizer(build.tokenizer), build.limits.max_tokens)
+    if ids is None:
+        raise UsageError(
+            f"model {build.config.name} does not know the words of the text that is asked: let its own questions tell "
+            f"what rounding costs. Build it with --weights {weights}, with some --keep-float, and with neither, and "
+            "compare them by `stts-export eval BUNDLE --data DIR`"
+        )
+    return sensitivity(build.config, build.checkpoint, build.roundings, weights, LIMITS[weights], ids, on_progress)
