@@ -22,6 +22,7 @@ from stts_export.models.prefix_attention import prefix_attention
 from stts_export.quantise.checkpoint import as_rounded
 from stts_export.quantise.choice import roundings_of
 from stts_export.recipe.config import ModelConfig
+from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import SttsError
 from stts_runtime.language.generation import Decoding
@@ -51,22 +52,34 @@ class TextLimit:
         return TextLimit(self.perplexity * other.perplexity, self.top1 * other.top1)
 
 
-LIMITS = {"int8": TextLimit(1.01, 0.965), "int4": TextLimit(1.12, 0.80)}
+LIMITS = {
+    "int8": TextLimit(1.01, 0.965),
+    "fp8": TextLimit(1.05, 0.90),
+    "int4": TextLimit(1.12, 0.80),
+    "nvfp4": TextLimit(1.12, 0.80),
+}
 """Of the weights alone, by what they are stored in."""
 ROUNDED_PRODUCTS = TextLimit(1.02, 0.94)
 """How much more it may cost that products round what they read, to 8 bits."""
+HALF_PRODUCTS = TextLimit(1.01, 0.97)
+"""The same of products in half precision."""
 WAY_OUT = "leave some layers in floats with --keep-float, or all with --weights float"
 
 
 def compare_text(
-    bundle: Bundle, config: ModelConfig, checkpoint: Checkpoint, on_progress: OnProgress = no_progress
+    bundle: Bundle,
+    engine: EngineSettings,
+    config: ModelConfig,
+    checkpoint: Checkpoint,
+    on_progress: OnProgress = no_progress,
 ) -> tuple[CaseResult | None, tuple[str, ...]]:
     """Return how a bundle with rounded weights reads text, None where it cannot be asked, and what to know of that.
 
     Memory: the decoder's weights in float32.
 
     Args:
-        bundle: the bundle.
+        bundle: the bundle, or what stands for it on a CPU.
+        engine: what it was built for.
         config: its model.
         checkpoint: the model's weights, in floats.
         on_progress: told how far it is.
@@ -88,10 +101,17 @@ def compare_text(
         except SttsError as error:
             return CaseResult(PART, CASE, (failure("running it", str(error)),)), ()
     expected = model_logits(config, checkpoint, ids)
-    alone = model_logits(config, as_rounded(checkpoint, roundings_of(manifest.engine, config)), ids)
-    following, limit = ids[-len(got) :], LIMITS[manifest.engine.weights]
+    alone = model_logits(config, as_rounded(checkpoint, roundings_of(engine, config)), ids)
+    following, limit = ids[-len(got) :], LIMITS[engine.weights]
+    in_products = ROUNDED_PRODUCTS if engine.has_rounded_products else HALF_PRODUCTS
     found = [*compared("weights alone", expected, alone, following, limit)]
-    found += compared("as computed", expected, got, following, limit.times(ROUNDED_PRODUCTS))
+    found += compared(
+        "as computed",
+        expected,
+        got,
+        following,
+        limit.times(in_products),
+    )
     return CaseResult(PART, CASE, tuple(found)), text_notes(text)
 
 

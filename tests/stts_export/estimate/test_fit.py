@@ -28,8 +28,8 @@ def test_the_8b_model_on_the_8_gb_module_is_refused_with_numbers_and_ways_out():
     assert re.search(
         r"building the largest engine takes 46\.2 GiB to 61\.4 GiB \(3 to 4 times its weights, and 400 MiB\)", message
     )
-    assert "the weights alone are 16.2 GiB in float16. A smaller model; weights in INT8 or INT4" in message
-    assert "are not built here yet" in message
+    assert "--weights change nothing: the weights alone are" in message
+    assert "GiB in int4. Take a smaller model" in message
     assert "--target jetson-orin" in message
     assert caught.value.exit_code == 1
     (head,) = fit_of(asked).warnings
@@ -55,7 +55,8 @@ def options_of(proposal):
 
 def changed(asked, proposal):
     options = options_of(proposal)
-    whole = {name: int(options[name]) for name in ("frames", "chunk_frames") if name in options}
+    whole = {"weights": options["weights"]} if "weights" in options else {}
+    whole |= {name: int(options[name]) for name in ("frames", "chunk_frames") if name in options}
     if "prune" in options:
         whole["prune_fraction"] = float(options["prune"])
     if "precision" in options:
@@ -83,7 +84,7 @@ def test_every_proposal_fits(options, helps):
         asked = replace(asked, target=replace(asked.target, memory_gib=24.0 if "model" in options else 15.0))
     found = fit_of(asked)
     assert not found.fits
-    assert {name for proposal in found.proposals for name in options_of(proposal)} <= helps | {"precision"}
+    assert {name for proposal in found.proposals for name in options_of(proposal)} <= helps | {"precision", "weights"}
     assert set(options_of(found.proposals[0])) & helps
     for proposal in found.proposals:
         assert fit_of(changed(asked, proposal)).fits, proposal
