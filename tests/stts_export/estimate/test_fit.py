@@ -72,7 +72,7 @@ def changed(asked, proposal):
         # float32 halves to what fits
         ({"target": "l4", "model": "molmo2-8b", "precision": "float32", "frames": 32}, {"precision", "target"}),
         # a cache for a long dense clip beside 16 GB of weights
-        ({"target": "rtx", "model": "molmo2-8b", "frames": 384, "prune": 0.0}, {"frames", "prune", "target"}),
+        ({"target": "rtx", "model": "molmo2-8b", "frames": 384, "prune": 0.0}, {"weights", "frames", "prune", "target"}),
         # unchunked vision: the chunk alone sets the need
         ({"target": "rtx", "frames": 256, "chunk_frames": 256}, {"chunk_frames", "frames", "prune", "target"}),
     ],
@@ -91,7 +91,8 @@ def test_every_proposal_fits(options, helps):
 
 
 def test_a_build_that_is_too_large_is_told_apart_from_a_run_that_is():
-    found = fit_of(scenario(target="jetson-orin-nx", frames=16))
+    assert "--weights int8" in fit_of(scenario(target="jetson-orin-nx", frames=16)).proposals[0]
+    found = fit_of(scenario(target="jetson-orin-nano-super", frames=16, weights="int4"))
     assert len(found.problems) == 1
     assert found.problems[0].startswith("building the largest engine")
     assert "it would run, but its decoder cannot be built there" in found.proposals[0]
