@@ -18,15 +18,17 @@ class Form:
     opset: int = OPSET  # of the standard operators: 17, which every TensorRT from 8.6 on reads, or that of the tracer
     attention: str = "portable"  # how attention is written, one of `ops.ATTENTION`
     plugins: bool = False  # whether our operators stay, as TensorRT plugins, rather than their bodies in their place
-    weights_reader: str | None = None  # the operator that reads rounded weights, see `Choice`
+    # whether rounded weights are made floats in front of what reads them, which TensorRT fuses, rather than read by
+    # onnxruntime's operators for whole numbers
+    dequantizes: bool = False
     weights_opset: int = OPSET  # of a graph that holds some
 
 
 # RTX would read opset 20 too. It gets what TensorRT gets, so that engines built without a GPU prove a Jetson's graphs.
 FORMS = {
     "onnxruntime": Form(attention="onnxruntime"),
-    "tensorrt": Form(opset=17, attention="tensorrt"),
-    "tensorrt_rtx": Form(opset=17, attention="tensorrt"),
+    "tensorrt": Form(opset=17, attention="tensorrt", dequantizes=True),
+    "tensorrt_rtx": Form(opset=17, attention="tensorrt", dequantizes=True),
 }
 
 
@@ -36,7 +38,7 @@ def form_for(engine: EngineSettings) -> Form:
     if form.attention == "onnxruntime" and engine.device != "cpu":
         form = replace(form, attention="portable")  # what its own attention does on a GPU was not tried
     choice = choice_of(engine.backend, engine.weights, engine.precision)
-    return form if choice is None else replace(form, weights_reader=choice.reader, weights_opset=choice.opset)
+    return form if choice is None else replace(form, weights_opset=choice.opset)
 
 
 def spec_in_form(spec: GraphSpec, form: Form) -> GraphSpec:

@@ -29,7 +29,6 @@ from stts_export.graph.passes.set_precision import SetPrecision
 from stts_export.graph.passes.store_transposed import StoreTransposed
 from stts_export.graph.passes.strip_trace import StripTrace
 from stts_export.graph.passes.use_plugins import UsePlugins
-from stts_export.quantise.choice import DEQUANTIZE_LINEAR, MATMUL_NBITS
 from stts_export.quantise.rounding import Rounding
 from stts_runtime.bundle.spec import EXACT, GraphSpec
 
@@ -53,11 +52,11 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, 
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),  # the mask is the same in every block: compute it once
-        *([RoundWeights(rounded)] if rounded and form.weights_reader == MATMUL_NBITS else []),
+        *([RoundWeights(rounded)] if rounded and not form.dequantizes else []),
         StoreTransposed(),
         *([LowerOpset(opset)] if opset != OPSET else []),
         *([set_precision(spec, form)] if form.precision != "float32" else []),
-        *([DequantizeWeights(rounded)] if rounded and form.weights_reader == DEQUANTIZE_LINEAR else []),
+        *([DequantizeWeights(rounded)] if rounded and form.dequantizes else []),
         RemoveUnusedNodesPass(),
         RemoveUnusedFunctionsPass(),
         RemoveUnusedOpsetsPass(),

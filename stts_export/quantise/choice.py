@@ -14,11 +14,6 @@ from stts_runtime.bundle.backend import ONNXRUNTIME, TENSORRT, TENSORRT_RTX
 from stts_runtime.bundle.manifest import FLOAT, EngineSettings
 
 
-MATMUL_NBITS, DEQUANTIZE_LINEAR = "MatMulNBits", "DequantizeLinear"
-"""What reads rounded weights: an operator of onnxruntime's own that multiplies whole numbers, or the standard one that
-makes floats of them, which engines fuse into the product."""
-
-
 @dataclass(frozen=True)
 class Choice:
     """How one engine gets one kind of weights."""
@@ -26,7 +21,6 @@ class Choice:
     linears: Rounding  # of the decoder's linear layers
     exceptions: Mapping[str, Rounding]  # those that are rounded otherwise, by the end of their names
     head: Rounding | None  # of head and embedding, a token's own row of which is all that tells it; None: floats
-    reader: str  # `MATMUL_NBITS` or `DEQUANTIZE_LINEAR`
     opset: int = 20  # the oldest that has what its graph is made of
     is_fused: bool = True  # whether most products read numbers; else floats are made of them at every run, and read
 
@@ -44,16 +38,16 @@ INT4_BLOCKS = Rounding(4, BLOCK)
 NVFP4 = Rounding(4, 16, floats=True, scales=FLOAT8)
 
 _TENSORRT = {
-    "int8": Choice(INT8_ROWS, {}, None, DEQUANTIZE_LINEAR, opset=21),  # half-precision scales came with 19
-    "int4": Choice(INT4_BLOCKS, {}, None, DEQUANTIZE_LINEAR, opset=21),
-    "fp8": Choice(FP8_ROWS, {}, None, DEQUANTIZE_LINEAR, opset=21, is_fused=False),
-    "nvfp4": Choice(NVFP4, {}, None, DEQUANTIZE_LINEAR, opset=23, is_fused=False),
+    "int8": Choice(INT8_ROWS, {}, None, opset=21),  # half-precision scales came with 19
+    "int4": Choice(INT4_BLOCKS, {}, None, opset=21),
+    "fp8": Choice(FP8_ROWS, {}, None, opset=21, is_fused=False),
+    "nvfp4": Choice(NVFP4, {}, None, opset=23, is_fused=False),
 }
 CHOICES: dict[str, dict[str, Choice]] = {
     ONNXRUNTIME.name: {
         # of all inputs, the gated ones differ most in size
-        "int8": Choice(INT8_ROWS, {".mlp.down.weight": INT8}, INT8, MATMUL_NBITS),
-        "int4": Choice(INT4, {}, INT8, MATMUL_NBITS),
+        "int8": Choice(INT8_ROWS, {".mlp.down.weight": INT8}, INT8),
+        "int4": Choice(INT4, {}, INT8),
     },
     TENSORRT.name: _TENSORRT,
     TENSORRT_RTX.name: _TENSORRT,

@@ -13,14 +13,13 @@ from stts_export.graph.passes.store_transposed import (
     is_transposing_product,
     is_weight_transpose,
 )
-from stts_export.quantise.choice import MATMUL_NBITS
 from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES
 from stts_export.quantise.rounding import Rounding
 
 
 CONTRIB = "com.microsoft"
 ROW_PRODUCT = "MatMulIntegerToFloat"
-PRODUCT = MATMUL_NBITS
+PRODUCT = "MatMulNBits"
 FLOAT32_PRODUCTS, INT8_PRODUCTS = 1, 4
 """What `accuracy_level` says: at 4 onnxruntime rounds what is multiplied to 8 bits too, block by block, and multiplies
 whole numbers; at any other it makes floats of the matrix, with 8 bits at a twentieth of float32's speed."""

@@ -72,7 +72,10 @@ def changed(asked, proposal):
         # float32 halves to what fits
         ({"target": "l4", "model": "molmo2-8b", "precision": "float32", "frames": 32}, {"precision", "target"}),
         # a cache for a long dense clip beside 16 GB of weights
-        ({"target": "rtx", "model": "molmo2-8b", "frames": 384, "prune": 0.0}, {"weights", "frames", "prune", "target"}),
+        (
+            {"target": "rtx", "model": "molmo2-8b", "frames": 384, "prune": 0.0},
+            {"weights", "frames", "prune", "target"},
+        ),
         # unchunked vision: the chunk alone sets the need
         ({"target": "rtx", "frames": 256, "chunk_frames": 256}, {"chunk_frames", "frames", "prune", "target"}),
     ],
