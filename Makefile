@@ -38,7 +38,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-full plugins runtime-wheel bench figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-full plugins runtime-wheel bench figures conformance train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -94,6 +94,19 @@ engines: $(READY) $(OUT)/two-blocks.toml  ## build real TensorRT-RTX engines of 
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx.stts --work --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops portable --precision bfloat16 --no-engines --no-verify -o $(OUT)/two-blocks-rtx-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
+	$(MAKE) --no-print-directory engines-weights
+
+# The decoder alone, to stand beside the one in floats above; a dense bundle, which has two graphs instead of four.
+engines-weights: $(READY) $(OUT)/two-blocks.toml $(OUT)/rtx-50.toml  ## the decoder's engines with weights in 8 and 4 bits
+	for weights in int8 int4; do $(BUILD_WEIGHTS) --target rtx --weights $$weights && $(INSPECT_WEIGHTS) 86 120 || exit 1; done
+	for weights in fp8 nvfp4; do $(BUILD_WEIGHTS) --target $(OUT)/rtx-50.toml --weights $$weights && $(INSPECT_WEIGHTS) 120 || exit 1; done
+
+BUILD_WEIGHTS = $(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --prune 0 --ops portable --no-engines --no-verify --overwrite -o $(OUT)/two-blocks-weights.stts
+INSPECT_WEIGHTS = $(BIN)/stts-export inspect $(OUT)/two-blocks-weights.stts --engines --all-fused --parts decoder --compute-capability
+
+$(OUT)/rtx-50.toml: recipes/targets/rtx.toml
+	mkdir -p $(@D)
+	sed -e 's/^name = .*/name = "rtx-50"/' -e 's/^compute_capabilities = .*/compute_capabilities = [120]/' $< > $@
 
 # Beside those of `make engines`, which it compares with.
 engines-plugins: export STTS_TRT_LIBRARY = $(CURDIR)/$(OUT)/engine-plugins/$(shell uname -m)/libstts_trt.so
@@ -114,6 +127,9 @@ engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the e
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model micro --target rtx --ops portable --precision bfloat16 --no-engines --no-verify -o $(OUT)/micro-rtx-bf16.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
+	for weights in int8 int4; do \
+		$(BIN)/stts-export build --model micro --target rtx --weights $$weights --ops portable --no-engines --no-verify -o $(OUT)/micro-rtx-$$weights.stts --overwrite && \
+		$(BIN)/stts-export inspect $(OUT)/micro-rtx-$$weights.stts --engines --all-fused --parts decoder --compute-capability 86 120 || exit 1; done
 	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --ops portable --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
 

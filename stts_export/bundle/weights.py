@@ -17,7 +17,8 @@ import torch
 
 from stts_export.checkpoint.records import LazyTensor, check_finite
 from stts_export.errors import CheckpointError, ExportError
-from stts_export.quantise.rounding import Rounding, rounded, stored_parts
+from stts_export.quantise.layout import stored_part
+from stts_export.quantise.rounding import Rounded, Rounding, rounded_rows
 
 
 AS_IS = "as_is"
@@ -25,6 +26,7 @@ TRANSPOSED = "transposed"
 FOLDER = "weights"
 ALIGNMENT = 4096
 PIECE_BYTES = 64 << 20
+_FLOATS = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16")}
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class WeightWriter:
         self._staging, self._piece_bytes = staging, piece_bytes
         self._files: dict[str, BinaryIO] = {}
         self._closing = contextlib.ExitStack()
+        self._last: tuple[str, Rounded] | None = None
 
     def __enter__(self) -> WeightWriter:
         return self
@@ -78,9 +81,9 @@ class WeightWriter:
         Args:
             name: the model's state-dict name, `decoder.blocks.0.mlp.gate.weight`.
             transform: `as_is`, or `transposed` (two dimensions) for an operator that wants it so; of a weight that is
-                rounded, `numbers`, `scales` or `offsets`.
+                rounded, one of its parts (`stored_part`).
             tensor: read only if (name, transform, dtype) was not stored before.
-            dtype: `float32`, `float16` or `bfloat16`; of numbers `uint8`.
+            dtype: `float32`, `float16` or `bfloat16`; of numbers, what the graph calls them.
             rounding: how the weight is rounded, where it is.
 
         Raises:
@@ -89,23 +92,30 @@ class WeightWriter:
         """
         key = (name, transform, dtype)
         if key not in self.slots:
-            values = tensor.load()  # as stored: converting it whole would double the memory
-            if tuple(values.shape) != tuple(tensor.shape):
-                raise CheckpointError(f"{name}: wanted shape {tuple(tensor.shape)}, got {tuple(values.shape)}")
             if rounding is None:
+                values = _loaded(name, tensor)  # as stored: converting it whole would double the memory
                 self.slots[key] = self._store(name, transform, getattr(torch, dtype), values, tensor.source)
             else:
-                self._store_rounded(name, values, rounding, f"{tensor.source} (our {name})")
+                part = stored_part(self._rounded(name, tensor, rounding), rounding, transform, _FLOATS.get(dtype))
+                self.slots[key] = self._store(name, AS_IS, part.dtype, part, tensor.source)
         return self.slots[key]
 
-    def _store_rounded(self, name: str, weight: torch.Tensor, rounding: Rounding, source: str) -> None:
-        """Store all that a rounded weight is made of, worked out a piece of its rows at a time."""
-        pieces = []
-        for piece in _pieces(weight, self._piece_bytes):
-            check_finite(piece, source)
-            pieces.append(rounded(piece, rounding))
-        for part, values in stored_parts(pieces, rounding).items():
-            self.slots[name, part, _name(values.dtype)] = self._store(name, AS_IS, values.dtype, values, source)
+    def _rounded(self, name: str, tensor: LazyTensor, rounding: Rounding) -> Rounded:
+        """Return a rounded weight, worked out a piece of its rows at a time; the last is kept, for its other parts."""
+        if self._last is None or self._last[0] != name:
+            weight = _loaded(name, tensor)
+            for piece in _pieces(weight, self._piece_bytes):
+                check_finite(piece, f"{tensor.source} (our {name})")
+            pieces = list(rounded_rows(weight, rounding, _rows(weight, self._piece_bytes)))
+            numbers, scales = (torch.cat([getattr(piece, part) for piece in pieces]) for part in ("numbers", "scales"))
+            if not scales.isfinite().all():
+                raise ExportError(
+                    f"{name}: a scale of its {rounding.name} does not fit {rounding.scales}: leave it as it is with "
+                    f"--keep-float {name}, or take --precision bfloat16"
+                )
+            offsets = [piece.offsets for piece in pieces if piece.offsets is not None]
+            self._last = name, Rounded(numbers, scales, torch.cat(offsets) if offsets else None, pieces[0].unit)
+        return self._last[1]
 
     def _store(self, name: str, transform: str, dtype: torch.dtype, values: torch.Tensor, source: str) -> WeightSlot:
         if transform == TRANSPOSED and values.ndim == 2:
@@ -117,7 +127,7 @@ class WeightWriter:
         file.write(bytes(-file.tell() % ALIGNMENT))
         offset = file.tell()
         for piece in _pieces(values, self._piece_bytes):
-            if piece.is_floating_point():
+            if piece.is_floating_point() and piece.itemsize > 1:
                 check_finite(piece, f"{source} (our {name})")
             file.write(_stored(name, piece, dtype))
         length = file.tell() - offset
@@ -136,15 +146,26 @@ def _pieces(values: torch.Tensor, piece_bytes: int) -> Iterator[torch.Tensor]:
     if values.ndim == 0 or values.numel() == 0:
         yield values
         return
-    row_bytes = 4 * math.prod(values.shape[1:])
-    yield from values.split(max(1, piece_bytes // row_bytes))
+    yield from values.split(_rows(values, piece_bytes))
+
+
+def _loaded(name: str, tensor: LazyTensor) -> torch.Tensor:
+    values = tensor.load()
+    if tuple(values.shape) != tuple(tensor.shape):
+        raise CheckpointError(f"{name}: wanted shape {tuple(tensor.shape)}, got {tuple(values.shape)}")
+    return values
+
+
+def _rows(values: torch.Tensor, piece_bytes: int) -> int:
+    """Return how many rows, in float32, take about `piece_bytes`."""
+    return max(1, piece_bytes // (4 * math.prod(values.shape[1:])))
 
 
 def _stored(name: str, piece: torch.Tensor, dtype: torch.dtype) -> memoryview:
     """Return the bytes of `piece` in row-major order as little-endian `dtype`."""
     piece = piece.detach()
     stored = piece.to(dtype).contiguous()
-    if dtype != piece.dtype and dtype.is_floating_point and not stored.isfinite().all():
+    if dtype != piece.dtype and not stored.isfinite().all():
         raise ExportError(f"{name}: values up to {piece.abs().max():.3g} do not fit {_name(dtype)}: use float32")
     return stored.reshape(-1).view(torch.uint8).numpy().data
 

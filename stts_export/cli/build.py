@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   stts-export build --model molmo2-4b-lite-50 --checkpoint ~/Molmo2-4B-Lite-50 --target jetson-orin -o lite.stts
   stts-export build --model ~/Molmo2-4B --prune 0 -o dense.stts
   stts-export build --model micro --weights int4 -o small.stts
+  stts-export build --model micro --target rtx --weights int8 -o small-rtx.stts
   stts-export build --model molmo2-4b --random-weights --scorer cosine --no-verify -o speed.stts
 """
 
@@ -55,7 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="portable, standard operators alone, or plugin, with TensorRT plugins of ours (default: plugin for "
         "TensorRT from 10 on and TensorRT-RTX, if their library is there and packing is not ffd; else portable)",
     )
-    option("--weights", help="what the decoder's are stored in: float, int8 or int4 (default: float)")
+    option("--weights", help="what the decoder's are stored in: float, int8, int4, fp8 or nvfp4 (default: float)")
     option("--tower-weights", help="of the vision side behind the scorer: float or int8 (default: float)")
     option(
         "--keep-float",

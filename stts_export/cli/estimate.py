@@ -37,7 +37,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--frames", type=int, help="frames of the clip (default: the model's most, or the target's)")
     parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
     parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's first)")
-    parser.add_argument("--weights", default=FLOAT, help="of the decoder: float, int8 or int4 (default: %(default)s)")
+    weights = "of the decoder: float, int8, int4, fp8 or nvfp4 (default: %(default)s)"
+    parser.add_argument("--weights", default=FLOAT, help=weights)
     parser.add_argument("--tower-weights", default=FLOAT, help="float or int8 (default: %(default)s)")
     parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's first)")
     parser.add_argument("--packing", help="ffd or ragged (default: the model's)")

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from stts_export.estimate.memory import available_bytes, memory_of
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario, largest, with_scorer
+from stts_export.quantise.check import takes_weights
 from stts_export.recipe.target import all_targets
 from stts_runtime.bundle.backend import backend_named
+from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.target import Target
 from stts_runtime.sizes import GIB, size_text
@@ -115,16 +117,17 @@ def _together(scenario: Scenario) -> str:
     smallest = _smallest(scenario)
     if _fits(smallest):
         return (
-            f"all together: --precision {smallest.precision} --frames {smallest.frames} --prune "
-            f"{smallest.prune_fraction:g} --chunk-frames {smallest.chunk_frames}"
+            f"all together: --precision {smallest.precision} --weights {smallest.weights} --frames {smallest.frames} "
+            f"--prune {smallest.prune_fraction:g} --chunk-frames {smallest.chunk_frames}"
         )
     memory, available = memory_of(smallest), available_bytes(smallest) or 0
-    nothing = "frames, prune fraction, chunks and precision change nothing:"
-    smaller = "A smaller model; weights in INT8 or INT4 would take less, and are not built here yet"
+    nothing = "frames, prune fraction, chunks, precision and --weights change nothing:"
+    stored = smallest.precision if smallest.weights == FLOAT else smallest.weights
+    smaller = "Take a smaller model"
     if memory.weights > available:
-        return f"{nothing} the weights alone are {size_text(memory.weights)} in {smallest.precision}. {smaller}"
+        return f"{nothing} the weights alone are {size_text(memory.weights)} in {stored}. {smaller}"
     if memory.total > available:
-        return f"{nothing} {size_text(memory.weights)} of weights in {smallest.precision} leave too little. {smaller}"
+        return f"{nothing} {size_text(memory.weights)} of weights in {stored} leave too little. {smaller}"
     return (
         f"{nothing} it would run, but its decoder cannot be built there in one piece. A smaller model; splitting the "
         "decoder's head or layers into engines of their own is not offered"
@@ -133,7 +136,8 @@ def _together(scenario: Scenario) -> str:
 
 def _moved(scenario: Scenario, target: Target) -> Scenario:
     precision = scenario.precision if scenario.precision in target.precisions else target.precisions[0]
-    return replace(scenario, target=target, precision=precision, backend=None)
+    moved = replace(scenario, target=target, precision=precision, backend=None)
+    return moved if takes_weights(scenario.weights, target, moved.engine, precision) else replace(moved, weights=FLOAT)
 
 
 def _single_changes(scenario: Scenario) -> Iterator[str]:
@@ -146,6 +150,10 @@ def _single_changes(scenario: Scenario) -> Iterator[str]:
         if ITEM_BYTES[precision] < scenario.item_bytes and _fits(replace(scenario, precision=precision)):
             yield f"lower precision: --precision {precision}"
             break
+    for weights in _fewer_bits(scenario):
+        if _fits(replace(scenario, weights=weights)):
+            yield f"fewer bits a weight of the decoder: --weights {weights}"
+            break
     for prune in PRUNE_STEPS:
         if prune > scenario.prune_fraction and _fits(_pruned(scenario, prune)):
             yield f"more pruning: --prune {prune:g}"
@@ -153,6 +161,15 @@ def _single_changes(scenario: Scenario) -> Iterator[str]:
     frames = largest(scenario.frames - 1, lambda count: _fits(_shorter(scenario, count)))
     if frames:
         yield f"fewer frames: --frames {frames}"
+
+
+def _fewer_bits(scenario: Scenario) -> Iterator[str]:
+    """Yield what the decoder's weights may be stored in instead, the most bits first."""
+    own = memory_of(scenario).bundle_disk
+    for weights in ("int8", "int4"):
+        takes = takes_weights(weights, scenario.target, scenario.engine, scenario.precision)
+        if takes and memory_of(replace(scenario, weights=weights)).bundle_disk < own:
+            yield weights
 
 
 def _shorter(scenario: Scenario, frames: int) -> Scenario:
@@ -166,4 +183,5 @@ def _pruned(scenario: Scenario, prune: float) -> Scenario:
 def _smallest(scenario: Scenario) -> Scenario:
     narrow = min(scenario.target.precisions, key=lambda name: ITEM_BYTES[name])
     smaller = replace(_shorter(scenario, min(8, scenario.frames)), precision=narrow, chunk_frames=1)
+    smaller = replace(smaller, weights=[smaller.weights, *_fewer_bits(smaller)][-1])
     return _pruned(smaller, max(PRUNE_STEPS[-1], scenario.prune_fraction))

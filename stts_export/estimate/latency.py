@@ -69,11 +69,13 @@ def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) ->
 
 
 def weight_size(scenario: Scenario, stage: str) -> float:
-    """Return the bytes of a weight that a stage reads, in the middle."""
+    """Return the bytes that a stage moves for a weight, in the middle."""
     part = "decoder" if stage in ("prefill", "decode") else stage
     pruned = scenario.prune_fraction > 0
-    held = held_bytes(scenario.config, pruned, scenario.precision, scenario.weights, scenario.tower_weights)
-    return held[part] / parameters(scenario.config, pruned)[part]
+    held = held_bytes(scenario.config, pruned, scenario.precision, scenario.choice, scenario.tower_weights)
+    moved = held[part] / parameters(scenario.config, pruned)[part]
+    is_read_as_it_is = part != "decoder" or scenario.choice is None or scenario.choice.is_fused
+    return moved if is_read_as_it_is else moved + 2 * scenario.item_bytes  # written as a float, and read
 
 
 def duration(work: Work, speed: Speed, weight_bytes: float, activation_bytes: float) -> Duration:

@@ -9,7 +9,7 @@ from stts_export.checkpoint.expected import CHANNELS, expected_tensors
 from stts_export.estimate.count import Packed, dense_frames
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.scenario import ITEM_BYTES, Scenario
-from stts_export.quantise.choice import HEAD, roundings
+from stts_export.quantise.choice import Choice, roundings
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
 from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.bundle.memory_needed import MemoryNeeded
@@ -30,10 +30,10 @@ def parameters(config: ModelConfig, pruned: bool) -> dict[str, int]:
 
 
 def held_bytes(
-    config: ModelConfig, pruned: bool, precision: str, weights: str = FLOAT, tower_weights: str = FLOAT
+    config: ModelConfig, pruned: bool, precision: str, choice: Choice | None = None, tower_weights: str = FLOAT
 ) -> dict[str, int]:
     """Return how much the weights of each graph take, by part; parts of one model share some."""
-    return _by_part(config, pruned, _stored_bytes(config, precision, weights, tower_weights))
+    return _by_part(config, pruned, _stored_bytes(config, precision, choice, tower_weights))
 
 
 def _by_part(config: ModelConfig, pruned: bool, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -41,9 +41,9 @@ def _by_part(config: ModelConfig, pruned: bool, sizes: Mapping[str, int]) -> dic
     return {part: sum(size for name, size in sizes.items() if _belongs(name, part, config.tower)) for part in parts}
 
 
-def _stored_bytes(config: ModelConfig, precision: str, weights: str, tower_weights: str) -> dict[str, int]:
+def _stored_bytes(config: ModelConfig, precision: str, choice: Choice | None, tower_weights: str) -> dict[str, int]:
     """Return what each tensor takes, by its name."""
-    chosen = roundings(config, weights, tower_weights)
+    chosen = roundings(config, choice, tower_weights)
     return {
         name: chosen[name].stored_bytes(*shape) if name in chosen else math.prod(shape) * ITEM_BYTES[precision]
         for name, shape in expected_tensors(config).items()
@@ -62,28 +62,28 @@ def _belongs(name: str, part: str, tower: TowerConfig) -> bool:
     return behind == (part == "vision_encode")
 
 
-def weight_bytes(config: ModelConfig, precision: str, weights: str = FLOAT, tower_weights: str = FLOAT) -> int:
+def weight_bytes(config: ModelConfig, precision: str, choice: Choice | None = None, tower_weights: str = FLOAT) -> int:
     """Return the size of all weights, each once: floats in a precision, the rest as `--weights` says."""
-    return sum(_stored_bytes(config, precision, weights, tower_weights).values())
+    return sum(_stored_bytes(config, precision, choice, tower_weights).values())
 
 
 def is_prepacked(
-    config: ModelConfig, target: Target, precision: str, weights: str = FLOAT, tower_weights: str = FLOAT
+    config: ModelConfig, target: Target, precision: str, choice: Choice | None = None, tower_weights: str = FLOAT
 ) -> bool:
     """Tell whether onnxruntime repacks the weights, into a second copy: on a CPU, and for a small model only.
 
     Products of whole numbers are repacked at any size: the operator is slow without.
     """
     return not target.compute_capabilities and (
-        FLOAT not in (weights, tower_weights)
-        or weight_bytes(config, precision, weights, tower_weights) < PREPACK_BELOW_BYTES
+        (choice is not None and tower_weights != FLOAT)
+        or weight_bytes(config, precision, choice, tower_weights) < PREPACK_BELOW_BYTES
     )
 
 
 def memory_of(scenario: Scenario) -> MemoryNeeded:
     """Return what a scenario takes."""
     config, clip, size = scenario.config, scenario.clip, scenario.item_bytes
-    held = held_bytes(config, scenario.prune_fraction > 0, scenario.precision, scenario.weights, scenario.tower_weights)
+    held = held_bytes(config, scenario.prune_fraction > 0, scenario.precision, scenario.choice, scenario.tower_weights)
     if scenario.plugins and scenario.prune_fraction:
         held["vision_select"] = 0  # an engine without a weight
     opened = sum(held[part] for part in held if part != "vision_dense" or not scenario.prune_fraction)
@@ -94,7 +94,7 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         weights=opened
         * (
             2
-            if is_prepacked(config, scenario.target, scenario.precision, scenario.weights, scenario.tower_weights)
+            if is_prepacked(config, scenario.target, scenario.precision, scenario.choice, scenario.tower_weights)
             else 1
         ),
         cache=cache_bytes(config.decoder, scenario.capacity, size),
@@ -107,16 +107,16 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         clip=clip.frames * CHANNELS * config.grid.image_size**2 + 4 * max(clip.chunks) * patch_values,
         runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
         output_head=_output_head(scenario),
-        bundle_disk=weight_bytes(config, scenario.precision, scenario.weights, scenario.tower_weights),
+        bundle_disk=weight_bytes(config, scenario.precision, scenario.choice, scenario.tower_weights),
         engines=held if scenario.is_fused else {},
     )
 
 
 def _output_head(scenario: Scenario) -> int:
-    decoder = scenario.config.decoder
-    if scenario.weights != FLOAT:
-        return HEAD.stored_bytes(decoder.vocabulary, decoder.width)
-    return decoder.vocabulary * decoder.width * scenario.item_bytes
+    decoder, choice = scenario.config.decoder, scenario.choice
+    if choice is None or choice.head is None:
+        return decoder.vocabulary * decoder.width * scenario.item_bytes
+    return choice.head.stored_bytes(decoder.vocabulary, decoder.width)
 
 
 def available_bytes(scenario: Scenario) -> int | None:

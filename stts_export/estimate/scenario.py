@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from numbers import Real
 
 from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
+from stts_export.quantise.check import check_tower_weights, check_weights
+from stts_export.quantise.choice import Choice, choice_of
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import FLOAT, PACKINGS, TOWER_WEIGHTS, WEIGHTS, Limits, Pruning
@@ -53,6 +55,11 @@ class Scenario:
         return self.backend or self.target.backends[0]
 
     @property
+    def choice(self) -> Choice | None:
+        """How the engine gets the decoder's weights that are rounded; None where all stay floats."""
+        return choice_of(self.engine, self.weights, self.precision)
+
+    @property
     def is_fused(self) -> bool:
         """Whether engines are built, which then run an attention as one kernel and hold no logits."""
         return backend_named(self.engine).needs_engines
@@ -92,6 +99,8 @@ def check_scenario(scenario: Scenario) -> None:
     ):
         if value not in known:
             raise UsageError(f"--{option} {value} is unknown (known: {', '.join(known)})")
+    check_weights(scenario.weights, scenario.target, scenario.engine, scenario.precision)
+    check_tower_weights(scenario.tower_weights, scenario.target, scenario.engine)
     if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
     check_counts(scenario, ("frames", "chunk_frames", "answer_tokens", "max_tokens"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stts_export.graph.capture import OPSET
+from stts_export.quantise.choice import choice_of
 from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.spec import ENGINE, GraphSpec, TensorSpec
 
@@ -13,16 +15,20 @@ class Form:
     """The form of a graph."""
 
     precision: str = "float32"  # `float32`, `float16` or `bfloat16`, see `SetPrecision`
-    opset: int = 20  # of the standard operators: 17, which every TensorRT from 8.6 on reads, or 20
+    opset: int = OPSET  # of the standard operators: 17, which every TensorRT from 8.6 on reads, or that of the tracer
     attention: str = "portable"  # how attention is written, one of `ops.ATTENTION`
     plugins: bool = False  # whether our operators stay, as TensorRT plugins, rather than their bodies in their place
+    # whether rounded weights are made floats in front of what reads them, which TensorRT fuses, rather than read by
+    # onnxruntime's operators for whole numbers
+    dequantizes: bool = False
+    weights_opset: int = OPSET  # of a graph that holds some
 
 
 # RTX would read opset 20 too. It gets what TensorRT gets, so that engines built without a GPU prove a Jetson's graphs.
 FORMS = {
     "onnxruntime": Form(attention="onnxruntime"),
-    "tensorrt": Form(opset=17, attention="tensorrt"),
-    "tensorrt_rtx": Form(opset=17, attention="tensorrt"),
+    "tensorrt": Form(opset=17, attention="tensorrt", dequantizes=True),
+    "tensorrt_rtx": Form(opset=17, attention="tensorrt", dequantizes=True),
 }
 
 
@@ -30,8 +36,9 @@ def form_for(engine: EngineSettings) -> Form:
     """Return the form of the graphs that an engine is made of."""
     form = replace(FORMS[engine.backend], precision=engine.precision, plugins=engine.has_plugins)
     if form.attention == "onnxruntime" and engine.device != "cpu":
-        return replace(form, attention="portable")  # what its own attention does on a GPU was not tried
-    return form
+        form = replace(form, attention="portable")  # what its own attention does on a GPU was not tried
+    choice = choice_of(engine.backend, engine.weights, engine.precision)
+    return form if choice is None else replace(form, weights_opset=choice.opset)
 
 
 def spec_in_form(spec: GraphSpec, form: Form) -> GraphSpec:

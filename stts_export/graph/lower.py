@@ -17,9 +17,10 @@ from onnxscript import optimizer
 
 from stts_export import ops
 from stts_export.errors import ExportError
-from stts_export.graph.capture import only_errors
+from stts_export.graph.capture import OPSET, only_errors
 from stts_export.graph.form import Form, spec_in_form
 from stts_export.graph.passes.check_plugins import CheckPlugins
+from stts_export.graph.passes.dequantize_weights import DequantizeWeights
 from stts_export.graph.passes.expand_ops import ExpandOps
 from stts_export.graph.passes.lower_opset import LowerOpset
 from stts_export.graph.passes.name_taps import NameTaps
@@ -36,11 +37,13 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, 
     """Return a captured graph as an engine should get it: operators that it knows, weights where products read them.
 
     `spec` is its contract in float32; `spec_in_form` says what becomes of it. `roundings` says which weights are stored
-    in whole numbers.
+    in few bits.
 
     Raises:
         ExportError: if a pass finds its contract broken; names the pass.
     """
+    rounded = {name: rounding for name, rounding in (roundings or {}).items() if name in model.graph.initializers}
+    opset = form.weights_opset if rounded else form.opset
     passes = ir.passes.Sequential(
         NameTaps(),
         ExpandOps(form.attention, frames_at_once(spec), kept=ops.PLUGINS if form.plugins else ()),
@@ -49,10 +52,11 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, 
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),  # the mask is the same in every block: compute it once
-        *([RoundWeights(roundings)] if roundings else []),
+        *([RoundWeights(rounded)] if rounded and not form.dequantizes else []),
         StoreTransposed(),
-        *([LowerOpset()] if form.opset == LowerOpset.opset else []),
+        *([LowerOpset(opset)] if opset != OPSET else []),
         *([set_precision(spec, form)] if form.precision != "float32" else []),
+        *([DequantizeWeights(rounded)] if rounded and form.dequantizes else []),
         RemoveUnusedNodesPass(),
         RemoveUnusedFunctionsPass(),
         RemoveUnusedOpsetsPass(),

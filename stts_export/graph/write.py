@@ -25,7 +25,7 @@ class Stored(Protocol):
 Store = Callable[[str, str, str], Stored]
 """(weight name, transform, dtype name) -> where its bytes lie; the same answer for the same question.
 
-The transform is `as_is`, `transposed`, or what is stored of a rounded weight: `numbers`, `scales` or `offsets`.
+The transform is `as_is`, `transposed`, or a part of a rounded weight, see `stored_part`.
 """
 
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from stts_export.ops import PLUGIN_NAMES
 from stts_runtime.bundle.backend import backend_named
+from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.plugin_library import library_of
 from stts_runtime.errors import UsageError
@@ -41,6 +42,11 @@ class EngineInspection:
     seconds: float  # the build took
     processor_seconds: float  # of all its threads
     peak_memory_bytes: int | None  # most memory of the building process
+    weights: str = FLOAT  # what the bundle's decoder has
+    # matrices of few bits that products and look-ups read as they are, and those that are made floats apart, at every
+    # run; where TensorRT merges layers, so are their matrices
+    rounded_fused: int = 0
+    rounded_apart: int = 0
 
     @property
     def is_fused(self) -> bool:
@@ -100,11 +106,11 @@ def inspect_engines(
                     inspect=True,
                 )
                 built = build_engine(request, partial(_on_phase, on_progress, part))
-                found.append(inspection_of_built(request, built))
+                found.append(inspection_of_built(request, built, engine.weights))
     return found
 
 
-def inspection_of_built(request: EngineRequest, built: BuiltEngine) -> EngineInspection:
+def inspection_of_built(request: EngineRequest, built: BuiltEngine, weights: str = FLOAT) -> EngineInspection:
     """Return what is to be said of an engine that was built with its detailed log."""
     seen = built.inspection
     assert seen is not None
@@ -129,4 +135,7 @@ def inspection_of_built(request: EngineRequest, built: BuiltEngine) -> EngineIns
         seconds=built.seconds,
         processor_seconds=built.processor_seconds,
         peak_memory_bytes=built.peak_memory_bytes,
+        weights=weights,
+        rounded_fused=seen.rounded_fused,
+        rounded_apart=seen.rounded_apart,
     )

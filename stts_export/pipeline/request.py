@@ -16,7 +16,8 @@ from stts_export.estimate.estimate import Estimate, check_fit, estimate
 from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES, check_counts, check_prune, scenario_of_build
 from stts_export.pipeline.ops import choose_ops
-from stts_export.quantise.choice import roundings_of
+from stts_export.quantise.check import check_tower_weights, check_weights, weights_notes
+from stts_export.quantise.choice import choice_of, roundings_of
 from stts_export.quantise.rounding import Rounding
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
@@ -63,7 +64,7 @@ class BuildRequest:
     scorer: str | None = None  # which scorer decides, where it is not the model's own
     packing: str | None = None  # how kept patches are packed; None takes the recipe's way
     ops: str | None = None  # `portable` or `plugin`; None takes what the target and the packing allow
-    weights: str | None = None  # what the decoder's are stored in: `float`, `int8` or `int4`; None is `float`
+    weights: str | None = None  # what the decoder's are stored in: one of `WEIGHTS`; None is `float`
     tower_weights: str | None = None  # likewise, of the vision side behind the scorer: `float` or `int8`
     keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
     # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is `none`
@@ -101,7 +102,8 @@ class ResolvedBuild:
         """Size of all weights as they will be stored, and of the engines that are built here."""
         engine = self.engine
         engines = self.estimate.memory.engine_disk if self.builds_engines else 0
-        return weight_bytes(self.config, engine.precision, engine.weights, engine.tower_weights) + engines
+        choice = choice_of(engine.backend, engine.weights, engine.precision)
+        return weight_bytes(self.config, engine.precision, choice, engine.tower_weights) + engines
 
 
 def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
@@ -140,7 +142,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     if not request.ignore_fit:
         check_fit(made)
     builds = builds_engines(request, target, engine)
-    notes = (*recipe.notes, *chosen.notes)
+    notes = (*recipe.notes, *chosen.notes, *weights_notes(engine.weights, target, engine.backend))
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
     else:
@@ -253,19 +255,14 @@ def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> Eng
         if value not in known:
             raise UsageError(f"target {target.name} has no {name} {value}: it takes {', '.join(known)}")
     device = "cuda" if target.compute_capabilities else "cpu"
-    asked = {"weights": request.weights or FLOAT, "tower-weights": request.tower_weights or FLOAT}
-    for option, weights in asked.items():
-        if weights != FLOAT and (backend, device, precision) != ("onnxruntime", "cpu", "float32"):
-            raise UsageError(
-                f"--{option} {weights} is for onnxruntime on a CPU in float32 today, and the build is for {backend} on "
-                f"{device} in {precision}: leave it out, or take --target cpu"
-            )
-    if asked["weights"] == FLOAT and request.calibration not in (None, NONE):
+    decoder, tower = request.weights or FLOAT, request.tower_weights or FLOAT
+    check_weights(decoder, target, backend, precision)
+    check_tower_weights(tower, target, backend)
+    if decoder == FLOAT and request.calibration not in (None, NONE):
         raise UsageError("--calibration is for weights that are rounded: add --weights int4 (or int8), or leave it out")
-    if request.keep_float and set(asked.values()) == {FLOAT}:
+    if request.keep_float and {decoder, tower} == {FLOAT}:
         raise UsageError("--keep-float names what is not rounded, and --weights float rounds nothing: leave one out")
-    decoder, tower = asked.values()
-    prepack = is_prepacked(config, target, precision, decoder, tower)
+    prepack = is_prepacked(config, target, precision, choice_of(backend, decoder, precision), tower)
     return EngineSettings(
         backend, device, precision, prepack, weights=decoder, tower_weights=tower, keep_float=request.keep_float
     )

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
-from stts_export.quantise.rounding import Rounding, rounded
+from stts_export.quantise.rounding import Rounding, rounded_rows
 
 
 ROWS = 1 << 14
@@ -27,4 +27,4 @@ def as_rounded(checkpoint: Checkpoint, roundings: Mapping[str, Rounding]) -> Che
 
 
 def _load(tensor: LazyTensor, rounding: Rounding) -> torch.Tensor:
-    return torch.cat([rounded(rows, rounding).floats() for rows in tensor.load().split(ROWS)])
+    return torch.cat([rows.floats() for rows in rounded_rows(tensor.load(), rounding, ROWS)])

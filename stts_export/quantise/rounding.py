@@ -1,28 +1,33 @@
-"""A matrix in whole numbers, a scale for each block of a row, and the floats that they stand for.
+"""A matrix in few bits: a number for each weight, a scale for each block of a row, and the floats that they stand for.
 
     weight [out, in] = scale * number + offset,   scale and offset [out, in / block]
 
-Symmetric numbers have no offset: scale = max |w| / (2^(bits - 1) - 1), the layout of GGUF's Q8_0. With offsets a block
-is spread over all numbers from its least to its greatest value, as in GGUF's Q4_1. Rounding what lies on such a grid
-already gives the grid back: every block of one holds its own extremes.
+Numbers are whole, or small floats: E4M3 in 8 bits (up to 448), E2M1 in 4 (0, 0.5, 1, 1.5, 2, 3, 4, 6 and their
+negatives). Symmetric ones have no offset: scale = max |w| / the largest number, for int8 the layout of GGUF's Q8_0.
+With offsets a block is spread over all numbers from its least to its greatest value, as in GGUF's Q4_1. Rounding what
+lies on such a grid already gives the grid back: every block of one holds its own extremes.
 
-Where a block is a whole row, numbers and scales are laid out for a product that reads [in, out], and what is multiplied
-with them is rounded to 8 bits by rows as well.
+A scale is rounded to what it is stored in before the numbers are found, so that these make up for it. Scales that are
+E4M3 themselves, as NVFP4 has them, share a power of two, which keeps their products exact in half precision.
 
-Each row is rounded by itself, so a part of the rows may be rounded at a time.
+Each row is rounded by itself, but for that power of two, so a part of the rows may be rounded at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-NUMBERS, SCALES, OFFSETS = "numbers", "scales", "offsets"
-"""What may be stored of a rounded weight."""
+FLOAT8 = "float8"
+_SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, FLOAT8: 1}
+_LARGEST_E4M3, _LEAST_E4M3 = 448.0, 2.0**-9
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""The numbers of 4 bits that are floats, by their code; 8 is added for a minus."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +35,36 @@ class Rounding:
     """How a matrix is rounded."""
 
     bits: int  # of a number: 4 or 8
-    block: int | None  # neighbouring inputs of a row that share a scale; None for all of it
+    block: int | None  # neighbouring inputs of a row that share a scale; None: all of a row
     has_offsets: bool = False
+    floats: bool = False  # whether numbers are small floats, and not whole
+    scales: str = "float32"  # what scales (and offsets) are held in: `float32`, a half precision, or `float8`
 
     @property
     def zero(self) -> int:
-        """What is added to a number to store it without a sign."""
+        """What is added to a whole number to store it without a sign."""
         return 1 << (self.bits - 1)
 
     @property
+    def largest(self) -> float:
+        """The largest number."""
+        if self.floats:
+            return _LARGEST_E4M3 if self.bits == 8 else E2M1[-1]
+        return self.zero - 1
+
+    @property
     def name(self) -> str:
-        """`int4` or `int8`."""
-        return f"int{self.bits}"
+        """`int4`, `int8`, `fp8` or `fp4`."""
+        return f"{'fp' if self.floats else 'int'}{self.bits}"
+
+    def takes(self, columns: int) -> bool:
+        """Tell whether rows of so many inputs are whole blocks."""
+        return columns % (self.block or 1) == 0
 
     def stored_bytes(self, rows: int, columns: int) -> int:
-        """Return the bytes that a matrix takes with its scales and offsets, in float32."""
-        blocks = rows * (columns // (self.block or columns))
-        return rows * columns * self.bits // 8 + 4 * blocks * (1 + self.has_offsets)
+        """Return what a matrix takes: numbers, scales and offsets."""
+        blocks = rows * columns // (self.block or columns)
+        return rows * columns * self.bits // 8 + blocks * _SCALE_BYTES[self.scales] * (1 + self.has_offsets)
 
 
 @dataclass(frozen=True)
@@ -54,14 +72,16 @@ class Rounded:
     """Rows of a rounded matrix.
 
     Attributes:
-        numbers: int8 [out, in], signed.
-        scales: float32 [out, in / block].
+        numbers: [out, in], signed: int8, or float8_e4m3fn, which holds every E2M1 too.
+        scales: float32 [out, in / block], with all of their parts.
         offsets: the same, or None.
+        unit: the power of two that all scales of the matrix are multiples of, where they are float8; else 1.
     """
 
     numbers: Tensor
     scales: Tensor
     offsets: Tensor | None
+    unit: float = 1.0
 
     def floats(self) -> Tensor:
         """Return what the numbers stand for: float32 [out, in]."""
@@ -69,37 +89,67 @@ class Rounded:
         return (blocks if self.offsets is None else blocks + self.offsets[..., None]).flatten(1)
 
 
-def rounded(weight: Tensor, rounding: Rounding) -> Rounded:
-    """Return `weight` [out, in] of any float type in whole numbers; `in` is a multiple of the block."""
+def rounded_rows(weight: Tensor, rounding: Rounding, rows: int) -> Iterator[Rounded]:
+    """Yield `weight` [out, in] of any float type rounded, so many rows at a time."""
+    most = max(float(piece.abs().amax()) for piece in weight.split(rows)) if rounding.scales == FLOAT8 else None
+    for piece in weight.split(rows):
+        yield rounded(piece, rounding, most)
+
+
+def rounded(weight: Tensor, rounding: Rounding, most: float | None = None) -> Rounded:
+    """Return `weight` [out, in] of any float type in few bits.
+
+    Args:
+        weight: some rows of a matrix; `in` is a multiple of the block.
+        rounding: how.
+        most: largest magnitude of the whole matrix, which float8 scales depend on; None: these rows are all of it.
+    """
     blocks = weight.float().unflatten(1, (-1, rounding.block or weight.shape[1]))
-    most = rounding.zero - 1
     if rounding.has_offsets:
         least, greatest = blocks.amin(-1), blocks.amax(-1)
-        scales = (greatest - least) / (most + rounding.zero)
-        numbers = _whole(blocks - least[..., None], scales) - rounding.zero
+        scales = (greatest - least) / (rounding.largest + rounding.zero)
+        numbers = _in_units(blocks - least[..., None], scales).round() - rounding.zero
         return Rounded(numbers.to(torch.int8).flatten(1), scales, least + rounding.zero * scales)
-    scales = blocks.abs().amax(-1) / most
-    return Rounded(_whole(blocks, scales).to(torch.int8).flatten(1), scales, None)
+    magnitudes = blocks.abs().amax(-1)
+    unit = _unit(float(magnitudes.amax()) if most is None else most, rounding)
+    scales = _held(magnitudes / rounding.largest, rounding.scales, unit)
+    numbers = _in_units(blocks, scales).clamp(-rounding.largest, rounding.largest)
+    return Rounded(_nearest(numbers, rounding).flatten(1), scales, None, unit)
 
 
-def _whole(blocks: Tensor, scales: Tensor) -> Tensor:
+def _in_units(blocks: Tensor, scales: Tensor) -> Tensor:
     """Return blocks in units of their scales; a block that is all one value has no scale, and is 0."""
-    return (blocks / torch.where(scales > 0, scales, 1.0)[..., None]).round()
+    return blocks / torch.where(scales > 0, scales, 1.0)[..., None]
 
 
-def stored_parts(pieces: Sequence[Rounded], rounding: Rounding) -> dict[str, Tensor]:
-    """Return what is stored of a matrix, given as pieces of its rows: numbers, scales and, if there are any, offsets.
+def _unit(most: float, rounding: Rounding) -> float:
+    """Return the power of two that lets the largest float8 scale fit."""
+    if rounding.scales != FLOAT8 or most == 0:
+        return 1.0
+    return 2.0 ** math.ceil(math.log2(most / (rounding.largest * _LARGEST_E4M3)))
 
-    Numbers in blocks are uint8, above `zero`; of 4 bits two a byte, the low half first: [out, in * bits / 8]. Scales
-    are then [out, in / block], offsets [in / block, out]. Numbers in whole rows are int8 [in, out], scales [out].
-    """
-    numbers = torch.cat([piece.numbers for piece in pieces])
-    scales = torch.cat([piece.scales for piece in pieces])
-    if rounding.block is None:
-        return {NUMBERS: numbers.T, SCALES: scales[:, 0]}
-    numbers = (numbers.to(torch.int16) + rounding.zero).to(torch.uint8)
+
+def _held(scales: Tensor, dtype: str, unit: float) -> Tensor:
+    """Return scales as they are stored, in float32: above 0, as TensorRT wants it; where all is 0, 1."""
+    if dtype == FLOAT8:
+        held = (scales / unit).to(torch.float8_e4m3fn).float().clamp(min=_LEAST_E4M3) * unit
+    else:
+        kind = getattr(torch, dtype)
+        held = scales.to(kind).float().clamp(min=_least(kind))
+    return torch.where(scales > 0, held, unit)
+
+
+def _least(dtype: torch.dtype) -> float:
+    """Return the least number above 0 that a float dtype has: float16's is below its least normal one."""
+    return 2.0**-24 if dtype == torch.float16 else torch.finfo(dtype).tiny
+
+
+def _nearest(numbers: Tensor, rounding: Rounding) -> Tensor:
+    """Return the numbers that there are next to floats that lie between the largest ones."""
+    if not rounding.floats:
+        return numbers.round().to(torch.int8)
     if rounding.bits == 4:
-        numbers = numbers[:, 0::2] | (numbers[:, 1::2] << 4)
-    parts = {NUMBERS: numbers, SCALES: scales}
-    offsets = [piece.offsets for piece in pieces if piece.offsets is not None]
-    return {**parts, OFFSETS: torch.cat(offsets).T} if offsets else parts
+        codes = torch.tensor(E2M1)
+        between = (codes[1:] + codes[:-1]) / 2
+        numbers = codes[torch.bucketize(numbers.abs(), between)].copysign(numbers)
+    return numbers.to(torch.float8_e4m3fn)

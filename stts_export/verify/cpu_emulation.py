@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import onnx_ir as ir
 
 from stts_export.graph.passes.expand_plugins import ExpandPlugins
+from stts_export.graph.passes.look_up_fp4 import LookUpFp4
 from stts_export.graph.passes.round_in_float32 import RoundInFloat32
 from stts_export.graph.passes.round_weights import FLOAT32_PRODUCTS, PRODUCT, ROW_PRODUCT, replace_node
 from stts_runtime.bundle.manifest import FLOAT
@@ -61,7 +62,7 @@ def cpu_emulation(bundle: Bundle) -> Iterator[Bundle]:
 
 def emulated(model: ir.Model) -> ir.Model:
     """Return a graph as a CPU runs it, made of the one given."""
-    return ExpandPlugins()(RoundInFloat32()(model).model).model
+    return LookUpFp4()(ExpandPlugins()(RoundInFloat32()(model).model).model).model
 
 
 def with_exact_products(model: ir.Model) -> ir.Model:

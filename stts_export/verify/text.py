@@ -19,6 +19,7 @@ from stts_export.quantise.checkpoint import as_rounded
 from stts_export.quantise.choice import roundings_of
 from stts_export.recipe.config import ModelConfig
 from stts_export.verify.rounded_text import logits_of_variants
+from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import SttsError
 from stts_runtime.language.generation import Decoding
@@ -61,24 +62,36 @@ class TextLimit:
         return TextLimit(self.perplexity * other.perplexity, self.top1 * other.top1)
 
 
-LIMITS = {"int8": TextLimit(1.01, 0.965), "int4": TextLimit(1.12, 0.80)}
+LIMITS = {
+    "int8": TextLimit(1.01, 0.965),
+    "fp8": TextLimit(1.05, 0.90),
+    "int4": TextLimit(1.12, 0.80),
+    "nvfp4": TextLimit(1.12, 0.80),
+}
 """Of the weights alone, by what they are stored in."""
 ROUNDED_PRODUCTS = TextLimit(1.02, 0.94)
 """How much more it may cost that products round what they read, to 8 bits."""
+HALF_PRODUCTS = TextLimit(1.01, 0.97)
+"""The same of products in half precision."""
 WAY_OUT = (
     "leave some layers in floats with --keep-float (`stts-export sensitivity` finds which), or all with --weights float"
 )
 
 
 def compare_text(
-    bundle: Bundle, config: ModelConfig, checkpoint: Checkpoint, on_progress: OnProgress = no_progress
+    bundle: Bundle,
+    engine: EngineSettings,
+    config: ModelConfig,
+    checkpoint: Checkpoint,
+    on_progress: OnProgress = no_progress,
 ) -> tuple[CaseResult | None, tuple[str, ...]]:
     """Return how a bundle with rounded weights reads text, None where it cannot be asked, and what to know of that.
 
     Memory: see `logits_of_variants`.
 
     Args:
-        bundle: the bundle.
+        bundle: the bundle, or what stands for it on a CPU.
+        engine: what it was built for.
         config: its model.
         checkpoint: the model's weights, in floats.
         on_progress: told how far it is.
@@ -98,13 +111,14 @@ def compare_text(
             got = bundle_logits(session, ids, on_progress)
         except SttsError as error:
             return CaseResult(PART, CASE, (failure("running it", str(error)),)), ()
-    roundings = roundings_of(manifest.engine, config)
+    roundings = roundings_of(engine, config)
     rounded, variants = as_rounded(checkpoint, roundings), (frozenset[str](), frozenset(roundings))
     first = len(ids) - 1 - len(got)
     expected, alone = logits_of_variants(config, checkpoint, rounded, variants, ids[:-1], first)
-    following, limit = ids[-len(got) :], LIMITS[manifest.engine.weights]
+    following, limit = ids[-len(got) :], LIMITS[engine.weights]
     found = [*compared("weights alone", expected, alone, following, limit)]
-    found += compared("as computed", expected, got, following, limit.times(ROUNDED_PRODUCTS))
+    in_products = ROUNDED_PRODUCTS if engine.has_rounded_products else HALF_PRODUCTS
+    found += compared("as computed", expected, got, following, limit.times(in_products))
     return CaseResult(PART, CASE, tuple(found)), text_notes()
 
 

@@ -41,17 +41,19 @@ def verify_bundle(
     def tell(_stage: str, share: float) -> None:
         on_progress("verify", share)
 
+    engine, text = bundle.manifest.engine, None
+    said: tuple[str, ...] = ()
     with cpu_emulation(bundle) as emulated:
         report = verify_engines(emulated, reference, tell, open_tapped_engine)
+        if floats is not None and engine.weights != FLOAT:
+            runs = bundle if engine.has_rounded_products else emulated
+            text, said = compare_text(runs, engine, *floats, on_progress)
     results, notes = report.results, (*report.notes, *emulation_notes(bundle))
-    if bundle.manifest.engine.has_rounded_products:
+    if engine.has_rounded_products:
         with Session(bundle) as session:
-            own = compare_end_to_end(session, reference, engine_tolerance(bundle.manifest.engine))
+            own = compare_end_to_end(session, reference, engine_tolerance(engine))
         results = (*results, replace(own, case=f"{own.case}, products in 8 bits"))
-    if floats is not None and bundle.manifest.engine.weights != FLOAT:
-        text, said = compare_text(bundle, *floats, on_progress)
-        results, notes = (*results, *filter(None, [text])), (*notes, *said)
-    return replace(report, results=results, notes=notes)
+    return replace(report, results=(*results, *filter(None, [text])), notes=(*notes, *said))
 
 
 def emulation_notes(bundle: Bundle) -> tuple[str, ...]:

@@ -11,47 +11,55 @@ import onnx_ir as ir
 from stts_export import ops
 
 
+OLDEST_OPSET = 17
+IR_VERSIONS = {17: 8, 21: 10, 23: 11}
+"""Opset -> the format of files that came with it."""
 LOOPS = ("CumSum", "Loop", "Scan")
 REDUCTIONS = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin")
 
 
 class LowerOpset(ir.passes.InPlacePass):
-    """Rewrite a graph of opset 20 for opset 17, the newest that TensorRT 8.6 (JetPack 6.0) reads.
+    """Rewrite a graph of opset 20 for TensorRT, in opset 17 or as a newer one.
 
-    Every newer TensorRT reads it too, so one stored graph serves them all.
+    17 is the newest that TensorRT 8.6 (JetPack 6.0) reads. Every newer TensorRT reads it too, so one stored graph
+    serves them all. A graph whose weights are in few bits needs a newer one for them.
 
     1. `Gelu(approximate="tanh")`, new in 20, becomes its formula.
-    2. Axes of a reduction, an input since 18, become an attribute.
-    3. `Split(num_outputs=n)`, new in 18, becomes the plain equal split.
+    2. For opset 17: axes of a reduction, an input since 18, become an attribute.
+    3. For opset 17: `Split(num_outputs=n)`, new in 18, becomes the plain equal split.
     4. `Shape(start, end)` becomes a Slice of the whole shape, and Squeeze gets its axes as an input: opset 17 has both,
        but parsers of TensorRT 8.6 and early 10 read past the attributes, and reshape by the wrong rank from there on.
 
-    Plugins of ours stay as they are. Afterwards every other node is one that opset 17 has, with inputs and attributes
-    as it had them then, and none is of a kind that those parsers misread (see 4) or turn into a loop over tokens
+    Plugins of ours stay as they are. Afterwards every other node is one that the opset has, with inputs and attributes
+    as it has them, and none is of a kind that those parsers misread (see 4) or turn into a loop over tokens
     (CumSum, up to 10.7), which is slow and cannot be recorded into a CUDA graph.
     """
 
-    opset = 17
+    def __init__(self, opset: int = OLDEST_OPSET) -> None:
+        """Say which opset is wanted: 17, or one from 20 on."""
+        super().__init__()
+        self.opset = opset
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite `model`."""
+        is_old = self.opset == OLDEST_OPSET
         for node in list(model.graph):
             if node.op_type == "Gelu":
                 expand_gelu(model.graph, node)
-            elif node.op_type in REDUCTIONS:
+            elif is_old and node.op_type in REDUCTIONS:
                 axes_as_attribute(node)
-            elif node.op_type == "Split" and "num_outputs" in node.attributes:
+            elif is_old and node.op_type == "Split" and "num_outputs" in node.attributes:
                 del node.attributes["num_outputs"]
             elif node.op_type == "Shape" and node.attributes:
                 slice_shape(model.graph, node)
             elif node.op_type == "Squeeze" and len(node.inputs) == 1:
                 name_squeezed_axes(model.graph, node)
         model.graph.opset_imports[""] = self.opset
-        model.ir_version = 8  # the format that came with opset 17
+        model.ir_version = IR_VERSIONS[self.opset]
         return ir.passes.PassResult(model, True)
 
     def ensures(self, model: ir.Model) -> None:
-        """Opset 17 has every node as it stands, and old parsers read it so."""
+        """The opset has every node as it stands, and old parsers read it so."""
         for node in model.graph:
             if node.op_type in ops.PLUGIN_NAMES:
                 continue

@@ -13,7 +13,8 @@ from stts_export.graph.passes.store_transposed import (
     is_transposing_product,
     is_weight_transpose,
 )
-from stts_export.quantise.rounding import NUMBERS, OFFSETS, SCALES, Rounding
+from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES
+from stts_export.quantise.rounding import Rounding
 
 
 CONTRIB = "com.microsoft"

@@ -28,8 +28,8 @@ def test_the_8b_model_on_the_8_gb_module_is_refused_with_numbers_and_ways_out():
     assert re.search(
         r"building the largest engine takes 46\.2 GiB to 61\.4 GiB \(3 to 4 times its weights, and 400 MiB\)", message
     )
-    assert "the weights alone are 16.2 GiB in float16. A smaller model; weights in INT8 or INT4" in message
-    assert "are not built here yet" in message
+    assert "--weights change nothing: the weights alone are" in message
+    assert "GiB in int4. Take a smaller model" in message
     assert "--target jetson-orin" in message
     assert caught.value.exit_code == 1
     (head,) = fit_of(asked).warnings
@@ -55,7 +55,8 @@ def options_of(proposal):
 
 def changed(asked, proposal):
     options = options_of(proposal)
-    whole = {name: int(options[name]) for name in ("frames", "chunk_frames") if name in options}
+    whole = {"weights": options["weights"]} if "weights" in options else {}
+    whole |= {name: int(options[name]) for name in ("frames", "chunk_frames") if name in options}
     if "prune" in options:
         whole["prune_fraction"] = float(options["prune"])
     if "precision" in options:
@@ -71,7 +72,10 @@ def changed(asked, proposal):
         # float32 halves to what fits
         ({"target": "l4", "model": "molmo2-8b", "precision": "float32", "frames": 32}, {"precision", "target"}),
         # a cache for a long dense clip beside 16 GB of weights
-        ({"target": "rtx", "model": "molmo2-8b", "frames": 384, "prune": 0.0}, {"frames", "prune", "target"}),
+        (
+            {"target": "rtx", "model": "molmo2-8b", "frames": 384, "prune": 0.0},
+            {"weights", "frames", "prune", "target"},
+        ),
         # unchunked vision: the chunk alone sets the need
         ({"target": "rtx", "frames": 256, "chunk_frames": 256}, {"chunk_frames", "frames", "prune", "target"}),
     ],
@@ -83,14 +87,15 @@ def test_every_proposal_fits(options, helps):
         asked = replace(asked, target=replace(asked.target, memory_gib=24.0 if "model" in options else 15.0))
     found = fit_of(asked)
     assert not found.fits
-    assert {name for proposal in found.proposals for name in options_of(proposal)} <= helps | {"precision"}
+    assert {name for proposal in found.proposals for name in options_of(proposal)} <= helps | {"precision", "weights"}
     assert set(options_of(found.proposals[0])) & helps
     for proposal in found.proposals:
         assert fit_of(changed(asked, proposal)).fits, proposal
 
 
 def test_a_build_that_is_too_large_is_told_apart_from_a_run_that_is():
-    found = fit_of(scenario(target="jetson-orin-nx", frames=16))
+    assert "--weights int8" in fit_of(scenario(target="jetson-orin-nx", frames=16)).proposals[0]
+    found = fit_of(scenario(target="jetson-orin-nano-super", frames=16, weights="int4"))
     assert len(found.problems) == 1
     assert found.problems[0].startswith("building the largest engine")
     assert "it would run, but its decoder cannot be built there" in found.proposals[0]

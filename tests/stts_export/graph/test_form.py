@@ -18,3 +18,17 @@ from stts_runtime.bundle.manifest import EngineSettings
 def test_attention_is_written_for_what_runs_it(backend, device, precision, attention):
     form = form_for(EngineSettings(backend, device, precision, prepack=False))
     assert (form.attention, form.precision) == (attention, precision)
+
+
+@pytest.mark.parametrize(
+    ("backend", "weights", "dequantizes", "opset"),
+    [
+        ("onnxruntime", "float", False, 20),  # its tower's alone may be rounded
+        ("onnxruntime", "int4", False, 20),
+        ("tensorrt", "int8", True, 21),
+        ("tensorrt_rtx", "nvfp4", True, 23),
+    ],
+)
+def test_rounded_weights_are_read_as_the_backend_has_it(backend, weights, dequantizes, opset):
+    form = form_for(EngineSettings(backend, "cpu", "float16", prepack=False, weights=weights))
+    assert (form.dequantizes, form.weights_opset) == (dequantizes, opset)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 import pytest
-from reference.toy_bundle import toy_request
+from reference.toy_bundle import toy_checkpoint, toy_request
 
 from stts_export.bundle.summary import bundle_summary
 from stts_export.errors import FitError
@@ -12,6 +12,8 @@ from stts_export.inspection.engines import inspect_engines
 from stts_export.pipeline import BuildRequest, build
 from stts_export.pipeline.build import build_engines_of
 from stts_export.pipeline.request import resolve
+from stts_export.verify.record import model_of, record_bundle
+from stts_export.verify.verify_bundle import verify_bundle
 from stts_runtime.bundle.engine_set import read_engine_sets
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.device.probe import probe_device
@@ -82,6 +84,24 @@ def test_the_stored_graphs_are_ones_that_every_tensorrt_reads_and_of_one_precisi
         for tensor in (*entry.spec.inputs, *entry.spec.outputs):
             if tensor.name.startswith(HALF):
                 assert tensor.dtype == precision, tensor
+
+
+@pytest.mark.parametrize(("weights", "target", "opset"), [("int4", "rtx", 21), ("nvfp4", "b200", 23)])
+def test_a_decoder_in_few_bits_computes_what_its_numbers_stand_for(tmp_path, captured, weights, target, opset):
+    request = replace(toy_request(tmp_path, "ffd"), target=target, weights=weights, engines=False)
+    bundle = open_bundle(build(request, unheard, capture=captured), check=True)
+    graphs = {name: ir.load(bundle.file(entry.file)).graph for name, entry in bundle.manifest.graphs.items()}
+    assert {name: graph.opset_imports[""] for name, graph in graphs.items()} == {
+        name: opset if name == "decoder" else 17 for name in graphs
+    }
+    sizes = read_onnx_file(bundle.file("decoder.onnx")).parameter_bytes
+    assert bundle.manifest.memory.engines["decoder"] == pytest.approx(sizes, rel=0.01)
+    config = model_of(bundle)
+    report = verify_bundle(bundle, record_bundle(bundle, config, toy_checkpoint(config)))
+    assert report.ok, report.verdict
+    if target == "rtx":
+        (found,) = inspect_engines(bundle, ["decoder"], [(86,)])
+        assert found.rounded_fused > 0
 
 
 @pytest.mark.parametrize("bundle", ["rtx", "orin"])

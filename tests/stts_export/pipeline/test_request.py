@@ -99,10 +99,30 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
         ({"packing": "raged"}, r"--packing raged is unknown, did you mean ragged\? \(known: ffd, ragged\)"),
         ({"packing": "zzz"}, r"--packing zzz is unknown \(known"),
         ({"ops": "plugins"}, r"--ops plugins is unknown, did you mean plugin\? \(known: portable, plugin\)"),
-        ({"weights": "int3"}, r"--weights int3 is unknown, did you mean int8\? \(known: float, int8, int4\)"),
         (
-            {"weights": "int4", "target": "l4"},
-            "--weights int4 is for onnxruntime on a CPU.*--target cpu",
+            {"weights": "int3"},
+            r"--weights int3 is unknown, did you mean int8\? \(known: float, int8, int4, fp8, nvfp4\)",
+        ),
+        (
+            {"weights": "fp8"},
+            "--weights fp8 is for TensorRT, and onnxruntime does not.*take int8 or int4, or a --target",
+        ),
+        (
+            {"weights": "int4", "target": "l4", "backend": "onnxruntime"},
+            "--weights int4 with onnxruntime is for a CPU, and target l4 is a GPU: take --backend tensorrt",
+        ),
+        (
+            {"weights": "int4", "target": "l4", "precision": "float32"},
+            "--weights int4 is for products in half precision, .*take --precision float16 or bfloat16",
+        ),
+        (
+            {"weights": "fp8", "target": "rtx"},
+            "--weights fp8 needs GPUs from SM 89 on, and target rtx has SM 86: take --weights int8 or int4",
+        ),
+        ({"weights": "fp8", "target": "jetson-orin"}, "from SM 89 on, and target jetson-orin has SM 87"),
+        (
+            {"weights": "nvfp4", "target": "l4"},
+            "--weights nvfp4 needs GPUs from SM 100 on, and target l4 has SM 89: take --weights int8 or int4 or fp8",
         ),
         ({"keep_float": ("decoder.*",)}, "--keep-float names what is not rounded, and --weights float rounds nothing"),
         ({"calibration": "default"}, "--calibration is for weights that are rounded: add --weights int4"),

@@ -8,7 +8,7 @@ import pytest
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.graph.capture import Capture
 from stts_export.pipeline import BuildRequest, build
-from stts_export.quantise.choice import roundings
+from stts_export.quantise.choice import roundings_of
 from stts_export.recipe.read import read_model_recipe
 from stts_runtime import load
 from stts_runtime.bundle.open import Bundle, open_bundle
@@ -39,7 +39,7 @@ def test_every_layer_is_the_rounded_models_and_the_bundle_answers_as_the_model_d
 
 def test_it_takes_the_bytes_that_are_said(bundle: Bundle) -> None:
     engine, config = bundle.manifest.engine, read_model_recipe("nano").config
-    chosen = roundings(config, engine.weights, engine.tower_weights, engine.keep_float)
+    chosen = roundings_of(engine, config)
     shapes = expected_tensors(config)
     wanted = sum(
         chosen[name].stored_bytes(*shape) if name in chosen else 4 * int(np.prod(shape))

@@ -1,16 +1,22 @@
 """Weights in whole numbers: how far they are from their floats, and that a grid they lie on already is found again."""
 
+from dataclasses import replace
+
 import gguf
 import numpy as np
 import pytest
 import torch
 from gguf.quants import dequantize, quantize
 from hypothesis import given, strategies as st
+from onnx import TensorProto
+from onnx.numpy_helper import to_array
 
-from stts_export.quantise.choice import INT4, INT8, INT8_ROWS
-from stts_export.quantise.rounding import NUMBERS, OFFSETS, SCALES, Rounding, rounded, stored_parts
+from stts_export.quantise.choice import FP8_ROWS, INT4, INT4_BLOCKS, INT8, INT8_ROWS, NVFP4
+from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES, SIGNED, UNIT, stored_part
+from stts_export.quantise.rounding import E2M1, FLOAT8, Rounding, rounded, rounded_rows
 
 
+FOR_TENSORRT = (INT8_ROWS, INT4_BLOCKS, FP8_ROWS, NVFP4)
 ROUNDINGS = (INT8, INT4, INT8_ROWS, Rounding(8, 32, has_offsets=True), Rounding(4, 64))
 
 
@@ -66,17 +72,85 @@ def test_a_block_of_one_value_is_exact(rounding, constant):
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_what_is_stored_takes_what_is_said_and_says_the_same(rounding):
-    floats = rounded(weight(), rounding).floats()
-    parts = stored_parts([rounded(piece, rounding) for piece in weight().split(4)], rounding)
-    assert list(parts) == [NUMBERS, SCALES, OFFSETS][: 3 if rounding.has_offsets else 2]
+    found = rounded(weight(), rounding)
+    names = [NUMBERS, SCALES, OFFSETS][: 3 if rounding.has_offsets else 2]
+    parts = {name: stored_part(found, rounding, name, torch.float32) for name in names}
     assert sum(part.numel() * part.element_size() for part in parts.values()) == rounding.stored_bytes(6, 128)
     numbers = parts[NUMBERS]
     if rounding.block is None:
-        torch.testing.assert_close(numbers.T.float() * parts[SCALES][:, None], floats, rtol=0, atol=0)
+        torch.testing.assert_close(numbers.T.float() * parts[SCALES][:, None], found.floats(), rtol=0, atol=0)
         return
     if rounding.bits == 4:
         numbers = torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(1)
     blocks = (numbers.float() - rounding.zero).unflatten(1, (-1, rounding.block)) * parts[SCALES][..., None]
     if rounding.has_offsets:
         blocks = blocks + parts[OFFSETS].T[..., None]
-    torch.testing.assert_close(blocks.flatten(1), floats, rtol=0, atol=0)
+    torch.testing.assert_close(blocks.flatten(1), found.floats(), rtol=0, atol=0)
+
+
+def held_in(rounding, dtype):
+    return rounding if rounding.scales == FLOAT8 else replace(rounding, scales=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("rounding", FOR_TENSORRT)
+def test_scales_are_exact_in_what_they_are_stored_in_and_numbers_make_up_for_it(rounding, dtype):
+    rounding = held_in(rounding, dtype)
+    for gain in (1.0, 1e-6, 300.0):
+        floats = gain * weight()
+        floats[1] = 0
+        found = rounded(floats, rounding)
+        assert bool((found.scales > 0).all())
+        stored = stored_part(found, rounding, SCALES, None if rounding.scales == FLOAT8 else getattr(torch, dtype))
+        torch.testing.assert_close(
+            stored.float().reshape(found.scales.shape) * found.unit, found.scales, rtol=0, atol=0
+        )
+        assert not found.floats()[1].any()
+        step = found.scales.repeat_interleave(rounding.block or 128, dim=1)
+        # between floats a step grows with the number: half of 1/8 of it at E4M3, of 2 at E2M1's 4 to 6
+        half = {"int8": 0.5, "int4": 0.5, "fp8": 16.0, "fp4": 1.0}[rounding.name]
+        rest = rounding.largest * 2.0 ** (-4 if rounding.scales == FLOAT8 else -8)  # of a scale that was rounded down
+        if gain != 1e-6:  # below half precision's normal numbers scales are coarse
+            assert bool(((found.floats() - floats).abs() <= step * (half + rest)).all())
+
+
+@pytest.mark.parametrize("rounding", FOR_TENSORRT)
+def test_rows_may_be_rounded_a_few_at_a_time(rounding):
+    whole = rounded(weight(), rounding)
+    pieces = list(rounded_rows(weight(), rounding, 4))
+    assert {piece.unit for piece in pieces} == {whole.unit}
+    torch.testing.assert_close(torch.cat([piece.floats() for piece in pieces]), whole.floats(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("turned", ["", ".T"])
+@pytest.mark.parametrize("rounding", FOR_TENSORRT)
+def test_onnx_reads_stored_parts_as_what_they_stand_for(rounding, turned):
+    found = rounded(weight(), held_in(rounding, "float16"))
+    kind = {"int8": TensorProto.INT8, "int4": TensorProto.INT4, "fp8": TensorProto.FLOAT8E4M3FN}
+    kind["fp4"] = TensorProto.FLOAT4E2M1
+    numbers = stored_part(found, rounding, SIGNED + turned)
+    scales = stored_part(found, rounding, SCALES + turned, None if rounding.scales == FLOAT8 else torch.float16)
+    unit = stored_part(found, rounding, UNIT, torch.float16).float() if rounding.scales == FLOAT8 else 1.0
+    size = numbers.numel() * numbers.element_size() + scales.numel() * scales.element_size()
+    assert size == held_in(rounding, "float16").stored_bytes(6, 128)
+    tensor = TensorProto(
+        dims=[128, 6] if turned else [6, 128],
+        data_type=kind[rounding.name],
+        raw_data=numbers.view(torch.uint8).numpy().tobytes(),
+    )
+    read = torch.from_numpy(to_array(tensor).astype(np.float32))
+    wide = (scales.float() * unit).reshape(6, 1) if rounding.block is None else scales.float() * unit
+    if rounding.block is not None:
+        wide = wide.repeat_interleave(rounding.block, dim=0 if turned else 1)
+    elif turned:
+        wide = wide.T
+    floats = read * wide
+    torch.testing.assert_close(floats.T if turned else floats, found.floats(), rtol=0, atol=0)
+
+
+def test_floats_of_4_bits_are_the_nearest_there_are():
+    row = torch.tensor([[0.0, 0.2, 0.3, 0.8, 1.2, 1.6, 2.4, 2.6, 3.4, 3.6, 4.9, 5.1, 6.0, -0.3, -5.1, -6.0]])
+    found = rounded(row, NVFP4)
+    expected = [0, 0, 0.5, 1, 1, 1.5, 2, 3, 3, 4, 4, 6, 6, -0.5, -6, -6]
+    assert found.floats().tolist() == [expected]
+    assert set(map(abs, expected)) == set(E2M1)

@@ -119,6 +119,18 @@ def test_bfloat16_is_refused_where_there_is_none():
         dialect.check_precision(bindings_of(version), "bfloat16", (87,))
 
 
+def test_weights_in_few_bits_are_refused_where_they_cannot_be_read():
+    with pytest.raises(EngineError, match=r"TensorRT 8\.6\.0 cannot read weights in int8 \(10\.0 and up can\)"):
+        dialect.check_weights(bindings_of("8.6.0"), "int8", (87,))
+    with pytest.raises(EngineError, match=r"cannot read weights in nvfp4 \(10\.8 and up can\)"):
+        dialect.check_weights(bindings_of("10.3.0"), "nvfp4", (110,))
+    with pytest.raises(EngineError, match=r"SM 87 has no fp8 \(89 and up has\).*--weights int"):
+        dialect.check_weights(bindings_of("10.3.0"), "fp8", (87,))
+    dialect.check_weights(bindings_of("8.6.0"), "float", (87,))
+    for version in VERSIONS[1:]:
+        dialect.check_weights(bindings_of(version), "int4", (87,))
+
+
 def test_half_precision_by_flag_is_refused_for_a_graph_without_any(tmp_path):
     spec = write_block(tmp_path / "block.onnx", "float32")
     with pytest.raises(EngineError, match="says float16 and no layer"):

@@ -46,6 +46,25 @@ def test_without_a_mask_there_is_none():
     assert (found.squares, found.fused_attention, found.activation_bytes) == (0, 0, ())
 
 
+def constant(name, dtype, *sizes):
+    return value(name, *sizes).replace("Half", dtype)
+
+
+def reading(inputs, *constants):
+    read = layer("__myl_CastMulFc_myl0_4", inputs, [TOKENS])
+    return read.replace("Constants: []", f"Constants: [ {', '.join(constants)}]")
+
+
+def test_matrices_of_few_bits_count_as_fused_where_their_layer_reads_something_else_too():
+    int4, scales = constant("up", "Int4", 1, 64, 96), value("scales", 1, 2, 96)
+    fp4, fp8 = constant("down", "FP4E2M1", 1, 96, 64), constant("down_scales", "FP8", 1, 6, 64)
+    merged = [constant(name, "FP8", 1, 64, 96) for name in ("gate", "up")]
+    found = inspection_of(dump(*LAYERS, reading([TOKENS], int4, scales), reading([], fp4, fp8), reading([], *merged)))
+    assert (found.rounded_fused, found.rounded_apart) == (1, 3)
+    found = inspection_of(dump(*LAYERS))
+    assert (found.rounded_fused, found.rounded_apart) == (0, 0)
+
+
 def test_a_log_of_another_kind_is_refused():
     with pytest.raises(EngineError, match="does not describe the engine as expected"):
         inspection_of("Layers:\nnothing")

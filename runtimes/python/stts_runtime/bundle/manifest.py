@@ -24,7 +24,7 @@ OPS = ("portable", "plugin")
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What weights and matrix products may be held in."""
 FLOAT = "float"
-WEIGHTS, TOWER_WEIGHTS = (FLOAT, "int8", "int4"), (FLOAT, "int8")
+WEIGHTS, TOWER_WEIGHTS = (FLOAT, "int8", "int4", "fp8", "nvfp4"), (FLOAT, "int8")
 """What the decoder's weights, and the tower's, may be stored in: floats of the precision, or numbers with scales."""
 
 
@@ -181,8 +181,8 @@ class EngineSettings:
             matrix products; large models switch it off so that their weights stay memory-mapped.
         ops: one of `OPS`. With `plugin` the bundle carries the library (`plugin_library`), and selects and packs on the
             device, end to end.
-        weights: one of `WEIGHTS`. Rounded weights stand in the decoder's graph as whole numbers, and what is multiplied
-            with them is rounded to 8 bits when it is.
+        weights: one of `WEIGHTS`. Rounded weights stand in the decoder's graph as numbers of so many bits; on a CPU
+            what is multiplied with them is rounded to 8 bits when it is.
         tower_weights: one of `TOWER_WEIGHTS`, of the vision graphs, from the first packed block on.
         keep_float: patterns of names of weights that stayed floats all the same.
     """

@@ -10,13 +10,14 @@ from stts_runtime.bundle.backend import TENSORRT, backend_named
 from stts_runtime.bundle.manifest import weights_line
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.open import Bundle
-from stts_runtime.bundle.versions import numbers
+from stts_runtime.bundle.versions import numbers, release_of
 from stts_runtime.device.finding import OK, PROBLEM, WARNING, Finding
 from stts_runtime.device.jetpack import jetpack_of_l4t, nearest_jetpack
 from stts_runtime.device.known_targets import targets_for
 from stts_runtime.device.probe import Probe
 from stts_runtime.errors import SttsError
 from stts_runtime.sizes import GIB, size_text
+from stts_runtime.trt.dialect import LEAST_FOR_WEIGHTS
 
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> Iterator[Findi
     if old and engine.precision == "bfloat16":
         text = f"the bundle computes in bfloat16, which TensorRT {probe.tensorrt} does not have"
         advice = "build it again with `stts-export build --precision float16`, or install a later JetPack or TensorRT"
+        yield Finding(PROBLEM, "target", text, advice)
+    least, _ = LEAST_FOR_WEIGHTS.get(engine.weights, ((0, 0), 0))
+    if engine.backend == TENSORRT.name and probe.tensorrt is not None and release_of(probe.tensorrt) < least:
+        text = f"the bundle's weights are in {engine.weights}, which TensorRT {probe.tensorrt} does not read"
+        advice = "build it again with `stts-export build --weights float`, or install a later JetPack or TensorRT"
         yield Finding(PROBLEM, "target", text, advice)
 
 

@@ -10,6 +10,7 @@
 | target | the device | the device | the device | any list of SMs |
 | parser errors | node number | number, name, operator | as 10 | as 10 |
 | plugins (IPluginV3) | no | yes | yes | yes |
+| weights in few bits | no | yes; NVFP4 from 10.8 | yes | yes |
 
 What each version has was read from 8.6.0's and RTX 1.7.1's own modules, and from NVIDIA's API reference for 10 and 11.
 """
@@ -53,6 +54,8 @@ _COMPUTES = (
 
 OLDEST_WITH_PLUGINS = (10, 0)
 """The first version that loads plugins of the kind that ours are, IPluginV3."""
+LEAST_FOR_WEIGHTS = {"int8": ((10, 0), 0), "int4": ((10, 0), 0), "fp8": ((10, 0), 89), "nvfp4": ((10, 8), 100)}
+"""What a bundle's rounded weights are -> the first version that reads our graphs with them, and the first SM."""
 
 
 # building
@@ -99,6 +102,27 @@ def check_precision(bindings: Bindings, precision: str, compute_capabilities: Se
     old = [number for number in compute_capabilities if number < 80]
     if old:
         raise EngineError(f"SM {old[0]} has no bfloat16 (80 and up has): build the bundle with float16")
+
+
+def check_weights(bindings: Bindings, weights: str, compute_capabilities: Sequence[int]) -> None:
+    """Raise if engines of this version or SM cannot read weights that are rounded so.
+
+    Raises:
+        EngineError: any on TensorRT 8.6, whose opset 17 has no scales in half precision; small floats on an older GPU.
+    """
+    if weights not in LEAST_FOR_WEIGHTS:
+        return
+    release, sm = LEAST_FOR_WEIGHTS[weights]
+    if not bindings.is_rtx and bindings.release < release:
+        raise EngineError(
+            f"{bindings.title} cannot read weights in {weights} ({'.'.join(map(str, release))} and up can): build the "
+            "bundle with --weights float, or install a newer TensorRT"
+        )
+    old = [number for number in compute_capabilities if number < sm]
+    if old:
+        raise EngineError(
+            f"SM {old[0]} has no {weights} ({sm} and up has): build the bundle with --weights int4 or int8"
+        )
 
 
 def set_precision(bindings: Bindings, network: Any, config: Any, precision: str) -> None:

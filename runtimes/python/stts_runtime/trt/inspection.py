@@ -14,6 +14,9 @@ from stts_runtime.trt.profiles import Profile, Range
 _FUSED_ATTENTION = re.compile(r"^Name: [^,]*_gem[mv]_mha_v\d", re.MULTILINE)
 _PLUGIN = re.compile(r"^Name: (Stts[A-Za-z]+)_\d+", re.MULTILINE)
 _VALUE = re.compile(r"\{ Name: (?P<name>[^,]+), Dimensions: \[(?P<shape>[^\]]*)\]")
+_LAYER = re.compile(r"^Name: [^,]+, LayerType: \w+, Inputs: \[(?P<inputs>.*?)\], Constants: \[(?P<constants>.*)$", re.M)
+_CONSTANT = re.compile(r"\{ Name: [^,]+, Dimensions: \[[^\]]*\], [^{}]*?Datatype: (?P<dtype>\w+)")
+_FEW_BITS = ("Int4", "Int8", "FP4E2M1", "FP8")
 _TENSOR = re.compile(
     r"^ ?Name: (?P<name>[^,]+), IOMode: (?P<mode>Input|Output), DataType: (?P<dtype>\w+), "
     r"Dimensions: \[(?P<shape>[^\]]*)\].*$",
@@ -53,6 +56,10 @@ class Inspection:
     plugins: dict[str, int]  # how many of them are plugins of ours, by name
     # tensors between layers with two sizes or more that a run decides: masks and logits, tokens by tokens
     squares: int
+    # matrices of numbers of few bits that layers read which compute with something else too, and those of which a layer
+    # makes nothing but floats; where layers are merged, so are their matrices
+    rounded_fused: int = 0
+    rounded_apart: int = 0
     activation_bytes: tuple[int, ...] = ()  # what a context of each profile wants while it runs; empty if not told
 
 
@@ -66,12 +73,15 @@ def inspection_of(dump: str, activation_bytes: tuple[int, ...] = ()) -> Inspecti
     tensors = tuple(_tensor(match) for match in _TENSOR.finditer(bindings))
     if not found or not tensors:
         raise EngineError("this TensorRT's log does not describe the engine as expected; build without inspection")
+    fused, apart = _rounded(layers)
     return Inspection(
         layers=layers.count("\nName: "),
         fused_attention=len(_FUSED_ATTENTION.findall(layers)),
         tensors=tensors,
         plugins=dict(Counter(_PLUGIN.findall(layers))),
         squares=len({value["name"] for value in _VALUE.finditer(layers) if _numbers(value["shape"]).count(-1) > 1}),
+        rounded_fused=fused,
+        rounded_apart=apart,
         activation_bytes=activation_bytes,
     )
 
@@ -95,6 +105,21 @@ def check_engine(inspection: Inspection, spec: GraphSpec, profiles: tuple[Profil
             dynamic and got.ranges != ranges
         ):
             raise EngineError(f"the engine of {spec.name!r}: {name!r}: wanted {tensor} with {ranges}, got {got}")
+
+
+def _rounded(layers: str) -> tuple[int, int]:
+    """Return how many matrices of few bits are read by layers with inputs, and by those without."""
+    fused = apart = 0
+    for layer in _LAYER.finditer(layers):
+        constants = layer["constants"].partition("], Outputs: [")[0]
+        dtypes = [found["dtype"] for found in _CONSTANT.finditer(constants)]
+        numbers = [dtype for dtype in dtypes if dtype in _FEW_BITS]
+        count = numbers.count("FP4E2M1") or len(numbers)  # its scales are FP8
+        if layer["inputs"].strip():
+            fused += count
+        else:
+            apart += count
+    return fused, apart
 
 
 def _tensor(match: re.Match[str]) -> EngineTensor:

@@ -10,7 +10,8 @@ from reference.small_graph import lines_of, model_of, named, value
 from stts_export.graph.passes.round_weights import RoundWeights
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
 from stts_export.quantise.choice import INT4, INT8, INT8_ROWS
-from stts_export.quantise.rounding import NUMBERS, SCALES, Rounding, rounded, stored_parts
+from stts_export.quantise.layout import NUMBERS, SCALES, stored_part
+from stts_export.quantise.rounding import Rounding, rounded
 from stts_export.verify.cpu_emulation import with_exact_products
 
 
@@ -36,10 +37,10 @@ def products():
 
 
 def run(model, feeds, rounding):
-    parts = stored_parts([rounded(WEIGHT, rounding)], rounding)
+    found = rounded(WEIGHT, rounding)
     for weight in model.graph.initializers.values():
         if weight.const_value is None:
-            part = parts[weight.metadata_props[TRANSFORM]]
+            part = stored_part(found, rounding, weight.metadata_props[TRANSFORM], torch.float32)
             assert weight.metadata_props[SOURCE] == "w"
             weight.const_value = ir.tensor(part.contiguous().numpy().reshape(weight.shape.numpy()), name=weight.name)
     content = ir.to_proto(model).SerializeToString()
