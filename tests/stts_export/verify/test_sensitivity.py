@@ -12,7 +12,7 @@ from stts_export.models.model import Model
 from stts_export.models.prefix_attention import prefix_attention
 from stts_export.pipeline.sensitivity import model_sensitivity
 from stts_export.quantise.checkpoint import as_rounded
-from stts_export.quantise.choice import roundings
+from stts_export.quantise.choice import choice_of, roundings
 from stts_export.quantise.layers import layers_of, patterns_of
 from stts_export.verify.rounded_text import logits_of_variants
 from stts_export.verify.sensitivity import fewest, sensitivity
@@ -20,9 +20,12 @@ from stts_export.verify.sensitivity_table import proposal_line, sensitivity_rows
 from stts_export.verify.text import READ, TextCost, TextLimit
 
 
+INT4 = choice_of("onnxruntime", "int4", "float32")
+
+
 def case(kind):
     config = toy_config(kind)
-    found = roundings(config, "int4")
+    found = roundings(config, INT4)
     ids = np.random.default_rng(0).integers(0, config.decoder.vocabulary, READ + 24)
     return config, toy_checkpoint(config), found, ids
 
@@ -54,7 +57,7 @@ def test_layers_are_named_as_keep_float_takes_them():
     assert frozenset().union(*(layer.weights for layer in layers)) == frozenset(found)
     assert layers[0].name == "embedding and head"
     for chosen in (layers[:1], layers[1:3], layers[1:4], layers[2:]):
-        left = roundings(config, "int4", keep_float=patterns_of(chosen, layers))
+        left = roundings(config, INT4, keep_float=patterns_of(chosen, layers))
         assert frozenset(found) - frozenset(left) == frozenset().union(*(layer.weights for layer in chosen))
     assert "decoder.blocks.0.*" in patterns_of(layers[1:4], layers)
 
@@ -73,7 +76,7 @@ def test_what_is_proposed_passes_and_is_what_was_measured():
     proposal = strict.proposal
     assert 0 < proposal.layers < len(strict.layers)
     assert limit.passes(proposal.cost)
-    left = roundings(config, "int4", keep_float=proposal.keep_float)
+    left = roundings(config, INT4, keep_float=proposal.keep_float)
     again = sensitivity(config, checkpoint, left, "int4", limit, ids)
     assert again.whole.perplexity == pytest.approx(proposal.cost.perplexity, rel=1e-5)
     assert sum(layer.bytes for layer in strict.layers) - sum(layer.bytes for layer in again.layers) == proposal.bytes
