@@ -29,7 +29,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, or a checkpoint directory",
     )
     option("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
-    option("--weights", required=True, help="what the decoder's are to be stored in: int8 or int4")
+    option("--weights", required=True, help="what the decoder's are to be stored in: int8, int4, fp8 or nvfp4")
+    option("--target", default="cpu", help="what is to be built for (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.verify.text import text_notes
 
     with progress_bars() as on_progress:
-        found = model_sensitivity(arguments.model, arguments.weights, arguments.checkpoint, on_progress)
+        found = model_sensitivity(
+            arguments.model, arguments.weights, arguments.checkpoint, arguments.target, on_progress
+        )
     if arguments.json:
         print_json(found)
         return 0

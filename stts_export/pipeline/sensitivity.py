@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stts_export.errors import UsageError
+from stts_export.estimate.scenario import ITEM_BYTES
 from stts_export.pipeline.request import BuildRequest, resolve
 from stts_export.verify.sensitivity import Sensitivity, sensitivity
 from stts_export.verify.text import LIMITS, text_ids
@@ -13,7 +14,11 @@ from stts_runtime.progress import OnProgress, no_progress
 
 
 def model_sensitivity(
-    model: str, weights: str, checkpoint: Path | None = None, on_progress: OnProgress = no_progress
+    model: str,
+    weights: str,
+    checkpoint: Path | None = None,
+    target: str = "cpu",
+    on_progress: OnProgress = no_progress,
 ) -> Sensitivity:
     """Return what rounding each layer of a model costs, and which to leave in floats.
 
@@ -21,6 +26,7 @@ def model_sensitivity(
         model: a model recipe's name or path, or a checkpoint directory.
         weights: what the decoder's weights are to be stored in.
         checkpoint: the weights, where `model` is a recipe that does not bring its own.
+        target: what it is to be built for, which decides how weights are rounded.
         on_progress: told how far it is.
 
     Raises:
@@ -30,7 +36,14 @@ def model_sensitivity(
     if weights not in LIMITS:
         raise UsageError(f"--weights {weights} rounds nothing whose cost could be asked (known: {', '.join(LIMITS)})")
     request = BuildRequest(
-        model, Path("unwritten.stts"), checkpoint=checkpoint, prune=0.0, weights=weights, ignore_fit=True
+        model,
+        Path("unwritten.stts"),
+        target,
+        checkpoint=checkpoint,
+        prune=0.0,
+        weights=weights,
+        engines=False,
+        ignore_fit=True,
     )
     build = resolve(request, on_progress)
     assert build.tokenizer is not None, "weights are from a checkpoint, and it brings a tokenizer"
@@ -41,4 +54,7 @@ def model_sensitivity(
             f"what rounding costs. Build it with --weights {weights}, with some --keep-float, and with neither, and "
             "compare them by `stts-export eval BUNDLE --data DIR`"
         )
-    return sensitivity(build.config, build.checkpoint, build.roundings, weights, LIMITS[weights], ids, on_progress)
+    item_bytes = ITEM_BYTES[build.engine.precision]
+    return sensitivity(
+        build.config, build.checkpoint, build.roundings, weights, LIMITS[weights], ids, item_bytes, on_progress
+    )

@@ -20,7 +20,6 @@ from stts_export.verify.text import READ, TextCost, TextLimit, text_cost
 from stts_runtime.progress import OnProgress, no_progress
 
 
-FLOAT_BYTES = 4
 PROBES = 4
 """Sets of layers that are tried at once: reading the weights is shared among them."""
 
@@ -63,6 +62,7 @@ def sensitivity(
     weights: str,
     limit: TextLimit,
     ids: NDArray[np.int64],
+    item_bytes: int,
     on_progress: OnProgress = no_progress,
 ) -> Sensitivity:
     """Return what rounding each layer alone costs, and which to leave in floats.
@@ -77,6 +77,7 @@ def sensitivity(
         weights: what they are rounded to, by name.
         limit: what the rounded model is to pass.
         ids: int64 [tokens], the text, see `text_ids`.
+        item_bytes: of a weight in floats.
         on_progress: told how far each pass over the weights is.
 
     Raises:
@@ -84,7 +85,7 @@ def sensitivity(
     """
     layers, rounded = layers_of(roundings), as_rounded(checkpoint, roundings)
     shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
-    saved = {layer: bytes_saved(layer, roundings, shapes, FLOAT_BYTES) for layer in layers}
+    saved = {layer: bytes_saved(layer, roundings, shapes, item_bytes) for layer in layers}
     first = min(READ, len(ids) - 1)
 
     def costs(stage: str, kept: Sequence[frozenset[str]]) -> list[TextCost]:

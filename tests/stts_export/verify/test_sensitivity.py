@@ -65,19 +65,19 @@ def test_layers_are_named_as_keep_float_takes_them():
 def test_what_is_proposed_passes_and_is_what_was_measured():
     config, checkpoint, found, ids = case("qwen3")
     told = []
-    loose = sensitivity(config, checkpoint, found, "int4", TextLimit(9.0, 0.0), ids)
+    loose = sensitivity(config, checkpoint, found, "int4", TextLimit(9.0, 0.0), ids, 4)
     assert loose.proposal.keep_float == ()
     assert loose.proposal.cost == loose.whole
     assert "all of it passes" in proposal_line(loose)
     limit = TextLimit(9.0, (1 + loose.whole.top1) / 2)
     strict = sensitivity(
-        config, checkpoint, found, "int4", limit, ids, lambda stage, share: told.append((stage, share))
+        config, checkpoint, found, "int4", limit, ids, 4, lambda stage, share: told.append((stage, share))
     )
     proposal = strict.proposal
     assert 0 < proposal.layers < len(strict.layers)
     assert limit.passes(proposal.cost)
     left = roundings(config, INT4, keep_float=proposal.keep_float)
-    again = sensitivity(config, checkpoint, left, "int4", limit, ids)
+    again = sensitivity(config, checkpoint, left, "int4", limit, ids, 4)
     assert again.whole.perplexity == pytest.approx(proposal.cost.perplexity, rel=1e-5)
     assert sum(layer.bytes for layer in strict.layers) - sum(layer.bytes for layer in again.layers) == proposal.bytes
     assert {stage for stage, _ in told} == {"each layer alone", "layers in floats"}

@@ -392,7 +392,7 @@ def test_wheels_of_cuda_13_want_a_driver_that_serves_it(tmp_path):
 def test_a_cpu_bundle_asks_nothing_of_the_gpu(device):
     findings = check(probe_of(device), bundle_for("cpu", share=0.1))
     assert levels(findings) <= {("warning", "memory")}
-    assert [finding.topic for finding in findings] == ["device", "onnxruntime", "memory"]
+    assert [finding.topic for finding in findings] == ["device", "onnxruntime", "weights", "memory"]
 
 
 def test_a_cpu_bundle_without_onnxruntime_is_a_problem():
