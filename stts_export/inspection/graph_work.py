@@ -21,7 +21,7 @@ from stts_export.ops import PLUGIN_NAMES
 
 
 _PRODUCTS = ("MatMul", "Gemm")
-_UNCOUNTED = ("Conv", "Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention")
+_UNCOUNTED = ("Conv", "Einsum", "Attention", "GroupQueryAttention")
 _WITHIN_ATTENTION = ("Add", "Cast", "Div", "Mul", "Where")
 _VIEWS = ("Cast", "Identity", "Reshape", "Transpose", "Unsqueeze")
 
@@ -49,7 +49,7 @@ def graph_work(path: Path, dims: Mapping[str, int], lengths: Sequence[int] = ())
     Args:
         path: the stored graph; its weights are not read.
         dims: the size of each of its named dimensions.
-        lengths: patches of each frame that it attends over, which a plugin reads and no shape tells.
+        lengths: patches of each frame that it attends over, which are data where frames lie end to end.
 
     Raises:
         ExportError: a node that has to be counted has a shape that does not follow from `dims`, or is not known here.
@@ -64,6 +64,8 @@ def graph_work(path: Path, dims: Mapping[str, int], lengths: Sequence[int] = ())
             work += _product(node, logits)
         elif node.op_type in PLUGIN_NAMES:
             work += _plugin(node, lengths)
+        elif node.op_type == "MultiHeadAttention":
+            work += _attention(node, lengths)
         elif node.op_type == "Gather" and not _is_weight(node.inputs[0]):
             work += _rows_moved(node)
         elif any(one in logits for one in node.outputs):  # what is added to logits, or chosen by
@@ -122,6 +124,23 @@ def _product(node: ir.Node, logits: set[ir.Value]) -> GraphWork:
     weights = [one for one in (left, right) if _is_weight(one)]
     moved = [one for one in (left, right, node.outputs[0]) if one not in logits and one not in weights]
     return GraphWork(flops, sum(map(_bytes, weights)), sum(map(_bytes, moved)))
+
+
+def _attention(node: ir.Node, lengths: Sequence[int]) -> GraphWork:
+    """Return the work of an attention without mask: of stacked frames, or of the one frame that a Split gives it."""
+    query = node.inputs[0]
+    assert query is not None
+    assert query.dtype is not None
+    assert query.shape is not None
+    width, split = query.shape[-1], query.producer()
+    assert isinstance(width, int)
+    if split is None or split.op_type != "Split":
+        stacked, rows, _ = _sizes(query)
+    else:  # its length is data; frames that are not there have none
+        place, stacked = split.outputs.index(query), 1
+        rows = lengths[place] if place < len(lengths) else 0
+    moved = 4 * stacked * rows * width * query.dtype.itemsize
+    return GraphWork(4 * stacked * rows**2 * width, 0, math.ceil(moved))
 
 
 def _plugin(node: ir.Node, lengths: Sequence[int]) -> GraphWork:

@@ -128,7 +128,8 @@ def _planned(manifest: Manifest, keep: NDArray[np.bool_]) -> Iterator[_Run]:
         if isinstance(part, FfdPlan):
             yield _run(A=len(keep), B=part.pieces, K=len(rows))
         elif len(rows):
-            yield _run(A=len(keep), M=len(part.gather), E=part.pieces + 1, L=part.longest, K=len(rows))
+            own = np.diff(part.cumulative_lengths)
+            yield _run(own, A=len(keep), M=len(part.gather), E=part.pieces + 1, L=part.longest, K=len(rows))
 
 
 def work_rows(found: Sequence[PartWork], frames: int) -> Rows:

@@ -57,16 +57,20 @@ def test_a_size_that_is_not_given_is_named_and_so_is_what_nobody_counts(attentio
         graph_work(tmp_path / "conv.onnx", {})
 
 
-@pytest.mark.parametrize("packing", ["ffd", "ragged"])
-def test_flops_of_bins_and_padded_frames_are_those_of_the_closed_formulas(toy_bundle, packing):
-    found = counted(toy_bundle(packing))
-    manifest = open_bundle(toy_bundle(packing)).manifest
+def test_flops_of_bins_are_those_of_the_closed_formulas(toy_bundle):
+    found = counted(toy_bundle("ffd"))
+    manifest = open_bundle(toy_bundle("ffd")).manifest
     config = from_plain(ModelConfig, manifest.model, "model")
-    clip = clip_of(config.grid, FRAMES, manifest.pruning.fraction, packing, LIMITS.chunk_frames)
+    clip = clip_of(config.grid, FRAMES, manifest.pruning.fraction, "ffd", LIMITS.chunk_frames)
     encode = sum(count.vision_encode(config, run.packed, run.kept).flops for run in clip.encode)
     assert found["vision_score"].counted.flops == count.vision_score(config, FRAMES).flops
     assert (found["vision_encode"].counted.flops, found["vision_encode"].runs) == (encode, len(clip.encode))
     assert encode > found["vision_encode"].own.flops
+
+
+def test_frames_that_attend_each_by_itself_compute_what_the_arithmetic_needs(toy_bundle):
+    found = counted(toy_bundle("ragged"))["vision_encode"]
+    assert found.counted.flops == found.own.flops
 
 
 def test_graphs_with_plugins_compute_what_the_arithmetic_needs_and_nothing_else(plugin_bundle):
