@@ -130,7 +130,7 @@ def weight_findings(bundle: Bundle) -> Iterator[Finding]:
     if note:
         yield Finding(WARNING, "weights", f"{line}; {note}")
     elif packed is None and is_packable(bundle.manifest):
-        advice = f"`stts-runtime build {bundle.path}` packs them once: opening is faster, and takes less memory"
+        advice = f"`stts-runtime build {bundle.path}` packs them once, and they are mapped from then on"
         yield Finding(OK, "weights", f"{line}, repacked in memory each time the bundle is opened", advice)
     else:
         yield Finding(OK, "weights", line + ("" if packed is None else f", packed in {packed.parent.name}"))
