@@ -69,7 +69,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--calibration",
         metavar="DIR|default|none",
         help="what the model reads to find how its weights are best rounded: a dataset, the set that comes with it, or "
-        "nothing (default: default for int4, none for int8, which loses nothing)",
+        "nothing (default: default for int4, none for int8)",
     )
     option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")

@@ -17,7 +17,7 @@ from stts_runtime.progress import Log, OnProgress
 
 
 CALIBRATED = ("int4",)
-"""Weights that are calibrated where nobody says otherwise; 8 bits lose nothing that could be found again."""
+"""Weights that are calibrated where nobody says otherwise."""
 
 
 def calibrated(resolved: ResolvedBuild, on_progress: OnProgress, log: Log) -> tuple[ResolvedBuild, Scales]:

@@ -67,8 +67,8 @@ class BuildRequest:
     weights: str | None = None  # what the decoder's are stored in: one of `WEIGHTS`; None is `float`
     tower_weights: str | None = None  # likewise, of the vision side behind the scorer: `float` or `int8`
     keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
-    # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is `none`
-    # where rounding alone loses nothing
+    # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is
+    # `default` for `int4` where weights are not random, else `none`
     calibration: str | None = None
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
