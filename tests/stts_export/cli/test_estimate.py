@@ -47,7 +47,7 @@ def test_the_plot_is_written_where_asked(capsys, tmp_path):
 def test_frames_and_fraction_default_to_the_models_and_the_targets(capsys):
     assert main(["estimate", "--model", "micro", "--target", "jetson-orin-nano", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert (made["frames"], made["prune_fraction"], made["packing"]) == (32, 0.5, "ffd")
+    assert (made["frames"], made["prune_fraction"], made["packing"]) == (32, 0.5, "ragged")
 
 
 def test_a_checkpoint_directory_is_a_model(capsys, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from reference.molmo2_sizes import GRID
-from reference.toy_bundle import TOWER
+from reference.toy_bundle import LIMITS, TOWER
 from reference.toy_engine import part_pair
 
 from stts_runtime.vision.plan import pack_ffd, pack_ragged
@@ -14,17 +14,17 @@ PACK = {"ffd": pack_ffd, "ragged": pack_ragged}
 
 
 def keeps():
-    """Name -> bool [T, G]."""
+    """Name -> bool [T, G], of as many frames as the part is given at once."""
     rng = np.random.default_rng(0)
     one = np.zeros((1, GRID.groups), bool)
     one[0, 4] = True
-    empty = rng.random((4, GRID.groups)) < 0.5
-    empty[[1, 3]] = False
+    empty = rng.random((LIMITS.chunk_frames, GRID.groups)) < 0.5
+    empty[[0, 2]] = False
     return {
         "one group of one frame": one,
         "one whole frame": np.ones((1, GRID.groups), bool),
-        "everything": np.ones((3, GRID.groups), bool),
-        "half": rng.random((5, GRID.groups)) < 0.5,
+        "everything": np.ones((LIMITS.chunk_frames, GRID.groups), bool),
+        "half": rng.random((LIMITS.chunk_frames, GRID.groups)) < 0.5,
         "frames with nothing kept": empty,
     }
 
