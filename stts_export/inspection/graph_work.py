@@ -77,6 +77,9 @@ def graph_work(path: Path, dims: Mapping[str, int], lengths: Sequence[int] = ())
 def with_sizes(path: Path, dims: Mapping[str, int]) -> ir.Model:
     """Return the graph at `path` with numbers for names, as far as they follow from `dims` and the nodes."""
     model = ir.load(path)
+    for weight in model.graph.initializers.values():
+        if isinstance(weight.const_value, ir.ExternalTensor):
+            weight.const_value = None  # folding would read it, and refuses a file that lies in two places
     for value in (*model.graph.inputs, *(one for node in model.graph for one in node.outputs)):
         if value.shape is not None:
             value.shape = ir.Shape(

@@ -1,5 +1,8 @@
 """Work that is counted in stored graphs: by hand, against the closed formulas, and beside what pruning needs."""
 
+import os
+import shutil
+
 import onnx_ir as ir
 import pytest
 from reference.small_graph import model_of, named, value
@@ -66,6 +69,12 @@ def test_flops_of_bins_are_those_of_the_closed_formulas(toy_bundle):
     assert found["vision_score"].counted.flops == count.vision_score(config, FRAMES).flops
     assert (found["vision_encode"].counted.flops, found["vision_encode"].runs) == (encode, len(clip.encode))
     assert encode > found["vision_encode"].own.flops
+
+
+def test_weights_are_not_read_and_may_lie_in_two_places(toy_bundle, tmp_path):
+    copy = shutil.copytree(toy_bundle("ffd"), tmp_path / "copy.stts")
+    os.link(copy / "weights/scorer.bin", tmp_path / "scorer.bin")
+    assert counted(copy) == counted(toy_bundle("ffd"))
 
 
 def test_frames_that_attend_each_by_itself_compute_what_the_arithmetic_needs(toy_bundle):
