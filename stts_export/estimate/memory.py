@@ -72,11 +72,11 @@ def is_prepacked(
 ) -> bool:
     """Tell whether onnxruntime repacks the weights, into a second copy: on a CPU, and for a small model only.
 
-    Products of whole numbers are repacked at any size: the operator is slow without.
+    A rounded decoder is repacked at any size, whatever its tower's weights are: products of numbers in blocks make
+    floats of the whole matrix without.
     """
     return not target.compute_capabilities and (
-        (choice is not None and tower_weights != FLOAT)
-        or weight_bytes(config, precision, choice, tower_weights) < PREPACK_BELOW_BYTES
+        choice is not None or weight_bytes(config, precision, choice, tower_weights) < PREPACK_BELOW_BYTES
     )
 
 

@@ -5,6 +5,7 @@ from reference.scenario import scenario
 
 from stts_export.estimate.count import Packed
 from stts_export.estimate.memory import available_bytes, block_activations, cache_bytes, is_prepacked, memory_of
+from stts_export.quantise.choice import choice_of
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES
 
 
@@ -56,6 +57,9 @@ def test_weights_that_onnxruntime_repacks_are_held_twice_on_the_cpu_and_for_smal
     small, large = scenario("micro", "cpu", frames=8), scenario("molmo2-4b", "cpu", frames=8)
     assert is_prepacked(small.config, small.target, "float32")
     assert not is_prepacked(large.config, large.target, "float32")
+    rounded = choice_of("onnxruntime", "int4", "float32")
+    assert is_prepacked(large.config, large.target, "float32", rounded)
+    assert not is_prepacked(large.config, large.target, "float32", None, "int8")
     assert memory_of(small).weights == 2 * memory_of(small).bundle_disk
     assert memory_of(large).weights == memory_of(large).bundle_disk
     on_gpu = scenario("micro", "l4", frames=8, backend="onnxruntime")
