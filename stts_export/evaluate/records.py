@@ -90,6 +90,23 @@ class Answers:
         return np.frombuffer(self.right.encode("ascii"), np.uint8) == ord("1")
 
 
+FATES = ("still", "other change", "thing")
+"""What becomes of a group from one frame to the next: nothing; a change, as of water; a thing comes, moves or goes."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many groups a scorer keeps, by what became of them; each clip's first frame is left out."""
+
+    subject: str  # which weights
+    kind: str  # of scorer
+    prune: float  # share of groups dropped
+    frames: int | None  # of a clip; None for the model's own sampling
+    clips: int  # that were looked at
+    kept: tuple[int, ...]  # groups kept, in the order of `FATES`
+    groups: tuple[int, ...]  # groups there were
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Everything an `eval.json` says, but what follows from it."""
@@ -104,6 +121,7 @@ class Evaluation:
     answers: tuple[Answers, ...]  # one a setting
     seconds: float  # of it all
     notes: tuple[str, ...] = ()  # what a reader should know, one sentence each
+    kept: tuple[Kept, ...] = ()  # what the scorers keep, where torch ran and patches are labelled
     format: int = FORMAT  # version of this file
 
 

@@ -12,12 +12,13 @@ import torch
 from stts_export.data.read import open_info, splits_of
 from stts_export.errors import UsageError
 from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
+from stts_export.evaluate.kept import kept_by_scorers
 from stts_export.evaluate.prior import blind_answers
 from stts_export.evaluate.questions import questions_to_ask, scored_questions
-from stts_export.evaluate.records import MAIN, SCORERS, TWIN, Answers, Asked, Evaluation, Setting
+from stts_export.evaluate.records import MAIN, SCORERS, TWIN, Answers, Asked, Evaluation, Kept, Setting
 from stts_export.evaluate.settings import DEFAULT_SCORERS, FRACTIONS, settings_of
 from stts_export.evaluate.subjects import is_bundle, load_weights, open_weights, source_of, with_trained
-from stts_export.evaluate.torch_run import TorchOptions, evaluate_torch
+from stts_export.evaluate.torch_run import TorchOptions, evaluate_torch, scorers_of
 from stts_runtime import load
 from stts_runtime.progress import OnProgress
 from stts_runtime.session import Session
@@ -81,11 +82,14 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
     opened = [(name, open_weights(one)) for name, one in named]
     rows = {name: _settings(name, weights.has_scorer, request) for name, weights in opened}
     answers: list[Answers] = []
+    kept: list[Kept] = []
     notes: list[str] = []
     for name, weights in opened:
         model, tokenizer = load_weights(weights)
         on_share = partial(on_progress, name)
         answers += evaluate_torch(model, tokenizer, request.data, asked, rows[name], options, on_share)
+        on_share = partial(on_progress, f"{name}: what is kept")
+        kept += kept_by_scorers(name, model, scorers_of(model), request.data, asked, rows[name], on_share)
         notes += [f"{name}: {note}" for note in weights.checkpoint.notes]
         del model
     if options.packing == "ffd" and options.batch != 1 and any(row.prune for named in rows.values() for row in named):
@@ -103,6 +107,7 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
         answers=tuple(answers),
         seconds=0.0,
         notes=tuple(notes),
+        kept=tuple(kept),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stts_export.evaluate.records import BLIND, SCORERS, TWIN, UNPRUNED, Evaluation, Setting
+from stts_export.evaluate.records import BLIND, FATES, SCORERS, TWIN, UNPRUNED, Evaluation, Setting
 from stts_export.evaluate.statistics import Difference, Share
 from stts_export.evaluate.summary import Summary, summarise
 from stts_runtime.text_table import NONE, Rows
@@ -23,7 +23,8 @@ def tables(evaluation: Evaluation) -> tuple[Rows, ...]:
     if not summary.rows:
         return ()
     facets = [facet for facet, values in summary.rows[0].parts.items() if len(values) > 1]
-    return overall_rows(evaluation, summary), *(_facet_rows(summary, facet) for facet in facets)
+    kept = (kept_rows(evaluation),) if evaluation.kept else ()
+    return overall_rows(evaluation, summary), *(_facet_rows(summary, facet) for facet in facets), *kept
 
 
 def overall_rows(evaluation: Evaluation, summary: Summary) -> Rows:
@@ -48,6 +49,26 @@ def overall_rows(evaluation: Evaluation, summary: Summary) -> Rows:
         "the same questions"
     )
     return Rows(title, (*HEAD, "% right", *used), rows)
+
+
+def kept_rows(evaluation: Evaluation) -> Rows:
+    """Return what the scorers keep of groups, by what became of them since the frame before."""
+    first = evaluation.kept[0]
+    shares = [
+        f"{name} ({count / sum(first.groups):.0%} of them)" for name, count in zip(FATES, first.groups, strict=True)
+    ]
+    rows = tuple(
+        (
+            one.subject,
+            one.kind,
+            f"{one.prune:.0%}",
+            "own" if one.frames is None else str(one.frames),
+            *(f"{100 * kept / there:.1f}" if there else NONE for kept, there in zip(one.kept, one.groups, strict=True)),
+        )
+        for one in evaluation.kept
+    )
+    title = f"What is kept: % of groups behind the first frame, by what became of them, {first.clips} clips"
+    return Rows(title, ("model", "scorer", "pruned", "frames", *shares), rows)
 
 
 def head(setting: Setting) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from stts_export.errors import UsageError
 from stts_export.evaluate.loader import batches_of, load_batches, middle_frame
 from stts_export.evaluate.records import ONE_FRAME, UNPRUNED, Answers, Asked, Setting, right_text
 from stts_export.models.model import Model
-from stts_export.models.scorer import CosineScorer, RandomScorer
+from stts_export.models.scorer import CosineScorer, LearnedScorer, RandomScorer, Scorer
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, VideoQA
 from stts_export.train.memory import memory_fits
@@ -95,7 +95,8 @@ def evaluate_torch(
     """
     # a row a clip: clips are about equally long, and attention's cost grows with the square of a row
     video_qa = VideoQA(model.to(options.device).eval(), tokenizer, row_tokens=1)
-    scorers = _scorers(model)
+    random = ClipwiseRandom(RandomScorer(model.grid).to(options.device))
+    scorers: dict[str, nn.Module] = {**scorers_of(model), "random": random}
     right: dict[Setting, list[np.ndarray]] = {setting: [] for setting in settings}
     batches = batches_of(clips_of(asked), options.batch or 1)
     lengths = list(dict.fromkeys(setting.frames for setting in settings))
@@ -117,7 +118,7 @@ def evaluate_torch(
 
 def _judged(
     video_qa: VideoQA,
-    scorers: dict[str, nn.Module | None],
+    scorers: dict[str, nn.Module],
     examples: list[Example],
     setting: Setting,
     options: TorchOptions,
@@ -138,13 +139,14 @@ def _judged(
         return video_qa(examples, pruning).correct
 
 
-def _scorers(model: Model) -> dict[str, nn.Module | None]:
+def scorers_of(model: Model) -> dict[str, Scorer]:
+    """Return the scorers that settings may name by their kind, the model's own among them if it was trained."""
     device = model.vision_tower.position_embedding.device
-    return {
-        "learned": model.scorer if model.scorer_config.kind == "learned" else None,
+    free: dict[str, Scorer] = {
         "cosine": CosineScorer(model.tower_config, model.grid).to(device),
-        "random": ClipwiseRandom(RandomScorer(model.grid)).to(device),
+        "random": RandomScorer(model.grid).to(device),
     }
+    return free | ({"learned": model.scorer} if isinstance(model.scorer, LearnedScorer) else {})
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from stts_export.models.fused_attention import (
 )
 from stts_export.models.model import VisionModel
 from stts_export.models.norm import product_dtype
-from stts_export.models.scorer import aux_loss
+from stts_export.models.scorer import Scorer, aux_loss
 from stts_export.models.tower import Attend, VisionTower
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.errors import UsageError
@@ -81,11 +81,7 @@ def run_vision(
         if index in wanted:
             hidden_at[index] = hidden
 
-    previous = hidden.new_zeros(model.scorer.state_rows, model.scorer.state_width)
-    # In full precision whatever is around it: the soft bias spreads a row's scores over its whole range however close
-    # they lie, and with them the rounding of half precision.
-    with torch.autocast(hidden.device.type, enabled=False):
-        scores, _ = model.scorer(hidden.float(), previous.float())
+    scores = scores_of(model.scorer, hidden)
     loss = aux_loss(scores, hidden, grid, aux_coefficient)
     gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
     bias = soft_bias_of(scores, gate, grid)
@@ -119,6 +115,16 @@ def run_vision_dense(model: VisionModel, patches: Tensor, keep: NDArray[np.bool_
     hidden_at = {index: hidden for index, hidden in outputs if index in model.tower_config.taps}
     groups = all_groups(len(patches), model.grid)
     return _connected(model, hidden_at, groups if keep is None else groups[keep.reshape(-1)])
+
+
+def scores_of(scorer: Scorer, hidden: Tensor) -> Tensor:
+    """Return a clip's scores, float32 [T, G], from `hidden` [T, N, D], what the last block before them gives."""
+    previous = hidden.new_zeros(scorer.state_rows, scorer.state_width)
+    # In full precision whatever is around it: the soft bias spreads a row's scores over its whole range however close
+    # they lie, and with them the rounding of half precision.
+    with torch.autocast(hidden.device.type, enabled=False):
+        scores: Tensor = scorer(hidden.float(), previous.float())[0]
+    return scores
 
 
 def dense_outputs(tower: VisionTower, patches: Tensor) -> Iterator[Tensor]:
