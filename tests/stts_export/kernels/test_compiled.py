@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from reference.triton_interpreter import needs_triton
+from reference.triton_interpreter import needs_triton, with_triton
 
 from stts_export.cli import main
 from stts_export.kernels import ptx
@@ -18,7 +18,7 @@ from stts_runtime.bundle.plain import from_plain
 def compiled(folder, *options):
     """Run the command in a process of its own, as Triton interprets or compiles for a whole process."""
     command = [sys.executable, "-m", "stts_export", "kernels", "-o", str(folder), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=with_triton(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return from_plain(Kernels, json.loads((folder / KERNELS).read_text()), KERNELS)
 
