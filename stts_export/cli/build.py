@@ -57,7 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "TensorRT from 10 on and TensorRT-RTX, if their library is there and packing is not ffd; else portable)",
     )
     option("--weights", help="what the decoder's are stored in: float, int8, int4, fp8 or nvfp4 (default: float)")
-    option("--tower-weights", help="of the vision side behind the scorer: float or int8 (default: float)")
+    option("--tower-weights", help="of the tower's blocks and the connector: float or int8 (default: float)")
     option(
         "--keep-float",
         nargs="+",

@@ -42,7 +42,7 @@ class Scenario:
     max_tokens: int | None = None
     plugins: bool = False  # whether the graphs hold plugins of ours, which make no masks
     weights: str = FLOAT  # what the decoder's are stored in, as `--weights` says
-    tower_weights: str = FLOAT  # likewise, of the vision side behind the scorer
+    tower_weights: str = FLOAT  # likewise, of tower and connector
 
     @property
     def clip(self) -> Clip:

@@ -65,7 +65,7 @@ class BuildRequest:
     packing: str | None = None  # how kept patches are packed; None takes the recipe's way
     ops: str | None = None  # `portable` or `plugin`; None takes what the target and the packing allow
     weights: str | None = None  # what the decoder's are stored in: one of `WEIGHTS`; None is `float`
-    tower_weights: str | None = None  # likewise, of the vision side behind the scorer: `float` or `int8`
+    tower_weights: str | None = None  # likewise, of tower and connector: `float` or `int8`
     keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
     # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is
     # `default` for `int4` where weights are not random, else `none`

@@ -54,8 +54,8 @@ CHOICES: dict[str, dict[str, Choice]] = {
 }
 """Backend -> `--weights` -> what becomes of them."""
 TOWER = {"int8": INT8_ROWS}
-"""`--tower-weights` -> how linear layers behind the scorer are rounded, up to the decoder, for onnxruntime. What scores
-are made of stays in floats: other scores keep other groups."""
+"""`--tower-weights` -> how linear layers of tower blocks and connector are rounded, for onnxruntime. The scorer's own
+layers stay in floats, and so does the patch embedding: they are small, and nothing makes up for what they lose."""
 _EMBEDDING, _HEAD = "decoder.embedding.weight", "decoder.head.weight"
 
 
@@ -90,14 +90,14 @@ def roundings(
     Args:
         config: the model.
         choice: of the decoder, see `choice_of`.
-        tower_weights: one of the runtime's `TOWER_WEIGHTS`, of what lies between scorer and decoder.
+        tower_weights: one of the runtime's `TOWER_WEIGHTS`, of tower and connector.
         keep_float: patterns (`decoder.blocks.0.*`) of names of weights, or of modules, that stay in floats.
 
     Raises:
         UsageError: a pattern matches none of what would be rounded.
     """
     shapes = expected_tensors(config)
-    chosen = {**decoder_roundings(shapes, choice), **tower_roundings(shapes, tower_weights, config)}
+    chosen = {**decoder_roundings(shapes, choice), **tower_roundings(shapes, tower_weights)}
     for pattern in keep_float:
         kept = [name for name in chosen if fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern)]
         if not kept:
@@ -124,13 +124,9 @@ def decoder_roundings(shapes: Mapping[str, tuple[int, ...]], choice: Choice | No
     return chosen
 
 
-def tower_roundings(shapes: Mapping[str, tuple[int, ...]], weights: str, config: ModelConfig) -> dict[str, Rounding]:
-    """Return how matrices from the tower's first packed block to the decoder are rounded."""
+def tower_roundings(shapes: Mapping[str, tuple[int, ...]], weights: str) -> dict[str, Rounding]:
+    """Return how the matrices of tower blocks and connector are rounded."""
     if weights == FLOAT:
         return {}
-    behind = tuple(f"vision_tower.blocks.{i}." for i in range(config.tower.first_packed_block, config.tower.blocks))
-    return {
-        name: TOWER[weights]
-        for name, shape in shapes.items()
-        if name.startswith((*behind, "connector.")) and len(shape) == 2
-    }
+    rounded = ("vision_tower.blocks.", "connector.")
+    return {name: TOWER[weights] for name, shape in shapes.items() if name.startswith(rounded) and len(shape) == 2}

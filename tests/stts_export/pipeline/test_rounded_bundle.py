@@ -1,18 +1,24 @@
 """A model whose weights are stored in whole numbers: built, held to the model in floats, and asked."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stts_export.checkpoint.expected import expected_tensors
+from stts_export.checkpoint.locate import recipe_of, weights_folder
+from stts_export.checkpoint.open import open_checkpoint
 from stts_export.graph.capture import Capture
 from stts_export.pipeline import BuildRequest, build
 from stts_export.quantise.choice import roundings_of
 from stts_export.recipe.read import read_model_recipe
+from stts_export.verify.kept import compare_kept
+from stts_export.verify.record import model_of
 from stts_runtime import load
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.verify.report import REPORT
+from stts_runtime.verify.tolerances import KEPT as KEPT_OVERLAP
 
 
 KEPT = "decoder.blocks.0.attention.*"
@@ -28,13 +34,29 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_every_layer_is_the_rounded_models_and_the_bundle_answers_as_the_model_does(bundle: Bundle) -> None:
     report = json.loads((bundle.path / REPORT).read_text())
     assert report["verdict"].startswith("agrees with the model")
-    *exact, own = report["results"]
+    *exact, own, kept = report["results"]
     assert own["case"] == "frames to tokens, products in 8 bits"
     assert max(one["relative_error"] or 0 for run in exact for one in run["comparisons"]) < 1e-5
     errors = {one["name"]: one["relative_error"] for one in own["comparisons"]}
     assert 1e-4 < errors["features"] < 0.1
-    assert errors["scores"] < 1e-5  # what they are made of stays in floats
+    assert 1e-4 < errors["scores"] < 0.1
+    assert kept["case"] == "groups that stay"
+    assert [one["name"] for one in kept["comparisons"]] == [f"keep set, {share}% dropped" for share in (25, 50, 75)]
+    assert min(one["overlap"] for one in kept["comparisons"]) >= KEPT_OVERLAP
     assert any("the model does not know the text's words" in note for note in report["notes"])
+
+
+def test_a_tower_that_keeps_other_groups_than_the_model_in_floats_fails(bundle: Bundle) -> None:
+    config = model_of(bundle)
+    own = open_checkpoint(weights_folder(recipe_of("nano"), None), config)
+    assert compare_kept(bundle, config, own).ok
+    name = "vision_tower.blocks.0.mlp.down.weight"
+    weight = own.tensors[name]
+    other = replace(weight, load=lambda: 4 * weight.load().flip(0))
+    found = compare_kept(bundle, config, replace(own, tensors={**own.tensors, name: other}))
+    assert not found.ok
+    assert found.first_departure is not None
+    assert "--keep-float vision_tower.blocks.0.* vision_tower.blocks.1.*" in found.first_departure.message
 
 
 def test_it_takes_the_bytes_that_are_said(bundle: Bundle) -> None:

@@ -183,7 +183,7 @@ class EngineSettings:
             device, end to end.
         weights: one of `WEIGHTS`. Rounded weights stand in the decoder's graph as numbers of so many bits; on a CPU
             what is multiplied with them is rounded to 8 bits when it is.
-        tower_weights: one of `TOWER_WEIGHTS`, of the vision graphs, from the first packed block on.
+        tower_weights: one of `TOWER_WEIGHTS`, of the tower's blocks and the connector; never of the scorer.
         keep_float: patterns of names of weights that stayed floats all the same.
     """
 

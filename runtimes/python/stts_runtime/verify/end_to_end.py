@@ -21,6 +21,7 @@ from stts_runtime.vision.run import Vision
 
 
 END_TO_END = "end_to_end"
+KEEP_SET, FEATURES = "keep set", "features"
 
 
 def compare_end_to_end(session: Session, reference: Reference, tolerance: Tolerance) -> CaseResult:
@@ -58,11 +59,11 @@ def compare_vision(found: list[Comparison], session: Session, reference: Referen
         found.append(compare_rows(SCORES, scores, vision.scores, magnitude, tolerance))
         found.append(compare_keep(keep, vision.keep, scores, tolerance.tie * magnitude))
         if found[-1].verdict == TIED:
-            found.append(Comparison("features", SKIPPED, message="they are of other groups, since scores are tied"))
+            found.append(Comparison(FEATURES, SKIPPED, message="they are of other groups, since scores are tied"))
             return Vision(stored_values(expected, dtype), keep, vision.scores)
     magnitude = float(np.abs(expected).max())
     got = float32_values(session.engine(part).memory.to_host(vision.features), dtype)
-    found.append(compare_rows("features", expected, got, magnitude, tolerance))
+    found.append(compare_rows(FEATURES, expected, got, magnitude, tolerance))
     return vision
 
 
@@ -81,7 +82,7 @@ def compare_keep(
     different = expected != got
     count = int(different.sum())
     if count == 0:
-        return Comparison("keep set", PASSED, overlap=overlap)
+        return Comparison(KEEP_SET, PASSED, overlap=overlap)
     later, kept = scores[1:], expected[1:]  # the first frame always stays, whatever its scores
     cut = (float(later[kept].min(initial=np.inf)) + float(later[~kept].max(initial=-np.inf))) / 2
     tied = np.abs(scores - cut) <= margin
@@ -89,9 +90,9 @@ def compare_keep(
     wrong = int((different & ~tied).sum())
     if wrong:
         text = f"{count} groups are kept by only one of the two, {wrong} of them far from the cut"
-        return Comparison("keep set", FAILED, overlap=overlap, message=text)
+        return Comparison(KEEP_SET, FAILED, overlap=overlap, message=text)
     text = f"{count} groups differ, tied in the model's scores"
-    return Comparison("keep set", TIED, overlap=overlap, message=text)
+    return Comparison(KEEP_SET, TIED, overlap=overlap, message=text)
 
 
 def compare_prompt(

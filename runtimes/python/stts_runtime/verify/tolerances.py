@@ -31,6 +31,9 @@ ENGINE = {
 """By the precision that a bundle's engines compute in."""
 ROUNDED_PRODUCTS = Tolerance(relative=1e-1, end_to_end=1e-1, cosine=0.98, tie=5e-2)
 """Where products round what they multiply to 8 bits: against the model whose weights are what the numbers stand for."""
+KEPT = 0.90
+"""Where weights that scores are made of are rounded: of the groups that either the bundle or its model in floats keeps,
+the least share that both keep."""
 
 
 def engine_tolerance(engine: EngineSettings) -> Tolerance:
