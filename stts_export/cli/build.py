@@ -56,8 +56,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="portable, standard operators alone, or plugin, with TensorRT plugins of ours (default: plugin for "
         "TensorRT from 10 on and TensorRT-RTX, if their library is there and packing is not ffd; else portable)",
     )
-    option("--weights", help="what the decoder's are stored in: float, int8, int4, fp8 or nvfp4 (default: float)")
-    option("--tower-weights", help="of the tower's blocks and the connector: float or int8 (default: float)")
+    option(
+        "--weights",
+        help="what the decoder's are stored in: float, int8, int4, q4_1 (GGUF's, which int4 becomes "
+        "where weights have it already), fp8 or nvfp4 (default: float)",
+    )
+    option(
+        "--tower-weights",
+        help="of the tower's blocks and the connector: float or int8 (default: int8 on a CPU where "
+        "--weights are rounded, else float)",
+    )
     option(
         "--keep-float",
         nargs="+",

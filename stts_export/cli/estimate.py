@@ -37,9 +37,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--frames", type=int, help="frames of the clip (default: the model's most, or the target's)")
     parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
     parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's first)")
-    weights = "of the decoder: float, int8, int4, fp8 or nvfp4 (default: %(default)s)"
+    weights = "of the decoder: float, int8, int4, q4_1, fp8 or nvfp4 (default: %(default)s)"
     parser.add_argument("--weights", default=FLOAT, help=weights)
-    parser.add_argument("--tower-weights", default=FLOAT, help="float or int8 (default: %(default)s)")
+    parser.add_argument("--tower-weights", help="float or int8 (default: int8 on a CPU where --weights are rounded)")
     parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's first)")
     parser.add_argument("--packing", help="ffd or ragged (default: the model's)")
     parser.add_argument("--chunk-frames", type=int, default=8, help="frames a vision run (default: %(default)s)")
@@ -84,6 +84,7 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
     from stts_export.checkpoint.locate import recipe_of
     from stts_export.estimate.card import with_card
     from stts_export.estimate.scenario import Scenario, check_choices, with_scorer
+    from stts_export.quantise.choice import tower_weights_of
     from stts_export.recipe.target import read_target
 
     for option in ("model", "target"):
@@ -91,7 +92,8 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
             raise UsageError(f"--{option} is missing; or ask for --published")
     recipe, target = recipe_of(arguments.model), read_target(arguments.target)
     precision = arguments.precision or target.precisions[0]
-    check_choices(target, precision, arguments.backend or target.backends[0])
+    backend = arguments.backend or target.backends[0]
+    check_choices(target, precision, backend)
     target = with_card(
         target,
         precision,
@@ -110,10 +112,10 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
         packing=arguments.packing or recipe.packing,
         chunk_frames=arguments.chunk_frames,
         answer_tokens=arguments.answer_tokens,
-        backend=arguments.backend,
+        backend=backend,
         max_tokens=arguments.max_tokens,
         weights=arguments.weights,
-        tower_weights=arguments.tower_weights,
+        tower_weights=tower_weights_of(arguments.tower_weights, arguments.weights, backend),
     )
 
 

@@ -16,7 +16,7 @@ from stts_runtime.errors import UsageError
 from stts_runtime.progress import Log, OnProgress
 
 
-CALIBRATED = ("int4",)
+CALIBRATED = ("int4", "q4_1")
 """Weights that are calibrated where nobody says otherwise."""
 
 

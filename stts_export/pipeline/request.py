@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_type_hints
 
+from stts_export.calibrate.calibrate import lies_on_grid
 from stts_export.checkpoint.locate import DEFAULT_PRUNE, folder_of, recipe_of, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
@@ -17,12 +18,12 @@ from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES, check_counts, check_prune, scenario_of_build
 from stts_export.pipeline.ops import choose_ops
 from stts_export.quantise.check import check_tower_weights, check_weights, weights_notes
-from stts_export.quantise.choice import choice_of, roundings_of
+from stts_export.quantise.choice import choice_of, roundings_of, tower_weights_of
 from stts_export.quantise.rounding import Rounding
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
-from stts_runtime.bundle.backend import BACKENDS, backend_named
+from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME, backend_named
 from stts_runtime.bundle.check import MOST_COUNTED
 from stts_runtime.bundle.manifest import (
     FLOAT,
@@ -45,6 +46,8 @@ from stts_runtime.trt.bindings import import_bindings
 
 
 TEXT_TOKENS = 2048
+Q4_1 = "q4_1"
+"""`--weights` of a decoder that has four bits of that kind already."""
 NONE = "none"
 """`--calibration` for weights that are rounded as they are."""
 
@@ -65,7 +68,7 @@ class BuildRequest:
     packing: str | None = None  # how kept patches are packed; None takes the recipe's way
     ops: str | None = None  # `portable` or `plugin`; None takes what the target and the packing allow
     weights: str | None = None  # what the decoder's are stored in: one of `WEIGHTS`; None is `float`
-    tower_weights: str | None = None  # likewise, of tower and connector: `float` or `int8`
+    tower_weights: str | None = None  # likewise, of tower and connector: `float` or `int8`; None see `tower_weights_of`
     keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
     # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is
     # `default` for `int4` where weights are not random, else `none`
@@ -126,19 +129,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     engine = replace(engine, ops=chosen.ops)
     trained = trained_fractions(request, recipe)
     pruning = Pruning(prune, config.scorer.kind, config.scorer.soft_bias, chosen.packing, trained)
-    made = estimate(
-        scenario_of_build(
-            config,
-            target,
-            limits,
-            pruning,
-            engine.precision,
-            engine.backend,
-            plugins=engine.has_plugins,
-            weights=engine.weights,
-            tower_weights=engine.tower_weights,
-        )
-    )
+    made = estimate_of(config, target, limits, pruning, engine)
     if not request.ignore_fit:
         check_fit(made)
     builds = builds_engines(request, target, engine)
@@ -158,6 +149,13 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
             notes = (*notes, f"the prompt closes a turn with token {tokens.stop[-1]}, so answers end at it too")
             config = replace(config, tokens=tokens)
         checkpoint = open_checkpoint(path, config)
+        if keeps_grid(engine, config, checkpoint):
+            engine = replace(engine, weights=Q4_1)
+            made = estimate_of(config, target, limits, pruning, engine)
+            notes = (
+                *notes,
+                f"weights lie on the grid of GGUF's Q4_1 already and are kept as they are: --weights {Q4_1}",
+            )
     return ResolvedBuild(
         request=request,
         target=target,
@@ -173,6 +171,38 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         estimate=made,
         builds_engines=builds,
     )
+
+
+def estimate_of(
+    config: ModelConfig, target: Target, limits: Limits, pruning: Pruning, engine: EngineSettings
+) -> Estimate:
+    """Return what a bundle takes, and how long."""
+    return estimate(
+        scenario_of_build(
+            config,
+            target,
+            limits,
+            pruning,
+            engine.precision,
+            engine.backend,
+            plugins=engine.has_plugins,
+            weights=engine.weights,
+            tower_weights=engine.tower_weights,
+        )
+    )
+
+
+def keeps_grid(engine: EngineSettings, config: ModelConfig, checkpoint: Checkpoint) -> bool:
+    """Tell whether a decoder that is to have 4 bits on a CPU was rounded to four others before.
+
+    Reads its weights, all of them only where it was.
+
+    Raises:
+        CheckpointError: a tensor cannot be read.
+    """
+    if (engine.backend, engine.weights) != (ONNXRUNTIME.name, "int4"):
+        return False
+    return lies_on_grid(config, checkpoint, roundings_of(replace(engine, weights=Q4_1), config))
 
 
 def check_options(request: BuildRequest) -> None:
@@ -255,7 +285,8 @@ def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> Eng
         if value not in known:
             raise UsageError(f"target {target.name} has no {name} {value}: it takes {', '.join(known)}")
     device = "cuda" if target.compute_capabilities else "cpu"
-    decoder, tower = request.weights or FLOAT, request.tower_weights or FLOAT
+    decoder = request.weights or FLOAT
+    tower = tower_weights_of(request.tower_weights, decoder, backend)
     check_weights(decoder, target, backend, precision)
     check_tower_weights(tower, target, backend)
     if decoder == FLOAT and request.calibration not in (None, NONE):

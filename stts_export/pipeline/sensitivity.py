@@ -9,6 +9,7 @@ from stts_export.estimate.scenario import ITEM_BYTES
 from stts_export.pipeline.request import BuildRequest, resolve
 from stts_export.verify.sensitivity import Sensitivity, sensitivity
 from stts_export.verify.text import LIMITS, text_ids
+from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 
@@ -42,6 +43,7 @@ def model_sensitivity(
         checkpoint=checkpoint,
         prune=0.0,
         weights=weights,
+        tower_weights=FLOAT,
         engines=False,
         ignore_fit=True,
     )
@@ -54,7 +56,8 @@ def model_sensitivity(
             f"what rounding costs. Build it with --weights {weights}, with some --keep-float, and with neither, and "
             "compare them by `stts-export eval BUNDLE --data DIR`"
         )
+    rounded = build.engine.weights  # not those asked for where the model has others of as many bits already
     item_bytes = ITEM_BYTES[build.engine.precision]
     return sensitivity(
-        build.config, build.checkpoint, build.roundings, weights, LIMITS[weights], ids, item_bytes, on_progress
+        build.config, build.checkpoint, build.roundings, rounded, LIMITS[rounded], ids, item_bytes, on_progress
     )

@@ -25,8 +25,8 @@ def check_weights(weights: str, target: Target, backend: str, precision: str) ->
         return
     if weights not in CHOICES[backend]:
         raise UsageError(
-            f"--weights {weights} is for TensorRT, and {backend} does not compute with it: take "
-            f"{' or '.join(CHOICES[backend])}, or a --target with a GPU that has it"
+            f"--weights {weights} is not for {backend}, which does not compute with it: take "
+            f"{' or '.join(CHOICES[backend])}, or a --target whose engine has it"
         )
     if backend == ONNXRUNTIME.name:
         if target.compute_capabilities:

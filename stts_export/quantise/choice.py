@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.errors import UsageError
-from stts_export.quantise.rounding import FLOAT8, Rounding
+from stts_export.quantise.rounding import ANY, FLOAT8, WHOLE, Rounding
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.backend import ONNXRUNTIME, TENSORRT, TENSORRT_RTX
 from stts_runtime.bundle.manifest import FLOAT, EngineSettings
@@ -27,7 +27,9 @@ class Choice:
 
 BLOCK = 32
 INT8 = Rounding(8, BLOCK)
-INT4 = Rounding(4, BLOCK, has_offsets=True)
+INT4 = Rounding(4, BLOCK, offsets=WHOLE)
+Q4_1 = Rounding(4, BLOCK, offsets=ANY)
+"""A bit more a weight than `INT4`: for weights that lie on this grid of GGUF's already, which nothing else can say."""
 INT8_ROWS = Rounding(8, None)
 """Twice as fast as floats where many rows are multiplied, and the coarsest: one scale for all that a product sums."""
 # TensorRT fuses one scale a row into the product where whole numbers have 8 bits, and scales of blocks where they have
@@ -48,6 +50,7 @@ CHOICES: dict[str, dict[str, Choice]] = {
         # of all inputs, the gated ones differ most in size
         "int8": Choice(INT8_ROWS, {".mlp.down.weight": INT8}, INT8),
         "int4": Choice(INT4, {}, INT8),
+        "q4_1": Choice(Q4_1, {}, INT8),
     },
     TENSORRT.name: _TENSORRT,
     TENSORRT_RTX.name: _TENSORRT,
@@ -74,6 +77,17 @@ def choice_of(backend: str, weights: str, precision: str) -> Choice | None:
     if chosen.linears.scales == FLOAT8:
         return chosen
     return replace(chosen, linears=replace(chosen.linears, scales=precision))
+
+
+def tower_weights_of(asked: str | None, weights: str, backend: str) -> str:
+    """Return one of the runtime's `TOWER_WEIGHTS`: what is asked for, else 8 bits where onnxruntime's decoder has few.
+
+    Who wants a small or a fast decoder on a CPU wants the rest so too: floats of a tower are a third of a bundle in 4
+    bits, and most of the time before the first token.
+    """
+    if asked is not None:
+        return asked
+    return "int8" if backend == ONNXRUNTIME.name and weights != FLOAT else FLOAT
 
 
 def roundings_of(engine: EngineSettings, config: ModelConfig) -> dict[str, Rounding]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from stts_export.quantise.rounding import E2M1, Rounded, Rounding
 
 
-NUMBERS, OFFSETS = "numbers", "offsets"
+NUMBERS, OFFSETS, ZEROS = "numbers", "offsets", "zeros"
 SIGNED, UNIT = "signed", "unit"
 SCALES = "scales"
 TURNED = ".T"
@@ -26,7 +26,9 @@ def stored_part(found: Rounded, rounding: Rounding, part: str, dtype: torch.dtyp
     half first; in whole rows, for MatMulIntegerToFloat, int8 [in, out].
     `signed`: for DequantizeLinear, [out, in], or with `.T` [in, out]; of 4 bits two a byte, the low half first, flat.
     `scales`: [out, in / block], or with `.T` [in / block, out]; [out] where a row has one.
-    `offsets`: [in / block, out]. `unit`: of float8 scales, one number.
+    `offsets`: [in / block, out]. `zeros`: where these are whole numbers of scales, the numbers that stand for 0, of 4
+    bits two a byte, the low half first, uint8 [out, in / block / 2, rounded up].
+    `unit`: of float8 scales, one number.
 
     Args:
         found: the matrix.
@@ -43,6 +45,11 @@ def stored_part(found: Rounded, rounding: Rounding, part: str, dtype: torch.dtyp
     if name == OFFSETS:
         assert found.offsets is not None
         return found.offsets.T
+    if name == ZEROS:
+        assert found.offsets is not None
+        counts = found.offsets / torch.where(found.scales > 0, found.scales, 1.0)
+        zeros = (rounding.zero - counts.round()).to(torch.uint8)
+        return _two_a_byte(torch.nn.functional.pad(zeros, (0, zeros.shape[1] % 2)))
     if name == UNIT:
         return torch.tensor(found.unit).to(dtype)
     if name == SCALES:

@@ -4,8 +4,10 @@
 
 Numbers are whole, or small floats: E4M3 in 8 bits (up to 448), E2M1 in 4 (0, 0.5, 1, 1.5, 2, 3, 4, 6 and their
 negatives). Symmetric ones have no offset: scale = max |w| / the largest number, for int8 the layout of GGUF's Q8_0.
-With offsets a block is spread over all numbers from its least to its greatest value, as in GGUF's Q4_1. Rounding what
-lies on such a grid already gives the grid back: every block of one holds its own extremes.
+With offsets of any size a block is spread over all numbers from its least to its greatest value, as in GGUF's Q4_1.
+Rounding what lies on such a grid, or on Q8_0's, gives the grid back: every block of one holds its own extremes.
+Offsets may be whole numbers of scales: such a zero point is a number itself, so that a block is spread as if it held a
+0 too. It is spread over the share of its range, all of it or a bit less, at which the sum of squared errors is least.
 
 A scale is rounded to what it is stored in before the numbers are found, so that these make up for it. Scales that are
 E4M3 themselves, as NVFP4 has them, share a power of two, which keeps their products exact in half precision.
@@ -23,7 +25,10 @@ import torch
 from torch import Tensor
 
 
+ANY, WHOLE = "any", "whole"
 FLOAT8 = "float8"
+SHARES = (1.0, 0.96, 0.92, 0.88)
+"""Of the range of a block that has a zero point: with less of it, most weights are nearer and its extremes further."""
 _SCALE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, FLOAT8: 1}
 _LARGEST_E4M3, _LEAST_E4M3 = 448.0, 2.0**-9
 E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -36,7 +41,7 @@ class Rounding:
 
     bits: int  # of a number: 4 or 8
     block: int | None  # neighbouring inputs of a row that share a scale; None: all of a row
-    has_offsets: bool = False
+    offsets: str | None = None  # `any`, or `whole` numbers of scales, which take as many bits as a number; None: none
     floats: bool = False  # whether numbers are small floats, and not whole
     scales: str = "float32"  # what scales (and offsets) are held in: `float32`, a half precision, or `float8`
 
@@ -63,8 +68,9 @@ class Rounding:
 
     def stored_bytes(self, rows: int, columns: int) -> int:
         """Return what a matrix takes: numbers, scales and offsets."""
-        blocks = rows * columns // (self.block or columns)
-        return rows * columns * self.bits // 8 + blocks * _SCALE_BYTES[self.scales] * (1 + self.has_offsets)
+        blocks = columns // (self.block or columns)
+        offsets = {ANY: blocks * _SCALE_BYTES[self.scales], WHOLE: -(-blocks * self.bits // 8), None: 0}[self.offsets]
+        return rows * (columns * self.bits // 8 + blocks * _SCALE_BYTES[self.scales] + offsets)
 
 
 @dataclass(frozen=True)
@@ -105,16 +111,40 @@ def rounded(weight: Tensor, rounding: Rounding, most: float | None = None) -> Ro
         most: largest magnitude of the whole matrix, which float8 scales depend on; None: these rows are all of it.
     """
     blocks = weight.float().unflatten(1, (-1, rounding.block or weight.shape[1]))
-    if rounding.has_offsets:
-        least, greatest = blocks.amin(-1), blocks.amax(-1)
-        scales = (greatest - least) / (rounding.largest + rounding.zero)
-        numbers = _in_units(blocks - least[..., None], scales).round() - rounding.zero
-        return Rounded(numbers.to(torch.int8).flatten(1), scales, least + rounding.zero * scales)
+    if rounding.offsets is not None:
+        return _with_any_offsets(blocks, rounding) if rounding.offsets == ANY else _with_zero_points(blocks, rounding)
     magnitudes = blocks.abs().amax(-1)
     unit = _unit(float(magnitudes.amax()) if most is None else most, rounding)
     scales = _held(magnitudes / rounding.largest, rounding.scales, unit)
     numbers = _in_units(blocks, scales).clamp(-rounding.largest, rounding.largest)
     return Rounded(_nearest(numbers, rounding).flatten(1), scales, None, unit)
+
+
+def _with_any_offsets(blocks: Tensor, rounding: Rounding) -> Rounded:
+    """Return blocks [out, in / block, block], each spread over all numbers from its least to its greatest value."""
+    least, greatest = blocks.amin(-1), blocks.amax(-1)
+    scales = (greatest - least) / (rounding.largest + rounding.zero)
+    numbers = _in_units(blocks - least[..., None], scales).round() - rounding.zero
+    return Rounded(numbers.to(torch.int8).flatten(1), scales, least + rounding.zero * scales)
+
+
+def _with_zero_points(blocks: Tensor, rounding: Rounding) -> Rounded:
+    """Return blocks [out, in / block, block], each spread over that share of its range that leaves the least error."""
+    most = rounding.largest + rounding.zero
+    least, greatest = blocks.amin(-1).clamp(max=0), blocks.amax(-1).clamp(min=0)
+    errors = torch.full_like(least, torch.inf)
+    scales, zeros, numbers = torch.zeros_like(least), torch.zeros_like(least), torch.zeros_like(blocks)
+    for share in SHARES:
+        tried = (greatest - least) * (share / most)
+        zero = _in_units(-share * least[..., None], tried).round()
+        found = (_in_units(blocks, tried).round() + zero).clamp(0, most)
+        error = ((found - zero) * tried[..., None] - blocks).square().sum(-1)
+        better = error < errors
+        errors = torch.where(better, error, errors)
+        scales, zeros = torch.where(better, tried, scales), torch.where(better, zero.squeeze(-1), zeros)
+        numbers = torch.where(better[..., None], found, numbers)
+    offsets = (rounding.zero - zeros) * scales
+    return Rounded((numbers - rounding.zero).to(torch.int8).flatten(1), scales, offsets)
 
 
 def _in_units(blocks: Tensor, scales: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ LIMITS = {
     "int8": TextLimit(1.01, 0.965),
     "fp8": TextLimit(1.05, 0.90),
     "int4": TextLimit(1.12, 0.80),
+    "q4_1": TextLimit(1.12, 0.80),
     "nvfp4": TextLimit(1.12, 0.80),
 }
 """Of the weights alone, by what they are stored in."""

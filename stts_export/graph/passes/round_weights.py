@@ -13,8 +13,8 @@ from stts_export.graph.passes.store_transposed import (
     is_transposing_product,
     is_weight_transpose,
 )
-from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES
-from stts_export.quantise.rounding import Rounding
+from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES, ZEROS
+from stts_export.quantise.rounding import ANY, WHOLE, Rounding
 
 
 CONTRIB = "com.microsoft"
@@ -28,9 +28,9 @@ whole numbers; at any other it makes floats of the matrix, with 8 bits at a twen
 class RoundWeights(ir.passes.InPlacePass):
     """Replace what reads a rounded weight by what reads its numbers, for onnxruntime on a CPU.
 
-    1. A product `x W^T`, written as MatMul or Gemm, becomes `MatMulNBits` where the numbers are in blocks. Where they
-       have offsets, the product of the offsets with the sums of x over each block is added: a zero point that is no
-       whole number would turn the operator's integer products off.
+    1. A product `x W^T`, written as MatMul or Gemm, becomes `MatMulNBits` where the numbers are in blocks. It takes
+       offsets that are whole as zero points. Of any other the product with the sums of x over each block is added: a
+       zero point that is no whole number would turn the operator's integer products off.
     2. Where they are in whole rows it becomes `MatMulIntegerToFloat`, which is as fast as whole numbers are, and rounds
        x with one scale for all of it. So each row of x is divided by its largest magnitude before, and its product
        multiplied with that: else a token that is far larger than the others, as language models have them, leaves
@@ -156,8 +156,11 @@ class Weight:
             "block_size": block,
             "accuracy_level": INT8_PRODUCTS,
         }
-        made = [ir.node(PRODUCT, [given, numbers, self.scales()], attributes=attributes, domain=CONTRIB)]
-        if self.rounding.has_offsets:
+        stored = [numbers, self.scales()]
+        if self.rounding.offsets == WHOLE:
+            stored.append(self.stored(ZEROS, (self.rows, -(-self.blocks * bits // 8)), ir.DataType.UINT8))
+        made = [ir.node(PRODUCT, [given, *stored], attributes=attributes, domain=CONTRIB)]
+        if self.rounding.offsets == ANY:
             if (given, block) not in shared.sums:
                 made += self.sums(given, block)
                 shared.sums[given, block] = made[-1].outputs[0]
@@ -178,7 +181,7 @@ class Weight:
         indices = gather.inputs[1]
         assert indices is not None
         assert indices.shape is not None
-        if self.rounding.block is None or self.rounding.bits != 8 or self.rounding.has_offsets:
+        if self.rounding.block is None or self.rounding.bits != 8 or self.rounding.offsets:
             raise ir.passes.PreconditionError(
                 f"rows of {self.name!r} are looked up: wanted blocks of 8 bits, no offsets"
             )

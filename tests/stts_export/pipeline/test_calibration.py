@@ -23,8 +23,8 @@ def request_of(tmp_path, monkeypatch):
 
     def asked(clips=4, **others):
         data = write_toy_data(tmp_path / "data", clips)
-        request = replace(toy_request(tmp_path, "ffd"), weights="int4", calibration=str(data), verify=False)
-        return replace(request, **others)
+        asked = {"weights": "int4", "tower_weights": "float", "calibration": str(data), "verify": False}
+        return replace(toy_request(tmp_path, "ffd"), **(asked | others))
 
     return asked
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reference.toy_bundle import toy_config, write_toy_checkpoint, write_toy_recipe
+from reference.toy_bundle import toy_checkpoint, toy_config, write_toy_checkpoint, write_toy_recipe
 
 from stts_export.errors import CheckpointError, RecipeError
-from stts_export.pipeline.request import BuildRequest, resolve
-from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_export.pipeline.request import BuildRequest, keeps_grid, resolve
+from stts_export.quantise.checkpoint import as_rounded
+from stts_export.quantise.choice import roundings_of
+from stts_runtime.bundle.manifest import EngineSettings, Limits, Pruning
 from stts_runtime.errors import UsageError
 
 
@@ -101,11 +103,11 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
         ({"ops": "plugins"}, r"--ops plugins is unknown, did you mean plugin\? \(known: portable, plugin\)"),
         (
             {"weights": "int3"},
-            r"--weights int3 is unknown, did you mean int8\? \(known: float, int8, int4, fp8, nvfp4\)",
+            r"--weights int3 is unknown, did you mean int8\? \(known: float, int8, int4, q4_1, fp8, nvfp4\)",
         ),
         (
             {"weights": "fp8"},
-            "--weights fp8 is for TensorRT, and onnxruntime does not.*take int8 or int4, or a --target",
+            "--weights fp8 is not for onnxruntime, which does not.*take int8 or int4 or q4_1, or a --target",
         ),
         (
             {"weights": "int4", "target": "l4", "backend": "onnxruntime"},
@@ -226,3 +228,14 @@ def test_files_that_do_not_agree_on_what_ends_an_answer_are_noted(ask, made, tmp
     (folder / "generation_config.json").write_text('{"eos_token_id": 1}')
     assert any("generation_config.json says 1" in note for note in ask(checkpoint=folder).notes)
     assert not any("not agreed" in note for note in ask().notes)
+
+
+def test_four_bits_of_ggufs_are_kept_and_others_are_not():
+    config = toy_config()
+    engine = EngineSettings("onnxruntime", "cpu", "float32", prepack=True, weights="int4")
+    floats = toy_checkpoint(config)
+    on_grid = as_rounded(floats, roundings_of(replace(engine, weights="q4_1"), config))
+    assert keeps_grid(engine, config, on_grid)
+    assert not keeps_grid(engine, config, floats)
+    assert not keeps_grid(replace(engine, weights="int8"), config, on_grid)
+    assert not keeps_grid(replace(engine, backend="tensorrt"), config, on_grid)

@@ -13,9 +13,11 @@ from stts_export.quantise.choice import (
     INT8,
     INT8_ROWS,
     NVFP4,
+    Q4_1,
     choice_of,
     decoder_roundings,
     roundings,
+    tower_weights_of,
 )
 from stts_export.quantise.rounding import rounded
 from stts_export.recipe.read import read_model_recipe
@@ -26,12 +28,20 @@ BLOCK_0 = "decoder.blocks.0"
 CPU_INT4 = choice_of("onnxruntime", "int4", "float32")
 
 
+def test_a_tower_has_few_bits_where_its_decoder_has_on_a_cpu_unless_something_else_is_asked():
+    assert tower_weights_of(None, "int4", "onnxruntime") == "int8"
+    assert tower_weights_of("float", "int4", "onnxruntime") == "float"
+    assert tower_weights_of(None, "float", "onnxruntime") == "float"
+    assert tower_weights_of("int8", "float", "onnxruntime") == "int8"
+    assert tower_weights_of(None, "int4", "tensorrt") == "float"
+
+
 def test_nothing_is_rounded_unasked():
     assert roundings(NANO, choice_of("onnxruntime", "float", "float32")) == {}
 
 
 def test_a_decoders_matrices_are_rounded_and_its_head_in_8_bits():
-    for weights, linear, down in (("int8", INT8_ROWS, INT8), ("int4", INT4, INT4)):
+    for weights, linear, down in (("int8", INT8_ROWS, INT8), ("int4", INT4, INT4), ("q4_1", Q4_1, Q4_1)):
         found = roundings(NANO, choice_of("onnxruntime", weights, "float32"))
         assert found["decoder.embedding.weight"] == INT8
         assert (found[f"{BLOCK_0}.mlp.up.weight"], found[f"{BLOCK_0}.mlp.down.weight"]) == (linear, down)

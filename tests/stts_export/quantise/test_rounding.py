@@ -11,13 +11,13 @@ from hypothesis import given, strategies as st
 from onnx import TensorProto
 from onnx.numpy_helper import to_array
 
-from stts_export.quantise.choice import FP8_ROWS, INT4, INT4_BLOCKS, INT8, INT8_ROWS, NVFP4
-from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES, SIGNED, UNIT, stored_part
-from stts_export.quantise.rounding import E2M1, FLOAT8, Rounding, rounded, rounded_rows
+from stts_export.quantise.choice import FP8_ROWS, INT4, INT4_BLOCKS, INT8, INT8_ROWS, NVFP4, Q4_1
+from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES, SIGNED, UNIT, ZEROS, stored_part
+from stts_export.quantise.rounding import ANY, E2M1, FLOAT8, SHARES, WHOLE, Rounding, rounded, rounded_rows
 
 
 FOR_TENSORRT = (INT8_ROWS, INT4_BLOCKS, FP8_ROWS, NVFP4)
-ROUNDINGS = (INT8, INT4, INT8_ROWS, Rounding(8, 32, has_offsets=True), Rounding(4, 64))
+ROUNDINGS = (INT8, INT4, Q4_1, INT8_ROWS, Rounding(8, 32, offsets=ANY), Rounding(4, 64))
 
 
 def weight(rows=6, columns=128, seed=0):
@@ -33,11 +33,12 @@ def test_each_weight_is_half_a_step_from_its_float_at_most(rounding, dtype):
     assert int(found.numbers.min()) >= -rounding.zero
     assert int(found.numbers.max()) < rounding.zero
     step = found.scales.repeat_interleave(rounding.block or 128, dim=1)
-    assert bool(((found.floats() - floats.float()).abs() <= step * 0.501).all())
+    cut = (1 - SHARES[-1]) * (rounding.largest + rounding.zero) + 1 if rounding.offsets == WHOLE else 0.501
+    assert bool(((found.floats() - floats.float()).abs() <= step * cut).all())
 
 
 @pytest.mark.parametrize(
-    ("kind", "rounding"), [(gguf.GGMLQuantizationType.Q4_1, INT4), (gguf.GGMLQuantizationType.Q8_0, INT8)]
+    ("kind", "rounding"), [(gguf.GGMLQuantizationType.Q4_1, Q4_1), (gguf.GGMLQuantizationType.Q8_0, INT8)]
 )
 def test_what_was_rounded_before_is_kept_as_it_is(kind, rounding):
     content = quantize(weight(16, 256, seed=3).numpy(), kind)
@@ -49,18 +50,33 @@ def test_what_was_rounded_before_is_kept_as_it_is(kind, rounding):
         np.testing.assert_array_equal(found.numbers.numpy().reshape(16, 8, 32), blocks)
 
 
+def test_zero_points_cost_no_more_than_offsets_of_any_size_where_weights_are_as_trained_ones_are():
+    floats = weight(64, 512)
+    errors = [float((rounded(floats, one).floats() - floats).square().mean()) for one in (INT4, Q4_1, INT4_BLOCKS)]
+    assert errors[0] < 1.02 * errors[1]
+    assert errors[0] < 0.8 * errors[2]
+
+
+def test_the_share_of_a_range_that_leaves_the_least_error_is_taken(monkeypatch):
+    floats = weight(64, 512)
+    error = (rounded(floats, INT4).floats() - floats).square().unflatten(1, (-1, 32)).sum(-1)
+    for share in SHARES:
+        monkeypatch.setattr("stts_export.quantise.rounding.SHARES", (share,))
+        alone = (rounded(floats, INT4).floats() - floats).square().unflatten(1, (-1, 32)).sum(-1)
+        assert bool((error <= alone * 1.0001).all())
+
+
 @given(st.lists(st.floats(-3e4, 3e4, width=32), min_size=32, max_size=32))
 def test_any_block_is_rounded_to_finite_numbers(values):
     block = torch.tensor([values])
-    for rounding in (INT8, INT4):
+    for rounding in (INT8, INT4, Q4_1):
         found = rounded(block, rounding)
         assert bool(found.floats().isfinite().all())
         error, most = (found.floats() - block).abs().max(), block.abs().max()
         # what is smaller than the numbers that floats hold whole has no scale, and is 0
-        assert (
-            float(error)
-            <= 0.51 * float(found.scales.max()) + 1e-6 * float(most) + torch.finfo(torch.float32).tiny * 200
-        )
+        faint = 1e-6 * float(most) + torch.finfo(torch.float32).tiny * 200
+        steps = 3 if rounding.offsets == WHOLE else 0.51  # an extreme may be cut
+        assert float(error) <= steps * float(found.scales.max()) + faint
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
@@ -73,7 +89,7 @@ def test_a_block_of_one_value_is_exact(rounding, constant):
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_what_is_stored_takes_what_is_said_and_says_the_same(rounding):
     found = rounded(weight(), rounding)
-    names = [NUMBERS, SCALES, OFFSETS][: 3 if rounding.has_offsets else 2]
+    names = [NUMBERS, SCALES, *{ANY: [OFFSETS], WHOLE: [ZEROS], None: []}[rounding.offsets]]
     parts = {name: stored_part(found, rounding, name, torch.float32) for name in names}
     assert sum(part.numel() * part.element_size() for part in parts.values()) == rounding.stored_bytes(6, 128)
     numbers = parts[NUMBERS]
@@ -82,10 +98,17 @@ def test_what_is_stored_takes_what_is_said_and_says_the_same(rounding):
         return
     if rounding.bits == 4:
         numbers = torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(1)
-    blocks = (numbers.float() - rounding.zero).unflatten(1, (-1, rounding.block)) * parts[SCALES][..., None]
-    if rounding.has_offsets:
+    blocks = numbers.float().unflatten(1, (-1, rounding.block))
+    if rounding.offsets == WHOLE:
+        packed = parts[ZEROS]
+        zeros = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(1)[:, : blocks.shape[1], None].float()
+    else:
+        zeros = float(rounding.zero)
+    blocks = (blocks - zeros) * parts[SCALES][..., None]
+    if rounding.offsets == ANY:
         blocks = blocks + parts[OFFSETS].T[..., None]
-    torch.testing.assert_close(blocks.flatten(1), found.floats(), rtol=0, atol=0)
+    rest = 1e-6 if rounding.offsets == WHOLE else 0  # sums are rounded in another order
+    torch.testing.assert_close(blocks.flatten(1), found.floats(), rtol=0, atol=rest)
 
 
 def held_in(rounding, dtype):

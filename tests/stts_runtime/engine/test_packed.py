@@ -60,7 +60,7 @@ def test_packed_weights_give_the_same_logits(bundle):
     np.testing.assert_array_equal(logits_of(bundle)[0], wanted)
     assert list(bundle_summary(bundle)["engines"]) == [engines.folder]
     (finding,) = weight_findings(open_bundle(bundle))
-    assert finding.text == f"decoder in int4, tower in float32, packed in {engines.folder}"
+    assert finding.text == f"decoder in int4, tower in int8, packed in {engines.folder}"
     build_engines(bundle, on_progress=lambda stage, share: told.append(stage))
     assert told == [f"{PART}: {DONE}", f"{PART}: {REUSED}"]
 

@@ -24,7 +24,7 @@ OPS = ("portable", "plugin")
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What weights and matrix products may be held in."""
 FLOAT = "float"
-WEIGHTS, TOWER_WEIGHTS = (FLOAT, "int8", "int4", "fp8", "nvfp4"), (FLOAT, "int8")
+WEIGHTS, TOWER_WEIGHTS = (FLOAT, "int8", "int4", "q4_1", "fp8", "nvfp4"), (FLOAT, "int8")
 """What the decoder's weights, and the tower's, may be stored in: floats of the precision, or numbers with scales."""
 
 

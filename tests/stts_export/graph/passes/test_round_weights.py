@@ -9,9 +9,9 @@ from reference.small_graph import lines_of, model_of, named, value
 
 from stts_export.graph.passes.round_weights import RoundWeights
 from stts_export.graph.passes.store_transposed import SOURCE, TRANSFORM
-from stts_export.quantise.choice import INT4, INT8, INT8_ROWS
+from stts_export.quantise.choice import INT4, INT8, INT8_ROWS, Q4_1
 from stts_export.quantise.layout import NUMBERS, SCALES, stored_part
-from stts_export.quantise.rounding import Rounding, rounded
+from stts_export.quantise.rounding import ANY, Rounding, rounded
 from stts_export.verify.cpu_emulation import with_exact_products
 
 
@@ -49,7 +49,7 @@ def run(model, feeds, rounding):
 
 
 @pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("rounding", [INT8, INT4, INT8_ROWS])
+@pytest.mark.parametrize("rounding", [INT8, INT4, Q4_1, INT8_ROWS])
 def test_products_are_those_with_what_the_numbers_stand_for(rounding, exact):
     model = RoundWeights({"w": rounding})(products()).model
     if exact:
@@ -71,7 +71,7 @@ def test_products_that_read_the_same_share_its_sums_and_a_weights_numbers_stand_
         for place, turn in enumerate(turns)
     ]
     model = model_of([x], [*turns, *made], [node.outputs[0] for node in made], weights)
-    lines = lines_of(RoundWeights(dict.fromkeys("uvw", INT4))(model).model)
+    lines = lines_of(RoundWeights(dict.fromkeys("uvw", Q4_1))(model).model)
     assert [line.split(" = ")[1].split("(")[0] for line in lines].count("ReduceSum") == 1
     assert [line.split(" = ")[0] for line in lines if "Add(" in line] == ["y0", "y1", "y2"]
 
@@ -87,7 +87,7 @@ def test_rows_are_looked_up_as_what_their_numbers_stand_for():
     assert {props[TRANSFORM] for props in stored if props} == {NUMBERS, SCALES}
 
 
-@pytest.mark.parametrize("rounding", [INT4, INT8_ROWS, Rounding(8, 32, has_offsets=True)])
+@pytest.mark.parametrize("rounding", [INT4, Q4_1, INT8_ROWS, Rounding(8, 32, offsets=ANY)])
 def test_rows_are_looked_up_in_blocks_of_8_bits_without_offsets_only(rounding):
     w, ids = value("w", OUT, IN), ir.Value(name="ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["S"]))
     gather = named(ir.node("Gather", [w, ids]), "y", shape=("S", IN))
