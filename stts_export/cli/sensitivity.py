@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, or a checkpoint directory",
     )
     option("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
-    option("--weights", required=True, help="what the decoder's are to be stored in: int8, int4, fp8 or nvfp4")
+    option("--weights", required=True, help="what the decoder's are to be stored in: int8, int4, q4_1, fp8 or nvfp4")
     option("--target", default="cpu", help="what is to be built for (default: %(default)s)")
 
 

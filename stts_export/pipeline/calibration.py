@@ -38,7 +38,8 @@ def calibrated(resolved: ResolvedBuild, on_progress: OnProgress, log: Log) -> tu
     config, checkpoint = resolved.config, resolved.checkpoint
     if lies_on_grid(config, checkpoint, resolved.roundings):
         note = f"weights were rounded to {weights} before and are kept as they are: there is nothing to calibrate"
-        return replace(resolved, notes=(*resolved.notes, note)), {}
+        told = () if weights != request.weights else (note,)  # who asked for others was told of these already
+        return replace(resolved, notes=(*resolved.notes, *told)), {}
     tokenizer = model_tokenizer(resolved.tokenizer, config)
     try:
         material = read_material(wanted, tokenizer, config.frame_sampling)
