@@ -13,14 +13,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stts_runtime.bundle.check import check_graph
 from stts_runtime.bundle.open import Bundle
-from stts_runtime.bundle.spec import GraphSpec, TensorSpec, check_arrays
+from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.engine import Arrays
+from stts_runtime.engine.binding import Binding
 from stts_runtime.engine.cores import allowed_cores
-from stts_runtime.engine.memory import Array, HostMemory
+from stts_runtime.engine.memory import HostMemory
 from stts_runtime.engine.packed import PART, find_packed, packed_options
 from stts_runtime.errors import EngineError, UsageError
 
@@ -41,8 +40,6 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 """Onnxruntime's name of a type -> a spec's."""
-
-_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16: where numpy has no dtype, bindings take ONNX's number
 
 
 class OnnxruntimeEngine:
@@ -93,6 +90,8 @@ class OnnxruntimeEngine:
         check_provider(provider, self._session.get_providers())
         check_graph(spec, _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs()))
         self._spec = spec
+        self._bindings: list[Binding] = []  # that no run uses just now; onnxruntime's runs may lie side by side
+        self._keeps_bindings = device == "cpu"
         self._freeing = onnxruntime.RunOptions()
         if device == "cpu":
             self._freeing.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -102,10 +101,17 @@ class OnnxruntimeEngine:
         """Run the graph once, see `Engine.run`."""
         if self._session is None:
             raise EngineError(f"graph {self._spec.name!r} was closed: its session has ended, load the bundle again")
-        run_session(self._session, self._spec, inputs, outputs, self._freeing)
+        try:
+            binding = self._bindings.pop()
+        except IndexError:
+            binding = Binding(self._session, self._spec)
+        run_bound(self._session, self._spec, binding, inputs, outputs, self._freeing)
+        if self._keeps_bindings:
+            self._bindings.append(binding)  # not where it failed, perhaps half bound
 
     def close(self) -> None:
         """Release the session."""
+        self._bindings.clear()
         self._session = None
 
 
@@ -139,29 +145,22 @@ def session_options(prepack: bool, threads: int | None = None) -> Any:
     return options
 
 
-def run_session(session: Any, spec: GraphSpec, inputs: Arrays, outputs: Arrays, freeing: Any = None) -> None:
-    """Run a session whose inputs and outputs are those of `spec`, or more, see `Engine.run`.
+def run_session(session: Any, spec: GraphSpec, inputs: Arrays, outputs: Arrays) -> None:
+    """Run a session once whose inputs and outputs are those of `spec`, or more, see `Engine.run`."""
+    run_bound(session, spec, Binding(session, spec), inputs, outputs)
+
+
+def run_bound(
+    session: Any, spec: GraphSpec, binding: Binding, inputs: Arrays, outputs: Arrays, freeing: Any = None
+) -> None:
+    """Run a session with its `binding`, see `Engine.run`.
 
     Onnxruntime keeps the memory of its largest run. With the run options `freeing` all runs give it back but decode
     steps, which would feel it.
     """
-    binding = session.io_binding()
-    arrays = {
-        tensor.name: host_array(given.get(tensor.name), tensor, spec.name)
-        for tensors, given in ((spec.inputs, inputs), (spec.outputs, outputs))
-        for tensor in tensors
-    }
-    sizes = check_arrays(spec, arrays)
-    for tensor in spec.inputs:
-        array = arrays[tensor.name]
-        binding.bind_input(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
-    for tensor in spec.outputs:
-        array = arrays[tensor.name]
-        if not array.flags.writeable:
-            raise EngineError(f"graph {spec.name!r}, {tensor.name!r}: the output array is read-only")
-        binding.bind_output(tensor.name, "cpu", 0, element_type(tensor), array.shape, array.ctypes.data)
+    sizes = binding.bind(inputs, outputs)
     try:
-        session.run_with_iobinding(binding, None if spec.is_step(sizes) else freeing)
+        session.run_with_iobinding(binding.handle, None if spec.is_step(sizes) else freeing)
     except Exception as error:
         raise EngineError(f"graph {spec.name!r} failed: {error}") from error
 
@@ -214,25 +213,3 @@ def threads_from_environment() -> int:
 def _tensors(arguments: list[Any]) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
     """Return dtype and shape of a session's inputs or outputs by name, as `check_graph` takes them."""
     return {one.name: (_DTYPES.get(one.type, one.type), tuple(one.shape)) for one in arguments}
-
-
-def element_type(tensor: TensorSpec) -> np.dtype | int:
-    """Return what a binding calls the type of the tensor's elements."""
-    return _BFLOAT16 if tensor.dtype == "bfloat16" else np.dtype(tensor.dtype)
-
-
-def host_array(array: Array | None, tensor: TensorSpec, graph: str) -> np.ndarray:
-    """Return `array` if onnxruntime can be given its address.
-
-    Raises:
-        EngineError: it is missing, no array of numpy's, or does not lie in memory row by row.
-    """
-    if isinstance(array, np.ndarray) and array.flags.c_contiguous:
-        return array
-    got = "none" if array is None else type(array).__name__
-    if isinstance(array, np.ndarray):
-        got = f"{array.dtype} {list(array.shape)} with strides {list(array.strides)}"
-    raise EngineError(
-        f"graph {graph!r}, {tensor.name!r}: wanted {tensor.dtype} {list(tensor.shape)}, C-contiguous, in numpy; "
-        f"got {got}"
-    )

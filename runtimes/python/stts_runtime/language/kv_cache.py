@@ -42,6 +42,7 @@ class KvCache:
         """
         self._memory, self._max_tokens = memory, max_tokens
         self._tensors = [tensor for tensor in spec.inputs if tensor.name.startswith(PAST)]
+        self._new_names = {tensor.name: new_name(tensor) for tensor in self._tensors}
         self._buffers = {tensor.name: new_array(memory, tensor, 0) for tensor in self._tensors}
         self._positions = np.zeros(0, np.int64)
         self._flags = np.zeros(0, bool)
@@ -94,7 +95,8 @@ class KvCache:
         with foreign_errors(lambda reason: EngineError(f"the decoder's outputs do not fit its cache ({reason})")):
             for tensor in self._tensors:
                 self._resize(tensor, slots)
-                self._memory.copy_tokens(self._buffers[tensor.name], self.length, new.pop(new_name(tensor)), count)
+                held, entries = self._buffers[tensor.name], new.pop(self._new_names[tensor.name])
+                self._memory.copy_tokens(held, self.length, entries, count)
         self._positions = widened(self._positions, slots, EMPTY_POSITION)
         self._flags = widened(self._flags, slots, False)
         self._positions[self.length : end] = np.arange(self.length, end)
@@ -107,7 +109,10 @@ class KvCache:
         Going back instead would take the old buffers of all layers until the last has grown: the whole cache twice, at
         every step of growth, on devices that have room for little more than one.
         """
-        slots = max(array.shape[2] for array in self._buffers.values()) if self.length else 0
+        sizes = {array.shape[2] for array in self._buffers.values()}
+        if sizes == {self.capacity}:
+            return
+        slots = max(sizes) if self.length else 0
         for tensor in self._tensors:
             self._resize(tensor, slots)
         self._positions = widened(self._positions, slots, EMPTY_POSITION)
