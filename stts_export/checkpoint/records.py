@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,18 @@ class LazyTensor:
     def read(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return the tensor in `dtype`. It may be backed by the file's pages: do not write to it."""
         return self.load().to(dtype)
+
+
+def stacked(tensors: Sequence[LazyTensor]) -> LazyTensor:
+    """Return one tensor made of several of a dtype, along the first dimension; the tensor itself where there is one."""
+    if len(tensors) == 1:
+        return tensors[0]
+    return LazyTensor(
+        shape=(sum(tensor.shape[0] for tensor in tensors), *tensors[0].shape[1:]),
+        dtype=tensors[0].dtype,
+        source=", ".join(tensor.source for tensor in tensors),
+        load=lambda: torch.cat([tensor.load() for tensor in tensors]),
+    )
 
 
 def check_finite(values: torch.Tensor, source: str) -> None:

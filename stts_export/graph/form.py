@@ -22,11 +22,13 @@ class Form:
     # onnxruntime's operators for whole numbers
     dequantizes: bool = False
     weights_opset: int = OPSET  # of a graph that holds some
+    # whether a graph that decodes has few large nodes, of onnxruntime's own operators, in the place of many small ones
+    fuses: bool = False
 
 
 # RTX would read opset 20 too. It gets what TensorRT gets, so that engines built without a GPU prove a Jetson's graphs.
 FORMS = {
-    "onnxruntime": Form(attention="onnxruntime"),
+    "onnxruntime": Form(attention="onnxruntime", fuses=True),
     "tensorrt": Form(opset=17, attention="tensorrt", dequantizes=True),
     "tensorrt_rtx": Form(opset=17, attention="tensorrt", dequantizes=True),
 }
@@ -35,8 +37,10 @@ FORMS = {
 def form_for(engine: EngineSettings) -> Form:
     """Return the form of the graphs that an engine is made of."""
     form = replace(FORMS[engine.backend], precision=engine.precision, plugins=engine.has_plugins)
+    if engine.backend == "onnxruntime" and (engine.device, engine.precision) != ("cpu", "float32"):
+        form = replace(form, fuses=False)  # what its own operators do in half precision, or on a GPU, was not tried
     if form.attention == "onnxruntime" and engine.device != "cpu":
-        form = replace(form, attention="portable")  # what its own attention does on a GPU was not tried
+        form = replace(form, attention="portable")  # nor what its own attention does there
     choice = choice_of(engine.backend, engine.weights, engine.precision)
     return form if choice is None else replace(form, weights_opset=choice.opset)
 

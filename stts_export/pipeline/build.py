@@ -13,8 +13,10 @@ from pathlib import Path
 
 from stts_export.bundle.weights import WeightSlot, WeightWriter
 from stts_export.bundle.write import write_manifest, writing_bundle
+from stts_export.checkpoint.records import stacked
 from stts_export.graph import capture, form_for, lower, spec_in_form, write_graph
 from stts_export.graph.capture import Capture, weightless_model
+from stts_export.graph.passes.join_products import joined_names
 from stts_export.parts import parts_of
 from stts_export.pipeline.calibration import calibrated, store_scales
 from stts_export.pipeline.request import BuildRequest, ResolvedBuild, resolve
@@ -120,7 +122,9 @@ def write_graphs(
     with WeightWriter(staging) as weights:
 
         def store(name: str, transform: str, dtype: str) -> WeightSlot:
-            slot = weights.add(name, transform, tensors[name], dtype, resolved.roundings.get(name))
+            names = joined_names(name)
+            tensor = stacked([tensors[one] for one in names])
+            slot = weights.add(name, transform, tensor, dtype, resolved.roundings.get(names[0]))
             on_progress("write", len(weights.slots) / max(len(tensors), len(weights.slots)))
             return slot
 

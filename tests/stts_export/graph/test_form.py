@@ -7,17 +7,19 @@ from stts_runtime.bundle.manifest import EngineSettings
 
 
 @pytest.mark.parametrize(
-    ("backend", "device", "precision", "attention"),
+    ("backend", "device", "precision", "attention", "fuses"),
     [
-        ("onnxruntime", "cpu", "float32", "onnxruntime"),
-        ("onnxruntime", "cuda", "float16", "portable"),
-        ("tensorrt", "cuda", "float16", "tensorrt"),
-        ("tensorrt_rtx", "cuda", "bfloat16", "tensorrt"),
+        ("onnxruntime", "cpu", "float32", "onnxruntime", True),
+        ("onnxruntime", "cpu", "float16", "onnxruntime", False),
+        ("onnxruntime", "cuda", "float16", "portable", False),
+        ("onnxruntime", "cuda", "float32", "portable", False),
+        ("tensorrt", "cuda", "float16", "tensorrt", False),
+        ("tensorrt_rtx", "cuda", "bfloat16", "tensorrt", False),
     ],
 )
-def test_attention_is_written_for_what_runs_it(backend, device, precision, attention):
+def test_a_graph_is_written_for_what_runs_it(backend, device, precision, attention, fuses):
     form = form_for(EngineSettings(backend, device, precision, prepack=False))
-    assert (form.attention, form.precision) == (attention, precision)
+    assert (form.attention, form.precision, form.fuses) == (attention, precision, fuses)
 
 
 @pytest.mark.parametrize(
