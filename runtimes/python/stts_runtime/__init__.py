@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stts_runtime.conversation import Conversation
     from stts_runtime.errors import BundleError, EngineError, LimitError, SttsError, UsageError, VideoError
     from stts_runtime.language.generation import Generation
+    from stts_runtime.live.live import Live
     from stts_runtime.session import Session, load
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "EngineError",
     "Generation",
     "LimitError",
+    "Live",
     "ProfileError",
     "Session",
     "SttsError",
@@ -40,6 +42,7 @@ _MODULES = {
     "load": "session",
     "Generation": "language.generation",
     "Clip": "clip.video",
+    "Live": "live.live",
 }
 
 

@@ -9,12 +9,12 @@ from typing import Protocol
 from stts_runtime.bundle.manifest import Manifest, Pruning
 from stts_runtime.clip.video import Clip
 from stts_runtime.engine import Engine
-from stts_runtime.errors import UsageError
+from stts_runtime.errors import LimitError, UsageError
 from stts_runtime.language.generation import Decoding, Generation, generation_from
-from stts_runtime.language.prompt import build_first_turn, build_next_turn, unknown_notes
+from stts_runtime.language.prompt import build_first_turn, build_next_turn, unknown_notes, video_tokens
 from stts_runtime.language.tokenizer import TextStream, Tokenizer
 from stts_runtime.timings import Timings
-from stts_runtime.vision.plan import is_clipped
+from stts_runtime.vision.plan import is_clipped, kept_groups
 from stts_runtime.vision.run import Vision
 
 
@@ -157,6 +157,22 @@ class Conversation:
             yield rest
         if self.finish_reason == "length":
             self.notes = (*self.notes, cut_note(most, settings.max_tokens))
+
+
+def check_video_tokens(manifest: Manifest, frames: int, prune_fraction: float, question: int) -> None:
+    """Raise LimitError if so many frames and a question of so many tokens are more than a conversation may have."""
+    groups, limit = manifest.grid.groups, manifest.limits.max_tokens
+    least = video_tokens(kept_groups(groups, frames, prune_fraction), frames, timestamp=0)
+    if least >= limit:
+        raise LimitError(
+            f"{frames} frames pruned by {prune_fraction:.0%} make at least {least} tokens, the bundle was built "
+            f"for {limit}: take fewer frames, prune more, or build again with a larger --max-tokens"
+        )
+    if least + question >= limit:
+        raise LimitError(
+            f"the question has {question} tokens and the video at least {least}, the bundle was built for {limit} "
+            "in all: shorten the question, or build again with a larger --max-tokens"
+        )
 
 
 def cut_note(most: int, max_tokens: int) -> str:

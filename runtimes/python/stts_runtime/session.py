@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,21 @@ from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import Bundle, check_unchanged, open_bundle
 from stts_runtime.bundle.plain import argument
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
-from stts_runtime.conversation import Conversation
+from stts_runtime.conversation import Conversation, check_video_tokens
 from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
 from stts_runtime.engine.packed import find_packed
 from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.language.generation import generation_from
-from stts_runtime.language.prompt import check_question, check_tokens, video_tokens
+from stts_runtime.language.prompt import check_question, check_tokens
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
 from stts_runtime.vision.on_device import PARTS as PARTS_ON_DEVICE, vision_on_device
-from stts_runtime.vision.plan import kept_groups
 from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_groups, score_frames
 
+
+if TYPE_CHECKING:
+    from stts_runtime.live.live import Live
 
 CHARACTERS_A_TOKEN = 16  # no text of a language has more on average
 
@@ -331,18 +333,7 @@ class Session:
 
         How many groups stay follows from the number of frames, so this is known before the engines run.
         """
-        groups, limit = self.manifest.grid.groups, self.manifest.limits.max_tokens
-        least = video_tokens(kept_groups(groups, frames, prune_fraction), frames, timestamp=0)
-        if least >= limit:
-            raise LimitError(
-                f"{frames} frames pruned by {prune_fraction:.0%} make at least {least} tokens, the bundle was built "
-                f"for {limit}: take fewer frames, prune more, or build again with a larger --max-tokens"
-            )
-        if least + question >= limit:
-            raise LimitError(
-                f"the question has {question} tokens and the video at least {least}, the bundle was built for {limit} "
-                "in all: shorten the question, or build again with a larger --max-tokens"
-            )
+        check_video_tokens(self.manifest, frames, prune_fraction, question)
 
     @overload
     def ask(self, video: Video, question: str, *, stream: Literal[False] = False, **settings: Any) -> str: ...
@@ -368,6 +359,12 @@ class Session:
         )
         pieces = conversation.stream(question, settings)
         return pieces if stream else "".join(pieces)
+
+    def live(self, **settings: Any) -> Live:
+        """Return a window over frames that are pushed one by one, to be looked at any time; see `Live` for settings."""
+        from stts_runtime.live.live import Live
+
+        return Live(self, **settings)
 
     def close(self) -> None:
         """Release every engine; nothing opens again after it."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.manifest import Grid, Manifest
 from stts_runtime.clip.frames import patches_from_frames
-from stts_runtime.engine import Array, Engine
+from stts_runtime.engine import Array, Arrays, Engine
 from stts_runtime.engine.memory import new_array
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
@@ -88,14 +88,37 @@ def score_frames_into(
     gate[0] = 0  # the first frame has no predecessor: its scores must not bias anything
     for first in range(0, len(frames), chunk):
         part = slice(first, first + chunk)
-        with timings.stage("preprocessing"):
-            patches = patches_from_frames(frames[part], grid)
-        with timings.stage("vision_score"):
-            inputs = {"patches": patches, "previous": state, "gate": gate[part]}
-            engine.run(inputs, {"hidden": hidden[part], "scores": scores[part], "last": last})
-            state, last = last, state
+        outputs = {"hidden": hidden[part], "scores": scores[part], "last": last}
+        score_chunk(engine, frames[part], state, gate[part], outputs, grid, timings)
+        state, last = last, state
         on_progress("scoring", min(1.0, (first + chunk) / len(frames)))
     return hidden
+
+
+def score_chunk(
+    engine: Engine,
+    frames: NDArray[np.uint8],
+    previous: Array,
+    gate: NDArray[np.float32],
+    outputs: Arrays,
+    grid: Grid,
+    timings: Timings,
+) -> None:
+    """Fill the outputs of vision_score, `hidden`, `scores` and `last`, for no more frames than a chunk has.
+
+    Args:
+        engine: of vision_score.
+        frames: uint8 [T, size, size, 3].
+        previous: the scorer's state behind the frame before them; zeros where there is none.
+        gate: float32 [T], 0 for the first frame of a video, else 1.
+        outputs: see the part's table; may not overlap `previous`.
+        grid: of the model.
+        timings: gets the times.
+    """
+    with timings.stage("preprocessing"):
+        patches = patches_from_frames(frames, grid)
+    with timings.stage("vision_score"):
+        engine.run({"patches": patches, "previous": previous, "gate": gate}, outputs)
 
 
 def plan_groups(
