@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from stts_runtime.conversation import Conversation
     from stts_runtime.errors import BundleError, EngineError, LimitError, SttsError, UsageError, VideoError
     from stts_runtime.language.generation import Generation
+    from stts_runtime.live.feed import Feed
     from stts_runtime.live.live import Live
+    from stts_runtime.live.records import Answer
+    from stts_runtime.live.watch import Watch
     from stts_runtime.session import Session, load
 
 __all__ = [
+    "Answer",
     "BundleError",
     "Clip",
     "Conversation",
     "EngineError",
+    "Feed",
     "Generation",
     "LimitError",
     "Live",
@@ -34,6 +39,7 @@ __all__ = [
     "SttsError",
     "UsageError",
     "VideoError",
+    "Watch",
     "load",
 ]
 _MODULES = {
@@ -42,7 +48,10 @@ _MODULES = {
     "load": "session",
     "Generation": "language.generation",
     "Clip": "clip.video",
+    "Answer": "live.records",
+    "Feed": "live.feed",
     "Live": "live.live",
+    "Watch": "live.watch",
 }
 
 

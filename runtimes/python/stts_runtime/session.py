@@ -27,7 +27,7 @@ from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.language.generation import generation_from
 from stts_runtime.language.prompt import check_question, check_tokens
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
-from stts_runtime.progress import OnProgress, no_progress
+from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.timings import Timings
 from stts_runtime.vision.on_device import PARTS as PARTS_ON_DEVICE, vision_on_device
 from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_groups, score_frames
@@ -35,6 +35,7 @@ from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_grou
 
 if TYPE_CHECKING:
     from stts_runtime.live.live import Live
+    from stts_runtime.live.watch import Watch
 
 CHARACTERS_A_TOKEN = 16  # no text of a language has more on average
 
@@ -365,6 +366,16 @@ class Session:
         from stts_runtime.live.live import Live
 
         return Live(self, **settings)
+
+    def watch(self, *sources: object, ask: str, log: Log = no_log, **settings: Any) -> Watch:
+        """Return the answers to a question asked again and again of cameras, streams, files or `Feed`s; see `Watch`.
+
+        Settings are those of `Watching` (`every`, `frames`, `fps`, `mode`, `prune`, `when`, ...) and of `Generation`.
+        """
+        from stts_runtime.live.records import watching_from
+        from stts_runtime.live.watch import Watch
+
+        return Watch(self, sources, watching_from(ask, settings), log)
 
     def close(self) -> None:
         """Release every engine; nothing opens again after it."""

@@ -15,6 +15,11 @@ NEWER_KINDS = 64
 """Of side data: how many more an FFmpeg may know than PyAV."""
 
 
+def picture_of(frame: Any, matrix: np.ndarray) -> np.ndarray:
+    """Return a decoded frame as it is meant to be shown, uint8 [height, width, 3], RGB; see `display_matrix`."""
+    return upright(frame.to_ndarray(format="rgb24"), matrix)
+
+
 def upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return a picture [height, width, 3] as its display matrix wants it shown.
 

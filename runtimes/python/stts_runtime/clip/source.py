@@ -90,12 +90,12 @@ def is_picture(container: Any) -> bool:
     return str(container.format.name).endswith(PICTURES)
 
 
-def video_streams(container: Any, path: Path, wanted: int | None = None) -> list[Any]:
+def video_streams(container: Any, path: Path | str, wanted: int | None = None) -> list[Any]:
     """Return the video streams that are no cover pictures, in the order in which players would take them.
 
     Args:
         container: the opened file.
-        path: for messages.
+        path: what messages call it.
         wanted: the number of a stream, as `ffprobe` shows it: that one alone.
 
     Raises:

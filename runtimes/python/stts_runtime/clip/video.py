@@ -17,7 +17,7 @@ from stts_runtime.bundle.plain import argument
 from stts_runtime.clip.decode import DamagedError, DisorderError, decoded_frames, decodes_whole, frames_of_damaged
 from stts_runtime.clip.frame_sampling import SampledFrames, is_number, sample_frames
 from stts_runtime.clip.frames import aspect_notes, check_frames, resize_frames
-from stts_runtime.clip.orientation import display_matrix, shown_size, upright
+from stts_runtime.clip.orientation import display_matrix, picture_of, shown_size
 from stts_runtime.clip.source import check_file, is_picture, opened, stream_name, video_streams
 from stts_runtime.clip.timeline import Timeline, packets_of, read_timeline
 from stts_runtime.errors import UsageError, VideoError
@@ -298,7 +298,7 @@ def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, 
         matrix = display_matrix(frame)
         if not squares:
             source_size = shown_size(frame.width, frame.height, stream.sample_aspect_ratio, matrix)
-        squares.append(resize_frames(upright(frame.to_ndarray(format="rgb24"), matrix)[None], size)[0])
+        squares.append(resize_frames(picture_of(frame, matrix)[None], size)[0])
 
     for place, frame in frames:
         while len(squares) < len(indices) and indices[len(squares)] < place:
