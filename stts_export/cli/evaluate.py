@@ -10,6 +10,7 @@ from stts_export.cli.progress import progress_bars
 from stts_runtime.bundle.manifest import PACKINGS
 from stts_runtime.cli import add_command
 from stts_runtime.errors import UsageError
+from stts_runtime.live.window import MODES
 
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ EXAMPLES = """examples:
   stts-export eval ~/Molmo2-4B-Lite --model molmo2-4b --data doom --prune 0 0.5 --scorers learned cosine
   stts-export eval RUN/answers --model micro --data doom --frames 8 16     # trained with 8, tried with 16 too
   stts-export eval micro.stts --data doom --questions 200 --prune 0.5 -o on-bundle
+  stts-export eval nano.stts --data nano --prune 0.5 --live settled exact  # as stts-runtime watch would see the clips
   stts-export eval results/eval.json --compare on-bundle/eval.json         # exit code 1 beyond 0.2 points
 
 Scorers: learned; learned-no-bias (scores only select); cosine, training-free (1 - cosine to the frame before);
@@ -55,6 +57,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="frames a clip, those of training first; more show what more frames bring (default: the model's sampling)",
     )
     option("--one-frame", action="store_true", help="ask also with the middle frame in every place")
+    option(
+        "--live",
+        nargs="+",
+        default=[],
+        choices=MODES,
+        help="of a bundle: feed clips frame by frame too, as one stream: settled, exact, or both (stts-runtime watch)",
+    )
     option("--questions", type=int, metavar="N", help="ask N, spread over the kinds (default: all)")
     option("--compare", type=Path, metavar="JSON", help="an earlier evaluation that must agree")
     option("-o", "--output", type=Path, help="folder for eval.json, eval.md and eval.png")
@@ -118,6 +127,7 @@ def _evaluated(arguments: argparse.Namespace) -> Evaluation:
         scorers=scorers,
         one_frame=arguments.one_frame,
         frames=tuple(arguments.frames),
+        live=tuple(arguments.live),
         questions=arguments.questions,
         packing=arguments.packing,
         options=TorchOptions(arguments.device, arguments.precision, arguments.batch),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from stts_export.data.clips import SampledClip, read_clip
 from stts_export.data.records import clips_of
 from stts_export.errors import UsageError
+from stts_export.evaluate.live_run import Stream
 from stts_export.evaluate.loader import middle_frame
 from stts_export.evaluate.records import DENSE, MAIN, ONE_FRAME, SCORERS, Answers, Asked, Setting, right_text
 from stts_export.evaluate.settings import FRACTIONS, check_fractions
@@ -19,20 +21,26 @@ from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.clip.frames import resize_frames
 from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation
+from stts_runtime.live.window import MODES
 from stts_runtime.session import Session
 from stts_runtime.timings import Timings
 
 
 def bundle_settings(
-    manifest: Manifest, fractions: Sequence[float] | None, frames: Sequence[int | None], one_frame: bool = False
+    manifest: Manifest,
+    fractions: Sequence[float] | None,
+    frames: Sequence[int | None],
+    one_frame: bool = False,
+    live: Sequence[str] = (),
 ) -> tuple[Setting, ...]:
     """Return the rows of a bundle, whose scorer is built in.
 
     Shares to prune are the usual ones where not given, or 0 alone for a dense bundle; of the numbers of frames, None is
-    the model's own sampling. Where `one_frame`, the first row is asked with the middle frame in every place.
+    the model's own sampling. Where `one_frame`, the first row is asked with the middle frame in every place. Each mode
+    of `live` repeats the pruned rows, as a subject of its own, with clips that are fed frame by frame as one stream.
 
     Raises:
-        UsageError: a dense bundle is to be pruned.
+        UsageError: a dense bundle is to be pruned; or nothing is pruned that could be fed frame by frame.
     """
     pruning = manifest.pruning
     if fractions is None:
@@ -42,10 +50,14 @@ def bundle_settings(
     check_fractions(fractions)
     word = next((word for word, own in SCORERS.items() if own == (pruning.scorer, pruning.soft_bias)), DENSE)
     still = (Setting(MAIN, ONE_FRAME, 0.0, frames[0]),) if one_frame else ()
+    if live and not any(fractions):
+        raise UsageError("a stream is looked at pruned: --live wants a share above 0 with --prune")
     return still + tuple(
-        Setting(MAIN, word if fraction else DENSE, float(fraction), length)
+        Setting(subject, word if fraction else DENSE, float(fraction), length)
+        for subject in (MAIN, *live)
         for length in dict.fromkeys(frames)
         for fraction in sorted(set(fractions))
+        if fraction or subject == MAIN
     )
 
 
@@ -62,6 +74,7 @@ def evaluate_bundle(
     """
     said: dict[Setting, list[str]] = {setting: [] for setting in settings}
     seconds = dict.fromkeys(settings, 0.0)
+    streams = {setting: Stream(session, setting) for setting in settings if setting.subject in MODES}
     clips = clips_of(asked)
     for done, questions in enumerate(clips):
         for length in dict.fromkeys(setting.frames for setting in settings):
@@ -72,7 +85,8 @@ def evaluate_bundle(
                     if setting.scorer == ONE_FRAME:
                         shown = replace(sampled, frames=middle_frame(sampled.frames))
                     start = time.perf_counter()
-                    said[setting] += answers_on(session, shown, questions, setting.prune)
+                    look = streams[setting].look if setting in streams else partial(look_at, session, setting.prune)
+                    said[setting] += answers_about(session, look(shown), questions)
                     seconds[setting] += time.perf_counter() - start
         on_share((done + 1) / len(clips))
     answers = []
@@ -82,16 +96,19 @@ def evaluate_bundle(
     return answers
 
 
-def answers_on(session: Session, sampled: SampledClip, questions: Sequence[Asked], prune: float) -> list[str]:
+def look_at(session: Session, prune: float, sampled: SampledClip) -> Conversation:
+    """Return a conversation about a clip alone."""
+    return session.look(runtime_clip(sampled, session.manifest.grid.image_size), prune=prune)
+
+
+def answers_about(session: Session, look: Conversation, questions: Sequence[Asked]) -> list[str]:
     """Return the answers to the questions on one clip; each is asked as the first, all share the clip's features.
 
     An answer is cut one token behind the length of the right one: longer ones are wrong whatever follows.
     """
-    clip = runtime_clip(sampled, session.manifest.grid.image_size)
-    look = session.look(clip, prune=prune)
     said = []
     for one in questions:
-        conversation = Conversation(session, clip, look.vision, look.prune_fraction, Timings())
+        conversation = Conversation(session, look.clip, look.vision, look.prune_fraction, Timings())
         most = len(session.tokenizer.encode(one.question.target, specials=False)) + 1
         said.append(conversation.ask(one.question.prompt, max_tokens=most).strip())
     return said

@@ -40,6 +40,7 @@ class EvaluationRequest:
     fractions: tuple[float, ...] | None = None  # shares of groups to drop; None for the usual ones
     scorers: tuple[str, ...] | None = None  # words of `SCORERS`; None for the usual ones that the weights allow
     one_frame: bool = False  # whether to ask with the middle frame in every place too
+    live: tuple[str, ...] = ()  # of a bundle: modes in which clips are also fed frame by frame, `settled`, `exact`
     frames: tuple[int, ...] = ()  # numbers of frames, the one of training first; empty for the model's own sampling
     questions: int | None = None  # at most this many, spread over kinds; None for all
     packing: str | None = None  # of kept patches, `ffd` or `ragged`; None for the model's own way
@@ -73,6 +74,8 @@ def evaluate(request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
 
 def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of torch models, one after the other, each freed before the next is opened."""
+    if request.live:
+        raise UsageError(f"--live feeds clips to a bundle, and {request.what} is none: build one of it first")
     options = request.options.resolved()
     source = source_of(request.what, request.model, request.checkpoint, request.trained, on_progress)
     options = replace(options, packing=request.packing or source.packing)
@@ -133,7 +136,7 @@ def evaluated_session(
 ) -> Evaluation:
     """Return the evaluation of an open bundle, which may be run in another way than `load` does."""
     manifest = session.manifest
-    settings = bundle_settings(manifest, request.fractions, request.lengths, request.one_frame)
+    settings = bundle_settings(manifest, request.fractions, request.lengths, request.one_frame, request.live)
     answers = evaluate_bundle(session, request.data, asked, settings, partial(on_progress, "bundle"))
     return Evaluation(
         what=Path(request.what).name,

@@ -108,6 +108,8 @@ class Reader:
                 reason = self._read_again()
             if reason and not self._source.is_lasting:
                 self._feed.say(reason)
+        except Exception as error:  # a thread that dies in silence would look like a source that ended
+            self._feed.say(f"reading it failed: {getattr(error, 'strerror', None) or type(error).__name__}")
         finally:
             self._feed.end()
 
