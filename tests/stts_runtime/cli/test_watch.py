@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 from reference.streams import serving, write_stream
@@ -42,6 +43,7 @@ def test_json_is_an_object_a_line(toy_bundle, clip, capsys):
     assert answer["source"] == str(clip)
     assert answer["time"] == pytest.approx(0.5)
     assert answer["matches"] is None
+    assert datetime.fromisoformat(answer["at"]).utcoffset().total_seconds() == 0
     assert {"prefill", "vision_score"} <= set(answer["milliseconds"])
 
 

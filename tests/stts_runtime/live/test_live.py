@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.conversation import Conversation
 from stts_runtime.engine import open_engine
-from stts_runtime.live.live import Live
+from stts_runtime.live.live import Live, in_slots
 from stts_runtime.session import Session
 from stts_runtime.timings import Timings
-from stts_runtime.vision.plan import pack
-from stts_runtime.vision.run import Vision, encode_plan, score_frames
+from stts_runtime.vision.plan import pack, pack_ragged
+from stts_runtime.vision.run import Vision, encode_inputs, encode_plan, score_frames
 
 
 FPS = 5.0
@@ -218,11 +219,52 @@ def test_the_random_scorer_is_refused(toy_bundle):
         session.live()
 
 
-def test_plugins_are_refused_with_what_works(toy_bundle):
-    engine = EngineSettings("tensorrt", "cuda", "float16", prepack=False, ops="plugin")
-    session = changed(toy_bundle("ragged"), engine=engine)
-    with pytest.raises(UsageError, match="--ops portable, for onnxruntime, tensorrt or tensorrt_rtx"):
-        session.live()
+class Plugins:
+    """An engine that takes what plugins take, and has one of standard operators compute it."""
+
+    def __init__(self, engine, grid):
+        self.engine, self.memory, self.grid = engine, engine.memory, grid
+
+    def run(self, inputs, outputs):
+        order, ends = inputs["order"], inputs["cumulative_groups"]
+        assert (np.diff(order) > 0).all()  # the part's contract: ascending
+        for first, last in pairwise(ends.tolist()):  # a frame at a time: the toy's graph takes three
+            slot, group = np.divmod(order[first:last], self.grid.groups)
+            assert len(set(slot)) == 1
+            keep = np.zeros((1, self.grid.groups), bool)
+            keep[0, group] = True
+            plan = in_slots(pack_ragged(keep, self.grid), slot[:1], self.grid)
+            features = {"features": outputs["features"][first:last]}
+            self.engine.run({"hidden": inputs["hidden"], **encode_inputs(plan)}, features)
+
+
+class WithPlugins:
+    """A session whose bundle has them, as far as a window sees."""
+
+    def __init__(self, session):
+        self._session, self.notes = session, ()
+        settings = EngineSettings("tensorrt", "cuda", "float32", prepack=False, ops="plugin")
+        self.manifest = replace(session.manifest, engine=settings)
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def engine(self, part):
+        engine = self._session.engine(part)
+        return Plugins(engine, self.manifest.grid) if part == "vision_encode" else engine
+
+
+@pytest.mark.parametrize("mode", ["settled", "exact"])
+def test_plugins_are_given_the_same_groups_of_the_same_frames(toy_bundle, mode):
+    with load(toy_bundle("ragged")) as session:
+        frames = frames_of(session, 15)
+        wanted = rolled(session, frames, mode, looked=range(15)).vision()
+        live = Live(WithPlugins(session), frames=WINDOW, mode=mode)
+        for number, frame in enumerate(frames):
+            live.push(frame, float(number))
+            found = live.vision()
+    assert (found.keep == wanted.keep).all()
+    assert_close(found.features, wanted.features)
 
 
 def test_a_bundle_that_was_replaced_is_refused_as_a_session_does(toy_bundle, tmp_path):

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from stts_runtime.live.watch import Watch
 
 EXAMPLES = """examples:
-  stts-runtime watch 0 nano.stts --ask "What moves?"                                  # camera 0
-  stts-runtime watch rtsp://USER:PASSWORD@HOST/PATH nano.stts --ask "What moves?" --every 5 --json
-  stts-runtime watch clip.mp4 nano.stts --ask "What moves?"                           # played in real time
+  stts-runtime watch 0 nano.stts --ask "What colour moves?"                                  # camera 0
+  stts-runtime watch rtsp://USER:PASSWORD@HOST/PATH nano.stts --ask "What colour moves?" --every 5 --json
+  stts-runtime watch clip.mp4 nano.stts --ask "What colour moves?"                           # played in real time
   stts-runtime watch 0 1 lite.stts --ask "Is the gate open?" --when yes --save moments --webhook https://HOST/PATH
 
 A line is the seconds since the source's first frame, by its own clock, and the answer; --json prints an object a line.

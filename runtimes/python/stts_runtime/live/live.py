@@ -33,6 +33,7 @@ from stts_runtime.live.window import (
     with_room,
 )
 from stts_runtime.timings import Timings
+from stts_runtime.vision.on_device import encode_groups
 from stts_runtime.vision.plan import RaggedPlan, kept_groups, pack_ragged
 from stts_runtime.vision.run import Vision, encode_plan, score_chunk
 
@@ -164,11 +165,10 @@ class Live:
             keep, slots = kept_of(self.window, self.mode), self.window.slots
             stale = stale_frames(self.window, keep)
             stale = stale[keep[stale].any(axis=1)]  # of frames with nothing kept there is nothing to make
+            stale = stale[np.argsort(slots[stale])]  # plugins take groups in the order in which they lie
         timings.tokens["encoded_frames"] = len(stale)
         if len(stale):
-            with timings.stage("plan"):
-                plan = in_slots(pack_ragged(keep[stale], grid), slots[stale], grid)
-            encoded = encode_plan(self._session.engine("vision_encode"), self._hidden, plan, manifest, timings)
+            encoded = self._encoded(keep[stale], slots[stale], timings)
             rows = [slots[place] * groups + np.arange(keep[place].sum()) for place in stale]
             self._memory.copy_rows(self._features, np.concatenate(rows), encoded)
         self.window = with_encoded(self.window, keep)
@@ -213,6 +213,16 @@ class Live:
         engine, grid = self._session.engine("vision_score"), self._session.manifest.grid
         score_chunk(engine, frame, previous, gate, outputs, grid, self._timings)
 
+    def _encoded(self, keep: NDArray[np.bool_], slots: NDArray[np.int64], timings: Timings) -> Array:
+        """Return features of the kept groups `keep` [s, G] of frames in `slots`, int64 [s], rising."""
+        manifest, engine = self._session.manifest, self._session.engine("vision_encode")
+        if manifest.engine.has_plugins:
+            order, ends = order_in_slots(keep, slots)
+            return encode_groups(engine, self._hidden, order, ends, manifest, timings)
+        with timings.stage("plan"):
+            plan = in_slots(pack_ragged(keep, manifest.grid), slots, manifest.grid)
+        return encode_plan(engine, self._hidden, plan, manifest, timings)
+
     def _make_first_unbiased(self, timings: Timings) -> None:
         slot = int(self.window.slots[0])
         before, self._timings = self._timings, timings
@@ -239,6 +249,16 @@ def in_slots(plan: RaggedPlan, slots: NDArray[np.int64], grid: Grid) -> RaggedPl
     return RaggedPlan(slots[frame] * grid.patches + patch, plan.cumulative_lengths, plan.readout)
 
 
+def order_in_slots(keep: NDArray[np.bool_], slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what plugins take of the kept groups `keep` [s, G] of frames that lie in `slots`, int64 [s].
+
+    Returns:
+        order int64 [K], groups as `slot * G + group`; cumulative_groups int64 [s + 1], where each frame's lie in it.
+    """
+    frame, group = np.nonzero(keep)
+    return slots[frame] * keep.shape[1] + group, np.concatenate([[0], np.cumsum(keep.sum(axis=1))]).astype(np.int64)
+
+
 def most_groups(manifest: Manifest, frames: int, prune_fraction: float, question: int) -> int:
     """Return how many groups may stay of settled frames: what is left of the bundle's tokens, at least `look`'s number.
 
@@ -251,7 +271,7 @@ def most_groups(manifest: Manifest, frames: int, prune_fraction: float, question
 
 def check_streams(manifest: Manifest, prune_fraction: float) -> None:
     """Raise UsageError unless a bundle can look at a stream frame by frame at this prune fraction."""
-    pruning, engine = manifest.pruning, manifest.engine
+    pruning = manifest.pruning
     if pruning.is_dense or prune_fraction == 0:
         raise UsageError(
             "a stream is looked at pruned, frame by frame: wanted a bundle with a scorer, a share to prune above 0. "
@@ -266,9 +286,4 @@ def check_streams(manifest: Manifest, prune_fraction: float) -> None:
         raise UsageError(
             f"the bundle is packed {pruning.packing}: frames share bins, so that a new one may change what others are "
             "packed with. Build it with --packing ragged, which a stream needs"
-        )
-    if engine.has_plugins:
-        raise UsageError(
-            f"the bundle selects and packs by plugins on the device ({engine.backend}): a stream is planned on the "
-            "host: build it with --ops portable, for onnxruntime, tensorrt or tensorrt_rtx"
         )

@@ -85,6 +85,7 @@ class Answer:
 
     Attributes:
         source: of the frames, as people are shown it.
+        at: when it was given, by this machine's clock: ISO 8601, in UTC.
         time: seconds of the newest frame since the source's first, on the camera's clock.
         start: those of the oldest.
         answer: the text.
@@ -101,6 +102,7 @@ class Answer:
     """
 
     source: str
+    at: str
     time: float
     start: float
     answer: str

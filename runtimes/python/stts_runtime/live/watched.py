@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time as clock
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from stts_runtime.live.feed import EARLY, Feed
 from stts_runtime.live.live import Live
@@ -67,6 +68,7 @@ class Watched:
             self.recording.hold(None)
         answer = Answer(
             source=self.feed.name,
+            at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             time=time,
             start=seen[0].time,
             answer=text,

@@ -103,7 +103,7 @@ def encode_groups(
     features, room = new_array(memory, spec.tensor("features"), len(order)), spec.dim("K").maximum
     if len(order) <= room:
         with timings.stage("vision_encode"):
-            # the first frame stays whole, so it is the longest
+            # no frame is longer, and the first of a clip, which stays whole, is as long
             positions = np.arange(manifest.grid.patches)
             packed = {"order": order, "cumulative_groups": cumulative_groups, "positions": positions}
             engine.run({"hidden": hidden, **packed}, {"features": features})
