@@ -1,12 +1,14 @@
 """What the pages say and the data also says is the same."""
 
 import re
+import shlex
 import statistics
 from pathlib import Path
 
 import pytest
 import tomllib
 import yaml
+from reference.streams import write_stream
 
 from stts_export.cli import main as export
 from stts_export.recipe.target import all_targets
@@ -128,3 +130,20 @@ def test_every_finding_is_listed_runs_by_itself_and_says_what_it_shows():
         assert all(f"# {word}:" in text for word in ("Input", "Expected", "Seen", "Hence")), script.name
         assert "mktemp" in text
         assert "stts_" not in text
+
+
+def test_what_the_live_page_shows_of_files_and_in_python_runs(toy_bundle, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs/live.md").read_text()
+    commands = [line for line in re.findall(r"^    stts-runtime (watch .*)$", page, re.M) if " clip.mp4 " in line]
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    assert len(commands) >= 2
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    write_stream(tmp_path / "clip.mp4", 25)
+    (tmp_path / "nano.stts").symlink_to(toy_bundle("ragged"))
+    for command in commands:
+        assert runtime(shlex.split(command, comments=True)) == 0
+        assert re.search(r"^ +\d+\.\d s ", capsys.readouterr().out, re.M)
+    for block in blocks:
+        exec(compile(block, "docs/live.md", "exec"), {})
+        assert capsys.readouterr().out

@@ -80,8 +80,8 @@ def test_an_answer_is_that_of_a_window_which_saw_the_same_frames(session):
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted_and_the_newest_is_asked_about(session):
-    feed = Feed()
-    with session.watch(feed, ask=QUESTION, fps=10, max_tokens=2) as watch:
+    feed, said = Feed(), []
+    with session.watch(feed, ask=QUESTION, fps=10, max_tokens=2, log=said.append) as watch:
         for number, frame in enumerate(moving(9)):
             feed.push(frame, float(number))
         feed.end()
@@ -89,6 +89,7 @@ def test_frames_that_come_too_fast_are_dropped_and_counted_and_the_newest_is_ask
     assert answer.time == 8.0
     assert answer.frames == 1
     assert answer.dropped == 8
+    assert sum(text.startswith("8 frames came while others were looked at") for text in said) == 1
 
 
 def test_an_interval_that_cannot_be_kept_is_said_once(session):

@@ -95,6 +95,9 @@ class Watched:
         if cut:
             text = f"in {cut} frames fewer groups are kept than their scores call for: more would not fit the bundle's"
             notes = (*notes, f"{text} tokens; use fewer frames, prune more, or build with a larger --max-tokens")
+        if answer.dropped:
+            text = f"{answer.dropped} frames came while others were looked at and were dropped"
+            notes = (*notes, f"{text}: fewer a second (--fps) leave room for all; each answer counts them")
         if answer.seconds > every > 0 and answer.seconds > SLOWER * self._slowest:
             self._slowest = answer.seconds
             text = f"an answer takes {answer.seconds:.1f} s, longer than the {every:g} s between two (--every)"
