@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from threading import Lock, get_ident
 from typing import Protocol
 
+import numpy as np
+
 from stts_runtime.bundle.manifest import Manifest, Pruning
 from stts_runtime.clip.video import Clip
-from stts_runtime.engine import Engine
+from stts_runtime.engine import Array, Engine
 from stts_runtime.errors import LimitError, UsageError
 from stts_runtime.language.generation import Decoding, Generation, generation_from
-from stts_runtime.language.prompt import build_first_turn, build_next_turn, unknown_notes, video_tokens
+from stts_runtime.language.prompt import TokenizedTurn, build_first_turn, build_next_turn, unknown_notes, video_tokens
 from stts_runtime.language.tokenizer import TextStream, Tokenizer
 from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import is_clipped, kept_groups
@@ -128,19 +130,42 @@ class Conversation:
                 self._asker = 0
                 self._turn.release()
 
-    def _pieces(self, question: str, settings: Generation) -> Iterator[str]:
+    def recall(self, question: str, answer: str) -> None:
+        """Read a turn that was had elsewhere, as if it had been asked and so answered here.
+
+        Raises:
+            UsageError: the question is no text, or an answer is being made.
+            LimitError: the conversation becomes longer than the bundle was built for.
+        """
+        turn = self._begin_turn()
+        try:
+            decoding, prompt, features = self._prompt(question)
+            ids = np.array(self._session.tokenizer.encode(answer, specials=False), np.int64)
+            decoding.room(len(prompt.token_ids) + len(ids), 1)
+            flags = np.concatenate((prompt.vision_flags, np.zeros(len(ids), bool)))
+            decoding.read(np.concatenate((prompt.token_ids, ids)), flags, features)
+        finally:
+            self._end_turn(turn)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the conversation so far, the video's included."""
+        return 0 if self._decoding is None else self._decoding.length
+
+    def _prompt(self, question: str) -> tuple[Decoding, TokenizedTurn, Array | None]:
+        """Return the decoder with its cache, and what it is to read of a question: with features in the first turn."""
         manifest, tokenizer = self._session.manifest, self._session.tokenizer
         if self._decoding is None:
             self._decoding = Decoding(self._session.engine("decoder"), manifest)
-        decoding = self._decoding
-        features = None
-        is_first = decoding.length == 0
-        if is_first:
-            kept = self.vision.keep.sum(axis=1)
-            prompt = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
-            features = self.vision.features
-        else:
-            prompt = build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question)
+        if self._decoding.length > 0:
+            return self._decoding, build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question), None
+        kept = self.vision.keep.sum(axis=1)
+        prompt = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
+        return self._decoding, prompt, self.vision.features
+
+    def _pieces(self, question: str, settings: Generation) -> Iterator[str]:
+        tokenizer, is_first = self._session.tokenizer, self.length == 0
+        decoding, prompt, features = self._prompt(question)
         unknown = unknown_notes(tokenizer, question, self.clip.timestamps if is_first else ())
         self.notes = (*self.notes, *(note for note in unknown if note not in self.notes))
         most = decoding.room(len(prompt.token_ids), settings.max_tokens)

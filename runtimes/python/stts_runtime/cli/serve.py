@@ -1,0 +1,125 @@
+"""`stts-runtime serve`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+from stts_runtime.cli.command import add_command, note
+
+
+EXAMPLES = """examples:
+  stts-runtime serve nano.stts
+  stts-runtime serve nano.stts --host 0.0.0.0 --keys keys.txt --name camera.example.org
+  stts-runtime serve nano.stts --allow-folder /data/clips
+
+then, from another terminal:
+  curl http://127.0.0.1:8000/v1/models
+"""
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    from stts_runtime.serve.limits import ServerLimits
+
+    parser = add_command(commands, "serve", run, "Answer questions over HTTP, as OpenAI's API does.", EXAMPLES)
+    option = parser.add_argument
+    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine alone)")
+    option("--port", type=int, default=8000, help="port to listen at (default: %(default)s)")
+    option("--model", help="what clients call the model (default: the bundle's name)")
+    option("--keys", type=Path, metavar="FILE", help="keys of which a client needs one, one a line")
+    option("--name", action="append", default=[], help="a name that clients reach the server by, beside its address")
+    option("--allow-host", action="append", default=[], help="fetch clips by https from this host (default: from none)")
+    option("--allow-folder", type=Path, metavar="DIR", help="open clips by file: addresses below DIR (default: none)")
+    option("--tls-cert", type=Path, help="certificate, PEM; with --tls-key answers by https")
+    option("--tls-key", type=Path, help="the certificate's key, PEM")
+    option(
+        "--stop-seconds",
+        type=int,
+        default=30,
+        help="wait so long for running answers when told to end (default: %(default)s)",
+    )
+    limits = parser.add_argument_group("limits")
+    for field in fields(ServerLimits):
+        name = field.name.replace("_", "-")
+        limits.add_argument(
+            f"--{name}", type=int, default=field.default, help=f"{HELP[field.name]} (default: %(default)s)"
+        )
+
+
+HELP = {
+    "body_mib": "largest request without an upload",
+    "upload_mib": "largest upload, and room for all of them",
+    "clip_seconds": "longest clip",
+    "frame_megapixels": "largest frame of a clip",
+    "decode_seconds": "time that reading a clip may take",
+    "decode_mib": "memory that reading a clip may take",
+    "request_seconds": "time from a request to its answer's end",
+    "waiting": "requests that may wait",
+    "answering": "answers made at once",
+    "cache_mib": "memory for keys and values of all conversations",
+    "seen_mib": "memory for features of clips seen before; 0 keeps none",
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until told to end."""
+    from stts_runtime.errors import UsageError
+
+    try:
+        import uvicorn
+
+        from stts_runtime.serve.app import Server, ServerSettings
+    except ImportError as error:
+        raise UsageError(f"serving needs {error.name}: pip install 'stts-runtime[serve]'") from None
+    from stts_runtime.serve.addresses import Allowed, hosts_from
+    from stts_runtime.serve.keys import read_keys
+    from stts_runtime.serve.limits import ServerLimits
+    from stts_runtime.serve.listen import listening, serve
+    from stts_runtime.session import load
+
+    limits = ServerLimits(**{field.name: getattr(arguments, field.name) for field in fields(ServerLimits)})
+    limits.check()
+    is_local = arguments.host in ("127.0.0.1", "localhost", "::1")
+    keys = () if arguments.keys is None else read_keys(arguments.keys)
+    if not is_local and not keys:
+        raise UsageError(
+            f"--host {arguments.host} is reached by others: give --keys FILE, so that not everyone is answered"
+        )
+    if (arguments.tls_cert is None) != (arguments.tls_key is None):
+        raise UsageError("--tls-cert and --tls-key belong together")
+    folder = arguments.allow_folder
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--allow-folder {folder} is no folder")
+    names = (*LOOPBACK, arguments.host.lower(), *(name.lower() for name in arguments.name))
+    settings = ServerSettings(
+        arguments.model or arguments.bundle.resolve().name.removesuffix(".stts"),
+        limits,
+        keys,
+        None if not is_local and not arguments.name else names,
+        Allowed(folder, hosts_from(arguments.allow_host)),
+    )
+    with listening(arguments.host, arguments.port) as listener, load(arguments.bundle) as session:
+        note(f"opening {arguments.bundle} ...")
+        session.tokenizer  # noqa: B018  a bundle without one is refused now
+        session.open()
+        for text in (*session.manifest.notes, *session.notes):
+            note(f"note: {text}")
+        config = uvicorn.Config(
+            Server(session, settings).app,
+            factory=True,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=arguments.stop_seconds,
+            ssl_certfile=arguments.tls_cert,
+            ssl_keyfile=arguments.tls_key,
+        )
+        scheme = "http" if arguments.tls_cert is None else "https"
+        note(f"{settings.model} answers at {scheme}://{arguments.host}:{listener.getsockname()[1]}/v1")
+        serve(config, listener)
+    return 0

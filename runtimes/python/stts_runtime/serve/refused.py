@@ -1,0 +1,49 @@
+"""What a client is told that cannot be served, in the form that clients of OpenAI's API read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stts_runtime.errors import LimitError, SttsError, UsageError, VideoError
+
+
+class RefusedError(Exception):
+    """A request that is not served.
+
+    Attributes:
+        status: of HTTP.
+        code: one word, for programs.
+        parameter: the field that is wrong, if one is.
+        retry_after: seconds after which to ask again; None where that would not help.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, parameter: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.parameter, self.retry_after = status, code, parameter, retry_after
+
+    def body(self) -> dict[str, Any]:
+        """Return what is sent."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.parameter, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that belong to it."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def refused_of(error: SttsError) -> RefusedError:
+    """Return what is told of an error of the runtime: a fault of ours without its text, which may name files."""
+    if isinstance(error, LimitError):
+        return RefusedError(400, "context_length_exceeded", str(error))
+    if isinstance(error, VideoError):
+        return RefusedError(400, "invalid_clip", str(error))
+    if isinstance(error, UsageError):
+        return RefusedError(400, "invalid_value", str(error))
+    return RefusedError(500, "engine_failed", "the model could not answer; the server's log says why")
+
+
+def bad(message: str, parameter: str | None = None, code: str = "invalid_value") -> RefusedError:
+    """Return a refusal of a field's value."""
+    return RefusedError(400, code, message, parameter)
