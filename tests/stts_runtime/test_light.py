@@ -14,6 +14,7 @@ import stts_runtime
 
 PACKAGE = Path(stts_runtime.__file__).parent
 LAZY = ("onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "av", "tokenizers")
+SERVING = ("anyio", "h11", "prometheus_client", "starlette", "uvicorn")  # the extra `serve`, imported by its command
 EXTRAS = {"batch": ("ray",)}  # what an extra brings, for its own room alone
 NEVER = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "stts_export", "matplotlib", "PIL", "safetensors")
 
@@ -30,7 +31,7 @@ def run(code: str, *arguments: str) -> str:
 )
 def test_importing_it_imports_no_engine_no_decoder_and_nothing_of_the_compiler(statement):
     loaded = run(f"{statement}\nimport sys\nprint(*sys.modules)").split()
-    assert not {name.partition(".")[0] for name in loaded} & {*LAZY, *NEVER}
+    assert not {name.partition(".")[0] for name in loaded} & {*LAZY, *SERVING, *NEVER}
 
 
 def test_every_public_name_can_be_imported_and_a_wrong_one_is_an_attribute_error():
@@ -61,7 +62,8 @@ def imported(tree: ast.AST, top_level: bool) -> set[str]:
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_a_module_imports_numpy_only_and_its_engine_tokenizer_or_decoder_when_used(file):
     tree = ast.parse(file.read_text())
-    ours = {*sys.stdlib_module_names, "numpy", "stts_runtime"}
+    is_serving = file.relative_to(PACKAGE).parts[0] == "serve"
+    ours = {*sys.stdlib_module_names, "numpy", "stts_runtime", *(SERVING if is_serving else ())}
     assert imported(tree, top_level=True) <= ours
     assert imported(tree, top_level=False) <= {*ours, *LAZY, *EXTRAS.get(file.relative_to(PACKAGE).parts[0], ())}
 

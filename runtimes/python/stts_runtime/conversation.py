@@ -47,12 +47,14 @@ class Conversation:
         timings: times and token counts of the video and the last turn.
         notes: what the user should know, one sentence each; an answer that was cut adds one, and so do a question's
             words that the model does not know.
+        answer_ids: tokens of the last answer, as far as it has been made.
     """
 
     def __init__(self, session: Host, clip: Clip, vision: Vision, prune_fraction: float, timings: Timings) -> None:
         self.clip, self.vision, self.prune_fraction, self.timings = clip, vision, prune_fraction, timings
         trained = untrained_note(session.manifest.pruning, prune_fraction)
         self.notes = (*session.notes, *clip.notes, *trained, *pruning_notes(vision, prune_fraction))
+        self.answer_ids: list[int] = []
         self._session = session
         self._decoding: Decoding | None = None
         self._turns = 0
@@ -169,13 +171,14 @@ class Conversation:
         unknown = unknown_notes(tokenizer, question, self.clip.timestamps if is_first else ())
         self.notes = (*self.notes, *(note for note in unknown if note not in self.notes))
         most = decoding.room(len(prompt.token_ids), settings.max_tokens)
-        self.timings.tokens["prompt_tokens"] = len(prompt.token_ids)
+        self.timings.tokens["prompt_tokens"], self.answer_ids = len(prompt.token_ids), []
         for stage in ("prefill", "decode"):
             self.timings.milliseconds.pop(stage, None)
         with self.timings.stage("prefill"):
             logits = decoding.read(prompt.token_ids, prompt.vision_flags, features)
         text = TextStream(tokenizer)
         for token in decoding.answer(logits, settings, most, self.timings):
+            self.answer_ids.append(token)
             if piece := text.push(token):
                 yield piece
         if rest := text.finish():

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stts_runtime.cli.command import add_command, note
 
+
+if TYPE_CHECKING:
+    from stts_runtime.serve.app import ServerSettings
 
 EXAMPLES = """examples:
   stts-runtime serve nano.stts
@@ -71,21 +76,43 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.errors import UsageError
 
     try:
-        import uvicorn
-
-        from stts_runtime.serve.app import Server, ServerSettings
+        from stts_runtime.serve.app import Server
+        from stts_runtime.serve.listen import Loop, configured, listening, serve
     except ImportError as error:
         raise UsageError(f"serving needs {error.name}: pip install 'stts-runtime[serve]'") from None
+    from stts_runtime.session import load
+
+    settings = _settings(arguments)
+    with listening(arguments.host, arguments.port) as listener, load(arguments.bundle) as session:
+        note(f"opening {arguments.bundle} ...")
+        session.tokenizer  # noqa: B018  a bundle without one is refused now
+        session.open()
+        for text in (*session.manifest.notes, *session.notes):
+            note(f"note: {text}")
+        server = Server(session, settings)
+        config = configured(server.app, arguments.tls_cert, arguments.tls_key)
+        config.load()  # a certificate that cannot be read is refused before anyone is told to come
+        scheme = "http" if arguments.tls_cert is None else "https"
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        note(f"{settings.model} answers at {scheme}://{host}:{listener.getsockname()[1]}/v1, and shows itself at /")
+        serve(Loop(config, server.end, arguments.stop_seconds), listener)
+    note("ended")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> ServerSettings:
+    from stts_runtime.errors import UsageError
     from stts_runtime.serve.addresses import Allowed, hosts_from
+    from stts_runtime.serve.app import ServerSettings
     from stts_runtime.serve.keys import read_keys
     from stts_runtime.serve.limits import ServerLimits
-    from stts_runtime.serve.listen import listening, serve
-    from stts_runtime.session import load
 
     limits = ServerLimits(**{field.name: getattr(arguments, field.name) for field in fields(ServerLimits)})
     limits.check()
-    is_local = arguments.host in ("127.0.0.1", "localhost", "::1")
+    if arguments.stop_seconds < 0:
+        raise UsageError(f"--stop-seconds is {arguments.stop_seconds}, wanted at least 0")
     keys = () if arguments.keys is None else read_keys(arguments.keys)
+    is_local = _is_local(arguments.host)
     if not is_local and not keys:
         raise UsageError(
             f"--host {arguments.host} is reached by others: give --keys FILE, so that not everyone is answered"
@@ -95,31 +122,19 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.allow_folder
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--allow-folder {folder} is no folder")
-    names = (*LOOPBACK, arguments.host.lower(), *(name.lower() for name in arguments.name))
-    settings = ServerSettings(
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    names = (*LOOPBACK, host.lower(), *(name.lower() for name in arguments.name))
+    return ServerSettings(
         arguments.model or arguments.bundle.resolve().name.removesuffix(".stts"),
         limits,
         keys,
-        None if not is_local and not arguments.name else names,
+        names if is_local or arguments.name else None,
         Allowed(folder, hosts_from(arguments.allow_host)),
     )
-    with listening(arguments.host, arguments.port) as listener, load(arguments.bundle) as session:
-        note(f"opening {arguments.bundle} ...")
-        session.tokenizer  # noqa: B018  a bundle without one is refused now
-        session.open()
-        for text in (*session.manifest.notes, *session.notes):
-            note(f"note: {text}")
-        config = uvicorn.Config(
-            Server(session, settings).app,
-            factory=True,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=arguments.stop_seconds,
-            ssl_certfile=arguments.tls_cert,
-            ssl_keyfile=arguments.tls_key,
-        )
-        scheme = "http" if arguments.tls_cert is None else "https"
-        note(f"{settings.model} answers at {scheme}://{arguments.host}:{listener.getsockname()[1]}/v1")
-        serve(config, listener)
-    return 0
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -10,8 +10,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -23,6 +25,7 @@ SECONDS = 30
 """That fetching may take in all."""
 
 _CHUNK = 1 << 18
+_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,14 @@ def public_address(host: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the public network."""
-    found: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address) and (inner := found.ipv4_mapped or found.sixtofour):
-        found = inner
+    """Tell whether an address is one of the public network, and not one that leads on to another inside it."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            return is_public(str(found.ipv4_mapped))
+        # Beyond 2000::/3 lie NAT64's and other ways back to IPv4; 6to4's and Teredo's are in it.
+        is_way = found.sixtofour is not None or found.teredo is not None
+        return found.is_global and found in _UNICAST and not is_way
     return found.is_global and not found.is_multicast
 
 
@@ -89,6 +96,9 @@ def fetched(host: str, address: str, target: str, most_bytes: int, context: ssl.
     """
     connection = _Pinned(host, address, context or ssl.create_default_context())
     end = time.monotonic() + SECONDS
+    clock = threading.Timer(SECONDS, connection.break_off)  # a head may come a byte at a time, too
+    clock.daemon = True
+    clock.start()
     try:
         connection.request("GET", target, headers={"Accept": "video/*, image/*, */*;q=0.1"})
         answer = connection.getresponse()
@@ -99,12 +109,16 @@ def fetched(host: str, address: str, target: str, most_bytes: int, context: ssl.
             content += chunk
             if len(content) > most_bytes:
                 raise RefusedError(413, "too_large", f"what the host sends is larger than {most_bytes >> 20} MiB")
-            if time.monotonic() > end:
-                raise _refused(f"the host sent too slowly: {SECONDS} s were not enough")
+        if time.monotonic() > end:  # broken off, which a body of no stated length does not tell from its end
+            raise TimeoutError
         return bytes(content)
     except (OSError, http.client.HTTPException):
-        raise _refused("the host could not be reached, or broke off") from None
+        slow = f", or sent too slowly: it had {SECONDS} s" if time.monotonic() > end else ""
+        raise _refused(f"the host could not be reached, or broke off{slow}") from None
+    except UnicodeError:
+        raise _refused("the address holds signs that are to be written as %XX") from None
     finally:
+        clock.cancel()
         connection.close()
 
 
@@ -118,6 +132,12 @@ class _Pinned(http.client.HTTPSConnection):
     def connect(self) -> None:
         plain = socket.create_connection((self._address, 443), self.timeout)
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+
+    def break_off(self) -> None:
+        """Let whoever waits for the other side find that it has gone."""
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _local(path: str, host: str, folder: Path | None) -> Path:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from stts_runtime.serve.job import Done, Event, Seen, Usage
+from stts_runtime.serve.pictures import data_urls
 from stts_runtime.serve.refused import RefusedError
-from stts_runtime.serve.worker import Done, Event, Usage
 
 
 def new_id() -> str:
@@ -37,27 +39,44 @@ def extra_of(done: Done) -> dict[str, Any]:
     return {"notes": list(done.notes), "milliseconds": rounded}
 
 
-async def whole(events: AsyncIterator[Event], model: str) -> dict[str, Any]:
+async def seen_of(seen: Seen, with_pictures: bool) -> dict[str, Any]:
+    """Return what was kept of a clip, as it is sent: a row a frame of 1 and 0, and of scores, a group each."""
+    told: dict[str, Any] = {
+        "timestamps": [round(float(second), 3) for second in seen.timestamps],
+        "kept": seen.keep.astype(int).tolist(),
+        "scores": None if seen.scores is None else [[round(float(one), 4) for one in row] for row in seen.scores],
+    }
+    if with_pictures:
+        told["pictures"] = await asyncio.to_thread(data_urls, seen.frames)
+    return told
+
+
+async def whole(events: AsyncIterator[Event], model: str, with_pictures: bool = False) -> dict[str, Any]:
     """Return the answer, once it is there.
 
     Raises:
         RefusedError: there is none.
     """
     text: list[str] = []
+    seen: dict[str, Any] = {}
     async for event in events:
         if isinstance(event, str):
             text.append(event)
+        elif isinstance(event, Seen):
+            seen = await seen_of(event, with_pictures)
         elif isinstance(event, RefusedError):
             raise event
         else:
             message = {"role": "assistant", "content": "".join(text), "refusal": None}
             choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": event.finish_reason}
             head = _head(new_id(), "chat.completion", model)
-            return {**head, "choices": [choice], "usage": usage_of(event.usage), "stts": extra_of(event)}
+            return {**head, "choices": [choice], "usage": usage_of(event.usage), "stts": {**extra_of(event), **seen}}
     raise RuntimeError("a job ended without saying how")
 
 
-async def chunks(events: AsyncIterator[Event], model: str, with_usage: bool) -> AsyncIterator[str]:
+async def chunks(
+    events: AsyncIterator[Event], model: str, with_usage: bool, with_pictures: bool = False
+) -> AsyncIterator[str]:
     """Yield the answer as server-sent events; an error after its beginning is an event too.
 
     Raises:
@@ -74,7 +93,9 @@ async def chunks(events: AsyncIterator[Event], model: str, with_usage: bool) -> 
         if not begun:
             begun = True
             yield _event({**head, "choices": [_delta({"role": "assistant", "content": ""})]})
-        if isinstance(event, str):
+        if isinstance(event, Seen):
+            yield _event({**head, "choices": [_delta({})], "stts": await seen_of(event, with_pictures)})
+        elif isinstance(event, str):
             yield _event({**head, "choices": [_delta({"content": event})]})
         else:
             yield _event({**head, "choices": [_delta({}, event.finish_reason)], "stts": extra_of(event)})

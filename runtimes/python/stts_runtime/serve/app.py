@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,27 @@ from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from stts_runtime.bundle.digest import sha256_of_file
 from stts_runtime.clip.video import Clip
 from stts_runtime.errors import SttsError
 from stts_runtime.serve import answers
 from stts_runtime.serve.addresses import Allowed, opened
 from stts_runtime.serve.body import check_length, read_body, seconds_for
 from stts_runtime.serve.chat import Chat, Source, read_chat
+from stts_runtime.serve.client import Events, Stream, continued, while_waiting
 from stts_runtime.serve.decode import decode
-from stts_runtime.serve.guard import Guard
+from stts_runtime.serve.guard import OWNER, Guard
+from stts_runtime.serve.job import Job
 from stts_runtime.serve.limits import ServerLimits
+from stts_runtime.serve.memory import asked_tokens
 from stts_runtime.serve.metrics import Metrics
-from stts_runtime.serve.refused import RefusedError, refused_of
+from stts_runtime.serve.refused import RefusedError, failure, refused_of
 from stts_runtime.serve.seen import Recent
 from stts_runtime.serve.uploads import Uploads
-from stts_runtime.serve.worker import Done, Event, Job, Worker
+from stts_runtime.serve.worker import Worker
 from stts_runtime.session import Session
 
 
@@ -69,7 +70,8 @@ class Server:
         self.uploads = Uploads(self.limits.upload_mib << 20)
         self._clips: Recent[Clip] = Recent(self.limits.seen_mib << 20, lambda clip: clip.frames.nbytes)
         self._decoding = asyncio.Semaphore(DECODING)
-        self._decoders = 0  # requests that wait for a decoder or have one
+        self._arriving = 0  # requests that are read, or whose clip is
+        self._ended = asyncio.Event()
         self.metrics.gauge("waiting_requests", "requests that no token was made for", lambda: self.worker.waiting)
         self.metrics.gauge("running_requests", "answers that are being made", lambda: self.worker.running)
         self.metrics.gauge("kept_conversations", "conversations whose cache is kept", lambda: self.worker.kept)
@@ -97,6 +99,11 @@ class Server:
             await asyncio.to_thread(self.worker.stop)
             self.uploads.close()
 
+    def end(self) -> None:
+        """Take no more requests, and tell everyone who waits that there will be no answer."""
+        self.worker.end()
+        self._ended.set()
+
     def _route(self, handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             try:
@@ -105,12 +112,18 @@ class Server:
                 refusal = refused_of(error)
             except RefusedError as found:
                 refusal = found
+            except HTTPException:
+                raise
+            except Exception as error:
+                refusal = failure(error)
             return JSONResponse(refusal.body(), refusal.status, refusal.headers())
 
         return answer
 
     async def health(self, request: Request) -> Response:
-        """Tell that requests are taken."""
+        """Tell whether requests are answered."""
+        if not self.worker.is_alive:
+            raise RefusedError(503, "not_answering", "the server is starting or ending, or has failed")
         return JSONResponse({"status": "ok"})
 
     async def tell_metrics(self, request: Request) -> Response:
@@ -149,20 +162,20 @@ class Server:
 
     async def files(self, request: Request) -> Response:
         """Keep a file, or list those that are kept."""
-        if request.method == "GET":
-            return JSONResponse(
-                {"object": "list", "data": [one.told() for one in self.uploads.all()], "has_more": False}
-            )
-        most = (self.limits.upload_mib << 20) + _FORM_HEAD
-        if check_length(request, most) is None:
+        owner = request.scope[OWNER]
+        if request.method != "POST":
+            held = [one.told() for one in self.uploads.all(owner)]
+            return JSONResponse({"object": "list", "data": held, "has_more": False})
+        length = check_length(request, (self.limits.upload_mib << 20) + _FORM_HEAD)
+        if length is None:
             raise RefusedError(411, "length_required", "say how large the upload is: Content-Length")
         try:
-            with fail_after(seconds_for(most)):
+            with self.uploads.promised(max(0, length - _FORM_HEAD)), fail_after(seconds_for(length)):
                 async with request.form(max_files=1, max_fields=8) as form:
                     sent = form.get("file")
                     if not isinstance(sent, UploadFile):
-                        raise RefusedError(400, "missing_field", "the form has no file", "file")
-                    upload = await self.uploads.add(sent.filename or "", _read(sent), sent.size or 0)
+                        raise RefusedError(400, "missing_field", "the form has no file, or was cut off", "file")
+                    upload = await self.uploads.add(sent.filename or "", _read(sent), owner)
         except TimeoutError:
             raise RefusedError(408, "too_slow", "the upload came too slowly") from None
         except ClientDisconnect:
@@ -173,75 +186,82 @@ class Server:
 
     async def file(self, request: Request) -> Response:
         """Tell of a file, or remove it."""
-        name = request.path_params["name"]
-        if request.method == "GET":
-            return JSONResponse(self.uploads.get(name).told())
-        self.uploads.delete(name)
+        name, owner = request.path_params["name"], request.scope[OWNER]
+        if request.method != "DELETE":
+            return JSONResponse(self.uploads.get(name, owner).told())
+        self.uploads.delete(name, owner)
         return JSONResponse({"id": name, "object": "file", "deleted": True})
 
     async def chat(self, request: Request) -> Response:
         """Answer a question about a clip."""
-        body = await read_body(request, self.limits.body_mib << 20)
-        chat = read_chat(body, DEFAULT_TOKENS)
+        if self._arriving >= self.limits.waiting:
+            text = "too many requests are being read: ask again later"
+            raise RefusedError(429, "server_busy", text, retry_after=self.worker.patience())
+        self._arriving += 1
+        try:
+            job, events = await self._job(request)
+            self.worker.submit(job)
+        finally:
+            self._arriving -= 1
+        chat = job.chat
+        if not chat.stream:
+            try:
+                told = answers.whole(events.all(), chat.model, chat.with_pictures)
+                return JSONResponse(await while_waiting(request, told, self._ended))
+            finally:
+                self.worker.cancel(job)
+        stream = answers.chunks(events.all(), chat.model, chat.with_usage, chat.with_pictures)
+        try:  # how a request begins decides on the status that it is answered with
+            first = await while_waiting(request, anext(stream), self._ended)
+        except BaseException:
+            self.worker.cancel(job)
+            raise
+        return Stream(continued(first, stream), lambda: self.worker.cancel(job))
+
+    async def _job(self, request: Request) -> tuple[Job, Events]:
+        """Return what a request asks, with its clip read, and where it will be told."""
+        chat = read_chat(await read_body(request, self.limits.body_mib << 20), DEFAULT_TOKENS)
+        events = Events(self.limits.request_seconds)
         self._check_model(chat.model)
         prune = self.session.prune_fraction(chat.prune)
-        for turn in chat.turns:
-            self.session.question_tokens(turn.question)  # refused before a clip is read for it
-        clip, key = await self._clip(chat)
-        events: asyncio.Queue[Event] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        job = Job(chat, clip, key, prune, lambda event: _tell(loop, events, event))
-        await asyncio.to_thread(self.worker.submit, job)
-        told = _events(job, events, self.limits.request_seconds)
-        if not chat.stream:
-            return await self._whole(request, told, chat)
-        stream = answers.chunks(told, chat.model, chat.with_usage)
-        first = await _unless_gone(request, anext(stream))
-        return StreamingResponse(_continued(first, stream, told), media_type="text/event-stream", headers=_UNBUFFERED)
-
-    async def _whole(self, request: Request, told: AsyncIterator[Event], chat: Chat) -> Response:
+        if chat.source.pictures and chat.fps is None:
+            self.session.check_frame_limit(len(chat.source.pictures))
+        asked = await asyncio.to_thread(asked_tokens, self.session, chat.turns)  # refused before a clip is read for it
+        reading = self._clip(chat, request.scope[OWNER])
         try:
-            return JSONResponse(await _unless_gone(request, answers.whole(told, chat.model)))
-        finally:
-            await told.aclose()  # type: ignore[attr-defined]
+            clip, key = await while_waiting(request, reading, self._ended, events.seconds_left)
+        except TimeoutError:
+            raise events.over() from None
+        chat = replace(chat, source=Source())  # what was sent is not held while the request waits
+        return Job(chat, clip, key, prune, asked, events.put), events
 
-    async def _clip(self, chat: Chat) -> tuple[Clip, tuple[object, ...]]:
+    async def _clip(self, chat: Chat, owner: bytes) -> tuple[Clip, tuple[object, ...]]:
         """Return the clip, and what tells it from others: its bytes and how it is sampled."""
-        if self._decoders >= self.limits.waiting:
-            raise RefusedError(429, "server_busy", "too many clips wait to be read: ask again later", retry_after=5)
-        self._decoders += 1
-        try:
-            async with self._decoding:
-                files, digest = await asyncio.to_thread(self._files, chat.source)
-                key = (digest, chat.frames, chat.fps)
-                clip = self._clips.get(key)
-                if clip is None:
-                    manifest, are_pictures = self.session.manifest, bool(chat.source.pictures)
-                    how = (are_pictures, manifest, self.limits, chat.frames, chat.fps)
-                    clip = await asyncio.to_thread(decode, files, *how)
-                    self._clips.put(key, clip)
-        finally:
-            self._decoders -= 1
+        async with self._decoding:
+            files, content = await asyncio.to_thread(self._files, chat.source, owner)
+            are_pictures = bool(chat.source.pictures)
+            key = (content, are_pictures, chat.frames, chat.fps)
+            clip = self._clips.get(key)
+            if clip is None:
+                clip = await decode(files, are_pictures, self.session.manifest, self.limits, chat.frames, chat.fps)
+                self._clips.put(key, clip)
         return clip, key
 
-    def _files(self, source: Source) -> tuple[list[bytes | Path], str]:
-        """Return a clip's files and the digest of what is in them."""
+    def _files(self, source: Source, owner: bytes) -> tuple[list[bytes | Path], object]:
+        """Return a clip's files, and what tells their content from others'."""
         if source.pictures:
             together = hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in source.pictures))
-            return list(source.pictures), f"pictures {together.hexdigest()}"
+            return list(source.pictures), together.hexdigest()
         if source.file is not None:
-            upload = self.uploads.get(source.file)
+            upload = self.uploads.get(source.file, owner)
             return [upload.path], upload.digest
-        found: bytes | Path | None = source.data
+        found: bytes | Path = source.data or b""
         if source.url is not None:
             found = opened(source.url, self.settings.allowed, self.limits.upload_mib << 20)
-        if isinstance(found, Path):
-            return [found], sha256_of_file(found)
-        content = found or b""
-        return [content], hashlib.sha256(content).hexdigest()
-
-
-_UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        if isinstance(found, Path):  # perhaps a very long file: told from others without being read
+            stat = found.stat()
+            return [found], (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return [found], hashlib.sha256(found).hexdigest()
 
 
 async def _unknown_route(request: Request, error: Exception) -> Response:
@@ -249,59 +269,6 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
     codes = {404: ("not_found", "no such path"), 405: ("method_not_allowed", "not this method")}
     code, text = codes.get(status, ("bad_request", "the request cannot be read"))
     return JSONResponse(RefusedError(status, code, text).body(), status)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], event: Event) -> None:
-    """Hand an event to the loop, which may have ended since."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(events.put_nowait, event)
-
-
-async def _events(job: Job, events: asyncio.Queue[Event], seconds: float) -> AsyncIterator[Event]:
-    """Yield a job's events up to its end, within so many seconds; whoever stops listening cancels it."""
-    end = job.arrived + seconds
-    try:
-        while True:
-            try:
-                event = await asyncio.wait_for(events.get(), max(0.0, end - time.monotonic()))
-            except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
-                text = f"no answer within {seconds} s: ask for fewer tokens, or when fewer ask"
-                event = RefusedError(408, "too_slow", text)
-            yield event
-            if isinstance(event, Done | RefusedError):
-                return
-    finally:
-        job.cancelled = True
-
-
-async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
-    """Return what `work` returns, unless the client goes away first."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise RefusedError(499, "client_gone", "the client went away")
-        return task.result()
-    finally:
-        for one in (task, gone):
-            one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _continued(first: str, stream: AsyncIterator[str], told: AsyncIterator[Event]) -> AsyncIterator[str]:
-    try:
-        yield first
-        async for chunk in stream:
-            yield chunk
-    finally:
-        await stream.aclose()  # type: ignore[attr-defined]
-        await told.aclose()  # type: ignore[attr-defined]
 
 
 async def _read(sent: UploadFile) -> AsyncIterator[bytes]:

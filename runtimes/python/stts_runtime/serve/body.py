@@ -19,10 +19,10 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     Raises:
         RefusedError: it is too large, came too slowly, or was cut off.
     """
-    check_length(request, most_bytes)
+    length = check_length(request, most_bytes)
     content = bytearray()
     try:
-        with fail_after(seconds_for(most_bytes)):
+        with fail_after(seconds_for(most_bytes if length is None else length)):
             async for chunk in request.stream():
                 content += chunk
                 if len(content) > most_bytes:
@@ -48,7 +48,7 @@ def check_length(request: Request, most_bytes: int) -> int | None:
 
 
 def seconds_for(most_bytes: int) -> float:
-    """Return how long a body of at most so many bytes may take."""
+    """Return how long a body of so many bytes may take."""
     return max(LEAST_SECONDS, SECONDS_A_MIB * most_bytes / (1 << 20))
 
 

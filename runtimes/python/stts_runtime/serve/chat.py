@@ -6,10 +6,12 @@ import base64
 import binascii
 import difflib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from stts_runtime.clip.video import MOST_FPS
 from stts_runtime.language.generation import Generation
 from stts_runtime.serve.refused import RefusedError, bad
 
@@ -32,9 +34,16 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 """Fields of the API that are not built here, and the values with which they ask for nothing."""
 
 OWN = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "stream", "stream_options")
-EXTRA = ("prune", "frames", "fps")
+EXTRA = ("prune", "frames", "fps", "explain")
 """Our own, which clients send through `extra_body`."""
 
+PICTURES = "pictures"
+"""Value of `explain` with which frames are sent back too."""
+
+MOST_VALUES = 1 << 17
+"""In the JSON of a request: each costs many times the bytes that it has there."""
+
+_MOST_DIGITS = 32
 _MOST_STOPS, _LONGEST_STOP = 4, 256
 _DATA = "data:"
 
@@ -71,14 +80,16 @@ class Chat:
     prune: float | None = None  # share of groups to drop; None for the bundle's
     frames: int | None = None  # of a video file; None for the model's own sampling
     fps: float | None = None  # of pictures; None where they are the samples themselves
+    explain: bool = False  # whether to tell which groups were kept, and why
+    with_pictures: bool = False  # and to show the frames
 
 
-def read_chat(body: bytes, most_tokens: int) -> Chat:
+def read_chat(body: bytes, usual_tokens: int) -> Chat:
     """Return what a request's body asks.
 
     Args:
         body: JSON.
-        most_tokens: of an answer, where the request does not say.
+        usual_tokens: of an answer at most, where the request does not say.
 
     Raises:
         RefusedError: it is no such request, or asks for what is not built.
@@ -89,7 +100,8 @@ def read_chat(body: bytes, most_tokens: int) -> Chat:
             raise bad(f"{name} is not supported; leave it out", name, "unsupported_parameter")
         if name not in {*IGNORED, *NEUTRAL, *OWN, *EXTRA}:
             near = difflib.get_close_matches(name, (*OWN, *EXTRA), n=1)
-            raise bad(f"unknown field{f'; did you mean {near[0]}?' if near else ''}", name[:64], "unknown_parameter")
+            shown = ascii(name[:64])[1:-1]  # half a character cannot be sent back
+            raise bad(f"unknown field{f'; did you mean {near[0]}?' if near else ''}", shown, "unknown_parameter")
     source, turns = _conversation(asked.get("messages"))
     prune = _value(asked, "prune", float)
     if prune is not None and not 0 <= prune < 1:
@@ -99,6 +111,11 @@ def read_chat(body: bytes, most_tokens: int) -> Chat:
         raise bad("frames takes so many of a video file, at least 1; of a list of pictures, send those", "frames")
     if fps is not None and not source.pictures:
         raise bad("fps says how fast a list of pictures is; video files know their own", "fps")
+    if fps is not None and not (math.isfinite(fps) and 1 / MOST_FPS <= fps <= MOST_FPS):
+        raise bad(f"fps is {fps}, wanted frames a second, more than 0 and at most {MOST_FPS:g}", "fps")
+    explain = asked.get("explain")
+    if not (explain is None or isinstance(explain, bool) or explain == PICTURES):
+        raise bad(f'wanted true, or "{PICTURES}" to see the frames too', "explain", "invalid_type")
     options = asked.get("stream_options") or {}
     if not isinstance(options, dict) or not isinstance(options.get("include_usage", False), bool):
         raise bad('wanted {"include_usage": true}', "stream_options")
@@ -106,17 +123,19 @@ def read_chat(body: bytes, most_tokens: int) -> Chat:
         _required(asked, "model", str),
         source,
         turns,
-        _generation(asked, most_tokens),
+        _generation(asked, usual_tokens),
         _stops(asked.get("stop")),
         bool(_value(asked, "stream", bool)),
         bool(options.get("include_usage", False)),
         prune,
         frames,
         fps,
+        bool(explain),
+        explain == PICTURES,
     )
 
 
-def _generation(asked: Mapping[str, Any], most_tokens: int) -> Generation:
+def _generation(asked: Mapping[str, Any], usual_tokens: int) -> Generation:
     given = {name: _value(asked, name, int) for name in ("max_completion_tokens", "max_tokens")}
     said = [value for value in given.values() if value is not None]
     for name, value in given.items():
@@ -130,7 +149,7 @@ def _generation(asked: Mapping[str, Any], most_tokens: int) -> Generation:
         raise bad(f"top_p is {top_p}, wanted more than 0 and at most 1", "top_p")
     if seed is not None and not 0 <= seed < 1 << 63:
         raise bad(f"seed is {seed}, wanted 0 or more, below 2**63", "seed")
-    return Generation(min([*said, most_tokens]), temperature or 0.0, 1.0 if top_p is None else top_p, seed or 0)
+    return Generation(min(said, default=usual_tokens), temperature or 0.0, 1.0 if top_p is None else top_p, seed or 0)
 
 
 def _stops(given: object) -> tuple[str, ...]:
@@ -158,6 +177,8 @@ def _conversation(messages: object) -> tuple[Source, tuple[Turn, ...]]:
         if role != wanted:
             raise bad(f"role is {str(role)[:32]!r}, wanted {wanted}: user and assistant take turns", name)
         text, found = _content(message.get("content"), name)
+        if not _is_text(text):
+            raise bad("the text holds half a character, a surrogate without its other half", f"{name}.content")
         if found is not None and (source is not None or place > 0):
             raise bad("a conversation is about one clip, in its first message: start another for another", name)
         source = source or found
@@ -246,9 +267,19 @@ def _decoded(data: str, where: str) -> bytes:
         raise bad("the data is no base64: was it cut off?", where, "invalid_base64") from None
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _is_text(text: str) -> bool:
     try:
-        asked = json.loads(body, parse_constant=_no_number)
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise bad(f"the body has more than {MOST_VALUES} values or commas", None, "too_many_values")
+    try:
+        asked = json.loads(body, parse_constant=_no_number, parse_int=_whole_number)
     except (ValueError, RecursionError):
         raise bad("the body is not JSON", None, "invalid_json") from None
     if not isinstance(asked, dict):
@@ -257,7 +288,13 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(text)
+    raise ValueError("NaN and infinities are no JSON")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _MOST_DIGITS:  # reading one takes the square of its length
+        raise ValueError("a number of too many digits")
+    return int(text)
 
 
 def _value(asked: Mapping[str, Any], name: str, kind: type[Value], where: str | None = None) -> Value | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,18 @@ import numpy as np
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.clip.video import Clip
-from stts_runtime.serve.decode_child import ARRAYS, CLIP, ERRORS, PICTURE, SAID, VIDEO, DecodeRequest
+from stts_runtime.serve.decode_child import ARRAYS, CLIP, PICTURE, SAID, TOO_COSTLY, VIDEO, DecodeRequest
 from stts_runtime.serve.limits import ServerLimits
-from stts_runtime.serve.refused import RefusedError, refused_of
+from stts_runtime.serve.refused import RefusedError
 
 
-def decode(
+log = logging.getLogger("stts_runtime.serve")
+
+_COMMAND = (sys.executable, "-m", "stts_runtime.serve.decode_child")
+_KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH")  # of our environment; keys and the like that it may hold are left out
+
+
+async def decode(
     files: Sequence[bytes | Path],
     are_pictures: bool,
     manifest: Manifest,
@@ -28,7 +36,7 @@ def decode(
     frames: int | None = None,
     fps: float | None = None,
 ) -> Clip:
-    """Return the clip that a model looks at.
+    """Return the clip that a model looks at; cancelled, it ends the child.
 
     Args:
         files: one video file, or a picture file a frame; in memory, or files of ours.
@@ -53,54 +61,79 @@ def decode(
         limits.decode_mib << 20,
         limits.decode_seconds,
     )
-    with tempfile.TemporaryDirectory(prefix="stts-clip-") as folder:
-        for number, file in enumerate(files):
-            path = Path(folder) / (PICTURE.format(number) if are_pictures else VIDEO)
-            if isinstance(file, bytes):
-                path.write_bytes(file)
-            else:
-                os.link(file, path) if _same_disk(file, folder) else path.symlink_to(file)
-        _run(request, folder, limits)
-        return _clip(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="stts-clip-") as name:
+        folder = Path(name)
+        await asyncio.to_thread(_lay, files, PICTURE if are_pictures else VIDEO, folder)
+        await _run(request, folder, limits)
+        return await asyncio.to_thread(_clip, folder, request)
 
 
-def _same_disk(file: Path, folder: str) -> bool:
-    return file.stat().st_dev == Path(folder).stat().st_dev
+def _lay(files: Sequence[bytes | Path], name: str, folder: Path) -> None:
+    """Put files where the child looks for them; one of ours by another link, so that it may be deleted meanwhile."""
+    for number, file in enumerate(files):
+        path = folder / name.format(number)
+        if isinstance(file, bytes):
+            path.write_bytes(file)
+            continue
+        try:
+            os.link(file, path)
+        except FileNotFoundError:
+            raise RefusedError(404, "file_not_found", "the file has just been deleted", "file_id") from None
+        except OSError:  # on another disk, or of another user
+            path.symlink_to(file)
 
 
-def _run(request: DecodeRequest, folder: str, limits: ServerLimits) -> None:
-    paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "stts_runtime.serve.decode_child"],
-            input=json.dumps(to_plain(request)),
+async def _run(request: DecodeRequest, folder: Path, limits: ServerLimits) -> None:
+    paths = [str(Path(__file__).parents[2]), *(os.path.abspath(path) for path in sys.path if path)]  # noqa: PTH100
+    settings = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",  # what lies in the working folder is a stranger's
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",  # each thread would take address space for one of its own
+    }
+    with (folder / "errors").open("w+b") as errors:
+        child = await asyncio.create_subprocess_exec(
+            *_COMMAND,
             cwd=folder,
-            env={"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1", "PATH": os.environ.get("PATH", "")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=2 * limits.decode_seconds,
-            check=False,
+            env={**{name: os.environ[name] for name in _KEPT if name in os.environ}, **settings},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=errors,
         )
-    except subprocess.TimeoutExpired:
-        raise RefusedError(400, "clip_too_costly", _costly(limits)) from None
-    if done.returncode != 0 or not Path(folder, SAID).is_file():
-        # Ended by a signal (time, memory, a fault of the decoder) or out of memory in its start.
-        raise RefusedError(400, "clip_too_costly", _costly(limits))
+        try:
+            asked = json.dumps(to_plain(request)).encode()
+            await asyncio.wait_for(child.communicate(asked), 2 * limits.decode_seconds)
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            raise _too_costly(limits) from None
+        finally:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+        if child.returncode == TOO_COSTLY or (child.returncode or 0) < 0:  # ended by its limits, or as it crashed
+            raise _too_costly(limits)
+        if child.returncode != 0:
+            errors.seek(0)
+            kind = errors.read(1 << 16).decode(errors="replace").strip().rpartition("\n")[2].partition(":")[0]
+            log.error("the process that reads clips failed: %s", kind)
+            raise RefusedError(500, "reader_failed", "the server could not read the clip; its log says why")
 
 
-def _costly(limits: ServerLimits) -> str:
-    return (
+def _too_costly(limits: ServerLimits) -> RefusedError:
+    text = (
         f"the clip could not be read within {limits.decode_seconds} s and {limits.decode_mib} MiB: send a shorter or "
         "smaller one; if a player shows it, convert it to H.264 in MP4"
     )
+    return RefusedError(400, "clip_too_costly", text)
 
 
-def _clip(folder: Path) -> Clip:
+def _clip(folder: Path, request: DecodeRequest) -> Clip:
     said = json.loads((folder / SAID).read_text(encoding="utf-8"))
     if "error" in said:
-        raise refused_of(next(kind for kind in ERRORS if kind.__name__ == said["error"])(said["text"]))
+        raise RefusedError(400, said["code"], said["error"])
     with np.load(folder / CLIP, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in ARRAYS}
+    count, shape = len(found["timestamps"]), found["frames"].shape
+    if not 0 < count <= request.most_frames or shape != (count, request.size, request.size, 3):
+        raise RuntimeError("what was written is no clip: the child was taken over by what it read, or has a bug")
     said |= {"notes": tuple(said["notes"]), "source_size": tuple(said["source_size"])}
     return Clip(**found, **said)

@@ -14,20 +14,21 @@ import resource
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stts_runtime.bundle.manifest import FrameSampling
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
-from stts_runtime.errors import LimitError, SttsError, UsageError, VideoError
+from stts_runtime.errors import SttsError, UsageError, VideoError
 
 
 VIDEO, PICTURE = "video", "picture-{}"
 CLIP, SAID = "clip.npz", "said.json"
 ARRAYS = ("frames", "timestamps", "indices")
-ERRORS = (VideoError, LimitError, UsageError)
+
+TOO_COSTLY = 3
+"""Exit code where memory ran out."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +47,35 @@ class DecodeRequest:
     seconds: int  # of processor time
 
 
+class _BoundError(SttsError):
+    """The clip is beyond a bound; `code` says which."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 def main() -> int:
     """Read the request, then the clip; 0 where `said.json` was written."""
+    import av  # noqa: F401  ours, so before limits that are meant for what strangers sent
+
     request = from_plain(DecodeRequest, json.load(sys.stdin), "the request", UsageError)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (request.memory_bytes, request.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (request.seconds, request.seconds))
+    for kind, bound in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, request.memory_bytes),
+        (resource.RLIMIT_FSIZE, request.memory_bytes),
+        (resource.RLIMIT_CPU, request.seconds),
+    ):
+        resource.setrlimit(kind, (bound, bound))
     try:
         clip = read(request)
-    except SttsError as error:
-        kind = next((kind for kind in ERRORS if isinstance(error, kind)), VideoError)
-        said: dict[str, Any] = {"error": kind.__name__, "text": str(error)}
     except MemoryError:
-        said = {
-            "error": VideoError.__name__,
-            "text": f"the clip takes more than {request.memory_bytes >> 20} MiB to read",
-        }
+        return TOO_COSTLY
+    except SttsError as error:
+        if isinstance(error.__context__, MemoryError):  # FFmpeg's, told as one of ours
+            return TOO_COSTLY
+        usual = "invalid_clip" if isinstance(error, VideoError) else "invalid_value"
+        said: dict[str, object] = {"code": getattr(error, "code", usual), "error": str(error)}
     else:
         np.savez(CLIP, **{name: getattr(clip, name) for name in ARRAYS})
         said = {name: value for name, value in asdict(clip).items() if name not in ARRAYS}
@@ -73,32 +87,31 @@ def read(request: DecodeRequest) -> Clip:
     """Return the clip that lies in the working folder.
 
     Raises:
-        VideoError: it cannot be read.
-        LimitError: it is longer, larger, or has more frames than is allowed.
+        SttsError: it cannot be read, or is longer, larger, or has more frames than is allowed.
     """
 
     def admit(count: int) -> None:
         if count > request.most_frames:
-            raise LimitError(f"the clip has {count} frames to look at, at most {request.most_frames} are allowed")
+            text = f"the clip has {count} frames to look at, at most {request.most_frames} are allowed"
+            raise _BoundError("too_many_frames", text)
 
     if request.pictures:
-        admit(request.pictures)
         frames = [_picture(request, number) for number in range(request.pictures)]
-        return clip_from_frames(np.concatenate(frames), request.sampling, request.fps, request.size, admit)
-    _check_size(request, Path(VIDEO))
-    clip = read_video(VIDEO, request.sampling, frames=request.frames, size=request.size, admit=admit)
+        clip = clip_from_frames(np.concatenate(frames), request.sampling, request.fps, request.size, admit)
+    else:
+        _check_head(request, Path(VIDEO))
+        clip = read_video(VIDEO, request.sampling, frames=request.frames, size=request.size, admit=admit)
     _check_seconds(request, clip.duration)
     return clip
 
 
 def _picture(request: DecodeRequest, number: int) -> np.ndarray:
     path = Path(PICTURE.format(number))
-    _check_size(request, path)
-    clip = read_video(path, request.sampling, frames=1, size=request.size)
-    return clip.frames
+    _check_head(request, path)
+    return read_video(path, request.sampling, frames=1, size=request.size).frames
 
 
-def _check_size(request: DecodeRequest, path: Path) -> None:
+def _check_head(request: DecodeRequest, path: Path) -> None:
     """Refuse by what the file's head says, before anything is decoded."""
     import av
 
@@ -110,10 +123,11 @@ def _check_size(request: DecodeRequest, path: Path) -> None:
             for stream in video_streams(container, path):
                 context = stream.codec_context
                 if context is not None and context.width * context.height > request.most_pixels:
-                    raise LimitError(
+                    text = (
                         f"frames of {context.width} x {context.height} are larger than is allowed, "
                         f"{request.most_pixels / 1e6:.0f} megapixels"
                     )
+                    raise _BoundError("frame_too_large", text)
             if container.duration is not None:
                 _check_seconds(request, container.duration / av.time_base)
     except av.error.FFmpegError as error:
@@ -122,9 +136,8 @@ def _check_size(request: DecodeRequest, path: Path) -> None:
 
 def _check_seconds(request: DecodeRequest, seconds: float) -> None:
     if seconds > request.most_seconds:
-        raise LimitError(
-            f"the clip lasts {seconds:.0f} s, at most {request.most_seconds} s are allowed: send a part of it"
-        )
+        text = f"the clip lasts {seconds:.0f} s, at most {request.most_seconds} s are allowed: send a part of it"
+        raise _BoundError("clip_too_long", text)
 
 
 if __name__ == "__main__":

@@ -26,16 +26,21 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise UsageError(f"--keys {path} holds no key: one a line, for instance from `openssl rand -hex 24`")
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise UsageError(
+            f"--keys {path} holds a key that no header can carry: letters, digits and signs of ASCII alone"
+        )
     if any(len(key) < LEAST for key in keys):
         raise UsageError(f"--keys {path} holds a key of less than {LEAST} characters, which can be guessed")
     return tuple(hashlib.sha256(key.encode()).digest() for key in keys)
 
 
-def is_known(authorization: str | None, keys: tuple[bytes, ...]) -> bool:
-    """Tell whether a header `Authorization: Bearer KEY` has one of the keys, in a time that does not depend on them."""
+def known_key(authorization: str | None, keys: tuple[bytes, ...]) -> bytes | None:
+    """Return the digest of the key in a header `Authorization: Bearer KEY`, None if it is none of `keys`.
+
+    All of them are compared, each in a time that does not depend on where it differs.
+    """
     scheme, _, key = (authorization or "").partition(" ")
-    digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-    found = False
-    for known in keys:
-        found |= hmac.compare_digest(known, digest)
-    return found and scheme.lower() == "bearer"
+    digest = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
+    found = [hmac.compare_digest(known, digest) for known in keys]
+    return digest if any(found) and scheme.lower() == "bearer" else None

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.spec import GraphSpec, storage_dtype
+from stts_runtime.errors import LimitError
 from stts_runtime.language.kv_cache import PAST, ROOM_STEP
 from stts_runtime.language.prompt import LONGEST_TIMESTAMP, QUESTION_TOKENS, video_tokens
+from stts_runtime.serve.chat import Turn
+from stts_runtime.session import CHARACTERS_A_TOKEN, Session
 from stts_runtime.vision.plan import kept_groups
 from stts_runtime.vision.run import Vision
+
+
+def asked_tokens(session: Session, turns: Sequence[Turn]) -> int:
+    """Return how many tokens questions and earlier answers have.
+
+    Raises:
+        UsageError: a question cannot be asked.
+        LimitError: they are longer than a conversation may be; known of far too long ones without reading them.
+    """
+    limit = session.manifest.limits.max_tokens
+    characters = sum(len(turn.question) + len(turn.answer or "") for turn in turns)
+    if len(turns) > 1 and characters > CHARACTERS_A_TOKEN * limit:
+        raise LimitError(
+            f"the conversation has {characters} characters, the bundle was built for {limit} tokens in all: leave out "
+            "earlier turns"
+        )
+    questions = sum(session.question_tokens(turn.question) for turn in turns)
+    return questions + sum(len(session.tokenizer.encode(turn.answer, specials=False)) for turn in turns if turn.answer)
 
 
 def most_tokens(manifest: Manifest, frames: int, prune_fraction: float, more: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from stts_runtime.serve.worker import Usage
+from stts_runtime.serve.job import Usage
 
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -34,11 +34,11 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
 
     def hit(self, cache: str, found: bool) -> None:
-        """See `worker.Meter`."""
+        """See `job.Meter`."""
         self._memory.labels(cache, "hit" if found else "miss").inc()
 
     def answered(self, usage: Usage) -> None:
-        """See `worker.Meter`."""
+        """See `job.Meter`."""
         counts = {
             "prompt": usage.prompt_tokens - usage.cached_tokens,
             "answer": usage.answer_tokens,

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from typing import Any
 
 from stts_runtime.errors import LimitError, SttsError, UsageError, VideoError
+
+
+log = logging.getLogger("stts_runtime.serve")
+
+_FAILED = "the server could not answer; its log says why"
 
 
 class RefusedError(Exception):
@@ -30,6 +37,8 @@ class RefusedError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to it."""
+        if self.status == 401:
+            return {"WWW-Authenticate": "Bearer"}
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
@@ -41,7 +50,19 @@ def refused_of(error: SttsError) -> RefusedError:
         return RefusedError(400, "invalid_clip", str(error))
     if isinstance(error, UsageError):
         return RefusedError(400, "invalid_value", str(error))
-    return RefusedError(500, "engine_failed", "the model could not answer; the server's log says why")
+    return RefusedError(500, "engine_failed", _FAILED)
+
+
+def failure(error: BaseException) -> RefusedError:
+    """Return what is told of a bug, and log where it is: its text, which may quote what was asked, stays out."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    log.error("a request failed: %s at\n%s", type(error).__name__, places)
+    return RefusedError(500, "internal_error", _FAILED)
+
+
+def stopping() -> RefusedError:
+    """Return what is told while the server ends."""
+    return RefusedError(503, "server_stopping", "the server is ending: ask again later", retry_after=5)
 
 
 def bad(message: str, parameter: str | None = None, code: str = "invalid_value") -> RefusedError:

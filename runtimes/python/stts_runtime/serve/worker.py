@@ -16,15 +16,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation
 from stts_runtime.errors import SttsError
-from stts_runtime.serve.chat import Chat, Turn
+from stts_runtime.serve.chat import Turn
+from stts_runtime.serve.job import Done, Job, Meter, Seen, Usage
 from stts_runtime.serve.limits import ServerLimits
 from stts_runtime.serve.memory import cache_bytes, features_bytes, most_tokens
-from stts_runtime.serve.refused import RefusedError, refused_of
+from stts_runtime.serve.refused import RefusedError, failure, refused_of, stopping
 from stts_runtime.serve.seen import Recent
 from stts_runtime.serve.stop_texts import StopTexts
 from stts_runtime.session import Session
@@ -40,64 +40,7 @@ LOOKED_AHEAD = 2
 """Clips that may have been looked at and not been asked about yet: their features lie in memory."""
 
 _FIRST_GUESS = 10.0  # seconds of an answer, before any was made
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What an answer cost."""
-
-    prompt_tokens: int  # the video's included, and those of earlier turns
-    cached_tokens: int  # of them, that were known from before
-    answer_tokens: int  # that were made
-    groups: int  # of the clip: vision tokens before pruning
-    kept_groups: int  # and after
-    milliseconds: dict[str, float]  # by stage
-
-
-@dataclass(frozen=True)
-class Done:
-    """An answer's end."""
-
-    finish_reason: str  # `stop` or `length`
-    usage: Usage
-    notes: tuple[str, ...]  # what the user should know
-
-
-Event = str | Done | RefusedError
-"""What a job tells: pieces of text, then its end, or why there is none."""
-
-
-@dataclass(eq=False)
-class Job:
-    """A request on its way."""
-
-    chat: Chat
-    clip: Clip
-    clip_key: tuple[object, ...]  # equal for clips that were sent and sampled alike
-    prune: float  # share of groups to drop
-    emit: Callable[[Event], None]  # called from the worker's threads
-    arrived: float = field(default_factory=time.monotonic)
-    cancelled: bool = False  # set by whoever no longer wants it; heeded before the next token
-    size: int = 0  # bytes that its cache may come to; known from when it is submitted
-
-    @property
-    def question(self) -> str:
-        """The one to answer."""
-        return self.chat.turns[-1].question
-
-    def history(self, turns: tuple[Turn, ...]) -> tuple[object, ...]:
-        """Return what tells a conversation of these turns about this clip from all others."""
-        return (*self.clip_key, self.prune, turns)
-
-
-class Meter(Protocol):
-    """What is told of the work; see `metrics`."""
-
-    def hit(self, cache: str, found: bool) -> None:
-        """A memory was asked."""
-
-    def answered(self, usage: Usage) -> None:
-        """An answer has ended."""
+_LONGEST_WAIT = 600  # seconds that a client is told to stay away
 
 
 @dataclass(eq=False)
@@ -109,6 +52,8 @@ class _Answer:
     pieces: Iterator[str]
     stop: StopTexts
     known: int  # tokens of the conversation that were cached before
+    notes: tuple[str, ...]  # of the conversation, before this turn
+    begun: float = field(default_factory=time.monotonic)
     text: list[str] = field(default_factory=list)
 
 
@@ -118,15 +63,16 @@ class Worker:
     def __init__(self, session: Session, limits: ServerLimits, meter: Meter) -> None:
         self._session, self._limits, self._meter = session, limits, meter
         self._change = threading.Condition()
+        self._jobs: set[Job] = set()  # that were let in and have not been told an end
         self._waiting: deque[Job] = deque()
+        self._looking: Job | None = None
         self._ready: deque[tuple[Job, Vision, Timings]] = deque()
-        self._looking = 0
         self._running: list[_Answer] = []
         self._seen: Recent[Vision] = Recent(limits.seen_mib << 20, features_bytes)
         spec = session.manifest.graphs["decoder"].spec
         self._bytes_of = lambda tokens: cache_bytes(spec, tokens, session.manifest.limits.max_tokens)
         self._budget = limits.cache_mib << 20
-        self._kept: Recent[Conversation] = Recent(self._budget, lambda one: self._bytes_of(one.length))
+        self._kept: Recent[Conversation] = Recent(self._budget, self._bytes_kept)
         self._stopping = False
         self._seconds = _FIRST_GUESS  # of an answer, on average
         # TensorRT's engines share their working memory, so one runs at a time; onnxruntime's do not.
@@ -143,17 +89,32 @@ class Worker:
             thread.start()
 
     def stop(self) -> None:
-        """Refuse everyone who waits, end running answers before their next token, and wait for that."""
+        """Tell everyone that the server ends, and wait for the engines to finish what they are at: a clip, a token."""
+        self.end()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def end(self) -> None:
+        """Take no more requests, and tell everyone who waits or is answered; returns at once."""
         with self._change:
             self._stopping = True
+            told, self._jobs = self._jobs, set()
+            for job in told:
+                job.cancelled = True
             self._change.notify_all()
-        for thread in self._threads:
-            thread.join()
+        for job in told:
+            job.emit(stopping())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests would be answered."""
+        return not self._stopping and all(thread.is_alive() for thread in self._threads)
 
     @property
     def waiting(self) -> int:
         """Requests that no token has been made for."""
-        return len(self._waiting) + self._looking + len(self._ready)
+        return len(self._waiting) + (self._looking is not None) + len(self._ready)
 
     @property
     def running(self) -> int:
@@ -169,9 +130,12 @@ class Worker:
         """Let a request wait for its turn.
 
         Raises:
+            LimitError: the bundle was built for fewer frames or tokens.
             RefusedError: too many wait, it can never fit, or the server is ending.
         """
-        job.size = self._bytes_of(self._tokens(job))
+        self._session.check_token_limit(len(job.clip.frames), job.prune, job.asked)
+        more = job.asked + job.chat.generation.max_tokens
+        job.size = self._bytes_of(most_tokens(self._session.manifest, len(job.clip.frames), job.prune, more))
         if job.size > self._budget:
             raise RefusedError(
                 400,
@@ -181,29 +145,40 @@ class Worker:
             )
         with self._change:
             if self._stopping:
-                raise RefusedError(503, "server_stopping", "the server is ending: ask another one")
+                raise stopping()
             if self.waiting >= self._limits.waiting:
-                rounds = (self.waiting + self.running) / self._limits.answering
                 raise RefusedError(
                     429,
                     "server_busy",
                     f"{self.waiting} requests wait already: ask again later",
-                    retry_after=max(1, math.ceil(rounds * self._seconds)),
+                    retry_after=self.patience(),
                 )
+            self._jobs.add(job)
             self._waiting.append(job)
             self._change.notify_all()
 
-    def _tokens(self, job: Job) -> int:
-        """Return how many tokens a job may come to, at most."""
-        questions = [self._session.question_tokens(turn.question) for turn in job.chat.turns]
-        answers = [
-            len(self._session.tokenizer.encode(turn.answer, specials=False)) for turn in job.chat.turns if turn.answer
-        ]
-        asked = sum(questions) + sum(answers)
-        self._session.check_token_limit(len(job.clip.frames), job.prune, asked)
-        return most_tokens(
-            self._session.manifest, len(job.clip.frames), job.prune, asked + job.chat.generation.max_tokens
-        )
+    def patience(self) -> int:
+        """Return after how many seconds there may be room again."""
+        rounds = (self.waiting + self.running) / self._limits.answering
+        return min(max(1, math.ceil(rounds * self._seconds)), _LONGEST_WAIT)
+
+    def cancel(self, job: Job) -> None:
+        """Let go of a request: it leaves the queue at once, or its answer ends before the next token."""
+        with self._change:
+            job.cancelled = True
+            self._jobs.discard(job)
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(job)
+            self._ready = deque(ready for ready in self._ready if ready[0] is not job)
+            self._change.notify_all()
+
+    def _end(self, job: Job, event: Done | RefusedError) -> None:
+        """Tell a job its end, unless it was told one."""
+        with self._change:
+            is_told = job not in self._jobs
+            self._jobs.discard(job)
+        if not is_told:
+            job.emit(event)
 
     # Looking
 
@@ -212,16 +187,12 @@ class Worker:
             with self._change:
                 self._change.wait_for(lambda: self._stopping or (self._waiting and len(self._ready) < LOOKED_AHEAD))
                 if self._stopping:
-                    for job in self._waiting:
-                        job.emit(RefusedError(503, "server_stopping", "the server is ending: ask another one"))
-                    self._waiting.clear()
                     return
-                job = self._waiting.popleft()
-                self._looking = 1
-            found = self._guarded(self._looked_at, job) if not job.cancelled else None
+                self._looking = job = self._waiting.popleft()
+            found = self._guarded(self._looked_at, job)
             with self._change:
-                self._looking = 0
-                if found is not None:
+                self._looking = None
+                if found is not None and not job.cancelled:
                     self._ready.append((job, *found))
                 self._change.notify_all()
 
@@ -242,17 +213,13 @@ class Worker:
             with self._change:
                 self._change.wait_for(lambda: self._stopping or self._ready or self._running)
                 if self._stopping:
-                    break
+                    return
                 ready = self._ready.popleft() if self._ready and self._has_room(self._ready[0][0]) else None
                 self._change.notify_all()
-            if ready is not None and not ready[0].cancelled:
-                begun = self._guarded(self._begun, *ready)
-                if begun is not None:
-                    self._running.append(begun)
+            begun = self._guarded(self._begun, *ready) if ready is not None else None
+            if begun is not None:
+                self._running.append(begun)
             self._running = [answer for answer in self._running if self._guarded(self._goes_on, answer)]
-        stopping = RefusedError(503, "server_stopping", "the server is ending, and the answer with it")
-        for job in (*(answer.job for answer in self._running), *(job for job, *_ in self._ready)):
-            job.emit(stopping)
 
     def _has_room(self, job: Job) -> bool:
         return len(self._running) < self._limits.answering and job.size + self._used() <= self._budget
@@ -261,20 +228,29 @@ class Worker:
         """Return the bytes that the caches of running answers may come to."""
         return sum(answer.job.size for answer in self._running)
 
+    def _bytes_kept(self, conversation: Conversation) -> int:
+        """Return the bytes of a conversation that is kept: its cache, and the clip that it is about."""
+        clip = conversation.clip.frames.nbytes + features_bytes(conversation.vision)
+        return self._bytes_of(conversation.length) + clip
+
     def _begun(self, job: Job, vision: Vision, timings: Timings) -> _Answer:
         turns = job.chat.turns
         conversation = self._kept.take(job.history(turns[:-1])) if turns[:-1] else None
         if turns[:-1]:
             self._meter.hit("conversation", conversation is not None)
         self._kept.shrink(self._budget - job.size - self._used())
-        known = 0 if conversation is None else conversation.length
-        if conversation is None:
+        known = 0
+        if conversation is not None:
+            known, conversation.timings = conversation.length, timings
+        else:
             conversation = Conversation(self._session, job.clip, vision, job.prune, timings)
             for turn in turns[:-1]:
                 with self._engine:
                     conversation.recall(turn.question, turn.answer or "")
+        if job.chat.explain:
+            job.emit(Seen(job.clip.frames, job.clip.timestamps, vision.keep, vision.scores))
         pieces = conversation.stream(job.question, job.chat.generation)
-        return _Answer(job, conversation, pieces, StopTexts(job.chat.stop), known)
+        return _Answer(job, conversation, pieces, StopTexts(job.chat.stop), known, conversation.notes)
 
     def _goes_on(self, answer: _Answer) -> bool:
         """Make a token of an answer, and tell whether more are to come."""
@@ -291,12 +267,12 @@ class Worker:
         if piece is not None and not answer.stop.found:
             return True
         answer.pieces.close()  # type: ignore[attr-defined]
-        self._end(answer)
+        self._ended(answer)
         return False
 
-    def _end(self, answer: _Answer) -> None:
+    def _ended(self, answer: _Answer) -> None:
         job, conversation = answer.job, answer.conversation
-        made = conversation.timings.tokens.get("answer_tokens", 0)
+        made = len(conversation.answer_ids)
         keep = conversation.vision.keep
         usage = Usage(
             conversation.length - made,
@@ -306,14 +282,20 @@ class Worker:
             int(keep.sum()),
             dict(conversation.timings.milliseconds),
         )
-        reason = "stop" if answer.stop.found else conversation.finish_reason or "stop"
-        self._seconds += 0.2 * (time.monotonic() - job.arrived - self._seconds)
-        if not answer.stop.found:  # else the cache holds more than was said
-            said = Turn(job.question, "".join(answer.text))
-            self._kept.put(job.history((*job.chat.turns[:-1], said)), conversation)
-            self._kept.shrink(self._budget - self._used() + job.size)
+        done = Done("stop" if answer.stop.found else conversation.finish_reason or "stop", usage, conversation.notes)
+        self._seconds += 0.2 * (time.monotonic() - answer.begun - self._seconds)
+        self._keep(answer)
         self._meter.answered(usage)
-        job.emit(Done(reason, usage, conversation.notes))
+        self._end(job, done)
+
+    def _keep(self, answer: _Answer) -> None:
+        """Keep a conversation for its next turn, if reading its text would give the tokens that it consists of."""
+        job, conversation, text = answer.job, answer.conversation, "".join(answer.text)
+        if answer.stop.found or self._session.tokenizer.encode(text, specials=False) != conversation.answer_ids:
+            return
+        conversation.notes = answer.notes
+        self._kept.put(job.history((*job.chat.turns[:-1], Turn(job.question, text))), conversation)
+        self._kept.shrink(self._budget - self._used() + job.size)
 
     def _guarded(self, work: Callable[..., Result], on: Job | _Answer, *more: object) -> Result | None:
         """Return what `work` returns; of whatever fails the job is told, and the worker goes on."""
@@ -323,8 +305,7 @@ class Worker:
             refused = refused_of(error)
             if refused.status >= 500:
                 log.error("a request failed: %s", error)
-        except Exception:
-            refused = RefusedError(500, "engine_failed", "the model could not answer; the server's log says why")
-            log.exception("a request failed")
-        (on if isinstance(on, Job) else on.job).emit(refused)
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            refused = failure(error)
+        self._end(on if isinstance(on, Job) else on.job, refused)
         return None
