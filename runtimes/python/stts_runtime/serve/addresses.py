@@ -111,6 +111,8 @@ def fetched(host: str, address: str, target: str, most_bytes: int, context: ssl.
                 raise RefusedError(413, "too_large", f"what the host sends is larger than {most_bytes >> 20} MiB")
         if time.monotonic() > end:  # broken off, which a body of no stated length does not tell from its end
             raise TimeoutError
+        if answer.length:  # of a body that was cut off, `read` does not tell
+            raise http.client.IncompleteRead(b"", answer.length)
         return bytes(content)
     except (OSError, http.client.HTTPException):
         slow = f", or sent too slowly: it had {SECONDS} s" if time.monotonic() > end else ""
@@ -128,16 +130,17 @@ class _Pinned(http.client.HTTPSConnection):
     def __init__(self, host: str, address: str, context: ssl.SSLContext) -> None:
         super().__init__(host, 443, timeout=SECONDS / 3, context=context)
         self._address, self._tls = address, context
+        self._held: ssl.SSLSocket | None = None  # `sock` is let go where the other side ends the connection
 
     def connect(self) -> None:
         plain = socket.create_connection((self._address, 443), self.timeout)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+        self.sock = self._held = self._tls.wrap_socket(plain, server_hostname=self.host)
 
     def break_off(self) -> None:
-        """Let whoever waits for the other side find that it has gone."""
-        if self.sock is not None:
+        """Let whoever waits for the other side find that it has gone; from another thread, so beneath TLS."""
+        if self._held is not None:
             with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(self._held, socket.SHUT_RDWR)
 
 
 def _local(path: str, host: str, folder: Path | None) -> Path:

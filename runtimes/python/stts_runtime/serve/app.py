@@ -226,7 +226,9 @@ class Server:
         prune = self.session.prune_fraction(chat.prune)
         if chat.source.pictures and chat.fps is None:
             self.session.check_frame_limit(len(chat.source.pictures))
-        asked = await asyncio.to_thread(asked_tokens, self.session, chat.turns)  # refused before a clip is read for it
+        asked = await asyncio.to_thread(asked_tokens, self.session, chat.turns)
+        least = len(chat.source.pictures) if chat.source.pictures and chat.fps is None else 1
+        self.session.check_token_limit(least, prune, asked)  # refused before a clip is read for it
         reading = self._clip(chat, request.scope[OWNER])
         try:
             clip, key = await while_waiting(request, reading, self._ended, events.seconds_left)

@@ -72,9 +72,11 @@ def main() -> int:
     except MemoryError:
         return TOO_COSTLY
     except SttsError as error:
-        if isinstance(error.__context__, MemoryError):  # FFmpeg's, told as one of ours
+        is_invalid = isinstance(error, VideoError)
+        # FFmpeg takes what it finds no memory for as damage; from the outside the two are told apart by what was taken.
+        if is_invalid and (isinstance(error.__context__, MemoryError) or 2 * peak_bytes() > request.memory_bytes):
             return TOO_COSTLY
-        usual = "invalid_clip" if isinstance(error, VideoError) else "invalid_value"
+        usual = "invalid_clip" if is_invalid else "invalid_value"
         said: dict[str, object] = {"code": getattr(error, "code", usual), "error": str(error)}
     else:
         np.savez(CLIP, **{name: getattr(clip, name) for name in ARRAYS})
@@ -103,6 +105,15 @@ def read(request: DecodeRequest) -> Clip:
         clip = read_video(VIDEO, request.sampling, frames=request.frames, size=request.size, admit=admit)
     _check_seconds(request, clip.duration)
     return clip
+
+
+def peak_bytes() -> int:
+    """Return the most address space that this process has had; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmPeak:")), 0)
 
 
 def _picture(request: DecodeRequest, number: int) -> np.ndarray:

@@ -40,6 +40,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     Raises:
         UsageError: the address or the port cannot be had.
     """
+    if not 0 <= port < 1 << 16:  # the system would take another, what is left of it by 65536
+        raise UsageError(f"cannot listen at {host}:{port}: ports go up to 65535; 0 takes any that is free")
     try:
         (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
