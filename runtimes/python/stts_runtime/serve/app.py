@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from stts_runtime.clip.video import Clip
 from stts_runtime.errors import SttsError
-from stts_runtime.serve import answers
+from stts_runtime.serve import answers, page
 from stts_runtime.serve.addresses import Allowed, opened
 from stts_runtime.serve.body import check_length, read_body, seconds_for
 from stts_runtime.serve.chat import Chat, Source, read_chat
@@ -79,6 +79,7 @@ class Server:
     def app(self) -> ASGIApp:
         """Return what an ASGI server runs; the worker lives as long as it does."""
         routes = [
+            *page.routes(),
             Route("/health", self._route(self.health)),
             Route("/metrics", self._route(self.tell_metrics)),
             Route("/v1/models", self._route(self.models)),
