@@ -1,5 +1,7 @@
 """A server of nano, and clips to ask it about."""
 
+import subprocess
+
 import pytest
 from reference.serving import AskedClip, Served, asked_clips, serving
 
@@ -21,3 +23,13 @@ def served(nano_bundle) -> Served:
 def endless_bundle(toy_bundle):
     """A bundle with random weights: its answers go on until they are cut, and are text at every token."""
     return toy_bundle("ffd")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate of example.org and its key; openssl makes them."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=example.org"]
+    names = ["-addext", "subjectAltName=DNS:example.org", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    return folder

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import subprocess
 import threading
 from contextlib import contextmanager
 
@@ -67,16 +66,6 @@ def test_a_name_that_nobody_knows_is_refused(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(RefusedError, match="not known"):
         public_address("example.org")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate of example.org and its key; openssl makes them."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=example.org"]
-    names = ["-addext", "subjectAltName=DNS:example.org", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run([*command, *names], check=True, capture_output=True)
-    return folder
 
 
 @contextmanager

@@ -165,9 +165,8 @@ def test_a_body_that_comes_too_slowly_is_408(served, monkeypatch):
 
 def test_a_body_that_is_cut_off_harms_nobody(served):
     before = served.server._arriving
-    for path in ("/v1/chat/completions", "/v1/files"):
-        with connected(served, head_of(1000, path) + b"{" * 10):
-            pass
+    with connected(served, head_of(1000) + b"{" * 10):
+        pass
     wait_until(lambda: served.server._arriving == before)
     assert httpx.get(f"{served.url}/health").status_code == 200
 

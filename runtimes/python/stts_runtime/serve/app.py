@@ -25,7 +25,7 @@ from stts_runtime.serve import answers, page
 from stts_runtime.serve.addresses import Allowed, opened
 from stts_runtime.serve.body import check_length, read_body, seconds_for
 from stts_runtime.serve.chat import Chat, Source, read_chat
-from stts_runtime.serve.client import Events, Stream, continued, while_waiting
+from stts_runtime.serve.client import Events, Stream, continued, in_thread, while_waiting
 from stts_runtime.serve.decode import decode
 from stts_runtime.serve.guard import OWNER, Guard
 from stts_runtime.serve.job import Job
@@ -241,7 +241,7 @@ class Server:
     async def _clip(self, chat: Chat, owner: bytes) -> tuple[Clip, tuple[object, ...]]:
         """Return the clip, and what tells it from others: its bytes and how it is sampled."""
         async with self._decoding:
-            files, content = await asyncio.to_thread(self._files, chat.source, owner)
+            files, content = await in_thread(self._files, chat.source, owner)
             are_pictures = bool(chat.source.pictures)
             key = (content, are_pictures, chat.frames, chat.fps)
             clip = self._clips.get(key)

@@ -97,6 +97,16 @@ async def while_waiting(
         await asyncio.gather(task, gone, over, return_exceptions=True)
 
 
+async def in_thread(work: Callable[..., Result], *arguments: object) -> Result:
+    """Return what `work` returns, called in a thread; cancelled, wait for its end, as threads cannot be ended."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -17,6 +17,7 @@ import numpy as np
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.clip.video import Clip
+from stts_runtime.serve.client import in_thread
 from stts_runtime.serve.decode_child import ARRAYS, CLIP, PICTURE, SAID, TOO_COSTLY, VIDEO, DecodeRequest
 from stts_runtime.serve.limits import ServerLimits
 from stts_runtime.serve.refused import RefusedError
@@ -63,9 +64,9 @@ async def decode(
     )
     with tempfile.TemporaryDirectory(prefix="stts-clip-") as name:
         folder = Path(name)
-        await asyncio.to_thread(_lay, files, PICTURE if are_pictures else VIDEO, folder)
+        await in_thread(_lay, files, PICTURE if are_pictures else VIDEO, folder)
         await _run(request, folder, limits)
-        return await asyncio.to_thread(_clip, folder, request)
+        return await in_thread(_clip, folder, request)
 
 
 def _lay(files: Sequence[bytes | Path], name: str, folder: Path) -> None:
