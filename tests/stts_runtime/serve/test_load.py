@@ -4,6 +4,7 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -125,6 +126,19 @@ def test_too_many_requests_that_are_only_being_sent_are_429_too(nano_bundle):
             assert refused.status_code == 429
             assert "retry-after" in refused.headers
         wait_until(lambda: served.server._arriving == 0)
+        assert served.ask(b"{}").status_code == 400
+
+
+def test_requests_that_are_being_sent_have_a_bound_of_bytes_together(nano_bundle):
+    with serving(nano_bundle, body_mib=1) as served, ExitStack() as stack:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n"
+        for length in (b"Content-Length: 1048576", b"Transfer-Encoding: chunked") * 2:
+            stack.enter_context(connected(served, head % length))
+        wait_until(lambda: served.server._arriving == 4)
+        assert served.server._arriving_bytes == 4 << 20
+        assert served.ask(b"{}").status_code == 429
+        stack.close()
+        wait_until(lambda: served.server._arriving_bytes == 0)
         assert served.ask(b"{}").status_code == 400
 
 

@@ -80,3 +80,11 @@ def test_what_can_never_fit_is_refused_at_once(nano_bundle, clips):
         assert refused.status_code == 400
         assert refused.json()["error"]["code"] == "context_length_exceeded"
         assert "1 MiB" in refused.json()["error"]["message"]
+
+
+def test_what_only_whoever_runs_the_server_should_know_is_in_no_answer(nano_bundle, clips):
+    with serving(nano_bundle) as served:
+        served.session.notes = ("packed weights are damaged; `stts-runtime build /home/somebody/nano.stts` packs them",)
+        answer = asked(served, clips[0], [("What colour moves Zanzibar?", None)])
+        assert any("Zanzibar" in note for note in answer["stts"]["notes"])
+        assert "/home" not in str(answer)

@@ -45,6 +45,9 @@ DECODING = 2
 DEFAULT_TOKENS = 256
 """Of an answer, where a request does not say; as `stts-runtime run` has it."""
 
+ARRIVING_BODIES = 4
+"""As many bytes as so many of the largest requests have are read at once: each is held thrice on its way to a clip."""
+
 _FORM_HEAD = 1 << 16  # bytes that a form may have beside its file
 
 
@@ -70,7 +73,7 @@ class Server:
         self.uploads = Uploads(self.limits.upload_mib << 20)
         self._clips: Recent[Clip] = Recent(self.limits.seen_mib << 20, lambda clip: clip.frames.nbytes)
         self._decoding = asyncio.Semaphore(DECODING)
-        self._arriving = 0  # requests that are read, or whose clip is
+        self._arriving = self._arriving_bytes = 0  # requests that are read, or whose clip is
         self._ended = asyncio.Event()
         self.metrics.gauge("waiting_requests", "requests that no token was made for", lambda: self.worker.waiting)
         self.metrics.gauge("running_requests", "answers that are being made", lambda: self.worker.running)
@@ -195,15 +198,18 @@ class Server:
 
     async def chat(self, request: Request) -> Response:
         """Answer a question about a clip."""
-        if self._arriving >= self.limits.waiting:
+        most = self.limits.body_mib << 20
+        length = check_length(request, most)
+        size = most if length is None else length
+        if self._arriving >= self.limits.waiting or self._arriving_bytes + size > ARRIVING_BODIES * most:
             text = "too many requests are being read: ask again later"
             raise RefusedError(429, "server_busy", text, retry_after=self.worker.patience())
-        self._arriving += 1
+        self._arriving, self._arriving_bytes = self._arriving + 1, self._arriving_bytes + size
         try:
             job, events = await self._job(request)
             self.worker.submit(job)
         finally:
-            self._arriving -= 1
+            self._arriving, self._arriving_bytes = self._arriving - 1, self._arriving_bytes - size
         chat = job.chat
         if not chat.stream:
             try:

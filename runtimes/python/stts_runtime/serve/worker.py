@@ -3,7 +3,8 @@
     submit -> waiting -> [look] -> ready -> [read the prompt, then a token a round] -> done
 
 Two threads: one looks at clips, one reads and answers. So running answers wait for no vision where the engine can run
-beside itself, and between two of their tokens lie at most one prompt and one token of each of the others.
+beside itself, and between two of their tokens lie at most one prompt, its earlier turns included, and one token of each
+of the others.
 """
 
 from __future__ import annotations
@@ -282,7 +283,9 @@ class Worker:
             int(keep.sum()),
             dict(conversation.timings.milliseconds),
         )
-        done = Done("stop" if answer.stop.found else conversation.finish_reason or "stop", usage, conversation.notes)
+        # The session's notes are for whoever runs the server, and may name its paths.
+        notes = tuple(note for note in conversation.notes if note not in self._session.notes)
+        done = Done("stop" if answer.stop.found else conversation.finish_reason or "stop", usage, notes)
         self._seconds += 0.2 * (time.monotonic() - answer.begun - self._seconds)
         self._keep(answer)
         self._meter.answered(usage)

@@ -72,10 +72,16 @@ async function uploaded(blob, name) {
   return {type: "file", file: {file_id: (await answer.json()).id}};
 }
 
+function forget(old) {  // room for uploads is bounded
+  const id = old?.part.file?.file_id;
+  if (id) fetch(`v1/files/${id}`, {method: "DELETE", headers: headers(), keepalive: true}).catch(() => {});
+}
+
 async function take(blob, name) {
   tell();
   stopCamera();
   if (running) running.abort();
+  forget(clip);
   clip = null;
   at("clip-name").textContent = `Reading ${name} …`;
   try {
@@ -318,4 +324,5 @@ at("prune").addEventListener("input", () => { at("prune").dataset.moved = "yes";
 at("prune").addEventListener("change", () => { if (clip && at("question").value.trim()) ask(); });
 at("with-scores").addEventListener("change", draw);
 at("key").addEventListener("change", connect);
+addEventListener("pagehide", event => { if (!event.persisted) forget(clip); });
 connect();
