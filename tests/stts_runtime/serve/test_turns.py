@@ -1,6 +1,10 @@
 """Conversations: kept between requests where that changes nothing, and equal to those that are not."""
 
+import pytest
 from reference.serving import MODEL, message, serving
+
+from stts_runtime.serve.chat import Turn
+from stts_runtime.serve.memory import asked_tokens, most_tokens
 
 
 def asked(served, clip, turns, **fields):
@@ -80,6 +84,17 @@ def test_what_can_never_fit_is_refused_at_once(nano_bundle, clips):
         assert refused.status_code == 400
         assert refused.json()["error"]["code"] == "context_length_exceeded"
         assert "1 MiB" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("turns", [1, 4])
+def test_a_conversation_has_no_more_tokens_than_room_was_held_for(served, clips, turns):
+    clip = clips[0]
+    questions = [clip.questions[place % len(clip.questions)] for place in range(turns)]
+    past = [(question, "red") for question in questions[:-1]]
+    usage = asked(served, clip, [*past, (questions[-1], None)])["usage"]
+    known = [Turn(*one) for one in (*past, (questions[-1], None))]
+    more = asked_tokens(served.session, known) + 12
+    assert usage["total_tokens"] <= most_tokens(served.session.manifest, 8, 0.5, turns, more) < 1024
 
 
 def test_what_only_whoever_runs_the_server_should_know_is_in_no_answer(nano_bundle, clips):

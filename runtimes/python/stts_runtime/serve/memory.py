@@ -34,11 +34,11 @@ def asked_tokens(session: Session, turns: Sequence[Turn]) -> int:
     return questions + sum(len(session.tokenizer.encode(turn.answer, specials=False)) for turn in turns if turn.answer)
 
 
-def most_tokens(manifest: Manifest, frames: int, prune_fraction: float, more: int) -> int:
-    """Return the tokens that a conversation may come to, at most: video, roles, and so many `more`."""
+def most_tokens(manifest: Manifest, frames: int, prune_fraction: float, turns: int, more: int) -> int:
+    """Return the tokens that a conversation may come to, at most: video, the roles of its turns, and so many `more`."""
     kept = kept_groups(manifest.grid.groups, frames, prune_fraction)
     video = video_tokens(kept, frames, LONGEST_TIMESTAMP)
-    return min(manifest.limits.max_tokens, video + QUESTION_TOKENS + more)
+    return min(manifest.limits.max_tokens, video + QUESTION_TOKENS * turns + more)
 
 
 def cache_bytes(spec: GraphSpec, tokens: int, max_tokens: int) -> int:

@@ -135,8 +135,8 @@ class Worker:
             RefusedError: too many wait, it can never fit, or the server is ending.
         """
         self._session.check_token_limit(len(job.clip.frames), job.prune, job.asked)
-        more = job.asked + job.chat.generation.max_tokens
-        job.size = self._bytes_of(most_tokens(self._session.manifest, len(job.clip.frames), job.prune, more))
+        frames, turns, more = len(job.clip.frames), len(job.chat.turns), job.asked + job.chat.generation.max_tokens
+        job.size = self._bytes_of(most_tokens(self._session.manifest, frames, job.prune, turns, more))
         if job.size > self._budget:
             raise RefusedError(
                 400,
