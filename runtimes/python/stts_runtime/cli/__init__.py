@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stts-runtime",
-        description="Ask a bundle about videos or streams, serve it, time it, build or verify its engines, check a device.",
+        description="Ask a bundle about videos or streams, serve it, time it, build or verify engines, check a device.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
