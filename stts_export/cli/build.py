@@ -83,6 +83,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
     option("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
     option(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="let `stts-runtime serve` decode up to N answers together (default: in turn)",
+    )
+    option(
         "--no-engines",
         action="store_true",
         help="leave engines to `stts-runtime build`, even where they could be built",
@@ -116,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,
         chunk_frames=arguments.chunk_frames,
+        batch=arguments.batch,
         engines=not arguments.no_engines,
         ignore_fit=arguments.ignore_fit,
         verify=not arguments.no_verify,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stts_export.models.model import Model
 from stts_export.parts.decoder import decoder_part
+from stts_export.parts.decoder_rows import decoder_rows_part
 from stts_export.parts.part import Part
 from stts_export.parts.vision_dense import vision_dense_part
 from stts_export.parts.vision_encode import (
@@ -30,7 +31,8 @@ def parts_of(
 
     A pruned bundle (`packing` is `ffd` or `ragged`) also holds the dense vision part, whose weights it shares, so that
     pruning can be switched off at call time; the packing of a dense one is `none`. With `plugins`, groups are selected
-    and packed on the device, end to end. The model's weights may be fake.
+    and packed on the device, end to end. Where `limits.max_rows` is more than 1, so many conversations can be decoded
+    together. The model's weights may be fake.
     """
     dense = (vision_dense_part(model, config, limits),)
     pruned: tuple[Part, ...] = ()
@@ -38,4 +40,5 @@ def parts_of(
         select = (vision_select_part(config, limits),) if plugins else ()
         encode = vision_encode_on_device_part if plugins else ENCODE[packing]
         pruned = (vision_score_part(model, config, limits, plugins=plugins), *select, encode(model, config, limits))
-    return (*pruned, *dense, decoder_part(model, config, limits, plugins=plugins))
+    together = (decoder_rows_part(model, config, limits),) if limits.max_rows > 1 else ()
+    return (*pruned, *dense, decoder_part(model, config, limits, plugins=plugins), *together)

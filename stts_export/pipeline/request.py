@@ -76,6 +76,7 @@ class BuildRequest:
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
     chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
+    batch: int = 1  # conversations that a server can decode together; 1 leaves that graph out
     engines: bool = True  # whether to build engines too, where this machine can; they can be built later, on the device
     ignore_fit: bool = False  # whether to build although the estimate says that it does not fit the target
     verify: bool = True  # whether to compare the bundle with the torch model before it is published
@@ -122,8 +123,8 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     target = read_target(request.target)
     recipe = recipe_of(request.model)
     prune, config = prune_and_scorer(request, recipe)
-    limits = limits_of(request, target, config)
     engine = engine_of(request, target, config)
+    limits = limits_of(request, target, config, engine)
     own_packing = "none" if prune == 0 else recipe.packing
     chosen = choose_ops(request.ops, request.packing, own_packing, target, engine, config)
     engine = replace(engine, ops=chosen.ops)
@@ -228,8 +229,8 @@ def check_options(request: BuildRequest) -> None:
             meant = f", did you mean {near[0]}?" if near else ""
             raise UsageError(f"--{name} {value} is unknown{meant} (known: {', '.join(known)})")
     check_prune(request.prune)
-    check_counts(request, ("max_frames", "max_tokens", "chunk_frames"))
-    for name in ("max_frames", "chunk_frames"):  # of tokens a model has its own limit
+    check_counts(request, ("max_frames", "max_tokens", "chunk_frames", "batch"))
+    for name in ("max_frames", "chunk_frames", "batch"):  # of tokens a model has its own limit
         if (getattr(request, name) or 1) > MOST_COUNTED:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(request, name)}, wanted at most {MOST_COUNTED}")
     if request.checkpoint is not None and request.random_weights is not None:
@@ -316,10 +317,15 @@ def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings
     return True
 
 
-def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Limits:
+def limits_of(request: BuildRequest, target: Target, config: ModelConfig, engine: EngineSettings) -> Limits:
     """Return the ranges the graphs must serve."""
     most, frames = config.decoder.max_positions, request.max_frames or target.max_frames
     if request.max_tokens is not None and request.max_tokens > most:
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
     wanted = target.max_tokens or video_tokens(frames * config.grid.groups, frames, LONGEST_TIMESTAMP) + TEXT_TOKENS
-    return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames)
+    if request.batch > 1 and backend_named(engine.backend).needs_engines:
+        raise UsageError(
+            f"--batch {request.batch} is for onnxruntime: an engine of {engine.backend} for it would hold the "
+            "decoder's weights a second time; leave it out, and a server makes its answers in turn"
+        )
+    return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames, request.batch)

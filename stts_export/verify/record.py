@@ -29,10 +29,11 @@ from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.engine import Array
+from stts_runtime.engine.memory import new_array
 from stts_runtime.errors import BundleError
 from stts_runtime.foreign import foreign_errors
 from stts_runtime.language.generation import Decoding
-from stts_runtime.language.kv_cache import PAST, new_name
+from stts_runtime.language.kv_cache import EMPTY_POSITION, PAST, new_name
 from stts_runtime.language.prompt import LONGEST_TIMESTAMP, build_first_turn, made_up_turn, video_tokens, vision_flags
 from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
@@ -108,7 +109,7 @@ def record_reference(
             dense_vision(engine, frames[: chunks[0][1]], in_chunks, timings)
     on_progress("record", 0.6)
     question, ids = prompt_ids(config, frames, keep, tokenizer)
-    greedy, gaps = record_decoder(recorder, parts["decoder"], manifest, ids, features, on_progress)
+    greedy, gaps = record_decoder(recorder, parts, manifest, ids, features, on_progress)
     answer = Answer(fraction, gap, question, tuple(ids.tolist()), greedy, gaps)
     source = f"torch, {config.name} ({checkpoint.layout} weights)"
     return Reference(ReferenceInfo(REFERENCE_SCHEMA, source, tuple(recorder.runs), answer), recorder.arrays)
@@ -209,29 +210,32 @@ def prompt_ids(
 
 def record_decoder(
     recorder: Recorder,
-    part: Part,
+    parts: Mapping[str, Part],
     manifest: Manifest,
     ids: NDArray[np.int64],
     features: Array,
     on_progress: OnProgress,
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Record a prefill and a decode step; return the greedy tokens and how far each was ahead."""
+    """Record a prefill and decode steps, of one and of two; return the greedy tokens and how far each was ahead."""
 
     def room_for(tokens: int) -> Manifest:
         return replace(manifest, limits=replace(manifest.limits, max_tokens=tokens))
 
+    part = parts["decoder"]
     flags, text = vision_flags(ids, manifest.tokens), np.zeros(1, bool)
     tokens: list[int] = []
     gaps: list[float] = []
     with recorder.engine(part, ("prefill", "decode")) as engine:
         decoding, short = Decoding(engine, room_for(len(ids) + GREEDY_TOKENS)), Decoding(engine, room_for(DECODE_SLOTS))
         logits = decoding.read(ids, flags, features)
-        past = decoding.cache.past()
-        short.cache.append(
+        past = decoding.own_cache.past()
+        short.own_cache.append(
             flags[:DECODE_TOKENS],
             {new_name(tensor): past[tensor.name] for tensor in part.spec.inputs if tensor.name.startswith(PAST)},
         )
-        short.read(np.array([int(logits.argmax())]), text)
+        held, cached = short.own_cache.length, {name: np.array(array) for name, array in short.own_cache.past().items()}
+        following = int(logits.argmax())
+        short.read(np.array([following]), text)
         for place in range(GREEDY_TOKENS):
             if place > 0:
                 logits = decoding.read(np.array(tokens[-1:]), text)
@@ -239,4 +243,22 @@ def record_decoder(
             tokens.append(int(logits.argmax()))
             gaps.append(float(first - second))
             on_progress("record", 0.6 + 0.4 * (place + 1) / GREEDY_TOKENS)
+    if "decoder_rows" in parts:
+        record_rows(recorder, parts["decoder_rows"], cached, held, following)
     return tuple(tokens), tuple(gaps)
+
+
+def record_rows(recorder: Recorder, part: Part, cached: Mapping[str, NDArray], held: int, following: int) -> None:
+    """Record a step of two conversations: all of a cache's `held` tokens and two thirds of them, then a token."""
+    lengths = np.array([held, held * 2 // 3])
+    slots = np.arange(len(cached["past_positions"]))
+    inputs = {
+        "token_ids": np.full((2, 1), following),
+        "positions": lengths,
+        "past_positions": np.where(slots < lengths[:, None], slots, EMPTY_POSITION),
+        **{name: np.concatenate((array, array)) for name, array in cached.items() if name.startswith(PAST)},
+    }
+    with recorder.engine(part, ["two rows"]) as engine:
+        spec = part.spec
+        outputs = {one.name: new_array(engine.memory, one, 2) for one in spec.outputs}
+        engine.run(inputs, outputs)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from threading import Lock, get_ident
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Manifest, Pruning
 from stts_runtime.clip.video import Clip
@@ -18,6 +20,10 @@ from stts_runtime.language.tokenizer import TextStream, Tokenizer
 from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import is_clipped, kept_groups
 from stts_runtime.vision.run import Vision
+
+
+Step = TypeVar("Step")
+Sent = TypeVar("Sent")
 
 
 class Host(Protocol):
@@ -88,6 +94,18 @@ class Conversation:
     def stream(self, question: str, settings: Generation | None = None) -> Iterator[str]:
         """Return the answer's text in pieces, as they are made; stopping early leaves a conversation that can go on.
 
+        See `steps`.
+        """
+        with closing(self.steps(question, settings)) as pieces:
+            yield from filter(None, pieces)
+
+    def steps(
+        self, question: str, settings: Generation | None = None
+    ) -> Generator[str, NDArray[np.float32] | None, None]:
+        """Return the answer's text token by token, often empty; stopping early leaves a conversation that can go on.
+
+        Whoever has read the last token elsewhere (`decoding`, `language/rows.py`) sends the logits of the next one.
+
         One question is answered at a time: another thread's waits until this answer ends, or is closed. The next
         question of the same thread ends it.
 
@@ -103,8 +121,10 @@ class Conversation:
         turn = self._begin_turn()
         self.timings.finish_reason = None
         try:
-            for piece in self._pieces(question, settings):
-                yield piece
+            pieces = self._pieces(question, settings)
+            given = None
+            while (piece := _sent(pieces, given)) is not None:
+                given = yield piece
                 self._go_on(turn)
         finally:
             self._end_turn(turn)
@@ -150,6 +170,11 @@ class Conversation:
             self._end_turn(turn)
 
     @property
+    def decoding(self) -> Decoding | None:
+        """The decoder with what it has read; None before the first question."""
+        return self._decoding
+
+    @property
     def length(self) -> int:
         """Tokens of the conversation so far, the video's included."""
         return 0 if self._decoding is None else self._decoding.length
@@ -165,7 +190,7 @@ class Conversation:
         prompt = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
         return self._decoding, prompt, self.vision.features
 
-    def _pieces(self, question: str, settings: Generation) -> Iterator[str]:
+    def _pieces(self, question: str, settings: Generation) -> Generator[str, NDArray[np.float32] | None, None]:
         tokenizer, is_first = self._session.tokenizer, self.length == 0
         decoding, prompt, features = self._prompt(question)
         unknown = unknown_notes(tokenizer, question, self.clip.timestamps if is_first else ())
@@ -177,10 +202,11 @@ class Conversation:
         with self.timings.stage("prefill"):
             logits = decoding.read(prompt.token_ids, prompt.vision_flags, features)
         text = TextStream(tokenizer)
-        for token in decoding.answer(logits, settings, most, self.timings):
+        tokens = decoding.answer(logits, settings, most, self.timings)
+        given = None
+        while (token := _sent(tokens, given)) is not None:
             self.answer_ids.append(token)
-            if piece := text.push(token):
-                yield piece
+            given = yield text.push(token)
         if rest := text.finish():
             yield rest
         if self.finish_reason == "length":
@@ -201,6 +227,14 @@ def check_video_tokens(manifest: Manifest, frames: int, prune_fraction: float, q
             f"the question has {question} tokens and the video at least {least}, the bundle was built for {limit} "
             "in all: shorten the question, or build again with a larger --max-tokens"
         )
+
+
+def _sent(steps: Generator[Step, Sent | None, None], given: Sent | None) -> Step | None:
+    """Return a generator's next step, having sent it something; None at its end."""
+    try:
+        return steps.send(given)
+    except StopIteration:
+        return None
 
 
 def cut_note(most: int, max_tokens: int) -> str:

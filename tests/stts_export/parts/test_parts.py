@@ -40,6 +40,15 @@ def test_a_bundle_has_the_parts_of_its_packing_in_data_flow_order(parts):
     assert [part.spec.name for part in found] == [*pruned, "vision_dense", "decoder"]
 
 
+def test_a_bundle_that_decodes_several_together_has_a_part_more():
+    config = toy_config(*KINDS["none"])
+    *_, decoder, rows = made("none", config, replace(LIMITS, max_rows=4))
+    assert (decoder.spec.name, rows.spec.name, rows.spec.dim("R").maximum) == ("decoder", "decoder_rows", 4)
+    assert {name for name, _ in rows.module.named_parameters()} == {
+        name for name, _ in decoder.module.named_parameters()
+    }
+
+
 def test_a_spec_has_a_range_for_every_symbol_and_unlike_names(parts):
     _, _, found = parts
     for part in found:
@@ -55,7 +64,7 @@ def test_every_symbol_is_in_the_legend_once_and_the_legend_has_no_other():
     legend = re.findall(r"^    ([A-Z])  ", spec.__doc__, re.M)
     used = set()
     for kind, names in KINDS.items():
-        for part in made(kind, toy_config(*names)):
+        for part in made(kind, toy_config(*names), replace(LIMITS, max_rows=4)):
             used |= {dim.name for dim in part.spec.dims}
     assert sorted(legend) == sorted(used)
 

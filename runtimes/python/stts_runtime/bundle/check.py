@@ -68,6 +68,7 @@ def check_part(manifest: Manifest, part: str) -> None:
         raise _misfit(part, "'previous' and 'last': wanted one shape")
     limits = manifest.limits
     needed = {"T": limits.chunk_frames, "B": limits.chunk_frames, "A": limits.max_frames, "P": limits.max_tokens}
+    needed["R"] = limits.max_rows
     if manifest.engine.has_plugins and part in ("vision_select", "vision_encode"):
         # a run of vision_encode must hold a frame, since the first stays whole
         frames = limits.max_frames if part == "vision_select" else 1
@@ -81,7 +82,8 @@ def check_parts(manifest: Manifest) -> None:
     """Raise BundleError unless all parts that a bundle of its pruning needs are there, and fit, see `check_part`."""
     select = ("vision_select",) if manifest.engine.has_plugins else ()
     pruned = () if manifest.pruning.is_dense else ("vision_score", *select, "vision_encode")
-    needed = ("decoder", "vision_dense", *pruned)
+    together = ("decoder_rows",) if manifest.limits.max_rows > 1 else ()
+    needed = ("decoder", *together, "vision_dense", *pruned)
     for part in needed:
         if part not in manifest.graphs:
             raise BundleError(f"manifest.json: graphs: {part!r} is missing: build the bundle again")
@@ -241,6 +243,19 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
                 **{f"past_{name}": held for name in caches},
             },
             {"logits": ("float32", (1, decoder.vocabulary)), **{f"new_{name}": new for name in caches}},
+        )
+    if part == "decoder_rows":
+        caches = [f"{kind}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
+        row: tuple[str, Shape] = (precision, ("R", decoder.kv_heads, 1, decoder.head_dim))
+        rows: tuple[str, Shape] = (precision, ("R", decoder.kv_heads, "P", decoder.head_dim))
+        return (
+            {
+                "token_ids": ("int64", ("R", 1)),
+                "positions": ("int64", ("R",)),
+                "past_positions": ("int64", ("R", "P")),
+                **{f"past_{name}": rows for name in caches},
+            },
+            {"logits": ("float32", ("R", decoder.vocabulary)), **{f"new_{name}": row for name in caches}},
         )
     return None
 

@@ -161,11 +161,14 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the bundle was built for: most frames of a clip (A), slots of the cache (P) and frames a chunk (T)."""
+    """What the bundle was built for: most frames of a clip (A), slots of the cache (P), frames a chunk (T), and
+    conversations that are decoded together (R; 1 for one after the other).
+    """
 
     max_frames: int
     max_tokens: int
     chunk_frames: int
+    max_rows: int = 1
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Legend of sizes, one meaning a letter. A run decides these, and a spec has a ran
     K  kept groups
     S  new tokens
     P  slots of the cache, of which some may be empty
+    R  conversations that are decoded together
 
 The model fixes these: N patches a frame, G groups a frame, D width of the tower, d_model of the decoder, C of the
 scorer's state, H heads, Hkv heads of the cache, d width of a head.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -14,7 +14,7 @@ from stts_runtime.engine import Array, Engine
 from stts_runtime.engine.memory import new_array
 from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.foreign import foreign_errors
-from stts_runtime.language.kv_cache import KvCache
+from stts_runtime.language.kv_cache import KvCache, RowCache
 from stts_runtime.language.sampling import check_sampling, sample_token
 from stts_runtime.timings import Timings
 
@@ -71,10 +71,42 @@ class Decoding:
     def __init__(self, engine: Engine, manifest: Manifest) -> None:
         self._engine, self._manifest = engine, manifest
         spec = manifest.graphs["decoder"].spec
-        self.cache = KvCache(engine.memory, spec, manifest.limits.max_tokens)
+        self.cache: KvCache | RowCache = self.new_cache()
         self._unread: list[int] = []
         self._no_features = new_array(engine.memory, spec.tensor("features"), 1)
         engine.memory.zero(self._no_features)
+
+    def new_cache(self) -> KvCache:
+        """Return a cache of this decoder, empty."""
+        spec = self._manifest.graphs["decoder"].spec
+        return KvCache(self._engine.memory, spec, self._manifest.limits.max_tokens)
+
+    @property
+    def own_cache(self) -> KvCache:
+        """The cache, where it is no row among others.
+
+        Raises:
+            UsageError: it is.
+        """
+        if not isinstance(self.cache, KvCache):
+            raise UsageError("this conversation is decoded together with others: let it leave them first")
+        return self.cache
+
+    @property
+    def unread(self) -> list[int]:
+        """The last token of an answer, if it has not been read yet."""
+        return self._unread
+
+    def say(self, token: int) -> None:
+        """Take a token as the answer's next: it is read with what comes after it."""
+        assert not self._unread
+        self._unread = [token]
+
+    def was_read(self) -> None:
+        """Take note that `unread` was read elsewhere, see `rows`."""
+        assert isinstance(self.cache, RowCache)
+        self.cache.length += len(self._unread)
+        self._unread = []
 
     @property
     def length(self) -> int:
@@ -111,6 +143,7 @@ class Decoding:
             LimitError: more tokens than the bundle was built for.
             UsageError: there are not as many image patch tokens as features.
         """
+        cache = self.own_cache
         rows = np.zeros(len(self._unread) + len(token_ids), np.int64)
         if features is not None:
             rows[len(self._unread) :] = feature_rows(token_ids, self._manifest.tokens.image_patch, len(features))
@@ -118,10 +151,10 @@ class Decoding:
             features = self._no_features
         token_ids = np.concatenate((np.array(self._unread, np.int64), token_ids))
         vision_flags = np.concatenate((np.zeros(len(self._unread), bool), vision_flags))
-        start, count = self.cache.length, len(token_ids)
+        start, count = cache.length, len(token_ids)
         with foreign_errors(lambda reason: BundleError(f"no logits are as large as the manifest says ({reason})")):
             logits = np.empty((1, self._manifest.decoder.vocabulary), np.float32)
-        new = self.cache.outputs(count)
+        new = cache.outputs(count)
         self._engine.run(
             {
                 "token_ids": token_ids[None],
@@ -129,16 +162,20 @@ class Decoding:
                 "feature_rows": rows,
                 "positions": np.arange(start, start + count, dtype=np.int64),
                 "vision_flags": vision_flags,
-                **self.cache.past(),
+                **cache.past(),
             },
             {"logits": logits, **new},
         )
-        self.cache.append(vision_flags, new)
+        cache.append(vision_flags, new)
         self._unread = []
         return logits[0]
 
-    def answer(self, logits: NDArray[np.float32], settings: Generation, most: int, timings: Timings) -> Iterator[int]:
+    def answer(
+        self, logits: NDArray[np.float32], settings: Generation, most: int, timings: Timings
+    ) -> Generator[int, NDArray[np.float32] | None, None]:
         """Yield the answer's tokens; a stop token ends it and is not yielded.
+
+        Whoever has read a token elsewhere sends the logits of the next one; else it is read here.
 
         Whoever stops listening early leaves a conversation that can go on: the last token yielded is read with what
         comes next.
@@ -152,16 +189,18 @@ class Decoding:
         random = np.random.default_rng(settings.seed)
         timings.tokens["answer_tokens"], timings.finish_reason = 0, None
         for place in range(most):
-            if place > 0:
-                with timings.stage("decode"):
-                    logits = self.read(np.zeros(0, np.int64), np.zeros(0, bool))
             token = sample_token(logits, settings.temperature, settings.top_p, random)
             if token in self._manifest.tokens.stop:
                 timings.finish_reason = "stop"
                 return
             timings.tokens["answer_tokens"] += 1
             self._unread = [token]
-            yield token
+            given = yield token
+            if given is None and place + 1 < most:
+                with timings.stage("decode"):
+                    given = self.read(np.zeros(0, np.int64), np.zeros(0, bool))
+            if given is not None:
+                logits = given
         timings.finish_reason = "length"
 
 

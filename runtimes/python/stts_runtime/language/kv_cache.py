@@ -6,6 +6,8 @@ the decoder reads the whole buffer, is told which slots are empty, and gives bac
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +55,11 @@ class KvCache:
     def capacity(self) -> int:
         """P: slots, empty or not."""
         return len(self._positions)
+
+    @property
+    def vision_flags(self) -> NDArray[np.bool_]:
+        """Which of the tokens held are vision tokens, bool [length]."""
+        return self._flags[: self.length]
 
     def past(self) -> dict[str, Array]:
         """Return the decoder's inputs that say what it has seen.
@@ -130,6 +137,14 @@ class KvCache:
 
     def _arrays_of(self, count: int) -> dict[str, Array]:
         return {new_name(tensor): new_array(self._memory, tensor, count) for tensor in self._tensors}
+
+
+@dataclass
+class RowCache:
+    """What is known of a cache whose keys and values lie in a row among others, see `rows`."""
+
+    length: int  # tokens held
+    vision_flags: NDArray[np.bool_]  # [L], which of the first tokens are vision tokens; the others are text
 
 
 def new_name(past: TensorSpec) -> str:
