@@ -39,7 +39,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-full plugins runtime-wheel bench figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-full plugins runtime-wheel bench bench-serve figures conformance train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -84,6 +84,13 @@ layers: $(READY)
 
 bench: $(READY) $(OUT)/micro.stts $(OUT)/micro-int8.stts $(OUT)/micro-int4.stts  ## time dense against pruned, weights in floats, int8 and int4, eager torch and transformers
 	$(BIN)/stts-export bench $(OUT)/micro.stts --beside $(OUT)/micro-int8.stts $(OUT)/micro-int4.stts --video $(CLIP) --frames 8 16 32 --output $(OUT)/bench
+
+bench-serve: $(READY) $(OUT)/nano.stts $(OUT)/micro.stts  ## load a server with 1 to 32 clients: new clips to nano, and long answers of micro about a seen one
+	$(BIN)/python tools/bench_serve.py $(OUT)/nano.stts --video $(CLIP) --output $(OUT)/bench-serve/nano
+	$(BIN)/python tools/bench_serve.py $(OUT)/micro.stts --video $(CLIP) --frames 8 --seen --clients 1 8 --output $(OUT)/bench-serve/micro
+
+$(OUT)/nano.stts: | $(READY)
+	$(BIN)/stts-export build --model nano -o $@
 
 $(OUT)/micro.stts: | $(READY)
 	$(BIN)/stts-export build --model micro -o $@

@@ -123,7 +123,7 @@ class Conversation:
         try:
             pieces = self._pieces(question, settings)
             given = None
-            while (piece := _sent(pieces, given)) is not None:
+            while (piece := sent(pieces, given)) is not None:
                 given = yield piece
                 self._go_on(turn)
         finally:
@@ -204,7 +204,7 @@ class Conversation:
         text = TextStream(tokenizer)
         tokens = decoding.answer(logits, settings, most, self.timings)
         given = None
-        while (token := _sent(tokens, given)) is not None:
+        while (token := sent(tokens, given)) is not None:
             self.answer_ids.append(token)
             given = yield text.push(token)
         if rest := text.finish():
@@ -229,7 +229,7 @@ def check_video_tokens(manifest: Manifest, frames: int, prune_fraction: float, q
         )
 
 
-def _sent(steps: Generator[Step, Sent | None, None], given: Sent | None) -> Step | None:
+def sent(steps: Generator[Step, Sent | None, None], given: Sent | None) -> Step | None:
     """Return a generator's next step, having sent it something; None at its end."""
     try:
         return steps.send(given)

@@ -4,7 +4,7 @@
 
 Two threads: one looks at clips, one reads and answers. So running answers wait for no vision where the engine can run
 beside itself, and between two of their tokens lie at most one prompt, its earlier turns included, and one token of each
-of the others.
+of the others. A bundle that was built for it (`build --batch`) makes the tokens of a round in one run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stts_runtime.conversation import Conversation
+import numpy as np
+from numpy.typing import NDArray
+
+from stts_runtime.conversation import Conversation, sent
 from stts_runtime.errors import SttsError
+from stts_runtime.language.rows import Rows
 from stts_runtime.serve.chat import Turn
 from stts_runtime.serve.job import Done, Job, Meter, Seen, Usage
 from stts_runtime.serve.limits import ServerLimits
@@ -50,12 +54,13 @@ class _Answer:
 
     job: Job
     conversation: Conversation
-    pieces: Iterator[str]
+    pieces: Generator[str, NDArray[np.float32] | None, None]
     stop: StopTexts
     known: int  # tokens of the conversation that were cached before
     notes: tuple[str, ...]  # of the conversation, before this turn
     begun: float = field(default_factory=time.monotonic)
     text: list[str] = field(default_factory=list)
+    is_asked: bool = False  # whether its prompt was read
 
 
 class Worker:
@@ -76,6 +81,9 @@ class Worker:
         self._kept: Recent[Conversation] = Recent(self._budget, self._bytes_kept)
         self._stopping = False
         self._seconds = _FIRST_GUESS  # of an answer, on average
+        rows = session.manifest.limits.max_rows
+        self._rows = Rows(session.engine("decoder_rows"), session.manifest) if rows > 1 else None
+        self._most = limits.answering if self._rows is None else min(limits.answering, rows)
         # TensorRT's engines share their working memory, so one runs at a time; onnxruntime's do not.
         shares = session.manifest.engine.backend != "onnxruntime"
         self._engine = threading.Lock() if shares else contextlib.nullcontext()
@@ -220,14 +228,56 @@ class Worker:
             begun = self._guarded(self._begun, *ready) if ready is not None else None
             if begun is not None:
                 self._running.append(begun)
-            self._running = [answer for answer in self._running if self._guarded(self._goes_on, answer)]
+            self._make_tokens()
+
+    def _make_tokens(self) -> None:
+        """Make a token of each running answer: together, where the bundle can, those whose prompt has been read."""
+        for answer in self._running:
+            if answer.job.cancelled:
+                self._let_go(answer, keep=False)
+        running = [answer for answer in self._running if not answer.job.cancelled]
+        asked = [answer for answer in running if answer.is_asked]
+        logits = self._read_together(asked) if asked else {}
+        self._running = [answer for answer in running if self._guarded(self._goes_on, answer, logits.get(id(answer)))]
+        for answer in running:
+            if answer not in self._running:
+                self._let_go(answer, keep=False)
+
+    def _read_together(self, answers: list[_Answer]) -> dict[int, NDArray[np.float32]]:
+        """Return logits of the next token of each answer, by its id; nothing where each is to read by itself."""
+        decodings = [decoding for answer in answers if (decoding := answer.conversation.decoding) is not None]
+        if self._rows is None or (len(answers) == 1 and decodings[0] not in self._rows):
+            return {}
+        start = time.perf_counter()
+        try:
+            with self._engine:
+                logits = self._rows.step(decodings)
+        except BaseException as error:  # of whatever it is, all of them are told
+            self._rows = Rows(self._session.engine("decoder_rows"), self._session.manifest)
+            for answer in answers:
+                answer.job.cancelled = True
+                self._end(answer.job, refused_of(error) if isinstance(error, SttsError) else failure(error))
+            return {}
+        taken = 1e3 * (time.perf_counter() - start)
+        for answer in answers:
+            stages = answer.conversation.timings.milliseconds
+            stages["decode"] = stages.get("decode", 0.0) + taken
+        return {id(answer): row for answer, row in zip(answers, logits, strict=True)}
+
+    def _let_go(self, answer: _Answer, keep: bool) -> None:
+        """End an answer's text, and give its conversation a cache of its own again if it is to be kept."""
+        answer.pieces.close()
+        decoding = answer.conversation.decoding
+        if self._rows is not None and decoding is not None and decoding in self._rows:
+            self._rows.leave(decoding, keep)
 
     def _has_room(self, job: Job) -> bool:
-        return len(self._running) < self._limits.answering and job.size + self._used() <= self._budget
+        return len(self._running) < self._most and job.size + self._used() <= self._budget
 
     def _used(self) -> int:
-        """Return the bytes that the caches of running answers may come to."""
-        return sum(answer.job.size for answer in self._running)
+        """Return the bytes that the caches of running answers may come to: rows are all as long as the longest."""
+        sizes = [answer.job.size for answer in self._running]
+        return sum(sizes) if self._rows is None else len(sizes) * max(sizes, default=0)
 
     def _bytes_kept(self, conversation: Conversation) -> int:
         """Return the bytes of a conversation that is kept: its cache, and the clip that it is about."""
@@ -250,24 +300,23 @@ class Worker:
                     conversation.recall(turn.question, turn.answer or "")
         if job.chat.explain:
             job.emit(Seen(job.clip.frames, job.clip.timestamps, vision.keep, vision.scores))
-        pieces = conversation.stream(job.question, job.chat.generation)
+        pieces = conversation.steps(job.question, job.chat.generation)
         return _Answer(job, conversation, pieces, StopTexts(job.chat.stop), known, conversation.notes)
 
-    def _goes_on(self, answer: _Answer) -> bool:
-        """Make a token of an answer, and tell whether more are to come."""
+    def _goes_on(self, answer: _Answer, logits: NDArray[np.float32] | None = None) -> bool:
+        """Make a token of an answer, of its logits where they are known, and tell whether more are to come."""
         job = answer.job
         if job.cancelled:
-            answer.pieces.close()  # type: ignore[attr-defined]
             return False
         with self._engine:
-            piece = next(answer.pieces, None)
+            piece = sent(answer.pieces, logits)
+        answer.is_asked = True
         said = answer.stop.finish() if piece is None else answer.stop.push(piece)
         if said:
             answer.text.append(said)
             job.emit(said)
         if piece is not None and not answer.stop.found:
             return True
-        answer.pieces.close()  # type: ignore[attr-defined]
         self._ended(answer)
         return False
 
@@ -296,6 +345,7 @@ class Worker:
         job, conversation, text = answer.job, answer.conversation, "".join(answer.text)
         if answer.stop.found or self._session.tokenizer.encode(text, specials=False) != conversation.answer_ids:
             return
+        self._let_go(answer, keep=True)
         conversation.notes = answer.notes
         self._kept.put(job.history((*job.chat.turns[:-1], Turn(job.question, text))), conversation)
         self._kept.shrink(self._budget - self._used() + job.size)
