@@ -16,11 +16,13 @@ from reference.toy_bundle import KINDS, LIMITS, toy_frames
 
 from stts_runtime import BundleError, EngineError, Generation, LimitError, Session, UsageError, load
 from stts_runtime.bundle.open import Bundle, open_bundle
+from stts_runtime.conversation import Conversation
 from stts_runtime.device.finding import Finding
 from stts_runtime.engine import open_engine
 from stts_runtime.engine.ort import open_onnxruntime_engine
 from stts_runtime.language.generation import Decoding
 from stts_runtime.language.prompt import build_first_turn, build_next_turn
+from stts_runtime.timings import Timings
 
 
 QUESTION, FOLLOW_UP = "What happens in the video?", "How many bikes pass by?"
@@ -100,6 +102,34 @@ def test_the_video_is_looked_at_once_for_all_turns_and_follow_ups_read_only_what
         conversation.ask(question, max_tokens=4)
     assert {name: engines[name].runs for name in vision} == vision
     assert engines["decoder"].runs == 3 * 4
+
+
+def test_another_conversation_about_a_clip_begins_where_the_video_ends(session):
+    expected = session.look(toy_frames(4)).ask(FOLLOW_UP, max_tokens=6)
+    first = session.look(toy_frames(4))
+    assert first.head() is None
+    first.ask(QUESTION, max_tokens=6)
+    head = first.head()
+    for _ in range(2):  # it is not used up
+        other = Conversation(session, first.clip, first.vision, first.prune_fraction, Timings(), head)
+        assert other.ask(FOLLOW_UP, max_tokens=6) == expected
+        assert other.timings.tokens["prompt_tokens"] < first.timings.tokens["prompt_tokens"] - first.vision.keep.sum()
+    assert first.ask(FOLLOW_UP, max_tokens=6) == session_turns(session, QUESTION, FOLLOW_UP)
+
+
+def session_turns(session, *questions):
+    """What the last of some questions is answered in one conversation."""
+    conversation = session.look(toy_frames(4))
+    return [conversation.ask(question, max_tokens=6) for question in questions][-1]
+
+
+def test_a_head_of_another_clip_is_not_begun_with(session):
+    other = session.look(toy_frames(3, seed=1))
+    other.ask(QUESTION, max_tokens=2)
+    clip = session.read(toy_frames(4))
+    vision = session.vision(clip)
+    mixed = Conversation(session, clip, vision, session.prune_fraction(None), Timings(), other.head())
+    assert mixed.ask(QUESTION, max_tokens=6) == session.look(toy_frames(4)).ask(QUESTION, max_tokens=6)
 
 
 def test_a_follow_up_turn_equals_a_fresh_model_that_reads_the_whole_sequence(session):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from threading import Lock, get_ident
 from typing import Protocol, TypeVar
 
@@ -43,6 +44,15 @@ class Host(Protocol):
         """Return the engine of a part."""
 
 
+@dataclass(frozen=True)
+class Head:
+    """What all first questions about a clip begin with, read: up to the video's end."""
+
+    decoding: Decoding
+    token_ids: NDArray[np.int64]  # [L], what it has read
+    vision: Vision  # whose features it has read
+
+
 class Conversation:
     """Several turns about one video, which was looked at once.
 
@@ -56,13 +66,24 @@ class Conversation:
         answer_ids: tokens of the last answer, as far as it has been made.
     """
 
-    def __init__(self, session: Host, clip: Clip, vision: Vision, prune_fraction: float, timings: Timings) -> None:
+    def __init__(
+        self,
+        session: Host,
+        clip: Clip,
+        vision: Vision,
+        prune_fraction: float,
+        timings: Timings,
+        head: Head | None = None,
+    ) -> None:
+        """Begin one; with a `head` of another one about the same `vision`, the video is not read again."""
         self.clip, self.vision, self.prune_fraction, self.timings = clip, vision, prune_fraction, timings
         trained = untrained_note(session.manifest.pruning, prune_fraction)
         self.notes = (*session.notes, *clip.notes, *trained, *pruning_notes(vision, prune_fraction))
         self.answer_ids: list[int] = []
         self._session = session
         self._decoding: Decoding | None = None
+        self._given = head
+        self._first: TokenizedTurn | None = None
         self._turns = 0
         self._turn = Lock()  # held from a question to the end of its answer
         self._asker = 0  # the thread that asked, or went on with the answer at last: the lock is its own
@@ -169,6 +190,17 @@ class Conversation:
         finally:
             self._end_turn(turn)
 
+    def head(self) -> Head | None:
+        """Return what other conversations about the clip can begin with; None before the first question is read.
+
+        Raises:
+            EngineError: there is no room for it.
+        """
+        if self._first is None or self._decoding is None:
+            return None
+        count = int(np.flatnonzero(self._first.vision_flags)[-1]) + 1
+        return Head(self._decoding.head(count), self._first.token_ids[:count], self.vision)
+
     @property
     def decoding(self) -> Decoding | None:
         """The decoder with what it has read; None before the first question."""
@@ -188,6 +220,13 @@ class Conversation:
             return self._decoding, build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question), None
         kept = self.vision.keep.sum(axis=1)
         prompt = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
+        self._first = prompt
+        if self._given is not None and self._given.vision is self.vision:  # ids tell no clips apart
+            known = self._given.token_ids
+            if np.array_equal(prompt.token_ids[: len(known)], known):
+                self._decoding = self._given.decoding.head(len(known))
+                rest = TokenizedTurn(prompt.token_ids[len(known) :], prompt.vision_flags[len(known) :])
+                return self._decoding, rest, None
         return self._decoding, prompt, self.vision.features
 
     def _pieces(self, question: str, settings: Generation) -> Generator[str, NDArray[np.float32] | None, None]:

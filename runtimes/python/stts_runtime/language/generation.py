@@ -81,6 +81,17 @@ class Decoding:
         spec = self._manifest.graphs["decoder"].spec
         return KvCache(self._engine.memory, spec, self._manifest.limits.max_tokens)
 
+    def head(self, count: int) -> Decoding:
+        """Return another one that has read the first `count` tokens of this one, of which it has a copy.
+
+        Raises:
+            EngineError: there is no room for it.
+            UsageError: this one's cache is a row among others.
+        """
+        head = Decoding(self._engine, self._manifest)
+        head.cache = self.own_cache.head(count)
+        return head
+
     @property
     def own_cache(self) -> KvCache:
         """The cache, where it is no row among others.

@@ -42,7 +42,7 @@ class KvCache:
             spec: the decoder's; its inputs say what is held.
             max_tokens: slots at most.
         """
-        self._memory, self._max_tokens = memory, max_tokens
+        self._memory, self._spec, self._max_tokens = memory, spec, max_tokens
         self._tensors = [tensor for tensor in spec.inputs if tensor.name.startswith(PAST)]
         self._new_names = {tensor.name: new_name(tensor) for tensor in self._tensors}
         self._buffers = {tensor.name: new_array(memory, tensor, 0) for tensor in self._tensors}
@@ -109,6 +109,19 @@ class KvCache:
         self._positions[self.length : end] = np.arange(self.length, end)
         self._flags[self.length : end] = vision_flags
         self.length = end
+
+    def head(self, count: int) -> KvCache:
+        """Return a cache that holds copies of the first `count` tokens.
+
+        Raises:
+            EngineError: there is no room for it.
+        """
+        head, past = KvCache(self._memory, self._spec, self._max_tokens), self.past()
+        arrays = head.outputs(count)
+        for tensor in self._tensors:
+            self._memory.copy_tokens(arrays[new_name(tensor)], 0, past[tensor.name], count)
+        head.append(self.vision_flags[:count], arrays)
+        return head
 
     def _make_even(self) -> None:
         """Finish what an `append` that failed has begun, so that all buffers have one size again.

@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.conversation import Conversation, sent
+from stts_runtime.conversation import Conversation, Head, sent
 from stts_runtime.errors import SttsError
 from stts_runtime.language.rows import Rows
 from stts_runtime.serve.chat import Turn
@@ -78,7 +78,7 @@ class Worker:
         spec = session.manifest.graphs["decoder"].spec
         self._bytes_of = lambda tokens: cache_bytes(spec, tokens, session.manifest.limits.max_tokens)
         self._budget = limits.cache_mib << 20
-        self._kept: Recent[Conversation] = Recent(self._budget, self._bytes_kept)
+        self._kept: Recent[Conversation | Head] = Recent(self._budget, self._bytes_kept)
         self._stopping = False
         self._seconds = _FIRST_GUESS  # of an answer, on average
         rows = session.manifest.limits.max_rows
@@ -279,22 +279,27 @@ class Worker:
         sizes = [answer.job.size for answer in self._running]
         return sum(sizes) if self._rows is None else len(sizes) * max(sizes, default=0)
 
-    def _bytes_kept(self, conversation: Conversation) -> int:
-        """Return the bytes of a conversation that is kept: its cache, and the clip that it is about."""
-        clip = conversation.clip.frames.nbytes + features_bytes(conversation.vision)
-        return self._bytes_of(conversation.length) + clip
+    def _bytes_kept(self, kept: Conversation | Head) -> int:
+        """Return the bytes of what is kept: its cache, and of a conversation the clip that it is about."""
+        if isinstance(kept, Head):
+            return self._bytes_of(kept.decoding.length) + features_bytes(kept.vision)
+        return self._bytes_of(kept.length) + kept.clip.frames.nbytes + features_bytes(kept.vision)
 
     def _begun(self, job: Job, vision: Vision, timings: Timings) -> _Answer:
         turns = job.chat.turns
         conversation = self._kept.take(job.history(turns[:-1])) if turns[:-1] else None
         if turns[:-1]:
             self._meter.hit("conversation", conversation is not None)
+        head = None if conversation is not None else self._kept.get(job.history(()))
         self._kept.shrink(self._budget - job.size - self._used())
         known = 0
-        if conversation is not None:
+        if isinstance(conversation, Conversation):
             known, conversation.timings = conversation.length, timings
         else:
-            conversation = Conversation(self._session, job.clip, vision, job.prune, timings)
+            head = head if isinstance(head, Head) and head.vision is vision else None
+            self._meter.hit("video", head is not None)
+            known = 0 if head is None else len(head.token_ids)
+            conversation = Conversation(self._session, job.clip, vision, job.prune, timings, head)
             for turn in turns[:-1]:
                 with self._engine:
                     conversation.recall(turn.question, turn.answer or "")
@@ -310,6 +315,8 @@ class Worker:
             return False
         with self._engine:
             piece = sent(answer.pieces, logits)
+            if not answer.is_asked and answer.known == 0:
+                self._keep_head(answer)
         answer.is_asked = True
         said = answer.stop.finish() if piece is None else answer.stop.push(piece)
         if said:
@@ -339,6 +346,13 @@ class Worker:
         self._keep(answer)
         self._meter.answered(usage)
         self._end(job, done)
+
+    def _keep_head(self, answer: _Answer) -> None:
+        """Keep what was read of the video for other conversations about it, if there is room beside the answers."""
+        job, room = answer.job, self._budget - self._used() - answer.job.size
+        if job.size <= room and (head := answer.conversation.head()) is not None:
+            self._kept.put(job.history(()), head)
+            self._kept.shrink(room)
 
     def _keep(self, answer: _Answer) -> None:
         """Keep a conversation for its next turn, if reading its text would give the tokens that it consists of."""
