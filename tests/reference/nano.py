@@ -19,5 +19,7 @@ def build_nano(folder: Path, capture: Capture, scorer: str | None = None) -> Pat
         path = folder / f"nano-{scorer or 'own'}.stts"
         return once(
             path,
-            lambda path: build(BuildRequest("nano", path, scorer=scorer, verify=scorer is None), capture=capture),
+            lambda path: build(
+                BuildRequest("nano", path, scorer=scorer, batch=8, verify=scorer is None), capture=capture
+            ),
         )

@@ -11,7 +11,8 @@ import pytest
 from reference.serving import Gate, asking, connected, request, serving, wait_until
 
 
-def test_many_at_once_get_the_answers_that_they_would_get_one_by_one(nano_bundle, clips):
+@pytest.mark.parametrize("together", [True, False])
+def test_many_at_once_get_the_answers_that_they_would_get_one_by_one(nano_bundle, clips, together):
     asked = [
         (clip, question, prune, stream)
         for clip in clips[:4]
@@ -20,6 +21,9 @@ def test_many_at_once_get_the_answers_that_they_would_get_one_by_one(nano_bundle
     ]
     random.Random(0).shuffle(asked)
     with serving(nano_bundle, waiting=64) as served:
+        assert served.server.worker.is_batching
+        if not together:
+            served.server.worker._rows = None
         read = {clip: served.session.read(clip.path) for clip in clips}
         alone = [served.session.ask(read[clip], question, prune=prune) for clip, question, prune, _ in asked]
         assert len(set(alone)) > 4
@@ -30,6 +34,25 @@ def test_many_at_once_get_the_answers_that_they_would_get_one_by_one(nano_bundle
 
         with ThreadPoolExecutor(16) as pool:
             assert list(pool.map(ask, asked)) == alone
+
+
+def test_long_answers_that_are_made_together_are_those_that_are_made_alone(endless_bundle, clips):
+    asked = [(clip, clip.questions[number], 5 + 9 * number) for clip in clips[:3] for number in range(4)]
+    with serving(endless_bundle, waiting=64) as served:
+        rows = served.server.worker._rows
+        steps: list[int] = []
+        read, step = {clip: served.session.read(clip.path) for clip in clips}, rows.step
+        rows.step = lambda decodings: steps.append(len(decodings)) or step(decodings)
+        alone = [served.session.ask(read[clip], question, max_tokens=most) for clip, question, most in asked]
+
+        def ask(one):
+            clip, question, most = one
+            return text_of(served.ask(request(clip, question, max_tokens=most)))
+
+        with ThreadPoolExecutor(12) as pool:
+            assert list(pool.map(ask, asked)) == alone
+        assert max(steps) > 2
+        assert len(steps) < sum(most for *_, most in asked) / 2
 
 
 def text_of(answer):

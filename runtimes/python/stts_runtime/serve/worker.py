@@ -131,6 +131,11 @@ class Worker:
         return len(self._running)
 
     @property
+    def is_batching(self) -> bool:
+        """Whether tokens of running answers are made together."""
+        return self._rows is not None
+
+    @property
     def kept(self) -> int:
         """Conversations whose cache is kept."""
         return len(self._kept)
