@@ -1,6 +1,7 @@
 """The runtime stays light: what it imports, when, how fast, and on which Python."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,22 @@ with load(sys.argv[1], check=True) as model:
     print(conversation.ask("And then?", max_tokens=4).encode().hex() or "-")
 assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 """
+
+
+def test_nothing_is_left_in_home_or_temporary_folder_and_no_library_reports_to_its_maker(toy_bundle, tmp_path):
+    np.save(tmp_path / "frames.npy", toy_frames(2))
+    homes = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "tmp"}
+    for folder in homes.values():
+        folder.mkdir()
+    unset = (
+        "CI",
+        "ORT_DISABLE_TELEMETRY",
+        "XDG_CACHE_HOME",
+    )  # with which onnxruntime would be quiet, or write elsewhere
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    command = [sys.executable, "-c", ANSWER, str(toy_bundle("ffd")), str(tmp_path / "frames.npy"), "torch"]
+    subprocess.run(command, env={**environment, **{name: str(path) for name, path in homes.items()}}, check=True)
+    assert [path for folder in homes.values() for path in folder.rglob("*") if path.is_file()] == []
 
 
 def test_a_bundle_answers_where_nothing_of_the_compiler_can_be_imported(toy_bundle, tmp_path):

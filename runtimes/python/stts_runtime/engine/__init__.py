@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -12,6 +13,10 @@ from stts_runtime.engine.memory import Array, HostMemory, Memory
 
 
 __all__ = ["Array", "Arrays", "Engine", "HostMemory", "Memory", "Opener", "SharedMemory", "open_engine"]
+
+# onnxruntime 1.32 begins a session of telemetry as it is imported (`findings/onnxruntime_keeps_a_diary_for_its_maker`):
+# not from a program of ours, unless whoever runs it says so.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 Arrays = Mapping[str, Array]
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from stts_runtime.conversation import Conversation, Head, sent
 from stts_runtime.errors import SttsError
+from stts_runtime.language.generation import Decoding
 from stts_runtime.language.rows import Rows
 from stts_runtime.serve.chat import Turn
 from stts_runtime.serve.job import Done, Job, Meter, Seen, Usage
@@ -61,6 +62,12 @@ class _Answer:
     begun: float = field(default_factory=time.monotonic)
     text: list[str] = field(default_factory=list)
     is_asked: bool = False  # whether its prompt was read
+
+    @property
+    def decoding(self) -> Decoding:
+        """The conversation's decoder, once its prompt was read."""
+        assert self.conversation.decoding is not None
+        return self.conversation.decoding
 
 
 class Worker:
@@ -249,9 +256,15 @@ class Worker:
                 self._let_go(answer, keep=False)
 
     def _read_together(self, answers: list[_Answer]) -> dict[int, NDArray[np.float32]]:
-        """Return logits of the next token of each answer, by its id; nothing where each is to read by itself."""
-        decodings = [decoding for answer in answers if (decoding := answer.conversation.decoding) is not None]
-        if self._rows is None or (len(answers) == 1 and decodings[0] not in self._rows):
+        """Return logits of the next token of each answer, by its id; of none that is to read by itself, or has all."""
+        if self._rows is None:
+            return {}
+        for answer in answers:
+            if not answer.decoding.unread and answer.decoding in self._rows:  # only the rest of its text is to come
+                self._rows.leave(answer.decoding, keep=True)
+        answers = [answer for answer in answers if answer.decoding.unread]
+        decodings = [answer.decoding for answer in answers]
+        if not answers or (len(answers) == 1 and decodings[0] not in self._rows):
             return {}
         start = time.perf_counter()
         try:
@@ -272,9 +285,8 @@ class Worker:
     def _let_go(self, answer: _Answer, keep: bool) -> None:
         """End an answer's text, and give its conversation a cache of its own again if it is to be kept."""
         answer.pieces.close()
-        decoding = answer.conversation.decoding
-        if self._rows is not None and decoding is not None and decoding in self._rows:
-            self._rows.leave(decoding, keep)
+        if self._rows is not None and answer.is_asked and answer.decoding in self._rows:
+            self._rows.leave(answer.decoding, keep)
 
     def _has_room(self, job: Job) -> bool:
         return len(self._running) < self._most and job.size + self._used() <= self._budget
