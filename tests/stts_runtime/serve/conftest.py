@@ -22,7 +22,7 @@ def served(nano_bundle) -> Served:
 @pytest.fixture(scope="session")
 def endless_bundle(toy_bundle):
     """A bundle with random weights: its answers go on until they are cut, and are text at every token."""
-    return toy_bundle("ffd")
+    return toy_bundle("ragged")
 
 
 @pytest.fixture(scope="session")
