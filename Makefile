@@ -121,9 +121,12 @@ $(OUT)/rtx-50.toml: recipes/targets/rtx.toml
 	mkdir -p $(@D)
 	sed -e 's/^name = .*/name = "rtx-50"/' -e 's/^compute_capabilities = .*/compute_capabilities = [120]/' $< > $@
 
-# Beside those of `make engines`, which it compares with.
+# What engines with plugins stand beside; `make engines` makes it anew.
+$(OUT)/two-blocks-rtx.stts: | $(READY) $(OUT)/two-blocks.toml
+	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops portable --no-engines -o $@
+
 engines-plugins: export STTS_TRT_LIBRARY = $(CURDIR)/$(OUT)/engine-plugins/$(shell uname -m)/libstts_trt.so
-engines-plugins: $(READY) $(OUT)/two-blocks.toml  ## the same with our plugins, after make engines: cubins for three GPUs take minutes
+engines-plugins: $(READY) $(OUT)/two-blocks.toml | $(OUT)/two-blocks-rtx.stts  ## the same with our plugins: cubins for three GPUs take minutes
 	$(BIN)/python tools/make_plugins.py $(OUT)/engine-plugins --work $(OUT)/kernels --sm 86,89,120 --machine $(shell uname -m)
 	$(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --target rtx --ops plugin --no-engines -o $(OUT)/two-blocks-plugin.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-plugin.stts --work --engines --all-fused --compute-capability 86 --against $(OUT)/two-blocks-rtx.stts
