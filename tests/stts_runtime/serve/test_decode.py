@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from reference.serving import picture_parts, wait_until
 from stts_runtime.bundle.open import read_manifest
 from stts_runtime.clip.video import read_video
 from stts_runtime.serve import decode as decoding
-from stts_runtime.serve.decode import decode
+from stts_runtime.serve.decode import Spare, decode
 from stts_runtime.serve.limits import ServerLimits
 from stts_runtime.serve.refused import RefusedError
 
@@ -171,3 +172,29 @@ def children() -> list[int]:
         with suppress(FileNotFoundError):  # a thread that has ended
             found += [int(one) for one in (task / "children").read_text().split()]
     return found
+
+
+def test_a_process_that_was_started_ahead_reads_one_clip_and_the_next_is_started(
+    manifest, clips, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def read():
+        spare = Spare()
+        spare.prepare()
+        seen = []
+        for clip in clips[:2]:
+            child = await spare._starting
+            seen.append(child.process.pid)
+            found = await decode([clip.path], False, manifest, LIMITS, spare=spare)
+            expected = await decode([clip.path], False, manifest, LIMITS)
+            assert np.array_equal(found.frames, expected.frames)
+            assert child.process.returncode is not None
+        (await spare._starting).process.kill()  # one that died is not taken
+        await (await spare._starting).process.wait()
+        assert len((await decode([clips[0].path], False, manifest, LIMITS, spare=spare)).frames) == 8
+        await spare.close()
+        return seen
+
+    assert len(set(asyncio.run(read()))) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,7 @@ from stts_runtime.serve.addresses import Allowed, opened
 from stts_runtime.serve.body import check_length, read_body, seconds_for
 from stts_runtime.serve.chat import Chat, Source, read_chat
 from stts_runtime.serve.client import Events, Stream, continued, in_thread, while_waiting
-from stts_runtime.serve.decode import decode
+from stts_runtime.serve.decode import Spare, decode
 from stts_runtime.serve.guard import OWNER, Guard
 from stts_runtime.serve.job import Job
 from stts_runtime.serve.limits import ServerLimits
@@ -72,7 +72,7 @@ class Server:
         self.worker = Worker(session, self.limits, self.metrics)
         self.uploads = Uploads(self.limits.upload_mib << 20)
         self._clips: Recent[Clip] = Recent(self.limits.seen_mib << 20, lambda clip: clip.frames.nbytes)
-        self._decoding = asyncio.Semaphore(DECODING)
+        self._decoding, self._spare = asyncio.Semaphore(DECODING), Spare()
         self._arriving = self._arriving_bytes = 0  # requests that are read, or whose clip is
         self._ended = asyncio.Event()
         self.metrics.gauge("waiting_requests", "requests that no token was made for", lambda: self.worker.waiting)
@@ -97,10 +97,12 @@ class Server:
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
         self.worker.start()
+        self._spare.prepare()
         try:
             yield
         finally:
             await asyncio.to_thread(self.worker.stop)
+            await self._spare.close()
             self.uploads.close()
 
     def end(self) -> None:
@@ -252,7 +254,8 @@ class Server:
             key = (content, are_pictures, chat.frames, chat.fps)
             clip = self._clips.get(key)
             if clip is None:
-                clip = await decode(files, are_pictures, self.session.manifest, self.limits, chat.frames, chat.fps)
+                how = (self.limits, chat.frames, chat.fps, self._spare)
+                clip = await decode(files, are_pictures, self.session.manifest, *how)
                 self._clips.put(key, clip)
         return clip, key
 

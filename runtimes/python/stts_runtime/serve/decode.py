@@ -10,7 +10,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -29,6 +31,51 @@ _COMMAND = (sys.executable, "-m", "stts_runtime.serve.decode_child")
 _KEPT = ("PATH", "LANG", "LD_LIBRARY_PATH")  # of our environment; keys and the like that it may hold are left out
 
 
+@dataclass(frozen=True)
+class _Child:
+    """A process that waits for a clip to be read, in a folder of its own."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    errors: IO[bytes]
+    process: asyncio.subprocess.Process
+
+    async def end(self) -> None:
+        """End it, whatever it is at, and remove its folder."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+        self.errors.close()
+        await in_thread(self.folder.cleanup)
+
+
+class Spare:
+    """A process started ahead: that takes longer than reading a small clip does. Each reads one clip all the same."""
+
+    def __init__(self) -> None:
+        self._starting: asyncio.Task[_Child] | None = None
+
+    def prepare(self) -> None:
+        """Begin to start one, unless there is one."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(_started())
+
+    async def take(self) -> _Child:
+        """Return the one that was started, or a new one."""
+        starting = self._starting
+        if starting is not None and starting.done():
+            self._starting = None
+            if starting.exception() is None and starting.result().process.returncode is None:
+                return starting.result()
+        return await _started()
+
+    async def close(self) -> None:
+        """End the one that is not needed any more."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            with suppress(OSError):
+                await (await starting).end()
+
+
 async def decode(
     files: Sequence[bytes | Path],
     are_pictures: bool,
@@ -36,6 +83,7 @@ async def decode(
     limits: ServerLimits,
     frames: int | None = None,
     fps: float | None = None,
+    spare: Spare | None = None,
 ) -> Clip:
     """Return the clip that a model looks at; cancelled, it ends the child.
 
@@ -46,6 +94,7 @@ async def decode(
         limits: of the server.
         frames: take exactly so many of a video file.
         fps: of pictures.
+        spare: has a process that was started ahead, and starts the next one when the clip is read.
 
     Raises:
         RefusedError: it is no clip, or takes more than is allowed.
@@ -62,11 +111,43 @@ async def decode(
         limits.decode_mib << 20,
         limits.decode_seconds,
     )
-    with tempfile.TemporaryDirectory(prefix="stts-clip-") as name:
-        folder = Path(name)
+    child = await (_started() if spare is None else spare.take())
+    try:
+        folder = Path(child.folder.name)
         await in_thread(_lay, files, PICTURE if are_pictures else VIDEO, folder)
-        await _run(request, folder, limits)
+        await _run(child, request, limits)
         return await in_thread(_clip, folder, request)
+    finally:
+        await child.end()
+        if spare is not None:
+            spare.prepare()
+
+
+async def _started() -> _Child:
+    """Start a process; it waits for a request on its standard input, and ends where that is closed."""
+    paths = [str(Path(__file__).parents[2]), *(os.path.abspath(path) for path in sys.path if path)]  # noqa: PTH100
+    settings = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",  # what lies in the working folder is a stranger's
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",  # each thread would take address space for one of its own
+    }
+    folder = tempfile.TemporaryDirectory(prefix="stts-clip-")
+    errors = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *_COMMAND,
+            cwd=folder.name,
+            env={**{name: os.environ[name] for name in _KEPT if name in os.environ}, **settings},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=errors,
+        )
+    except BaseException:
+        errors.close()
+        folder.cleanup()
+        raise
+    return _Child(folder, errors, process)
 
 
 def _lay(files: Sequence[bytes | Path], name: str, folder: Path) -> None:
@@ -84,39 +165,20 @@ def _lay(files: Sequence[bytes | Path], name: str, folder: Path) -> None:
             path.symlink_to(file)
 
 
-async def _run(request: DecodeRequest, folder: Path, limits: ServerLimits) -> None:
-    paths = [str(Path(__file__).parents[2]), *(os.path.abspath(path) for path in sys.path if path)]  # noqa: PTH100
-    settings = {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONSAFEPATH": "1",  # what lies in the working folder is a stranger's
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",  # each thread would take address space for one of its own
-    }
-    with (folder / "errors").open("w+b") as errors:
-        child = await asyncio.create_subprocess_exec(
-            *_COMMAND,
-            cwd=folder,
-            env={**{name: os.environ[name] for name in _KEPT if name in os.environ}, **settings},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=errors,
-        )
-        try:
-            asked = json.dumps(to_plain(request)).encode()
-            await asyncio.wait_for(child.communicate(asked), 2 * limits.decode_seconds)
-        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
-            raise _too_costly(limits) from None
-        finally:
-            with suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-        if child.returncode == TOO_COSTLY or (child.returncode or 0) < 0:  # ended by its limits, or as it crashed
-            raise _too_costly(limits)
-        if child.returncode != 0:
-            errors.seek(0)
-            kind = errors.read(1 << 16).decode(errors="replace").strip().rpartition("\n")[2].partition(":")[0]
-            log.error("the process that reads clips failed: %s", kind)
-            raise RefusedError(500, "reader_failed", "the server could not read the clip; its log says why")
+async def _run(child: _Child, request: DecodeRequest, limits: ServerLimits) -> None:
+    process = child.process
+    try:
+        asked = json.dumps(to_plain(request)).encode()
+        await asyncio.wait_for(process.communicate(asked), 2 * limits.decode_seconds)
+    except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+        raise _too_costly(limits) from None
+    if process.returncode == TOO_COSTLY or (process.returncode or 0) < 0:  # ended by its limits, or as it crashed
+        raise _too_costly(limits)
+    if process.returncode != 0:
+        child.errors.seek(0)
+        kind = child.errors.read(1 << 16).decode(errors="replace").strip().rpartition("\n")[2].partition(":")[0]
+        log.error("the process that reads clips failed: %s", kind)
+        raise RefusedError(500, "reader_failed", "the server could not read the clip; its log says why")
 
 
 def _too_costly(limits: ServerLimits) -> RefusedError:
