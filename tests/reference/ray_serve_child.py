@@ -32,7 +32,7 @@ def main(clip: str, question: str) -> None:
     spec.loader.exec_module(example)
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     passed_on["PYTHONPATH"] = os.pathsep.join([str(EXAMPLE.parent), passed_on.get("PYTHONPATH", "")])
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": passed_on})
+    ray.init("local", num_cpus=2, log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": passed_on})
     sys.modules["serve_on_ray"] = example
     try:
         serve.start(http_options={"port": int(os.environ["STTS_PORT"])})

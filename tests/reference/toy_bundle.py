@@ -124,7 +124,6 @@ def toy_request(folder: Path, kind: str) -> BuildRequest:
         max_frames=LIMITS.max_frames,
         max_tokens=LIMITS.max_tokens,
         chunk_frames=LIMITS.chunk_frames,
-        batch=1 if kind == "ffd" else 4,
         verify=kind == "dense",  # once is enough for tests of the pipeline
     )
 

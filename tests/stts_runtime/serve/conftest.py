@@ -1,9 +1,14 @@
 """A server of nano, and clips to ask it about."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
+from reference.once import once
 from reference.serving import AskedClip, Served, asked_clips, serving
+from reference.toy_bundle import toy_request
+
+from stts_export.pipeline import build
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +25,15 @@ def served(nano_bundle) -> Served:
 
 
 @pytest.fixture(scope="session")
-def endless_bundle(toy_bundle):
+def endless_bundle(run_folder, captured):
     """A bundle with random weights: its answers go on until they are cut, and are text at every token."""
-    return toy_bundle("ragged")
+    folder = run_folder / "endless"
+
+    def make(path):
+        folder.mkdir(exist_ok=True)
+        build(replace(toy_request(folder, "ragged"), output=path, batch=4), capture=captured)
+
+    return once(run_folder / "endless.stts", make)
 
 
 @pytest.fixture(scope="session")

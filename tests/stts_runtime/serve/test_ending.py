@@ -176,7 +176,7 @@ def test_health_says_when_nothing_is_answered_any_more(nano_bundle):
 
 
 def test_nothing_is_left_in_the_folder_for_temporary_files(nano_bundle, clips, tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     code = (
         "import sys, json, httpx\n"
         "from pathlib import Path\n"

@@ -56,7 +56,9 @@ class Cluster:
             raise UsageError("answering on a cluster needs Ray: pip install 'stts-runtime[ray]'") from None
         gpus = 1 if open_bundle(bundle).manifest.engine.device == "cuda" else 0
         try:
-            ray.init(self.address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                self.address or "local", ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise EngineError(f"the Ray cluster at {self.address} cannot be reached: {error}") from None
         logging.getLogger("ray.data").setLevel(logging.WARNING)

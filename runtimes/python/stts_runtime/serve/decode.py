@@ -64,8 +64,11 @@ class Spare:
         starting = self._starting
         if starting is not None and starting.done():
             self._starting = None
-            if starting.exception() is None and starting.result().process.returncode is None:
-                return starting.result()
+            if starting.exception() is None:
+                child = starting.result()
+                if child.process.returncode is None:
+                    return child
+                await child.end()
         return await _started()
 
     async def close(self) -> None:
