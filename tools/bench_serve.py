@@ -20,6 +20,7 @@ import platform
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 
@@ -85,7 +86,7 @@ def main(given: list[str] | None = None) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     clip = arguments.video.read_bytes()
     loads = []
-    with served(arguments.bundle, max(arguments.clients)) as address:
+    with served(arguments.bundle, max(arguments.clients)) as (address, _):
         for prune in arguments.prune:  # engines open when they are first used
             asyncio.run(loaded(address, clip, arguments, 1, prune, 1))
         for clients in arguments.clients:
@@ -98,8 +99,8 @@ def main(given: list[str] | None = None) -> int:
 
 
 @contextmanager
-def served(bundle: Path, clients: int) -> Iterator[str]:
-    """Give the address of a server of the bundle, in a process of its own."""
+def served(bundle: Path, clients: int) -> Iterator[tuple[str, int]]:
+    """Give the address of a server of the bundle, and the id of its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = [
@@ -115,19 +116,25 @@ def served(bundle: Path, clients: int) -> Iterator[str]:
         "1024",
     ]
     code = "import sys; from stts_runtime.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if "answers at" in line:
-                break
-        else:
-            raise SystemExit(f"the server did not start: {process.wait()}")
-        os.set_blocking(process.stderr.fileno(), False)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    with tempfile.TemporaryFile(
+        "w+"
+    ) as said:  # no pipe: nobody reads it while clients ask, and a full one stops the server
+        process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=said)
+        try:
+            until = time.monotonic() + READY_SECONDS
+            while "answers at" not in _content(said):
+                if process.poll() is not None or time.monotonic() > until:
+                    raise SystemExit(f"the server did not start: {_content(said).strip()[-400:]}")
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}", process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _content(file: TextIO) -> str:
+    file.seek(0)
+    return file.read()
 
 
 async def loaded(
@@ -162,9 +169,11 @@ async def asked(
     http: httpx.AsyncClient, address: str, clip: bytes, arguments: argparse.Namespace, prune: float
 ) -> Asked:
     """Ask one question, and return what it took."""
-    content = clip if arguments.seen else clip + _free_box(next(_places))
-    url = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
-    parts = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": arguments.question}]
+    content = clip if arguments.seen else clip + free_box(next(_places))
+    parts = [
+        {"type": "video_url", "video_url": {"url": data_url(content)}},
+        {"type": "text", "text": arguments.question},
+    ]
     body: dict[str, Any] = {
         "model": "it",
         "messages": [{"role": "user", "content": parts}],
@@ -194,7 +203,12 @@ async def asked(
     return Asked((times[0] if times else end) - start, end - start, max(gaps, default=0.0), tokens)
 
 
-def _free_box(number: int) -> bytes:
+def data_url(content: bytes) -> str:
+    """Return a video file as an address that holds it."""
+    return f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
+
+
+def free_box(number: int) -> bytes:
     """Return an MP4 box that says nothing, and makes the file another."""
     return (16).to_bytes(4, "big") + b"free" + number.to_bytes(8, "big")
 
