@@ -64,6 +64,7 @@ demo: $(READY)  ## build the nano model, verify it, and ask it about a clip it h
 
 # Triton interprets and compiles the attention kernels there. Not installed: torch does other things where it is.
 $(TRITON): | $(READY)
+	mkdir -p $(@D)
 	$(BIN)/python -c "from pathlib import Path; from stts_export.kernels.ptx import find_triton; find_triton(Path('$(@D)'))"
 	touch $@
 
