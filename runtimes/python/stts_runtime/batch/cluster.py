@@ -25,9 +25,8 @@ from stts_runtime.session import Session, load
 class Cluster:
     """Where, and how much of it."""
 
-    address: str | None = (
-        None  # of the cluster, `auto` for the one that this machine is in; None for one of this machine
-    )
+    # of the cluster, `auto` for the one that this machine is in; None begins one of this machine alone
+    address: str | None = None
     actors: int = 2  # that hold the bundle open, each in a process of its own
     cpus: float = 1.0  # that an actor takes; engines start as many threads
 
@@ -90,10 +89,8 @@ class Answerer:
         found: dict[str, list[Any]] = {"place": [], "answer": []}
         for text in batch["task"]:
             told = json.loads(text)
-            task, settings = (
-                from_plain(Task, told["task"], "a task"),
-                from_plain(Settings, told["settings"], "settings"),
-            )
+            task = from_plain(Task, told["task"], "a task")
+            settings = from_plain(Settings, told["settings"], "settings")
             if self._session is None:
                 os.environ.setdefault("STTS_THREADS", str(max(1, int(told["cpus"]))))
                 self._session = load(told["bundle"])

@@ -88,8 +88,8 @@ class KvCache:
 
         Args:
             vision_flags: bool [S].
-            new: what `outputs` returned, written by the decoder. It is emptied on the way, so that no more than one
-                layer is held twice.
+            new: what `outputs` returned, written by the decoder, or other arrays by these names that begin with the
+                entries. It is emptied on the way, so that no more than one layer is held twice.
 
         Raises:
             EngineError: there is no room for more. What was held before still is, the new tokens are not.
@@ -117,10 +117,7 @@ class KvCache:
             EngineError: there is no room for it.
         """
         head, past = KvCache(self._memory, self._spec, self._max_tokens), self.past()
-        arrays = head.outputs(count)
-        for tensor in self._tensors:
-            self._memory.copy_tokens(arrays[new_name(tensor)], 0, past[tensor.name], count)
-        head.append(self.vision_flags[:count], arrays)
+        head.append(self.vision_flags[:count], {new: past[name] for name, new in self._new_names.items()})
         return head
 
     def _make_even(self) -> None:

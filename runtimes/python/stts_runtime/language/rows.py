@@ -27,13 +27,14 @@ class Rows:
         self._engine, self._limits, self._spec = engine, manifest.limits, spec
         self._vocabulary = manifest.decoder.vocabulary
         self._tensors = [tensor for tensor in spec.inputs if tensor.name.startswith(PAST)]
+        self._new_names = {tensor.name: new_name(tensor) for tensor in self._tensors}
         self._held: list[Decoding] = []
         self._buffers: dict[str, Array] = {}
         self._positions = np.zeros((0, 0), np.int64)
         self._new: dict[str, Array] = {}
 
     def __contains__(self, decoding: Decoding) -> bool:
-        return any(held is decoding for held in self._held)
+        return decoding in self._held
 
     def step(self, decodings: Sequence[Decoding]) -> NDArray[np.float32]:
         """Read the last token of each answer, and return the logits of the next ones, float32 [R, vocabulary].
@@ -64,17 +65,16 @@ class Rows:
             {"logits": logits, **{name: array[0:count] for name, array in self._new.items()}},
         )
         for row, decoding in enumerate(self._held):
-            for tensor in self._tensors:
-                one, new = self._buffers[tensor.name][row : row + 1], self._new[new_name(tensor)][row : row + 1]
-                self._engine.memory.copy_tokens(one, decoding.cache.length, new, 1)
+            for name, new in self._new_names.items():
+                one, entries = self._buffers[name][row : row + 1], self._new[new][row : row + 1]
+                self._engine.memory.copy_tokens(one, decoding.cache.length, entries, 1)
             self._positions[row, decoding.cache.length] = decoding.cache.length
             decoding.was_read()
-        order = [next(row for row, held in enumerate(self._held) if held is decoding) for decoding in decodings]
-        return logits[order]
+        return logits[[self._held.index(decoding) for decoding in decodings]]
 
     def leave(self, decoding: Decoding, keep: bool) -> None:
         """Let a conversation go, with a cache of its own again if it is to be kept."""
-        row = next(row for row, held in enumerate(self._held) if held is decoding)
+        row = self._held.index(decoding)
         if keep:
             decoding.cache = self._own_cache(decoding, row)
         last = len(self._held) - 1
@@ -100,14 +100,10 @@ class Rows:
 
     def _own_cache(self, decoding: Decoding, row: int) -> KvCache:
         cache = decoding.new_cache()
-        length = decoding.cache.length
-        arrays = cache.outputs(length)
-        for tensor in self._tensors:
-            source = self._buffers[tensor.name][row : row + 1]
-            self._engine.memory.copy_tokens(arrays[new_name(tensor)], 0, source, length)
-        flags = np.zeros(length, bool)
+        flags = np.zeros(decoding.cache.length, bool)
         flags[: len(decoding.cache.vision_flags)] = decoding.cache.vision_flags
-        cache.append(flags, arrays)
+        held = {new: self._buffers[name][row : row + 1] for name, new in self._new_names.items()}
+        cache.append(flags, held)
         return cache
 
     def _make_room(self, rows: int, slots: int) -> None:
@@ -132,6 +128,4 @@ class Rows:
                 memory.copy_tokens(buffer[row : row + 1], 0, held[row : row + 1], decoding.cache.length)
             self._buffers[tensor.name] = buffer
         self._positions = positions
-        self._new = {
-            new_name(tensor): new_array(memory, self._spec.tensor(new_name(tensor)), rows) for tensor in self._tensors
-        }
+        self._new = {new: new_array(memory, self._spec.tensor(new), rows) for new in self._new_names.values()}
