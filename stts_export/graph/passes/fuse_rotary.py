@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from stts_export.graph.passes.lower_opset import constant
+from stts_export.graph.passes.round_weights import replace_node
 from stts_export.ops.domain import ONNXRUNTIME
 
 
@@ -28,14 +30,9 @@ class FuseRotary(ir.passes.InPlacePass):
             if found is None:
                 continue
             states, cosine, sine = found
-            inputs = [states, first_row(model.graph), cosine, sine]
-            fused = ir.node(OPERATOR, inputs, domain=ONNXRUNTIME.domain)
-            old, new = node.outputs[0], fused.outputs[0]
-            new.type, new.shape, name = old.type, old.shape, old.name
-            model.graph.insert_before(node, fused)
-            ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-            new.name = name
-            model.graph.remove(node, safe=True)
+            first_row = constant(model.graph, FIRST_ROW, np.zeros(1, np.int64))  # tokens read one row after another
+            inputs = [states, first_row, cosine, sine]
+            replace_node(model.graph, node, [ir.node(OPERATOR, inputs, domain=ONNXRUNTIME.domain)])
             modified = True
         if modified:
             model.graph.opset_imports[ONNXRUNTIME.domain] = ONNXRUNTIME.version
@@ -67,15 +64,6 @@ def rotation(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:
     if len(states.shape) != 4 or len(cosine.shape) != 2 or axis not in (last, -1):
         return None
     return (states, cosine, sine) if node.attributes["axis"].as_int() in (last, -1) else None
-
-
-def first_row(graph: ir.Graph) -> ir.Value:
-    """Return the number of the table's first row, which says that tokens read one row after another."""
-    if FIRST_ROW not in graph.initializers:
-        tensor = ir.tensor(np.zeros(1, np.int64), name=FIRST_ROW)
-        value = ir.Value(name=FIRST_ROW, shape=ir.Shape([1]), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        graph.initializers.add(value)
-    return graph.initializers[FIRST_ROW]
 
 
 def _maker(value: ir.Value | None, kind: str) -> ir.Node | None:

@@ -7,6 +7,7 @@ from collections.abc import MutableMapping
 import numpy as np
 import onnx_ir as ir
 
+from stts_export.graph.passes.lower_opset import constant
 from stts_export.graph.passes.store_transposed import is_weight_transpose
 from stts_export.quantise.rounding import Rounding
 
@@ -82,7 +83,8 @@ def join(graph: ir.Graph, products: list[ir.Node]) -> str:
     assert first.shape is not None
     turn = ir.node("Transpose", [joined], {"perm": [1, 0]})
     product = ir.node("MatMul", [products[0].inputs[0], turn.outputs[0]])
-    split = ir.node("Split", [product.outputs[0], sizes(graph, outs)], {"axis": -1}, num_outputs=len(outs))
+    sizes = constant(graph, f"stts.parts.{'_'.join(map(str, outs))}", np.array(outs, np.int64))
+    split = ir.node("Split", [product.outputs[0], sizes], {"axis": -1}, num_outputs=len(outs))
     for made, shape in ((turn, [width, sum(outs)]), (product, [*first.shape[:-1], sum(outs)])):
         made.outputs[0].type, made.outputs[0].shape = first.type, ir.Shape(shape)
     graph.insert_before(products[0], [turn, product, split])
@@ -101,13 +103,3 @@ def maker_of(node: ir.Node, place: int) -> ir.Node | None:
     """Return the node that makes an input of `node`."""
     value = node.inputs[place]
     return None if value is None else value.producer()
-
-
-def sizes(graph: ir.Graph, outs: list[int]) -> ir.Value:
-    """Return the sizes of the parts as a constant of the graph."""
-    name = f"stts.parts.{'_'.join(map(str, outs))}"
-    if name not in graph.initializers:
-        tensor = ir.tensor(np.array(outs, np.int64), name=name)
-        shape = ir.Shape([len(outs)])
-        graph.initializers.add(ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor))
-    return graph.initializers[name]
