@@ -86,15 +86,20 @@ layers: $(READY)
 bench: $(READY) $(OUT)/micro.stts $(OUT)/micro-int8.stts $(OUT)/micro-int4.stts  ## time dense against pruned, weights in floats, int8 and int4, eager torch and transformers
 	$(BIN)/stts-export bench $(OUT)/micro.stts --beside $(OUT)/micro-int8.stts $(OUT)/micro-int4.stts --video $(CLIP) --frames 8 16 32 --output $(OUT)/bench
 
-bench-serve: $(READY) $(OUT)/nano.stts $(OUT)/micro.stts  ## load a server with 1 to 32 clients: new clips to nano, and long answers of micro about a seen one
+bench-serve: $(READY) $(OUT)/nano.stts $(OUT)/micro-rows.stts  ## load a server with 1 to 32 clients, new clips and seen ones; decode many answers together (half an hour)
+	$(BIN)/python tools/bench_rows.py $(OUT)/micro-rows.stts --output $(OUT)/bench-serve/rows
+	$(BIN)/python tools/bench_serve.py $(OUT)/micro-rows.stts --video $(CLIP) --question "What happens?" --frames 8 --tokens 64 --requests 16 --clients 1 2 4 8 --prune 0.5 --seen --output $(OUT)/bench-serve/seen
+	$(BIN)/python tools/bench_serve.py $(OUT)/micro-rows.stts --video $(CLIP) --question "What happens?" --frames 8 --tokens 4 --output $(OUT)/bench-serve/new
 	$(BIN)/python tools/bench_serve.py $(OUT)/nano.stts --video $(CLIP) --output $(OUT)/bench-serve/nano
-	$(BIN)/python tools/bench_serve.py $(OUT)/micro.stts --video $(CLIP) --frames 8 --seen --clients 1 8 --output $(OUT)/bench-serve/micro
 
 $(OUT)/nano.stts: | $(READY)
 	$(BIN)/stts-export build --model nano -o $@
 
 $(OUT)/micro.stts: | $(READY)
 	$(BIN)/stts-export build --model micro -o $@
+
+$(OUT)/micro-rows.stts: | $(READY)
+	$(BIN)/stts-export build --model micro --batch 8 -o $@
 
 $(OUT)/micro-int8.stts $(OUT)/micro-int4.stts: $(OUT)/micro-%.stts: | $(READY)
 	$(BIN)/stts-export build --model micro --weights $* -o $@
