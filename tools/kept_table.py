@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stts_export.checkpoint.locate import recipe_of, weights_folder
+from stts_export.checkpoint.locate import find_model, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.data.clips import read_clip
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a dataset's folder, of which test clips are read")
     parser.add_argument("--clips", type=int, default=40, help="how many (default: %(default)s)")
     arguments = parser.parse_args()
-    recipe = recipe_of(arguments.model)
+    recipe = find_model(arguments.model)[0]
     config = recipe.config
     checkpoint = open_checkpoint(weights_folder(recipe, None), config)
     found: dict[tuple[str, float], list[float]] = {}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stts_export.calibrate.calibrate import calibrated_scales
 from stts_export.calibrate.material import DEFAULT, read_material
-from stts_export.checkpoint.locate import recipe_of, weights_folder
+from stts_export.checkpoint.locate import find_model, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--model", default="micro", help="a recipe that brings its weights (default: %(default)s)")
     parser.add_argument("--calibration", default=DEFAULT, help="a dataset's folder (default: %(default)s)")
     arguments = parser.parse_args()
-    recipe = recipe_of(arguments.model)
+    recipe = find_model(arguments.model)[0]
     folder, config = weights_folder(recipe, None), recipe.config
     checkpoint = open_checkpoint(folder, config)
     tokenizer = model_tokenizer(find_tokenizer(folder), config)

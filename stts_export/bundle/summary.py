@@ -6,11 +6,13 @@ from pathlib import Path
 
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.engine_set import read_engine_sets
+from stts_runtime.bundle.locate import build_command
 from stts_runtime.bundle.manifest import Manifest, weights_line
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plugin_library import LIBRARY, machines_of
 from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.engine.packed import is_packable
+from stts_runtime.hub.cache import snapshot_of
 from stts_runtime.language.kv_cache import NEW, PAST
 from stts_runtime.sizes import MIB, size_text
 
@@ -36,6 +38,7 @@ def bundle_summary(path: Path) -> dict[str, object]:
         "engines": engines_line(path, manifest),
         "size_mib": round(sum(entry.size for entry in manifest.files) / MIB, 1),
         "graphs": {name: graph_line(entry.spec) for name, entry in manifest.graphs.items()},
+        "source": source_line(manifest),
         "created_by": manifest.created_by,
         "notes": list(manifest.notes),
     }
@@ -50,6 +53,18 @@ def backend_line(manifest: Manifest) -> str:
     return ", ".join(words)
 
 
+def source_line(manifest: Manifest) -> str:
+    """Return where the weights came from, in a few words."""
+    source = manifest.source
+    if source is None:
+        return "not told: built by an older stts-export"
+    kinds = {"checkpoint": "a checkpoint's folder", "assembled": "put together from the recipe", "random": "random"}
+    words = [kinds.get(source.kind, source.kind) if source.repository is None else source.repository]
+    if source.revision is not None:
+        words.append(f"at {source.revision}")
+    return " ".join(words) + (f", license {source.license}" if source.license else "")
+
+
 def ops_line(manifest: Manifest) -> str:
     """Return what the graphs are made of, and for which machines the library of plugins is there."""
     if not manifest.engine.has_plugins:
@@ -59,14 +74,15 @@ def ops_line(manifest: Manifest) -> str:
 
 def engines_line(path: Path, manifest: Manifest) -> dict[str, str] | str:
     """Return the built engines, size by size, or what is to be done to have some."""
+    named = path.resolve() if snapshot_of(path.resolve()) else Path(path.name)
     found = {
         engines.folder: ", ".join(f"{file.part} {size_text(file.size)}" for file in engines.files)
         for engines in read_engine_sets(path)
     }
     if not found and not backend_named(manifest.engine.backend).needs_engines:
-        packing = f"; `stts-runtime build {path.name}` packs the weights for a CPU" if is_packable(manifest) else ""
+        packing = f"; {build_command(named)} packs the weights for a CPU" if is_packable(manifest) else ""
         return f"none needed, {manifest.engine.backend} runs the graphs{packing}"
-    return found or f"none yet: copy the bundle to the device and run `stts-runtime build {path.name}` there"
+    return found or f"none yet: copy the bundle to the device and run {build_command(named)} there"
 
 
 def pruning_line(manifest: Manifest) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 from stts_export.checkpoint.json_file import Table, beside, read_json
 from stts_export.checkpoint.layouts import is_scorer
-from stts_export.checkpoint.shards import open_shards
+from stts_export.checkpoint.shards import stored_names
 from stts_export.checkpoint.token_ids import tokens_from_files
 from stts_export.errors import CheckpointError, RecipeError
 from stts_export.recipe.check import check_model
 from stts_export.recipe.config import DecoderConfig, ModelConfig, ScorerConfig, TowerConfig, Yarn
 from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt
+from stts_runtime.hub.cache import snapshot_of
 
 
 _PROMPT = Prompt(
@@ -48,9 +49,9 @@ def config_from_checkpoint(path: Path | str, score_after: int = 3) -> ModelConfi
         )
     vision, adapter = config.table("vision_config", "vit_config"), config.table("adapter_config")
     text = config.table("text_config")
-    pruned = any(is_scorer(name) for name in open_shards(folder))
+    pruned = any(is_scorer(name) for name in stored_names(folder))
     model = ModelConfig(
-        name=folder.resolve().name.lower(),
+        name=_name(folder.resolve()),
         grid=_grid(vision, folder),
         tower=_tower(vision, adapter, score_after),
         scorer=ScorerConfig(kind="learned" if pruned else "none", soft_bias=pruned),
@@ -64,6 +65,11 @@ def config_from_checkpoint(path: Path | str, score_after: int = 3) -> ModelConfi
     except RecipeError as error:
         raise CheckpointError(str(error)) from error
     return model
+
+
+def _name(folder: Path) -> str:
+    on_hub = snapshot_of(folder)  # whose folder has the name of a commit
+    return (folder.name if on_hub is None else on_hub.repository.partition("/")[2]).lower()
 
 
 def _wanted(table: Table, key: str, got: Any, wanted: Any) -> None:

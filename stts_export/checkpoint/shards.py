@@ -99,6 +99,16 @@ def open_shards(path: Path) -> dict[str, Stored]:
     return _one_file(files[0])
 
 
+def stored_names(path: Path) -> set[str]:
+    """Return the names of all tensors of the checkpoint at `path`: an index is believed, and its shards may be absent.
+
+    Raises:
+        CheckpointError: as `open_shards`, but for shards that an index names.
+    """
+    indices = list(path.glob(f"*{INDEX_SUFFIX}"))
+    return set(weight_map(indices[0])) if len(indices) == 1 else set(open_shards(path))
+
+
 def _one_file(file: Path) -> dict[str, Stored]:
     if file.suffix in PICKLES:
         raise _pickled(file)
@@ -112,7 +122,7 @@ def _one_file(file: Path) -> dict[str, Stored]:
 
 
 def _indexed(index: Path) -> dict[str, Stored]:
-    where = _weight_map(index)
+    where = weight_map(index)
     shards = sorted(set(where.values()))
     # os.path's own question bears names that no file can have; a path's raises
     missing = [shard for shard in shards if not os.path.isfile(index.parent / shard)]  # noqa: PTH113
@@ -148,7 +158,12 @@ def _indexed(index: Path) -> dict[str, Stored]:
     return tensors
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def weight_map(index: Path) -> dict[str, str]:
+    """Return, by the name of a tensor, the shard that an index says it lies in.
+
+    Raises:
+        CheckpointError: it is no index.
+    """
     try:
         where = json.loads(index.read_text())["weight_map"]
         wrong = [shard for shard in where.values() if Path(shard).name != shard]

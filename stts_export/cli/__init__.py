@@ -14,6 +14,7 @@ from stts_export.cli import (
     evaluate,
     inspect,
     kernels,
+    push,
     sensitivity,
     targets,
     train,
@@ -34,6 +35,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     making = build, verify, sensitivity, inspect, bench, conformance, targets, estimate, kernels
-    for command in (*making, data, train, evaluate):
+    for command in (*making, data, train, evaluate, push):
         command.add(commands)
     return parser

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import add_bench_options, add_command
+from stts_runtime.cli import add_bench_options, add_command, bundle_folder, log_note
 
 
 EXAMPLES = """examples:
@@ -22,7 +22,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Time a bundle by stage, dense against pruned, and beside eager torch and transformers, in one run."
     parser = add_command(commands, "bench", run, summary, EXAMPLES)
     add_bench_options(parser)
-    parser.add_argument("--checkpoint", type=Path, help="weights for torch and transformers (micro brings its own)")
+    parser.add_argument(
+        "--checkpoint",
+        help="weights for torch and transformers: a folder, or a name on a hub (micro brings its own)",
+    )
     parser.add_argument(
         "--side-by-side",
         type=int,
@@ -41,15 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.bench.run import BenchRequest, run_bench
     from stts_export.bench.table import terminal_report
     from stts_export.bench.write import write_bench
+    from stts_export.checkpoint.locate import find_checkpoint
     from stts_export.checkpoint.open import open_checkpoint
     from stts_export.cli.console import print_json
 
-    path = arguments.checkpoint
+    folder = bundle_folder(arguments.bundle)
+    with progress_bars() as on_progress:
+        path = find_checkpoint(arguments.checkpoint, on_progress, log_note)
     request = BenchRequest(
-        bundle=arguments.bundle,
+        bundle=folder,
         video=arguments.video,
-        dense=arguments.dense,
-        beside=tuple(arguments.beside),
+        dense=None if arguments.dense is None else bundle_folder(arguments.dense),
+        beside=tuple(bundle_folder(place) for place in arguments.beside),
         checkpoint=None if path is None else lambda config: open_checkpoint(path, config),
         frames=tuple(arguments.frames),
         side_by_side=tuple(length for length in arguments.side_by_side if length in arguments.frames),

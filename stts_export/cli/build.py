@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
 from stts_export.recipe.find import recipe_names
-from stts_runtime.cli import add_command
+from stts_runtime.cli import add_command, log_note
 
 
 EXAMPLES = """examples:
   stts-export build --model micro -o micro.stts
   stts-export build --model molmo2-4b-lite-50 --checkpoint ~/Molmo2-4B-Lite-50 --target jetson-orin -o lite.stts
   stts-export build --model ~/Molmo2-4B --prune 0 -o dense.stts
+  stts-export build --model allenai/Molmo2-4B --scorer cosine -o pruned.stts
   stts-export build --model micro --weights int4 -o small.stts
   stts-export build --model micro --target rtx --weights int8 -o small-rtx.stts
   stts-export build --model molmo2-4b --random-weights --scorer cosine --no-verify -o speed.stts
@@ -29,10 +29,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option(
         "--model",
         required=True,
-        help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, or a checkpoint directory",
+        help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, a checkpoint "
+        "directory, or its name on a hub, ORG/NAME[@REVISION]",
     )
     option("-o", "--output", type=Path, required=True, help="the bundle to write, NAME.stts")
-    option("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
+    option("--checkpoint", help="directory of safetensors, or its name on a hub, where --model is a recipe")
     option(
         "--random-weights",
         type=int,
@@ -130,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     with progress_bars() as on_progress:
-        path = build(request, on_progress, lambda text: print(f"note: {text}", file=sys.stderr))
+        path = build(request, on_progress, log_note)
     summary = bundle_summary(path)
     print(json.dumps(summary, indent=2) if arguments.json else "\n".join(summary_lines(summary)))
     return 0

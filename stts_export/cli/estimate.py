@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stts_export.cli.progress import progress_bars
 from stts_runtime.bundle.manifest import FLOAT
-from stts_runtime.cli import add_command
+from stts_runtime.cli import add_command, log_note
 from stts_runtime.errors import UsageError
 
 
@@ -32,7 +33,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Predict memory and time of a model on a target before anything is built."
     parser = add_command(commands, "estimate", run, summary, EXAMPLES)
     parser.add_argument("--published", action="store_true", help="hold the estimator against published measurements")
-    parser.add_argument("--model", help="a model recipe's name or file, or a checkpoint directory")
+    parser.add_argument(
+        "--model",
+        help="a model recipe's name or file, a checkpoint directory, or its name on a hub, ORG/NAME[@REVISION]",
+    )
     parser.add_argument("--target", help="what it would run on; see `stts-export targets`")
     parser.add_argument("--frames", type=int, help="frames of the clip (default: the model's most, or the target's)")
     parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
@@ -81,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def scenario_of(arguments: argparse.Namespace) -> Scenario:
     """Return what the options mean."""
-    from stts_export.checkpoint.locate import recipe_of
+    from stts_export.checkpoint.locate import find_model
     from stts_export.estimate.card import with_card
     from stts_export.estimate.scenario import Scenario, check_choices, with_scorer
     from stts_export.quantise.choice import tower_weights_of
@@ -90,7 +94,9 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
     for option in ("model", "target"):
         if getattr(arguments, option) is None:
             raise UsageError(f"--{option} is missing; or ask for --published")
-    recipe, target = recipe_of(arguments.model), read_target(arguments.target)
+    target = read_target(arguments.target)
+    with progress_bars() as on_progress:
+        recipe, _ = find_model(arguments.model, on_progress, log_note, weights=False)
     precision = arguments.precision or target.precisions[0]
     backend = arguments.backend or target.backends[0]
     check_choices(target, precision, backend)

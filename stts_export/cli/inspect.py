@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import add_command
+from stts_runtime.cli import BUNDLE, add_command, bundle_folder
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Say what a bundle holds, check its bytes, draw what it prunes, or see what TensorRT makes of it."
     parser = add_command(commands, "inspect", run, summary, EXAMPLES)
     option = parser.add_argument
-    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("bundle", help=BUNDLE)
     option("--check", action="store_true", help="compare every file with its digest")
     option(
         "--engines", action="store_true", help="build the engines once more, to see sizes, memory and fused attention"
@@ -50,7 +50,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="with --engines: fail unless every attention runs as one kernel, and every plugin as itself",
     )
-    option("--against", type=Path, metavar="OTHER", help="with --engines: those of another bundle beside them")
+    option("--against", metavar="OTHER", help="with --engines: those of another bundle beside them")
     option(
         "--work",
         action="store_true",
@@ -78,21 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.inspection.table import inspection_rows
     from stts_export.inspection.vision_work import vision_work, work_rows
     from stts_export.report.tables import terminal_table
+    from stts_runtime.bundle.locate import bundle_title
     from stts_runtime.bundle.open import open_bundle
 
+    folder = bundle_folder(arguments.bundle)
     if arguments.check:
         with progress_bars() as on_progress:
-            open_bundle(arguments.bundle, check=True, on_progress=on_progress)
-    summary = bundle_summary(arguments.bundle)
+            open_bundle(folder, check=True, on_progress=on_progress)
+    summary = bundle_summary(folder)
     if arguments.check:
         summary["checked"] = "every byte of every file"
     if arguments.video is not None:
         picture = arguments.picture or Path(f"{arguments.video.stem}-pruned.png")
-        draw_pruning(arguments.bundle, arguments.video, picture, prune=arguments.prune, frames=arguments.frames)
+        draw_pruning(folder, arguments.video, picture, prune=arguments.prune, frames=arguments.frames)
         summary["picture"] = str(picture)
     work: list[PartWork] = []
     if arguments.work:
-        opened, frames = open_bundle(arguments.bundle), arguments.frames
+        opened, frames = open_bundle(folder), arguments.frames
         if frames is None:
             frames = min(WORK_FRAMES, opened.manifest.limits.max_frames)
         work = vision_work(opened, frames, arguments.prune)
@@ -105,10 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
             with progress_bars() as on_progress:
                 return inspect_engines(open_bundle(bundle), parts, sms, on_progress)
 
-        found = inspected(arguments.bundle, arguments.parts)
+        found = inspected(folder, arguments.parts)
         if arguments.against is not None:
-            others = open_bundle(arguments.against).manifest.graphs
-            beside = inspected(arguments.against, list(dict.fromkeys(one.part for one in found if one.part in others)))
+            against = bundle_folder(arguments.against)
+            others = open_bundle(against).manifest.graphs
+            beside = inspected(against, list(dict.fromkeys(one.part for one in found if one.part in others)))
     unfused = [one.part for one in found if not one.is_fused] if arguments.all_fused else []
     if arguments.json:
         print_json({**summary, "work": work, "inspected": found, "beside": beside})
@@ -117,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     tables = [work_rows(work, frames)] if work else []
     tables += [inspection_rows(found)] if found else []
     if beside:
-        tables.append(comparison_rows(found, beside, arguments.against.name))
+        tables.append(comparison_rows(found, beside, bundle_title(arguments.against)))
     for table in tables:
         Console(width=max(Console().width, 140)).print(terminal_table(table))
     if unfused:

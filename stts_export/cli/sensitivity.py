@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
 from stts_export.recipe.find import recipe_names
-from stts_runtime.cli import add_command
+from stts_runtime.cli import add_command, log_note
 
 
 EXAMPLES = """examples:
@@ -26,9 +25,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option(
         "--model",
         required=True,
-        help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, or a checkpoint directory",
+        help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, a checkpoint "
+        "directory, or its name on a hub, ORG/NAME[@REVISION]",
     )
-    option("--checkpoint", type=Path, help="directory of safetensors, where --model is a recipe")
+    option("--checkpoint", help="directory of safetensors, or its name on a hub, where --model is a recipe")
     option("--weights", required=True, help="what the decoder's are to be stored in: int8, int4, q4_1, fp8 or nvfp4")
     option("--target", default="cpu", help="what is to be built for (default: %(default)s)")
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with progress_bars() as on_progress:
         found = model_sensitivity(
-            arguments.model, arguments.weights, arguments.checkpoint, arguments.target, on_progress
+            arguments.model, arguments.weights, arguments.checkpoint, arguments.target, on_progress, log_note
         )
     if arguments.json:
         print_json(found)

@@ -31,8 +31,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--stage", nargs="+", default=[], metavar="NAME", help="only these stages (default: all)")
     option("--resume", action="store_true", help="go on from where the run in the folder stopped")
     option("--minutes", type=float, help="stop after so many minutes with a state to resume from")
-    option("--model", help="a model recipe or checkpoint directory, instead of the recipe's")
-    option("--checkpoint", type=Path, help="directory of safetensors, where the model is a recipe")
+    option(
+        "--model",
+        help="a model recipe, a checkpoint directory, or its name on a hub, ORG/NAME, instead of the recipe's",
+    )
+    option("--checkpoint", help="directory of safetensors, or its name on a hub, where the model is a recipe")
     option("--random-weights", type=int, nargs="?", const=0, metavar="SEED", help="generate weights, to try things out")
     option("--tokenizer", type=Path, help="a tokenizer.json, where it does not lie beside the weights")
     option("--seed", type=int, help="seed of the order of the data and of what is drawn, instead of the recipe's")

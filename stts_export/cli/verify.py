@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import add_command
+from stts_runtime.cli import BUNDLE, add_command, bundle_folder, log_note
 
 
 EXAMPLES = """examples:
@@ -22,9 +21,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Compare a bundle, layer by layer and to its answers, with the torch model it was made from."
     parser = add_command(commands, "verify", run, summary, EXAMPLES)
-    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
+    parser.add_argument("bundle", help=BUNDLE)
     parser.add_argument(
-        "--checkpoint", type=Path, help="compute the reference anew, for a bundle built with --no-verify"
+        "--checkpoint",
+        help="compute the reference anew from these weights, a folder or a name on a hub, for a bundle built with "
+        "--no-verify",
     )
 
 
@@ -32,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run every graph and print the report."""
     from rich.console import Console
 
+    from stts_export.checkpoint.locate import find_checkpoint
     from stts_export.checkpoint.open import open_checkpoint
     from stts_export.quantise.scaling import as_scaled
     from stts_export.verify.record import model_of, record_bundle, scales_of
@@ -41,13 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.verify.reference import reference_of
     from stts_runtime.verify.report import report_json
 
-    bundle = open_bundle(arguments.bundle)
+    bundle = open_bundle(bundle_folder(arguments.bundle))
     with progress_bars() as on_progress:
         if arguments.checkpoint is None:
             reference, floats = reference_of(bundle), None
         else:
             config = model_of(bundle)
-            floats = config, as_scaled(open_checkpoint(arguments.checkpoint, config), config.decoder, scales_of(bundle))
+            path = find_checkpoint(arguments.checkpoint, on_progress, log_note)
+            assert path is not None, "it was given"
+            floats = config, as_scaled(open_checkpoint(path, config), config.decoder, scales_of(bundle))
             reference = record_bundle(bundle, *floats, on_progress)
         result = verify_bundle(bundle, reference, on_progress, floats)
     if arguments.json:

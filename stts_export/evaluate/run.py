@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from stts_export.checkpoint.locate import find_checkpoint, find_subject, names_recipe
 from stts_export.data.read import open_info, splits_of
 from stts_export.errors import UsageError
 from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle
@@ -20,7 +21,7 @@ from stts_export.evaluate.settings import DEFAULT_SCORERS, FRACTIONS, settings_o
 from stts_export.evaluate.subjects import is_bundle, load_weights, open_weights, source_of, with_trained
 from stts_export.evaluate.torch_run import TorchOptions, evaluate_torch, scorers_of
 from stts_runtime import load
-from stts_runtime.progress import OnProgress
+from stts_runtime.progress import Log, OnProgress, no_log
 from stts_runtime.session import Session
 
 
@@ -31,7 +32,7 @@ class EvaluationRequest:
     what: str  # a bundle, recipe, checkpoint folder, stage folder or trained file
     data: Path  # a dataset's folder
     model: str | None = None  # recipe of a checkpoint or trained file
-    checkpoint: Path | None = None  # weights that trained files lie over, where the recipe brings none
+    checkpoint: str | Path | None = None  # weights that trained files lie over, where the recipe brings none
     trained: Path | None = None  # laid over `what`
     twin: Path | None = None  # the same training without pruning: what differences are told against
     # more subjects by name, with the learned scorer where they have one, else the training-free ones
@@ -52,7 +53,7 @@ class EvaluationRequest:
         return self.frames or (None,)
 
 
-def evaluate(request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
+def evaluate(request: EvaluationRequest, on_progress: OnProgress, log: Log = no_log) -> Evaluation:
     """Return how the bundle or the checkpoint answers the questions in every setting.
 
     Raises:
@@ -64,8 +65,12 @@ def evaluate(request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:
     start = time.perf_counter()
     _check(request)
     asked = questions_to_ask(request.data, request.splits, request.questions)
-    run = evaluated_bundle if is_bundle(Path(request.what)) else evaluated_checkpoint
-    evaluation = run(request, asked, on_progress)
+    what = find_subject(request.what, on_progress, log)
+    found = replace(request, what=what, checkpoint=find_checkpoint(request.checkpoint, on_progress, log))
+    is_one = not names_recipe(what, log) and is_bundle(Path(what))
+    evaluation = (evaluated_bundle if is_one else evaluated_checkpoint)(found, asked, on_progress)
+    if what != request.what:
+        evaluation = replace(evaluation, what=request.what)  # and not the cache's folder of a hub's name
     if "train" in splits_of(request.data):
         blind = blind_answers(scored_questions(request.data, "train"), asked)
         evaluation = replace(evaluation, answers=(blind, *evaluation.answers))
@@ -77,7 +82,8 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
     if request.live:
         raise UsageError(f"--live feeds clips to a bundle, and {request.what} is none: build one of it first")
     options = request.options.resolved()
-    source = source_of(request.what, request.model, request.checkpoint, request.trained, on_progress)
+    checkpoint = None if request.checkpoint is None else Path(request.checkpoint)
+    source = source_of(request.what, request.model, checkpoint, request.trained, on_progress)
     options = replace(options, packing=request.packing or source.packing)
     beside = (() if request.twin is None else ((TWIN, request.twin),)) + request.also
     named = [(MAIN, source), *((name, with_trained(source, path, on_progress)) for name, path in beside)]

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.checkpoint.load import load_into
-from stts_export.checkpoint.locate import untrained, weights_folder
+from stts_export.checkpoint.locate import names_recipe, untrained, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -96,7 +96,8 @@ def source_of(
         CheckpointError: files are missing or damaged.
     """
     path = Path(what).expanduser()
-    own = trained_file(path)
+    is_recipe = names_recipe(what)
+    own = None if is_recipe else trained_file(path)
     if own is not None:
         if trained is not None:
             raise UsageError(f"{what} is a trained file already; --trained lays one over a recipe or a checkpoint")
@@ -108,10 +109,10 @@ def source_of(
     laid_over = None if trained is None else trained_file(trained)
     if trained is not None and laid_over is None:
         raise UsageError(f"--trained {trained}: not a trained file ({TRAINED_FILE}), nor a stage's folder")
-    if path.is_dir():
+    if path.is_dir() and not is_recipe:
         config, packing = _config(path, model)
         return Source(config, path, laid_over, packing=packing)
-    if path.suffix != ".toml" and (path.exists() or len(path.parts) > 1):
+    if not is_recipe:
         raise UsageError(
             f"{what} is no bundle, checkpoint folder, stage folder or trained file; "
             + ("a checkpoint is named by its folder" if path.exists() else "there is nothing of that name")

@@ -55,7 +55,7 @@ def build(
         EngineError: the bundle is there, and its engines could not be built.
         SttsError: with one message that says what to do; nothing half-written is left behind.
     """
-    resolved = resolve(request, on_progress)
+    resolved = resolve(request, on_progress, log)
     for text in resolved.estimate.fit.warnings:
         log(text)
     if resolved.builds_engines:
@@ -174,4 +174,5 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
         estimate={name: value for name, value in to_plain(resolved.estimate).items() if name != "memory"},
         notes=resolved.notes,
         files=(),
+        source=resolved.source,
     )

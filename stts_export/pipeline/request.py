@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from stts_export.calibrate.calibrate import lies_on_grid
-from stts_export.checkpoint.locate import DEFAULT_PRUNE, folder_of, recipe_of, weights_folder
+from stts_export.checkpoint.locate import DEFAULT_PRUNE, UNTOLD, find_checkpoint, find_model, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -35,13 +35,15 @@ from stts_runtime.bundle.manifest import (
     EngineSettings,
     Limits,
     Pruning,
+    Source,
 )
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
 from stts_runtime.errors import UsageError
+from stts_runtime.hub.cache import snapshot_of
 from stts_runtime.language.prompt import LONGEST_TIMESTAMP, video_tokens
-from stts_runtime.progress import OnProgress
+from stts_runtime.progress import Log, OnProgress, no_log
 from stts_runtime.trt.bindings import import_bindings
 
 
@@ -56,12 +58,14 @@ NONE = "none"
 class BuildRequest:
     """A build as its caller words it."""
 
-    model: str  # a model recipe's name or path, or a checkpoint directory with a config.json of its own
+    # a model recipe's name or path, a checkpoint directory with a config.json of its own, or its name on a hub
+    model: str
     output: Path  # where the bundle goes, `NAME.stts`
     target: str = "cpu"  # what the engines are for: a target recipe's name or path
     backend: str | None = None  # which of the target's engines; None takes its first, as it does of `precision`
     precision: str | None = None
-    checkpoint: Path | None = None  # the weights, where `model` is a recipe that does not bring its own
+    # the weights, where `model` is a recipe that does not bring its own: a path, or as text a name on a hub too
+    checkpoint: str | Path | None = None
     random_weights: int | None = None  # seed of generated weights instead of a checkpoint
     prune: float | None = None  # share of groups to drop by default; 0 builds a dense bundle; None takes the recipe's
     scorer: str | None = None  # which scorer decides, where it is not the model's own
@@ -98,6 +102,7 @@ class ResolvedBuild:
     checkpoint: Checkpoint  # the weights, still unread
     tokenizer: Path | None  # its file; None with random weights, which have no text to speak of
     notes: tuple[str, ...]  # what a user of the bundle should know
+    source: Source  # where the weights come from
     estimate: Estimate
     builds_engines: bool  # whether engines are built here, and not later on the device
 
@@ -110,7 +115,7 @@ class ResolvedBuild:
         return weight_bytes(self.config, engine.precision, choice, engine.tower_weights) + engines
 
 
-def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
+def resolve(request: BuildRequest, on_progress: OnProgress, log: Log = no_log) -> ResolvedBuild:
     """Return the build that `request` means; nothing has been written yet.
 
     Raises:
@@ -118,10 +123,12 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         FitError: what is asked for cannot fit the target's memory.
         EngineError: engines are to be built here, and what builds them is missing; or plugins, and their library is.
         CheckpointError: the weights cannot be had, or the tokenizer lacks a token of the prompt.
+        HubError: they lie on a hub, and cannot be fetched.
     """
     check_options(request)
     target = read_target(request.target)
-    recipe = recipe_of(request.model)
+    reads_weights = request.random_weights is None and request.checkpoint is None
+    recipe, folder = find_model(request.model, on_progress, log, reads_weights)
     prune, config = prune_and_scorer(request, recipe)
     engine = engine_of(request, target, config)
     limits = limits_of(request, target, config, engine)
@@ -137,13 +144,15 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
     notes = (*recipe.notes, *chosen.notes, *weights_notes(engine.weights, target, engine.backend))
     if request.random_weights is not None:
         checkpoint, tokenizer = random_checkpoint(config, request.random_weights), None
+        source = Source("random")
     else:
         path = weights_folder(
             recipe,
-            request.checkpoint or folder_of(request.model),
+            find_checkpoint(request.checkpoint, on_progress, log) or folder,
             otherwise=", or --random-weights to measure its speed",
             on_progress=on_progress,
         )
+        source = source_of(recipe, path, is_named=request.checkpoint is not None or folder is not None)
         tokenizer = find_tokenizer(path)
         tokens = with_turn_end(config.tokens, config.prompt, model_tokenizer(tokenizer, config))
         if tokens != config.tokens:
@@ -169,9 +178,26 @@ def resolve(request: BuildRequest, on_progress: OnProgress) -> ResolvedBuild:
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         notes=(*notes, *checkpoint.notes),
+        source=source,
         estimate=made,
         builds_engines=builds,
     )
+
+
+def source_of(recipe: ModelRecipe, path: Path, is_named: bool) -> Source:
+    """Return where weights come from; a folder of a hub's cache says it of itself, however it was named.
+
+    Args:
+        recipe: the model's.
+        path: of its weights, a folder or a file.
+        is_named: whether somebody named them, and the recipe did not put them together.
+    """
+    folder = path.absolute() if path.is_dir() else path.absolute().parent
+    name = snapshot_of(folder.resolve())
+    license_said = None if recipe.license == UNTOLD else recipe.license
+    if name is None:
+        return Source("checkpoint" if is_named else recipe.source, license_said)
+    return Source("checkpoint", license_said, name.repository, name.revision)
 
 
 def estimate_of(

@@ -11,24 +11,26 @@ from stts_export.verify.sensitivity import Sensitivity, sensitivity
 from stts_export.verify.text import LIMITS, text_ids
 from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.language.tokenizer import open_tokenizer
-from stts_runtime.progress import OnProgress, no_progress
+from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 
 
 def model_sensitivity(
     model: str,
     weights: str,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     target: str = "cpu",
     on_progress: OnProgress = no_progress,
+    log: Log = no_log,
 ) -> Sensitivity:
     """Return what rounding each layer of a model costs, and which to leave in floats.
 
     Args:
-        model: a model recipe's name or path, or a checkpoint directory.
+        model: a model recipe's name or path, a checkpoint directory, or its name on a hub.
         weights: what the decoder's weights are to be stored in.
         checkpoint: the weights, where `model` is a recipe that does not bring its own.
         target: what it is to be built for, which decides how weights are rounded.
         on_progress: told how far it is.
+        log: told what a person should know and no code needs.
 
     Raises:
         UsageError: `weights` are no numbers, or the model knows no English.
@@ -47,7 +49,7 @@ def model_sensitivity(
         engines=False,
         ignore_fit=True,
     )
-    build = resolve(request, on_progress)
+    build = resolve(request, on_progress, log)
     assert build.tokenizer is not None, "weights are from a checkpoint, and it brings a tokenizer"
     ids = text_ids(open_tokenizer(build.tokenizer), build.limits.max_tokens)
     if ids is None:

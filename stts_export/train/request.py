@@ -20,7 +20,7 @@ class TrainRequest:
     output: Path
     stages: tuple[str, ...] = ()  # only these, in the recipe's order; all where empty
     model: str | None = None  # instead of the recipe's
-    checkpoint: Path | None = None  # the weights, where the model is a recipe that does not bring its own
+    checkpoint: str | Path | None = None  # the weights, where the model is a recipe that does not bring its own
     random_weights: int | None = None  # seed of generated weights instead
     tokenizer: Path | None = None  # where it does not lie beside the weights
     resume: bool = False  # go on from the states in `output`

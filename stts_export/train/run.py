@@ -103,7 +103,9 @@ def train(
         )
     data = {split: open_questions(request.data, split) for split in ("train", *_validation_of(request, chosen))}
     model = request.model or recipe.model
-    base = open_starting_model(model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer)
+    base = open_starting_model(
+        model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer, on_progress, log
+    )
     if any(stage.objective != PATCH_CLASSES for stage in chosen):
         check_words(model_tokenizer(base.tokenizer, base.config), data, open_info(request.data))
     accelerator = accelerator_for(chosen, request.cpu)

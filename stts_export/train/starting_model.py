@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.checkpoint.locate import folder_of, recipe_of, untrained, weights_folder
+from stts_export.checkpoint.locate import find_checkpoint, find_model, untrained, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_runtime.errors import UsageError
+from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 
 
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16  # of each file of weights, to tell whose they are
@@ -34,18 +35,23 @@ class StartingModel:
 def open_starting_model(
     model: str,
     seed: int,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     random_weights: int | None = None,
     tokenizer: Path | None = None,
+    on_progress: OnProgress = no_progress,
+    log: Log = no_log,
 ) -> StartingModel:
     """Return the model that a run starts from; nothing but headers is read yet.
 
     Args:
-        model: a model recipe's name or file, or a checkpoint directory with a config.json of its own.
+        model: a model recipe's name or file, or a checkpoint directory with a config.json of its own, or
+            its name on a hub.
         seed: draws the scorer where the checkpoint has none.
-        checkpoint: directory of safetensors, where `model` is a recipe without weights.
+        checkpoint: directory of safetensors, or its name on a hub, where `model` is a recipe without weights.
         random_weights: seed of generated weights instead.
         tokenizer: a tokenizer.json, where it does not lie beside the weights.
+        on_progress: told how much is fetched from a hub.
+        log: told what a person should know and no code needs.
 
     Raises:
         UsageError: the recipe brings no weights and none are given, or there is no tokenizer or not the given one.
@@ -55,7 +61,9 @@ def open_starting_model(
         raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
     if tokenizer is not None and not tokenizer.is_file():
         raise UsageError(f"--tokenizer {tokenizer}: there is no such file")
-    recipe = untrained(recipe_of(model))
+    reads_weights = random_weights is None and checkpoint is None
+    recipe, folder_named = find_model(model, on_progress, log, reads_weights)
+    recipe = untrained(recipe)
     config = replace(recipe.config, scorer=ScorerConfig("learned", soft_bias=True))
     if random_weights is not None:
         if tokenizer is None and recipe.assembly is None:
@@ -63,7 +71,7 @@ def open_starting_model(
         file = tokenizer or find_tokenizer(weights_folder(recipe, None))
         weights, folder = random_checkpoint(config, random_weights), None
     else:
-        named = checkpoint or folder_of(model)
+        named = find_checkpoint(checkpoint, on_progress, log) or folder_named
         folder = weights_folder(recipe, named, otherwise=", or --random-weights to try things out")
         file, weights = tokenizer or find_tokenizer(folder), _open(folder, config)
     drawn = random_checkpoint(config, seed).tensors

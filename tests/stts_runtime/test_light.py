@@ -16,7 +16,7 @@ import stts_runtime
 PACKAGE = Path(stts_runtime.__file__).parent
 LAZY = ("onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "av", "tokenizers")
 SERVING = ("anyio", "h11", "prometheus_client", "starlette", "uvicorn")  # the extra `serve`, imported by its command
-EXTRAS = {"batch": ("ray",)}  # what an extra brings, for its own room alone
+EXTRAS = {"batch": ("ray",), "hub": ("huggingface_hub", "tqdm")}  # what an extra brings, for its own room alone
 NEVER = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "stts_export", "matplotlib", "PIL", "safetensors")
 
 
@@ -32,7 +32,7 @@ def run(code: str, *arguments: str) -> str:
 )
 def test_importing_it_imports_no_engine_no_decoder_and_nothing_of_the_compiler(statement):
     loaded = run(f"{statement}\nimport sys\nprint(*sys.modules)").split()
-    assert not {name.partition(".")[0] for name in loaded} & {*LAZY, *SERVING, *NEVER}
+    assert not {name.partition(".")[0] for name in loaded} & {*LAZY, *SERVING, *NEVER, "huggingface_hub"}
 
 
 def test_every_public_name_can_be_imported_and_a_wrong_one_is_an_attribute_error():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stts_runtime.clip.video import Clip
     from stts_runtime.conversation import Conversation
-    from stts_runtime.errors import BundleError, EngineError, LimitError, SttsError, UsageError, VideoError
+    from stts_runtime.errors import BundleError, EngineError, HubError, LimitError, SttsError, UsageError, VideoError
     from stts_runtime.language.generation import Generation
     from stts_runtime.live.feed import Feed
     from stts_runtime.live.live import Live
@@ -32,6 +32,7 @@ __all__ = [
     "EngineError",
     "Feed",
     "Generation",
+    "HubError",
     "LimitError",
     "Live",
     "ProfileError",

@@ -19,6 +19,7 @@ from stts_runtime.bundle.engine_set import (
     sm_text,
 )
 from stts_runtime.bundle.engine_staging import Staging, engine_staging
+from stts_runtime.bundle.locate import own_folder
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.memory_needed import MemoryNeeded
 from stts_runtime.bundle.open import Bundle, open_bundle
@@ -64,11 +65,11 @@ def build_engines(
         BundleError: no bundle, or a damaged one.
         EngineError: nothing to build, TensorRT is missing or too old, no such SM, no library of plugins for this
             machine, too little memory or disk (before the build starts, with numbers), or TensorRT refuses a graph.
-        UsageError: another build is at work in this bundle, or `workspace` is not positive.
+        UsageError: another build is at work in this bundle, it lies on a hub, or `workspace` is not positive.
     """
     if workspace is not None and workspace <= 0:
         raise UsageError(f"a workspace of {workspace} bytes: wanted a positive number, or none for no limit")
-    bundle = open_bundle(bundle_path)
+    bundle = open_bundle(own_folder(bundle_path))
     manifest = bundle.manifest
     if is_packable(manifest):
         engines, was_there = pack(bundle, force)

@@ -39,5 +39,9 @@ class EngineError(SttsError):
     """An inference engine is missing, or refused a graph or an input."""
 
 
+class HubError(SttsError):
+    """A model hub cannot be reached, or does not have or give what was named."""
+
+
 class VerificationError(SttsError):
     """There is nothing to verify a bundle against, or it does not compute what its model does."""

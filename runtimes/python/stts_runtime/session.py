@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle.check import check_part, check_parts
+from stts_runtime.bundle.locate import locate_bundle
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import Bundle, check_unchanged, open_bundle
 from stts_runtime.bundle.plain import argument
@@ -47,15 +48,16 @@ def load(path: str | Path, *, check: bool = False) -> Session:
     """Return the bundle at `path`, ready to be asked.
 
     Args:
-        path: a bundle directory.
+        path: a bundle directory; or, as text, `ORG/NAME[@REVISION]`, which is fetched from a hub where no such path is.
         check: compare every file with its digest before anything is opened.
 
     Raises:
         BundleError: the bundle is damaged, unsafe, or written for a newer runtime.
-        UsageError: `path` is no path.
+        UsageError: `path` is no path, or names what a hub has, and its library is not installed.
+        HubError: a hub's bundle cannot be fetched.
         EngineError: the bundle is for a GPU, and does not fit this device; says what to do.
     """
-    bundle = open_bundle(path, check=check)
+    bundle = open_bundle(locate_bundle(path), check=check)
     check_parts(bundle.manifest)
     session = Session(bundle)
     session.check_device()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stts_export.checkpoint.expected import expected_tensors
-from stts_export.checkpoint.locate import recipe_of, weights_folder
+from stts_export.checkpoint.locate import find_model, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.graph.capture import Capture
 from stts_export.pipeline import BuildRequest, build
@@ -48,7 +48,7 @@ def test_every_layer_is_the_rounded_models_and_the_bundle_answers_as_the_model_d
 
 def test_a_tower_that_keeps_other_groups_than_the_model_in_floats_fails(bundle: Bundle) -> None:
     config = model_of(bundle)
-    own = open_checkpoint(weights_folder(recipe_of("nano"), None), config)
+    own = open_checkpoint(weights_folder(find_model("nano")[0], None), config)
     assert compare_kept(bundle, config, own).ok
     name = "vision_tower.blocks.0.mlp.down.weight"
     weight = own.tensors[name]

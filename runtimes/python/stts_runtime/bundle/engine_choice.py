@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stts_runtime.bundle.engine_set import ENGINES, EngineSet, manifest_digest, read_engine_sets, sm_text
+from stts_runtime.bundle.locate import build_command
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.versions import numbers
 from stts_runtime.errors import EngineError
@@ -21,7 +22,7 @@ def find_engine_set(bundle: Bundle, version: str, compute_capability: int) -> En
     Raises:
         EngineError: none fits; says why of each, and what to run.
     """
-    command = f"run `stts-runtime build {bundle.path}` on this device"
+    command = f"run {build_command(bundle.path)} on this device"
     sets = read_engine_sets(bundle.path)
     misfits = [_misfit(bundle, engines, version, compute_capability) for engines in sets]
     if fitting := [engines for engines, misfit in zip(sets, misfits, strict=True) if not misfit]:

@@ -9,10 +9,10 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 OLDEST_SCHEMA = 3
-"""That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, nor had any
-before; all else is as now."""
+"""That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, 6 no
+`source`, nor had any before; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
@@ -220,6 +220,23 @@ def weights_line(engine: EngineSettings) -> str:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a bundle's weights came from.
+
+    Attributes:
+        kind: `checkpoint`, `assembled` (put together from a recipe) or `random`.
+        license: of the weights, as a recipe or a hub's card says it; None where nobody does.
+        repository: `ORG/NAME` on a hub; None for a folder of somebody's own.
+        revision: the commit of that repository.
+    """
+
+    kind: str
+    license: str | None = None
+    repository: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything the runtime knows of a bundle before it opens a graph."""
 
@@ -242,3 +259,4 @@ class Manifest:
     estimate: dict[str, object]
     notes: tuple[str, ...]
     files: tuple[FileEntry, ...]
+    source: Source | None = None  # None where the bundle was built before it was told

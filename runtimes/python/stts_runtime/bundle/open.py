@@ -19,6 +19,7 @@ from stts_runtime.bundle.engine_set import ENGINES, check_engine_files, engine_f
 from stts_runtime.bundle.manifest import OLDEST_SCHEMA, SCHEMA_VERSION, FileEntry, Manifest
 from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import BundleError, UsageError
+from stts_runtime.hub.cache import blob_name
 from stts_runtime.progress import OnProgress, no_progress
 
 
@@ -182,6 +183,11 @@ def _check_is_bundle(root: Path) -> None:
     if not os.path.lexists(root / MANIFEST):
         if (root / BUILD_LOCK).exists():
             raise BundleError(f"{root} is half-written: its build is running or was killed; wait, or build again")
+        if (root / "config.json").is_file():
+            raise BundleError(
+                f"{root} is a checkpoint, and no bundle: make one of it with `stts-export build --model {root} -o "
+                "NAME.stts`"
+            )
         raise BundleError(f"{root} is not a bundle: it has no {MANIFEST}. Pass the NAME.stts directory itself")
 
 
@@ -206,7 +212,7 @@ def _check_inside(root: Path, name: str) -> None:
     Links to a hub's blobs are let through here; `_check_blobs` holds them to the manifest.
     """
     plain = name and not re.search(r"[\\:\x00]", name) and all(part not in ("", ".", "..") for part in name.split("/"))
-    if plain and (not _leads_out(root, name) or _is_blob(root, (root / name).resolve())):
+    if plain and (not _leads_out(root, name) or blob_name(root, root / name) is not None):
         return
     advice = (
         f"if you trust what it leads to, copy the bundle with its links followed: cp -rL {root} COPY.stts"
@@ -220,11 +226,6 @@ def _leads_out(root: Path, name: str) -> bool:
     return not (root / name).resolve().is_relative_to(root)
 
 
-def _is_blob(root: Path, file: Path) -> bool:
-    """Tell whether `file` is one of the blobs beside the snapshots, one of which holds the bundle at `root`."""
-    return file.parent.name == "blobs" and file.parent.with_name("snapshots") in root.parents
-
-
 def _check_blobs(root: Path, files: tuple[FileEntry, ...]) -> None:
     """Raise unless each file that is a link out of the bundle leads to what the manifest lists.
 
@@ -234,7 +235,7 @@ def _check_blobs(root: Path, files: tuple[FileEntry, ...]) -> None:
         entry.path
         for entry in files
         if _leads_out(root, entry.path)
-        and (root / entry.path).resolve().name != entry.sha256
+        and blob_name(root, root / entry.path) != entry.sha256
         and sha256_of_file(root / entry.path) != entry.sha256
     ]
     _refuse_files(root, "damaged", wrong, "Download or build the bundle again.")

@@ -5,14 +5,34 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from stts_runtime.cli import batch, bench, build, doctor, run, serve, verify, watch
+from stts_runtime.cli import batch, bench, build, doctor, pull, run, serve, verify, watch
 from stts_runtime.cli.bench import add_bench_options
-from stts_runtime.cli.command import add_command, clear_progress, guarded, note, show_progress
+from stts_runtime.cli.command import (
+    BUNDLE,
+    add_command,
+    bundle_folder,
+    clear_progress,
+    guarded,
+    log_note,
+    note,
+    show_progress,
+)
 
 
-__all__ = ["add_bench_options", "add_command", "clear_progress", "guarded", "main", "note", "show_progress"]
+__all__ = [
+    "BUNDLE",
+    "add_bench_options",
+    "add_command",
+    "bundle_folder",
+    "clear_progress",
+    "guarded",
+    "log_note",
+    "main",
+    "note",
+    "show_progress",
+]
 
-COMMANDS = (run, serve, batch, watch, bench, build, doctor, verify)
+COMMANDS = (run, serve, batch, watch, bench, build, doctor, verify, pull)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stts-runtime",
-        description="Ask a bundle about videos or streams, serve it, time it, build or verify engines, check a device.",
+        description="Ask a bundle about videos or streams, serve, time, pull, verify it, make engines, check a device.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, note, show_progress
 
 
 EXAMPLES = """examples:
@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "batch", run, "Answer a file of questions about many clips.", EXAMPLES)
     option = parser.add_argument
-    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("bundle", help=BUNDLE)
     option("--questions", type=Path, required=True, metavar="FILE", help="JSON lines, see below")
     option("-o", "--output", type=Path, required=True, metavar="FILE", help="answers, JSON lines in the same order")
     option(
@@ -71,7 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.seed,
     )
     request = BatchRequest(
-        arguments.bundle, arguments.questions, arguments.output, arguments.clips, settings, arguments.overwrite
+        bundle_folder(arguments.bundle),
+        arguments.questions,
+        arguments.output,
+        arguments.clips,
+        settings,
+        arguments.overwrite,
     )
     result = answer_batch(request, answering, lambda done, of: show_progress(f"{done} of {of} answers", done / of))
     clear_progress()

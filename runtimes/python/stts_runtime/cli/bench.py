@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command, clear_progress, show_progress
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, show_progress
 
 
 EXAMPLES = """examples:
@@ -25,12 +25,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def add_bench_options(parser: argparse.ArgumentParser) -> None:
     """Add what both bench commands take."""
     option = parser.add_argument
-    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("bundle", help=BUNDLE)
     option("--video", type=Path, required=True, help="a video file")
-    option("--dense", type=Path, help="a bundle built with --prune 0, for the dense runs (default: the same)")
+    option("--dense", help="a bundle built with --prune 0, for the dense runs (default: the same)")
     option(
         "--beside",
-        type=Path,
         nargs="+",
         default=[],
         metavar="OTHER",
@@ -48,12 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.bundle.plain import to_plain
 
     found = run_bench(
-        arguments.bundle,
+        bundle_folder(arguments.bundle),
         arguments.video,
         frames=arguments.frames,
         prune=arguments.prune,
-        dense=arguments.dense,
-        beside=arguments.beside,
+        dense=None if arguments.dense is None else bundle_folder(arguments.dense),
+        beside=[bundle_folder(place) for place in arguments.beside],
         repeats=arguments.repeats,
         on_progress=show_progress,
     )

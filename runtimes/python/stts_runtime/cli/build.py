@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 
 from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
 
@@ -26,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Build what a bundle runs on this device: TensorRT engines, or rounded weights packed for its CPU."
     parser = add_command(commands, "build", run, summary, EXAMPLES)
-    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
+    parser.add_argument("bundle", help="a bundle directory, NAME.stts; one on a hub is pulled first")
     parser.add_argument(
         "--compute-capability",
         type=int,

@@ -82,6 +82,19 @@ def add_command(
     return parser
 
 
+BUNDLE = "a bundle: its directory, NAME.stts, or its name on a hub, ORG/NAME[@REVISION]"
+"""Help of an argument that names one; its type is text, since a path would lose the `./` that tells it from a name."""
+
+
+def bundle_folder(place: str) -> Path:
+    """Return the folder of the bundle that a person named, fetching it where it is on a hub."""
+    from stts_runtime.bundle.locate import locate_bundle
+
+    folder = locate_bundle(place, show_progress, log_note)
+    clear_progress()
+    return folder
+
+
 def show_progress(name: str, share: float) -> None:
     """Rewrite one line on standard error with what is being done."""
     if sys.stderr.isatty():
@@ -97,3 +110,8 @@ def clear_progress() -> None:
 def note(text: str) -> None:
     """Print something for the person at the terminal, beside the result."""
     print(text, file=sys.stderr)
+
+
+def log_note(text: str) -> None:
+    """Tell the person at the terminal what no code needs to know."""
+    note(f"note: {text}")

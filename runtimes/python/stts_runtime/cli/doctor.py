@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import add_command, note
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Say what this device can run, or whether a bundle fits it; exit code 1 if there is a problem."
     parser = add_command(commands, "doctor", run, summary, EXAMPLES)
     option = parser.add_argument
-    option("bundle", type=Path, nargs="?", help="a bundle directory, NAME.stts (default: the device alone)")
+    option("bundle", nargs="?", help=f"{BUNDLE} (default: the device alone)")
     option("--probe", type=Path, metavar="FILE", help="look at a recorded device, not at this one")
     option("--save-probe", type=Path, metavar="FILE", help="record what was read of the device, as JSON")
 
@@ -47,11 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.device.probe import probe_from_readings
     from stts_runtime.device.readings import read_device, read_recording, write_recording
 
-    bundle = None if arguments.bundle is None else open_bundle(arguments.bundle)
-    if arguments.probe is None:
-        readings = read_device(disk=arguments.bundle or Path())
-    else:
-        readings = read_recording(arguments.probe)
+    folder = None if arguments.bundle is None else bundle_folder(arguments.bundle)
+    bundle = None if folder is None else open_bundle(folder)
+    readings = read_device(disk=folder or Path()) if arguments.probe is None else read_recording(arguments.probe)
     if arguments.save_probe is not None:
         write_recording(arguments.save_probe, readings)
         note(f"recorded in {arguments.save_probe}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, note, show_progress
 from stts_runtime.timings import STAGES, Timings
 
 
@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   stts-runtime run micro.stts --video clip.mp4 "What happens?"
   stts-runtime run micro.stts --video clip.mp4 --prune 0 --frames 16 "What happens?" "And then?"
   stts-runtime run micro.stts --video clip.mp4 --json "What happens?"
+  stts-runtime run ORG/NAME --video clip.mp4 "What happens?"       # published on a hub
 """
 
 TURN = (*STAGES[-2:], "prompt_tokens", "answer_tokens")
@@ -26,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "run", run, "Ask one question, or several in turn, about a video.", EXAMPLES)
     option = parser.add_argument
-    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("bundle", help=BUNDLE)
     option("question", nargs="+", help="asked in turn; the video is looked at once")
     option("--video", type=Path, required=True, help="a video file")
     option("--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)")
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     for question in arguments.question:
         check_question(question)
     turns = []
-    with load(arguments.bundle, check=arguments.check) as model:
+    with load(bundle_folder(arguments.bundle), check=arguments.check) as model:
         note(f"looking at {arguments.video} ...")
         conversation = model.look(
             arguments.video,

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import add_command, note
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     parser = add_command(commands, "serve", run, "Answer questions over HTTP, as OpenAI's API does.", EXAMPLES)
     option = parser.add_argument
-    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("bundle", help=BUNDLE)
     option("--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine alone)")
     option("--port", type=int, default=8000, help="port to listen at (default: %(default)s)")
     option("--model", help="what clients call the model (default: the bundle's name)")
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.session import load
 
     settings = _settings(arguments)
-    with listening(arguments.host, arguments.port) as listener, load(arguments.bundle) as session:
+    with listening(arguments.host, arguments.port) as listener, load(bundle_folder(arguments.bundle)) as session:
         note(f"opening {arguments.bundle} ...")
         session.tokenizer  # noqa: B018  a bundle without one is refused now
         session.open()
@@ -101,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> ServerSettings:
+    from stts_runtime.bundle.locate import bundle_title
     from stts_runtime.errors import UsageError
     from stts_runtime.serve.addresses import Allowed, hosts_from
     from stts_runtime.serve.app import ServerSettings
@@ -125,7 +126,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     names = (*LOOPBACK, host.lower(), *(name.lower() for name in arguments.name))
     return ServerSettings(
-        arguments.model or arguments.bundle.resolve().name.removesuffix(".stts"),
+        arguments.model or bundle_title(arguments.bundle),
         limits,
         keys,
         names if is_local or arguments.name else None,

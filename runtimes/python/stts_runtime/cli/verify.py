@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from stts_runtime.cli.command import add_command, clear_progress, show_progress
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, show_progress
 
 
 EXAMPLES = """examples:
@@ -21,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Compare what a bundle's engines compute on this device with the torch model's results in the bundle."
     parser = add_command(commands, "verify", run, summary, EXAMPLES)
-    parser.add_argument("bundle", type=Path, help="a bundle directory, NAME.stts")
+    parser.add_argument("bundle", help=BUNDLE)
     parser.add_argument("--all", action="store_true", help="show every output, not the worst of each run alone")
 
 
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_runtime.verify.report import report_json
     from stts_runtime.verify.table import report_text
 
-    bundle = open_bundle(arguments.bundle)
+    bundle = open_bundle(bundle_folder(arguments.bundle))
     report = verify_engines(bundle, reference_of(bundle), show_progress)
     clear_progress()
     print(report_json(report) if arguments.json else report_text(report, arguments.all), end="")

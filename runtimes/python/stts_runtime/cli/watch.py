@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import add_command, note
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note
 from stts_runtime.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = add_command(commands, "watch", run, summary, EXAMPLES)
     option = parser.add_argument
     option("source", nargs="+", help="a camera's number, an address (rtsp://...), or a video file; several in turn")
-    option("bundle", type=Path, help="a bundle directory, NAME.stts")
+    option("bundle", help=BUNDLE)
     option("--ask", required=True, metavar="QUESTION", help="the question")
     option("--every", type=float, default=2.0, metavar="S", help="seconds between answers (default: %(default)s)")
     option("--frames", type=int, metavar="W", help="most frames of the window (default: 32, or the model's own most)")
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--answers is {arguments.answers}, wanted at least 1")
     names = ("every", "frames", "fps", "mode", "prune", "when", "webhook", "save", "before", "after", "max_tokens")
     watching = watching_from(arguments.ask, {name: getattr(arguments, name) for name in names})
-    with termination_as_exit(), load(arguments.bundle) as model:
+    with termination_as_exit(), load(bundle_folder(arguments.bundle)) as model:
         for text in (*model.manifest.notes, *model.notes):
             note(f"note: {text}")
         with Watch(model, arguments.source, watching, lambda text: note(f"note: {text}")) as watch:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stts_runtime.bundle.backend import TENSORRT, backend_named
+from stts_runtime.bundle.locate import build_command
 from stts_runtime.bundle.manifest import weights_line
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.open import Bundle
@@ -95,10 +96,10 @@ def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], 
     try:
         sets = read_engine_sets(bundle.path)
     except SttsError as error:
-        return (Finding(PROBLEM, "engines", str(error), f"build them: `stts-runtime build {bundle.path}`"),), None
+        return (Finding(PROBLEM, "engines", str(error), f"build them: {build_command(bundle.path)}"),), None
     version = probe.version_of(backend.name)
     if not sets:
-        advice = f"build them on this device: `stts-runtime build {bundle.path}`"
+        advice = f"build them on this device: {build_command(bundle.path)}"
         text = "none are built yet; the bundle holds graphs to build them from"
         return (Finding(WARNING, "engines", text, advice),), None
     if version is None or probe.compute_capability is None:
@@ -109,7 +110,7 @@ def engine_findings(probe: Probe, bundle: Bundle) -> tuple[tuple[Finding, ...], 
     try:
         fitting = find_engine_set(bundle, version, probe.compute_capability)
     except SttsError as error:
-        advice = f"`stts-runtime build {bundle.path}` (what is there stays until the new engines are whole)"
+        advice = f"{build_command(bundle.path)} (what is there stays until the new engines are whole)"
         return (Finding(PROBLEM, "engines", str(error), advice),), None
     return (Finding(OK, "engines", fitting.folder),), fitting
 
@@ -130,7 +131,7 @@ def weight_findings(bundle: Bundle) -> Iterator[Finding]:
     if note:
         yield Finding(WARNING, "weights", f"{line}; {note}")
     elif packed is None and is_packable(bundle.manifest):
-        advice = f"`stts-runtime build {bundle.path}` packs them once, and they are mapped from then on"
+        advice = f"{build_command(bundle.path)} packs them once, and they are mapped from then on"
         yield Finding(OK, "weights", f"{line}, repacked in memory each time the bundle is opened", advice)
     else:
         yield Finding(OK, "weights", line + ("" if packed is None else f", packed in {packed.parent.name}"))

@@ -26,6 +26,7 @@ from stts_runtime.bundle.engine_set import (
     read_engine_sets,
 )
 from stts_runtime.bundle.engine_staging import Staging, engine_staging
+from stts_runtime.bundle.locate import build_command
 from stts_runtime.bundle.manifest import FLOAT, Manifest
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.swap import remove
@@ -77,7 +78,7 @@ def find_packed(bundle: Bundle, cpuinfo: Path = CPUINFO) -> tuple[Path | None, s
     """Return the packed decoder that serves here, None without one, and what a user should know where others do not."""
     if not is_packable(bundle.manifest) or not (bundle.path / ENGINES).is_dir():
         return None, ""
-    repair = f"`stts-runtime build {bundle.path}` packs them again"
+    repair = f"{build_command(bundle.path)} packs them again"
     try:
         sets, version = read_engine_sets(bundle.path), packed_version(cpuinfo)
     except (BundleError, EngineError) as error:
