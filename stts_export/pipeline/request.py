@@ -239,7 +239,8 @@ def check_options(request: BuildRequest) -> None:
         if value is not None and kind in (int, int | None, float | None):
             argument(kind, value, field)
         elif not isinstance(value, tuple if kind == tuple[str, ...] else kind):
-            raise UsageError(f"{field}: wanted {getattr(kind, '__name__', kind)}, got {value!r:.60}")
+            wanted = "a path, or a name on a hub" if field == "checkpoint" else getattr(kind, "__name__", kind)
+            raise UsageError(f"{field}: wanted {wanted}, got {value!r:.60}")
     choices = (
         ("scorer", request.scorer, SCORERS),
         ("packing", request.packing, PACKINGS),

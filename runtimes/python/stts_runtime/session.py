@@ -53,13 +53,12 @@ def load(path: str | Path, *, check: bool = False) -> Session:
 
     Raises:
         BundleError: the bundle is damaged, unsafe, or written for a newer runtime.
-        UsageError: `path` is no path, or names what a hub has, and its library is not installed.
-        HubError: a hub's bundle cannot be fetched.
+        UsageError: `path` is neither a path nor a name.
+        HubError: what is named cannot be fetched.
         EngineError: the bundle is for a GPU, and does not fit this device; says what to do.
     """
-    bundle = open_bundle(locate_bundle(path), check=check)
-    check_parts(bundle.manifest)
-    session = Session(bundle)
+    session = Session(open_bundle(locate_bundle(path), check=check))
+    check_parts(session.manifest)
     session.check_device()
     return session
 

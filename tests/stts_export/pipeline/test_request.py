@@ -142,13 +142,16 @@ def test_a_dense_bundle_takes_neither_scorer_nor_packing(ask, options):
         ({"max_frames": "8"}, "max_frames: wanted a whole number"),
         ({"random_weights": 1.5}, "random_weights: wanted a whole number"),
         ({"output": "toy.stts"}, "output: wanted Path, got 'toy.stts'"),
-        ({"checkpoint": 5}, "checkpoint: wanted pathlib.Path"),
+        ({"checkpoint": 5}, "checkpoint: wanted a path, or a name on a hub, got 5"),
         ({"verify": "no"}, "verify: wanted bool, got 'no'"),
         (
             {"checkpoint": Path("somewhere"), "random_weights": 1},
             "--checkpoint and --random-weights exclude each other",
         ),
-        ({"checkpoint": None}, r"brings no weights: add --checkpoint DIRECTORY, or --random-weights"),
+        (
+            {"checkpoint": None},
+            r"brings no weights: add --checkpoint DIRECTORY, or its name on a hub, or --random-weights",
+        ),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
