@@ -48,7 +48,7 @@ def molmo2_config(config: ModelConfig) -> Any:
         intermediate_size=tower.mlp_width,
         num_hidden_layers=tower.blocks,
         layer_norm_eps=tower.epsilon,
-        image_size=[grid.image_size, grid.image_size],
+        image_size=list(grid.size),
         patch_size=grid.patch_size,
     )
     adapter = Molmo2AdapterConfig(

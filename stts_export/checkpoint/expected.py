@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
+from stts_export.recipe.config import MERGERS, DecoderConfig, ModelConfig, TowerConfig
 
 
 Shape = tuple[int, ...]
@@ -15,7 +15,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, Shape]:
     A tied decoder has no head of its own; a scorer without weights (`cosine`, `random`, `none`) has no entries.
     """
     return {
-        **_tower(config.tower, config.grid.patch_size**2 * CHANNELS, config.grid.patches),
+        **_tower(config.tower, config.grid.patch_values, config.grid.patches),
         **(_scorer(config.tower) if config.scorer.kind == "learned" else {}),
         **_connector(config),
         **_decoder(config.decoder),
@@ -35,7 +35,7 @@ def _tower(tower: TowerConfig, patch_values: int, patches: int) -> dict[str, Sha
     D = tower.width
     tensors = {
         **_linear("vision_tower.patch_embedding", D, patch_values),
-        "vision_tower.position_embedding": (patches, D),
+        "vision_tower.position_embedding": (patches if tower.position_side is None else tower.position_side**2, D),
     }
     for i in range(tower.blocks):
         block = f"vision_tower.blocks.{i}"
@@ -62,6 +62,14 @@ def _connector(config: ModelConfig) -> dict[str, Shape]:
     D, tapped = config.tower.width, config.tower.width * len(config.tower.taps)
     d_model, ffn = config.decoder.width, config.decoder.mlp_width
     tensors: dict[str, Shape] = {}
+    if config.tower.connector == MERGERS:
+        merged = D * config.grid.pool**2
+        deep = [f"connector.deep_mergers.{i}" for i in range(config.tower.feature_sets - 1)]
+        for merger, norm in (("connector.merger", D), *((name, merged) for name in deep)):
+            tensors |= _layer_norm(f"{merger}.norm", norm)
+            tensors |= _linear(f"{merger}.up", merged, merged)
+            tensors |= _linear(f"{merger}.down", d_model, merged)
+        return tensors
     for projection in ("query", "key", "value"):
         tensors |= _linear(f"connector.pool.{projection}", D, tapped)
     tensors |= _linear("connector.pool.output", D, D)

@@ -7,6 +7,7 @@ from pathlib import Path
 from stts_export.checkpoint.shards import INDEX_SUFFIX, PICKLES, weight_map
 from stts_export.errors import CheckpointError
 from stts_runtime.bundle.open import MANIFEST
+from stts_runtime.hub.cache import snapshot_of
 from stts_runtime.hub.fetch import Repository, fetched
 from stts_runtime.progress import OnProgress, no_progress
 
@@ -22,6 +23,13 @@ SMALL = (
     f"*{INDEX_SUFFIX}",
 )
 """What is read beside weights; nothing that could be run, and no weights in other forms."""
+
+
+def model_name(folder: Path) -> str:
+    """Return what a model is called whose checkpoint lies in `folder`, which in a hub's cache has the name of a commit."""
+    folder = folder.resolve()
+    on_hub = snapshot_of(folder)
+    return (folder.name if on_hub is None else on_hub.repository.partition("/")[2]).lower()
 
 
 def fetch_checkpoint(found: Repository, on_progress: OnProgress = no_progress, weights: bool = True) -> Path:

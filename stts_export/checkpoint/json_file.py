@@ -13,6 +13,8 @@ from stts_export.errors import CheckpointError
 
 MOST = 2**31 - 1
 """Whole numbers here are sizes and token ids, which ONNX's and the engines' int32 must hold."""
+MOST_BLOCKS = 10_000
+TIED = "tie_word_embeddings"
 _REQUIRED = object()
 
 
@@ -29,7 +31,7 @@ class Table:
             if self.values.get(key) is not None:
                 return self.values[key]
         if default is _REQUIRED:
-            raise CheckpointError(f"{self.where}: key {' or '.join(spellings)} is missing. Is it a Molmo2 checkpoint?")
+            raise CheckpointError(f"{self.where}: key {' or '.join(spellings)} is missing. Is it a whole checkpoint?")
         return default
 
     def whole(self, *spellings: str, default: Any = _REQUIRED, least: int = 0, most: int = MOST) -> int:
@@ -73,6 +75,12 @@ class Table:
         if not fits:
             raise CheckpointError(f"{self.where}: key {spellings[0]} is {shown(value)}; wanted {wanted}")
         return value
+
+
+def demand(table: Table, key: str, got: Any, wanted: Any) -> None:
+    """Raise CheckpointError unless a key has the one value that the modules compute."""
+    if got != wanted:
+        raise CheckpointError(f"{table.where}: {key} is {got!r}; the modules here compute {wanted!r} only")
 
 
 def beside(folder: Path, name: str) -> Table:

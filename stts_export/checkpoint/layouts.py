@@ -9,43 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
+from stts_export.checkpoint import qwen3_vl
+from stts_export.checkpoint.relatives import check_no_relative
+from stts_export.checkpoint.rules import Layout, Piece, Rule, rule
 from stts_export.errors import CheckpointError
-from stts_export.recipe.config import DecoderConfig, ModelConfig
+from stts_export.recipe.config import ModelConfig
 
 
 SCORER_MARK = "temporal_token_scorer."
 HEAD = "decoder.head.weight"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows of one stored tensor: `all`, `query`/`key`/`value` of a fused attention, or `first`/`second` half."""
-
-    name: str
-    rows: str = "all"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Our tensor is its pieces, one below the other."""
-
-    ours: str
-    pieces: tuple[Piece, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One way to name and fuse a model's tensors."""
-
-    name: str  # `native` (transformers), `remote_code` (the code shipped with the released weights) or `trainer`
-    mark: re.Pattern[str]  # a pattern that some stored name matches in this layout and in none tried before it
-    rules: tuple[Rule, ...]  # one for each of our names
-
-
-def _rule(ours: str, *pieces: str | Piece) -> Rule:
-    return Rule(ours, tuple(piece if isinstance(piece, Piece) else Piece(piece) for piece in pieces))
 
 
 # our name, the authors', transformers'
@@ -95,14 +69,14 @@ _SCORER = (
 _TOWER = "vision_backbone.image_vit."
 
 _AUTHORS_VISION = (
-    _rule("vision_tower.patch_embedding", f"{_TOWER}patch_embedding"),
-    _rule("vision_tower.position_embedding", f"{_TOWER}positional_embedding"),
+    rule("vision_tower.patch_embedding", f"{_TOWER}patch_embedding"),
+    rule("vision_tower.position_embedding", f"{_TOWER}positional_embedding"),
     *(
-        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"{_TOWER}transformer.resblocks.{{i}}.{theirs}")
+        rule(f"vision_tower.blocks.{{i}}.{ours}", f"{_TOWER}transformer.resblocks.{{i}}.{theirs}")
         for ours, theirs, _ in _TOWER_BLOCK
     ),
-    *(_rule(f"scorer.{ours}", f"{_TOWER}transformer.{SCORER_MARK}{theirs}") for ours, theirs in _SCORER),
-    *(_rule(f"connector.{ours}", f"vision_backbone.{theirs}") for ours, theirs, _ in _CONNECTOR),
+    *(rule(f"scorer.{ours}", f"{_TOWER}transformer.{SCORER_MARK}{theirs}") for ours, theirs in _SCORER),
+    *(rule(f"connector.{ours}", f"vision_backbone.{theirs}") for ours, theirs, _ in _CONNECTOR),
 )
 
 
@@ -111,36 +85,34 @@ def _authors_text(head: str, flat: bool) -> tuple[Rule, ...]:
         return "transformer.blocks.{i}." + (name.rpartition(".")[2] if flat else name)
 
     return (
-        _rule("decoder.embedding.weight", "transformer.wte.embedding", "transformer.wte.new_embedding"),
+        rule("decoder.embedding.weight", "transformer.wte.embedding", "transformer.wte.new_embedding"),
         *(
-            _rule(f"decoder.blocks.{{i}}.{ours}", Piece(stored(theirs), rows))
+            rule(f"decoder.blocks.{{i}}.{ours}", Piece(stored(theirs), rows))
             for ours, theirs, rows, _ in _DECODER_BLOCK
         ),
-        _rule("decoder.norm", "transformer.ln_f"),
-        _rule("decoder.head", head),
+        rule("decoder.norm", "transformer.ln_f"),
+        rule("decoder.head", head),
     )
 
 
 _NATIVE = (
-    _rule("vision_tower.patch_embedding", "vision_tower.patch_embedding"),
-    _rule("vision_tower.position_embedding", "vision_tower.positional_embedding"),
+    rule("vision_tower.patch_embedding", "vision_tower.patch_embedding"),
+    rule("vision_tower.position_embedding", "vision_tower.positional_embedding"),
+    *(rule(f"vision_tower.blocks.{{i}}.{ours}", f"vision_tower.layers.{{i}}.{name}") for ours, _, name in _TOWER_BLOCK),
+    *(rule(f"connector.{ours}", f"multi_modal_projector.{theirs}") for ours, _, theirs in _CONNECTOR),
+    rule("decoder.embedding", "language_model.embed_tokens"),
     *(
-        _rule(f"vision_tower.blocks.{{i}}.{ours}", f"vision_tower.layers.{{i}}.{name}")
-        for ours, _, name in _TOWER_BLOCK
-    ),
-    *(_rule(f"connector.{ours}", f"multi_modal_projector.{theirs}") for ours, _, theirs in _CONNECTOR),
-    _rule("decoder.embedding", "language_model.embed_tokens"),
-    *(
-        _rule(f"decoder.blocks.{{i}}.{ours}", f"language_model.layers.{{i}}.{theirs}")
+        rule(f"decoder.blocks.{{i}}.{ours}", f"language_model.layers.{{i}}.{theirs}")
         for ours, *_, theirs in _DECODER_BLOCK
     ),
-    _rule("decoder.norm", "language_model.norm"),
-    _rule("decoder.head", "lm_head"),
+    rule("decoder.norm", "language_model.norm"),
+    rule("decoder.head", "lm_head"),
 )
 _NESTED_TEXT = _authors_text("lm_head", flat=False)
 _FLAT_TEXT = _authors_text("transformer.ff_out", flat=True)
 
 LAYOUTS = (
+    qwen3_vl.LAYOUT,  # before transformers' Molmo2, whose decoder has the same names
     Layout("native", re.compile(r"(model\.)?(language_model|vision_tower|multi_modal_projector)\."), _NATIVE),
     # the trainer's blocks are flat; files converted half-way carry the nested names without the prefix
     Layout("trainer", re.compile(r"(model\.)?transformer\.blocks\.\d+\.att_proj\."), _AUTHORS_VISION + _FLAT_TEXT),
@@ -153,17 +125,19 @@ def detect_layout(names: Iterable[str], where: str) -> Layout:
     """Return the layout that stored `names` follow.
 
     Raises:
-        CheckpointError: no layout's mark is among them; the message shows the first names.
+        CheckpointError: they are a model's that only looks like one of ours, or no layout's mark is among them; the
+            message shows the first names.
     """
     names = list(names)
+    check_no_relative(names, where)
     for layout in LAYOUTS:
         if any(layout.mark.match(name) for name in names):
             return layout
     known = dict.fromkeys(layout.name for layout in LAYOUTS)
     raise CheckpointError(
-        f"{where}: unknown checkpoint layout. Wanted Molmo2 names in one of the layouts {', '.join(known)}; "
-        f"got names such as {', '.join(names[:5]) or 'none'}. "
-        "Convert the checkpoint to transformers' molmo2 layout (save_pretrained) and point --checkpoint at the result."
+        f"{where}: unknown checkpoint layout. Wanted Molmo2 or Qwen3-VL names in one of the layouts "
+        f"{', '.join(known)}; got names such as {', '.join(names[:5]) or 'none'}. Convert the checkpoint to "
+        "transformers' layout (save_pretrained) and point --checkpoint at the result."
     )
 
 
@@ -185,9 +159,9 @@ def pieces_of(ours: str, layout: Layout) -> tuple[Piece, ...]:
     template = ours.replace(f".{index[1]}.", ".{i}.", 1) if index else ours
     block = index[1] if index else ""
     for suffix in ("", ".weight", ".bias"):
-        for rule in layout.rules:
-            if rule.ours + suffix == template:
-                return tuple(Piece(p.name.replace("{i}", block) + suffix, p.rows) for p in rule.pieces)
+        for found in layout.rules:
+            if found.ours + suffix == template:
+                return tuple(replace(p, name=p.name.replace("{i}", block) + suffix) for p in found.pieces)
     return ()
 
 
@@ -195,26 +169,6 @@ def vision_names(ours: Iterable[str]) -> dict[str, str]:
     """Return our name -> the trainer's name without `vision_backbone.`, for tower, scorer and connector tensors."""
     layout = LAYOUTS[-1]
     return {name: pieces_of(name, layout)[0].name.removeprefix("vision_backbone.") for name in ours}
-
-
-def row_range(rows: str, decoder: DecoderConfig) -> tuple[int, int] | None:
-    """Return first and last-plus-one row that `rows` means in a fused decoder tensor; None for all rows."""
-    queries, keys = decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
-    return {
-        "all": None,
-        "query": (0, queries),
-        "key": (queries, queries + keys),
-        "value": (queries + keys, queries + 2 * keys),
-        "first": (0, decoder.mlp_width),
-        "second": (decoder.mlp_width, 2 * decoder.mlp_width),
-    }[rows]
-
-
-def fused_rows(rows: str, decoder: DecoderConfig) -> int | None:
-    """Return how many rows the fused tensor that `rows` is taken from must have; None for an unfused one."""
-    if rows in ("query", "key", "value"):
-        return (decoder.heads + 2 * decoder.kv_heads) * decoder.head_dim
-    return 2 * decoder.mlp_width if rows in ("first", "second") else None
 
 
 def is_scorer(name: str) -> bool:

@@ -8,20 +8,10 @@ from pathlib import Path
 import torch
 
 from stts_export.checkpoint.expected import Shape, expected_tensors
-from stts_export.checkpoint.layouts import (
-    HEAD,
-    Layout,
-    Piece,
-    canonical,
-    detect_layout,
-    fused_rows,
-    is_scorer,
-    is_untapped_block,
-    pieces_of,
-    row_range,
-)
+from stts_export.checkpoint.layouts import HEAD, canonical, detect_layout, is_scorer, is_untapped_block, pieces_of
 from stts_export.checkpoint.quantised import check_not_quantised
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
+from stts_export.checkpoint.rules import Layout, Piece, from_stored, fused_rows, kernel_shape, row_range
 from stts_export.checkpoint.shards import Stored, open_shards
 from stts_export.checkpoint.token_ids import stop_notes
 from stts_export.errors import CheckpointError
@@ -140,19 +130,19 @@ def _check_tied(head: Stored, embedding: Stored | None) -> None:
 
 def _lazy(ours: str, shape: Shape, parts: list[tuple[Piece, Stored]], config: ModelConfig) -> LazyTensor:
     """Return our tensor, made of rows of stored ones; all shapes are checked here, before anything is read."""
-    ranges = [row_range(piece.rows, config.decoder) for piece, _ in parts]
+    ranges = [row_range(piece.rows, config) for piece, _ in parts]
     for piece, tensor in parts:
-        fused = fused_rows(piece.rows, config.decoder)
-        wanted = shape if fused is None else (fused, *shape[1:])
-        if len(tensor.shape) != len(shape) or tensor.shape[1:] != shape[1:] or fused not in (None, tensor.shape[0]):
-            raise _wrong_shape(tensor, ours, wanted)
+        fused = fused_rows(piece.rows, config)
+        row = kernel_shape(config)[1:] if piece.is_kernel else shape[1:]
+        if len(tensor.shape) != len(row) + 1 or tensor.shape[1:] != row or fused not in (None, tensor.shape[0]):
+            raise _wrong_shape(tensor, ours, (shape[0] if fused is None else fused, *row))
     heights = [rows[1] - rows[0] if rows else tensor.shape[0] for (_, tensor), rows in zip(parts, ranges, strict=True)]
     if sum(heights) != shape[0]:
         raise _wrong_shape(parts[0][1], ours, shape, got=(sum(heights), *shape[1:]))
     dtypes = [tensor.dtype for _, tensor in parts]  # each is checked by asking for it
 
     def load() -> torch.Tensor:
-        loaded = [tensor.load(rows) for (_, tensor), rows in zip(parts, ranges, strict=True)]
+        loaded = [from_stored(piece, tensor.load(rows)) for (piece, tensor), rows in zip(parts, ranges, strict=True)]
         return loaded[0] if len(loaded) == 1 else torch.cat(loaded)
 
     first = parts[0][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,44 @@ from stts_export.errors import CheckpointError
 from stts_runtime.bundle.manifest import Prompt, Tokens
 
 
-# bos and stop ids of the released models, for checkpoints that come without tokenizer files
-_KNOWN_ENDS = {"qwen3": (151645, (151645, 151643)), "olmo": (100257, (100257, 100265))}
+@dataclass(frozen=True)
+class TokenNames:
+    """Where the files of a kind of model say which tokens have a meaning, and what they are where no file says it."""
+
+    known: Tokens  # of the released models, for checkpoints that come without tokenizer files
+    image_patch: str  # key of config.json, as the next two
+    frame_start: str
+    frame_end: str
+    # what a prompt begins with: the first of these roles in tokenizer_config.json that has a token
+    begins: tuple[str, ...] = ()
+    begins_with: str | None = None  # or the token of this text, where prompts begin as their template does
 
 
-def tokens_from_files(config: Table, kind: str, folder: Path, prompt: Prompt) -> Tokens:
+MOLMO2 = TokenNames(
+    Tokens(bos=151645, stop=(151645, 151643), image_patch=151938, frame_start=151943, frame_end=151944),
+    "image_patch_id",
+    "frame_start_token_id",
+    "frame_end_token_id",
+    begins=("bos_token", "eos_token"),
+)
+OLMO = replace(MOLMO2, known=replace(MOLMO2.known, bos=100257, stop=(100257, 100265)))
+QWEN3_VL = TokenNames(
+    Tokens(
+        bos=151644,
+        stop=(151645, 151643),
+        image_patch=151656,
+        frame_start=151652,
+        frame_end=151653,
+        texts=("<|video_pad|>", "<|vision_start|>", "<|vision_end|>"),
+    ),
+    "video_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+    begins_with="<|im_start|>",  # there is no BOS
+)
+
+
+def tokens_from_files(config: Table, names: TokenNames, folder: Path, prompt: Prompt) -> Tokens:
     """Return the ids of the checkpoint in `folder`.
 
     An answer stops at whatever any file says ends one, and at what closes a turn in the prompt: none of them is rare as
@@ -23,23 +57,25 @@ def tokens_from_files(config: Table, kind: str, folder: Path, prompt: Prompt) ->
 
     Args:
         config: its config.json.
-        kind: of its language model, `qwen3` or `olmo`.
+        names: of its kind of model.
         folder: where its other files are looked for.
         prompt: what the model is asked with.
     """
-    known_bos, known_stop = _KNOWN_ENDS[kind]
+    known = names.known
     tokenizer, settings = beside(folder, TOKENIZER_FILE), beside(folder, "tokenizer_config.json")
-    bos = [number for role in ("bos_token", "eos_token") for number in _named_ids(settings, role, tokenizer)]
+    bos = [number for role in names.begins for number in _named_ids(settings, role, tokenizer)]
     added = _added_tokens(tokenizer)
+    bos += [number for text, number in added.items() if text == names.begins_with]
     closing = [text for text in added if text and prompt.turn_end.startswith(text)]
     stop = [number for numbers in stops_said(folder, tokenizer).values() for number in numbers]
     stop += [added[text] for text in sorted(closing, key=len)[-1:]]
     return Tokens(
-        bos=bos[0] if bos else known_bos,
-        stop=tuple(dict.fromkeys(stop)) or known_stop,
-        image_patch=config.whole("image_patch_id", default=151938),
-        frame_start=config.whole("frame_start_token_id", default=151943),
-        frame_end=config.whole("frame_end_token_id", default=151944),
+        bos=bos[0] if bos else known.bos,
+        stop=tuple(dict.fromkeys(stop)) or known.stop,
+        image_patch=config.whole(names.image_patch, default=known.image_patch),
+        frame_start=config.whole(names.frame_start, default=known.frame_start),
+        frame_end=config.whole(names.frame_end, default=known.frame_end),
+        texts=known.texts,
     )
 
 

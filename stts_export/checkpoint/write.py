@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from stts_export.checkpoint.layouts import Layout, pieces_of, row_range
+from stts_export.checkpoint.layouts import pieces_of
 from stts_export.checkpoint.records import LazyTensor
+from stts_export.checkpoint.rules import Layout, Piece, row_range, to_stored
 from stts_export.checkpoint.shards import INDEX_SUFFIX
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.progress import OnProgress, no_progress
@@ -29,6 +30,7 @@ class _Part:
     at: int
     tensor: LazyTensor
     rows: slice
+    piece: Piece
 
     @property
     def bytes(self) -> int:
@@ -64,7 +66,7 @@ def write_checkpoint(
     where: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file({name: _fused(stored[name]) for name in names}, folder / file, metadata={"format": "pt"})
+        save_file({name: _fused(stored[name], config) for name in names}, folder / file, metadata={"format": "pt"})
         where |= dict.fromkeys(names, file)
         done += sum(sizes[name] for name in names)
         on_progress("assemble", done / max(1, total))
@@ -77,12 +79,12 @@ def _stored_from_ours(tensors: Mapping[str, LazyTensor], config: ModelConfig, la
     for ours, tensor in tensors.items():
         pieces = pieces_of(ours, layout)
         if len(pieces) == 1:
-            first, _ = row_range(pieces[0].rows, config.decoder) or (0, 0)
-            stored.setdefault(pieces[0].name, []).append(_Part(first, tensor, slice(None)))
+            first, _ = row_range(pieces[0].rows, config) or (0, 0)
+            stored.setdefault(pieces[0].name, []).append(_Part(first, tensor, slice(None), pieces[0]))
         else:  # the embedding: rows of the vocabulary in one table, the extra ones in another
             rows = config.decoder.vocabulary
-            stored[pieces[0].name] = [_Part(0, tensor, slice(None, rows))]
-            stored[pieces[1].name] = [_Part(0, tensor, slice(rows, None))]
+            stored[pieces[0].name] = [_Part(0, tensor, slice(None, rows), pieces[0])]
+            stored[pieces[1].name] = [_Part(0, tensor, slice(rows, None), pieces[1])]
     return {name: sorted(parts, key=lambda part: part.at) for name, parts in stored.items()}
 
 
@@ -99,6 +101,6 @@ def _divided(stored: Mapping[str, list[_Part]], shard_bytes: int) -> list[list[s
     return shards
 
 
-def _fused(parts: list[_Part]) -> torch.Tensor:
+def _fused(parts: list[_Part], config: ModelConfig) -> torch.Tensor:
     # cloned where it may share memory with another stored tensor, which safetensors refuses
-    return torch.cat([part.tensor.read()[part.rows] for part in parts])
+    return torch.cat([to_stored(part.piece, part.tensor.read()[part.rows], config) for part in parts])

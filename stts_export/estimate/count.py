@@ -13,7 +13,6 @@ from __future__ import annotations
 import operator
 from dataclasses import astuple, dataclass
 
-from stts_export.checkpoint.expected import CHANNELS
 from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
 
 
@@ -90,7 +89,7 @@ def connector(config: ModelConfig, kept: int) -> Work:
 
 def patch_embedding(config: ModelConfig, frames: int) -> Work:
     """Return the work of the first linear layer."""
-    return linear(frames * config.grid.patches, CHANNELS * config.grid.patch_size**2, config.tower.width)
+    return linear(frames * config.grid.patches, config.grid.patch_values, config.tower.width)
 
 
 def vision_score(config: ModelConfig, frames: int) -> Work:

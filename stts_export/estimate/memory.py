@@ -87,7 +87,7 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
     if scenario.plugins and scenario.prune_fraction:
         held["vision_select"] = 0  # an engine without a weight
     opened = sum(held[part] for part in held if part != "vision_dense" or not scenario.prune_fraction)
-    patch_values = config.grid.patches * CHANNELS * config.grid.patch_size**2
+    patch_values = config.grid.patches * config.grid.patch_values
     return MemoryNeeded(
         frames=clip.frames,
         tokens=scenario.capacity,
@@ -104,7 +104,7 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         decoder_activations=decoder_activations(
             config.decoder, scenario.capacity, size, masked=not scenario.plugins, fused=scenario.is_fused
         ),
-        clip=clip.frames * CHANNELS * config.grid.image_size**2 + 4 * max(clip.chunks) * patch_values,
+        clip=clip.frames * CHANNELS * math.prod(config.grid.size) + 4 * max(clip.chunks) * patch_values,
         runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
         output_head=_output_head(scenario),
         bundle_disk=weight_bytes(config, scenario.precision, scenario.choice, scenario.tower_weights),

@@ -17,7 +17,7 @@ from stts_export.evaluate.live_run import Stream
 from stts_export.evaluate.loader import middle_frame
 from stts_export.evaluate.records import DENSE, MAIN, ONE_FRAME, SCORERS, Answers, Asked, Setting, right_text
 from stts_export.evaluate.settings import FRACTIONS, check_fractions
-from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.manifest import ImageSize, Manifest
 from stts_runtime.clip.frames import resize_frames
 from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation
@@ -114,7 +114,7 @@ def answers_about(session: Session, look: Conversation, questions: Sequence[Aske
     return said
 
 
-def runtime_clip(sampled: SampledClip, size: int) -> Clip:
+def runtime_clip(sampled: SampledClip, size: ImageSize) -> Clip:
     """Return sampled frames as the runtime takes them, with the same timestamps."""
     frames = sampled.frames
     last = float(sampled.timestamps[-1])

@@ -7,9 +7,14 @@ Graphs are traced from these; `fused_attention` holds what training runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention core: unsplit query, key, value [..., D] -> [..., D]."""
 
 # Added to logits of padding keys. Finite, so that a row with no valid key stays free of NaN.
 _MASKED = -1e30

@@ -26,10 +26,10 @@ def soft_bias(scores: Tensor, gate: Tensor, grid: Grid) -> Tensor:
 
     Scores are float32 [T, G]. The gate, float32 [T], is 0 for frames without bias (the first of each video), else 1.
     """
-    side, pool = grid.groups_per_side, grid.pool
+    down, across, pool = grid.group_rows, grid.group_columns, grid.pool
     # The patches of a group share its score, so a patch row has the extremes of its group row.
-    rows = scores.unflatten(1, (side, side))
+    rows = scores.unflatten(1, (down, across))
     low, high = rows.amin(dim=-1, keepdim=True), rows.amax(dim=-1, keepdim=True)
     rescaled = FLOOR + (rows - low) * (1 - FLOOR) / (high - low + 1e-6)
     bias = gate[:, None, None] * rescaled.log()
-    return bias[:, :, None, :, None].expand(-1, side, pool, side, pool).flatten(1)
+    return bias[:, :, None, :, None].expand(-1, down, pool, across, pool).flatten(1)

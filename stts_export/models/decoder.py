@@ -3,7 +3,9 @@
     token ids, features -> hidden [1, S, d_model] -> blocks -> norm -> head -> logits
 
 The kinds differ in the norm of queries and keys (none, over each head, over all heads), in whether a block norms its
-branches' inputs or outputs, in rope scaling, and in whether the head is the embedding once more.
+branches' inputs or outputs, in rope scaling, and in whether the head is the embedding once more. What they do with
+features differs too: they are added to the embeddings of their tokens or take their place, and more of them may be
+added behind the first blocks (DeepStack, arXiv 2406.04334). A token has one rotary position, or time, row and column.
 """
 
 from __future__ import annotations
@@ -52,6 +54,11 @@ def add_features(embedded: Tensor, is_patch: Tensor, features: Tensor, rows: Ten
     `features` [K, d_model], and all of `rows` [S] lie in 0..K-1.
     """
     return embedded + torch.where(is_patch[..., None], F.embedding(rows, features), 0.0)
+
+
+def put_features(embedded: Tensor, is_patch: Tensor, features: Tensor, rows: Tensor) -> Tensor:
+    """Return `embedded` with its row of `features` in the place of each token that `is_patch` marks, as above."""
+    return torch.where(is_patch[..., None], F.embedding(rows, features), embedded)
 
 
 class Attention(nn.Module):
@@ -149,7 +156,7 @@ class Decoder(nn.Module):
     """The language model, for prefill (S tokens, P = 0 or more cached) and decode (S = 1) alike."""
 
     def __init__(self, config: DecoderConfig, image_patch: int) -> None:
-        """Build the decoder; a vision feature is added to the embedding of the token whose id is `image_patch`.
+        """Build the decoder; vision features go to the tokens whose id is `image_patch`.
 
         Raises:
             RecipeError: if `config` is impossible.
@@ -163,7 +170,7 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.width, config.epsilon)
         if not config.tied_embedding:
             self.head = nn.Linear(config.width, config.vocabulary, bias=False)
-        self.rotary = RotaryTable(config.head_dim, config.rope_theta)
+        self.rotary = RotaryTable(config.head_dim, config.rope_theta, sections=config.rope_sections)
         self.yarn_layers: frozenset[int] = frozenset()
         if config.yarn:
             self.scaled_rotary = RotaryTable(config.head_dim, config.rope_theta, config.yarn)
@@ -186,21 +193,41 @@ class Decoder(nn.Module):
         vision_flags: Tensor,
         cache: Sequence[Cache],
         core: Core,
+        rope_positions: Tensor | None = None,
     ) -> tuple[Tensor, list[Cache]]:
         """Return the last block's output [1, S, d_model], before the final norm, and each block's new cache entries."""
+        if self.config.causal:
+            vision_flags = torch.zeros_like(vision_flags)
 
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return core(query, key, value, positions, key_positions, vision_flags)
 
-        hidden = add_features(self.embedding(token_ids), token_ids == self.image_patch, features, rows)
+        is_patch = token_ids == self.image_patch
+        first, *deep = self.feature_sets(features)
+        hidden = self.with_features(self.embedding(token_ids), is_patch, first, rows)
         plain = self.rotation(self.rotary, positions, hidden.dtype)
+        if rope_positions is not None:
+            cosine, sine = self.rotary.by_axis(rope_positions)
+            plain = cosine.to(hidden.dtype), sine.to(hidden.dtype)
         scaled = self.rotation(self.scaled_rotary, positions, hidden.dtype) if self.yarn_layers else plain
         new = []
         for layer, (block, cached) in enumerate(zip(self.blocks, cache, strict=True)):
             rotation = scaled if layer in self.yarn_layers else plain
             hidden, entries = block(hidden, rotation, cached, attend)
+            if layer < len(deep):
+                hidden = add_features(hidden, is_patch, deep[layer], rows)
             new.append(entries)
         return hidden, new
+
+    def feature_sets(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Return the sets of `features` [K, sets * d_model], [K, d_model] each: of embeddings, then of the blocks."""
+        sets = features.shape[-1] // self.config.width
+        return (features,) if sets == 1 else features.split(self.config.width, dim=-1)
+
+    def with_features(self, embedded: Tensor, is_patch: Tensor, features: Tensor, rows: Tensor) -> Tensor:
+        """Return `embedded` [1, S, d_model] with its features, added or in the place of their tokens' embeddings."""
+        put = put_features if self.config.replaces_embedding else add_features
+        return put(embedded, is_patch, features, rows)
 
     def rotation(self, table: RotaryTable, positions: Tensor, dtype: torch.dtype) -> Rotation:
         """Return `table` at `positions`, computed in float32 and handed on in the stream's `dtype`."""
@@ -225,20 +252,26 @@ class Decoder(nn.Module):
         vision_flags: Tensor,
         cache: Sequence[Cache],
         core: Core = prefix_attention,
+        rope_positions: Tensor | None = None,
     ) -> tuple[Tensor, list[Cache]]:
         """Return the next token's logits, float32 [1, vocabulary], and the new tokens' keys and values of each block.
 
         Args:
             token_ids: int64 [1, S], the new tokens.
-            features: [K, d_model], K >= 1, added to the embeddings of the new tokens that are image patches; ignored
-                where there are none.
+            features: [K, sets * d_model], K >= 1, of the new tokens that are image patches; ignored where there are
+                none.
             rows: int64 [S], which row of `features` each new token is given, see `feature_rows`.
-            positions: int64 [S], of the new tokens.
+            positions: int64 [S], places of the new tokens in the sequence, which say who is earlier.
             key_positions: int64 [P + S], of the cache's slots, then of the new tokens; later than any query where a
                 slot is empty.
             vision_flags: bool [P + S], which of them are vision tokens (image patches, frame markers).
             cache: a pair (key, value) per block, each [1, Hkv, P, d]; P may be 0.
             core: the attention core.
+            rope_positions: int64 [3, S], time, row and column of each new token, which only turn queries and keys: the
+                tokens of a frame share one, so they say nothing about who is earlier. Not given, tokens are turned by
+                `positions`, as text is that no video stands before. For models with `rope_sections` only.
         """
-        hidden, new = self.hidden_states(token_ids, features, rows, positions, key_positions, vision_flags, cache, core)
+        hidden, new = self.hidden_states(
+            token_ids, features, rows, positions, key_positions, vision_flags, cache, core, rope_positions
+        )
         return self.logits(hidden[:, -1]), new

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stts_export.models.tower import Attend
+from stts_export.models.attention import Attend
 
 
 _ALIGNMENT = 8  # the flash kernels of a GPU want head widths of a multiple of this

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from stts_export.models.decoder import Decoder
 from stts_export.models.gated_mlp import GatedMlp
+from stts_export.models.mergers import MergerConnector
 from stts_export.models.pool import GroupPool
 from stts_export.models.scorer import scorer_from_config
 from stts_export.models.tower import VisionTower
 from stts_export.recipe.check import check_vision
-from stts_export.recipe.config import ModelConfig, ScorerConfig, TowerConfig
+from stts_export.recipe.config import MERGERS, ModelConfig, ScorerConfig, TowerConfig
 from stts_runtime.bundle.manifest import Grid
 
 
@@ -37,8 +38,17 @@ class Connector(nn.Module):
         return self.projector(self.pool.pool(groups))
 
 
+def connector_from_config(
+    tower: TowerConfig, grid: Grid, projector_width: int, output_width: int
+) -> Connector | MergerConnector:
+    """Return the connector that the configuration names; mergers have no projector."""
+    if tower.connector == MERGERS:
+        return MergerConnector(tower, grid.pool, output_width)
+    return Connector(tower, projector_width, output_width)
+
+
 class VisionModel(nn.Module):
-    """Everything up to the features, `output_width` (d_model) wide, that the language model reads.
+    """Everything up to the features that the language model reads: `tower.feature_sets` times `output_width` (d_model).
 
     Raises:
         RecipeError: the sizes do not fit together.
@@ -54,7 +64,7 @@ class VisionModel(nn.Module):
         self.scorer_config = scorer
         self.vision_tower = VisionTower(tower, grid)
         self.scorer = scorer_from_config(tower, scorer, grid)
-        self.connector = Connector(tower, projector_width, output_width)
+        self.connector = connector_from_config(tower, grid, projector_width, output_width)
 
 
 class Model(VisionModel):

@@ -29,20 +29,24 @@ class GroupPool(Attention):
 
 def grouped(hidden: Tensor, grid: Grid) -> Tensor:
     """Return `hidden` [T, N, D] by group, [T, G, pool * pool, D]; patches in raster order within their group."""
-    return grouped_by(hidden, grid.pool)
+    return grouped_by(hidden, grid.pool, grid.columns)
 
 
-def grouped_by(hidden: Tensor, pool: int) -> Tensor:
-    """Return `hidden` [T, N, D] as `grouped` does; N is a square, and `pool` divides its side."""
-    side = isqrt(hidden.shape[1]) // pool
-    tiles = hidden.unflatten(1, (side, pool, side, pool)).transpose(2, 3)
+def grouped_by(hidden: Tensor, pool: int, columns: int | None = None) -> Tensor:
+    """Return `hidden` [T, N, D] as `grouped` does; N is a square where its `columns` are not given.
+
+    The pool divides rows and columns.
+    """
+    columns = isqrt(hidden.shape[1]) if columns is None else columns
+    rows = hidden.shape[1] // columns
+    tiles = hidden.unflatten(1, (rows // pool, pool, columns // pool, pool)).transpose(2, 3)
     return tiles.flatten(3, 4).flatten(1, 2)
 
 
 def group_means(hidden: Tensor, grid: Grid) -> Tensor:
     """Return the mean of each group's patches, [T, G, D], from `hidden` [T, N, D] where it lies."""
-    side, pool = grid.groups_per_side, grid.pool
-    return hidden.unflatten(1, (side, pool, side, pool)).mean(dim=(2, 4)).flatten(1, 2)
+    pool = grid.pool
+    return hidden.unflatten(1, (grid.group_rows, pool, grid.group_columns, pool)).mean(dim=(2, 4)).flatten(1, 2)
 
 
 def group_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, pool: int) -> Tensor:

@@ -1,6 +1,7 @@
-"""Rotary position embedding (arXiv 2104.09864), plain and stretched by YaRN (arXiv 2309.00071).
+"""Rotary position embedding (arXiv 2104.09864): plain, stretched by YaRN (arXiv 2309.00071), or by several axes.
 
-Both halves of a head turn together: coordinate i and coordinate i + d/2 are the two axes of one plane.
+Both halves of a head turn together: coordinate i and coordinate i + d/2 are the two axes of one plane. With several
+positions a token, each plane turns with one of them: patches have a row and a column, tokens of a video a time as well.
 """
 
 from __future__ import annotations
@@ -59,19 +60,44 @@ def rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
+def axes_in_turns(sections: tuple[int, int, int]) -> Tensor:
+    """Return which of three positions each plane turns with, int64 [head_dim / 2]: 0 time, 1 row, 2 column.
+
+    Planes are dealt out in turns (0, 1, 2, 0, 1, 2, ...) for as long as the sections of rows and columns last; all
+    others turn with time. The interleaved layout of Qwen3-VL.
+    """
+    places = torch.arange(sum(sections), device="cpu")
+    axis = places % 3
+    room = torch.tensor(sections, device="cpu").index_select(0, axis)
+    return torch.where(places < 3 * room, axis, 0)
+
+
 class RotaryTable(nn.Module):
-    """Cosines and sines for given positions; with `yarn`, stretched and scaled."""
+    """Cosines and sines for given positions; with `yarn` stretched and scaled, with `sections` of three axes."""
 
     frequencies: Tensor
+    axes: Tensor
 
-    def __init__(self, head_dim: int, theta: float, yarn: Yarn | None = None) -> None:
+    def __init__(
+        self, head_dim: int, theta: float, yarn: Yarn | None = None, sections: tuple[int, int, int] | None = None
+    ) -> None:
         super().__init__()
+        if sections is not None:
+            self.register_buffer("axes", axes_in_turns(sections), persistent=False)
         frequencies = plain_frequencies(head_dim, theta) if yarn is None else yarn_frequencies(head_dim, theta, yarn)
         # follows from the configuration, so it is not part of a checkpoint
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.scale = 1.0 if yarn is None else yarn_attention_factor(yarn)
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (cosine, sine), each float32 [..., head_dim / 2], of `positions` int64 [...]."""
-        angles = positions[..., None].float() * self.frequencies.float()
+        """Return (cosine, sine), each float32 [..., head_dim / 2], of `positions` int64 [...]: one a token."""
+        return self.turned(positions[..., None])
+
+    def by_axis(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (cosine, sine), each float32 [S, head_dim / 2], of `positions` int64 [3, S]: three a token."""
+        return self.turned(positions.index_select(0, self.axes).T)
+
+    def turned(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (cosine, sine) of `positions` [..., planes], or [..., 1] where all planes turn with the same."""
+        angles = positions.float() * self.frequencies.float()
         return angles.cos() * self.scale, angles.sin() * self.scale

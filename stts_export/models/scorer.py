@@ -65,7 +65,7 @@ class CosineScorer(nn.Module):
 
     def forward(self, hidden: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores [T, G] in [0, 2] and the last frame's directions [G, pool * pool * D], both float32."""
-        return group_change(hidden, previous, self.grid.pool)
+        return group_change(hidden, previous, self.grid.pool, self.grid.columns)
 
 
 class RandomScorer(nn.Module):
@@ -137,7 +137,7 @@ def aux_loss(scores: Tensor, hidden: Tensor, grid: Grid, coefficient: float = 0.
     return coefficient * (scores[1:] - (1 - cosine)).square().mean()
 
 
-def group_change(hidden: Tensor, previous: Tensor, pool: int) -> tuple[Tensor, Tensor]:
+def group_change(hidden: Tensor, previous: Tensor, pool: int, columns: int | None = None) -> tuple[Tensor, Tensor]:
     """Return 1 - cosine of each group's patches with the frame before, [T, G], and the last frame's directions.
 
     A direction is a group's patches one after another, scaled to length 1; the zero state has cosine 0 with everything,
@@ -147,18 +147,19 @@ def group_change(hidden: Tensor, previous: Tensor, pool: int) -> tuple[Tensor, T
         hidden: [T, N, D], T at least 1.
         previous: float32 [G, pool * pool * D], directions of the frame before the first, or zeros; as what is returned.
         pool: patches along a group's side.
+        columns: patches from left to right; as many as from top to bottom where not given.
     """
-    directions = _directions(hidden, pool)
+    directions = _directions(hidden, pool, columns)
     return 1 - (directions * _shifted(directions, previous)).sum(dim=-1), directions[-1]
 
 
 def group_directions(hidden: Tensor, grid: Grid) -> Tensor:
     """Return each group's patches, concatenated and scaled to length 1: float32 [T, G, pool * pool * D]."""
-    return _directions(hidden, grid.pool)
+    return _directions(hidden, grid.pool, grid.columns)
 
 
-def _directions(hidden: Tensor, pool: int) -> Tensor:
-    return F.normalize(grouped_by(hidden, pool).flatten(2).float(), dim=-1)
+def _directions(hidden: Tensor, pool: int, columns: int | None) -> Tensor:
+    return F.normalize(grouped_by(hidden, pool, columns).flatten(2).float(), dim=-1)
 
 
 def _shifted(states: Tensor, previous: Tensor) -> Tensor:

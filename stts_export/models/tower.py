@@ -1,4 +1,4 @@
-"""The SigLIP-style vision tower: pre-norm blocks over the patches of a frame.
+"""The vision tower: pre-norm blocks over the patches of a frame, or of frames that are seen as one.
 
 Where a block's queries may look is decided by its caller through `attend`: within a frame while running dense, within
 segments of packed bins or ragged frames after pruning.
@@ -6,19 +6,15 @@ segments of packed bins or ragged frames after pruning.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stts_export.models.attention import Attend
 from stts_export.models.norm import product_dtype
+from stts_export.models.positions import LearnedPositions, PatchRotation
 from stts_export.recipe.config import TowerConfig
 from stts_runtime.bundle.manifest import Grid
-
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Attention core: unsplit query, key, value [..., D] -> [..., D]."""
 
 
 class LayerNorm(nn.LayerNorm):
@@ -79,13 +75,44 @@ class VisionBlock(nn.Module):
 class VisionTower(nn.Module):
     """Patch embedding with learned positions, and the blocks; no final norm."""
 
+    table_rows: Tensor
+    table_weights: Tensor
+
     def __init__(self, config: TowerConfig, grid: Grid) -> None:
         super().__init__()
         self.heads = config.heads
-        self.patch_embedding = nn.Linear(grid.patch_size**2 * 3, config.width)
-        self.position_embedding = nn.Parameter(torch.zeros(grid.patches, config.width))
+        self.patches = grid.patches
+        self.patch_embedding = nn.Linear(grid.patch_values, config.width)
+        self.resamples = config.position_side is not None
+        if config.position_side is not None:
+            table = LearnedPositions(config.position_side, grid)
+            self.register_buffer("table_rows", table.rows, persistent=False)
+            self.register_buffer("table_weights", table.weights, persistent=False)
+        rows = grid.patches if config.position_side is None else config.position_side**2
+        self.position_embedding = nn.Parameter(torch.zeros(rows, config.width))
+        self.rotation: PatchRotation | None = None
+        if config.rope_theta is not None:
+            self.rotation = PatchRotation(grid, config.width // config.heads, config.rope_theta)
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.blocks))
 
     def embed(self, patches: Tensor) -> Tensor:
-        """Return [T, N, D] from `patches` [T, N, patch_size * patch_size * 3], pixels in [-1, 1]."""
-        return self.patch_embedding(patches) + self.position_embedding
+        """Return [T, N, D] from `patches` [T, N, grid.patch_values], pixels in [-1, 1]."""
+        return self.patch_embedding(patches) + self.positions()
+
+    def positions(self) -> Tensor:
+        """Return what is learned of each patch's place, [N, D]."""
+        if not self.resamples:
+            return self.position_embedding
+        corners = F.embedding(self.table_rows, self.position_embedding)
+        return (corners * self.table_weights[..., None].to(corners.dtype)).sum(dim=1)
+
+    def placed(self, attend: Attend, gather: Tensor | None = None) -> Attend:
+        """Return the attention core `attend` as the blocks want it: with rotary positions, where the tower has them.
+
+        Args:
+            attend: over whole frames [T, N, D]; or over packed patches [..., D].
+            gather: int64 [...], of packed patches: which of the clip's patches, counted through all frames, each is.
+        """
+        if self.rotation is None:
+            return attend
+        return self.rotation.around(attend, self.heads, None if gather is None else gather % self.patches)

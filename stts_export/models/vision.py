@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stts_export.models.attention import Attend
 from stts_export.models.bias import soft_bias as soft_bias_of
 from stts_export.models.fused_attention import (
     frame_attend,
@@ -25,7 +26,7 @@ from stts_export.models.fused_attention import (
 from stts_export.models.model import VisionModel
 from stts_export.models.norm import product_dtype
 from stts_export.models.scorer import Scorer, aux_loss
-from stts_export.models.tower import Attend, VisionTower
+from stts_export.models.tower import VisionTower
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.errors import UsageError
 from stts_runtime.vision.plan import EMPTY, FfdPlan, Plan, RaggedPlan, group_patches, pack, select_groups
@@ -40,7 +41,7 @@ class VisionResult:
     soft_bias: Tensor  # float32 [T, N], added to the logits of the block after scoring
     plan: Plan  # where the kept patches were packed; on a GPU in half precision always end to end, without empty slots
     hidden: dict[int, Tensor]  # outputs [T, N, D] of the blocks asked for; after pruning zero where a patch is not kept
-    features: Tensor  # [K, d_model], raster order of frames and groups
+    features: Tensor  # [K, sets * d_model], raster order of frames and groups; sets are the tower's `feature_sets`
     aux_loss: Tensor  # scalar, with its coefficient
 
 
@@ -58,7 +59,7 @@ def run_vision(
 
     Args:
         model: with a scorer.
-        patches: float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
+        patches: float32 [T, N, grid.patch_values], pixels in [-1, 1].
         videos: frames of each video lying in this row; one video where not given.
         prune_fraction: share of groups to drop, in [0, 1).
         packing: `ffd` (bins, with refill) or `ragged`.
@@ -85,13 +86,14 @@ def run_vision(
     loss = aux_loss(scores, hidden, grid, aux_coefficient)
     gate = _after_first_frames(videos, scores) if soft_bias else torch.zeros_like(scores[:, 0])
     bias = soft_bias_of(scores, gate, grid)
-    hidden = tower.blocks[biased_block](hidden, frame_attend(tower.heads, bias if soft_bias else None))
+    hidden = tower.blocks[biased_block](hidden, tower.placed(frame_attend(tower.heads, bias if soft_bias else None)))
     if biased_block in wanted:
         hidden_at[biased_block] = hidden
 
     keep = select_groups(scores.detach().cpu().numpy(), prune_fraction, videos)
     plan, packed_attend = _packed(model, keep, packing, hidden)
     gather = torch.from_numpy(plan.gather).to(hidden.device, non_blocking=True)
+    packed_attend = tower.placed(packed_attend, gather)
     hidden = hidden.flatten(0, 1).index_select(0, gather.flatten()).unflatten(0, gather.shape)
     for index in range(first_packed, len(tower.blocks)):
         hidden = tower.blocks[index](hidden, packed_attend)
@@ -107,9 +109,9 @@ def run_vision(
 
 
 def run_vision_dense(model: VisionModel, patches: Tensor, keep: NDArray[np.bool_] | None = None) -> Tensor:
-    """Return features of all groups, [T * G, d_model], of `patches` as in `run_vision`; nothing is scored or pruned.
+    """Return features of all groups, [T * G, sets * d_model], of `patches` as in `run_vision`; nothing is pruned.
 
-    Where `keep` [T, G] is given, only the features of these groups, [K, d_model]: the tower still sees everything.
+    Where `keep` [T, G] is given, only those of its groups, [K, sets * d_model]: the tower still sees everything.
     """
     outputs = enumerate(dense_outputs(model.vision_tower, patches))
     hidden_at = {index: hidden for index, hidden in outputs if index in model.tower_config.taps}
@@ -129,7 +131,7 @@ def scores_of(scorer: Scorer, hidden: Tensor) -> Tensor:
 
 def dense_outputs(tower: VisionTower, patches: Tensor) -> Iterator[Tensor]:
     """Yield each block's output [T, N, D] for `patches` as in `run_vision`, run as it is asked for."""
-    attend = frame_attend(tower.heads)
+    attend = tower.placed(frame_attend(tower.heads))
     hidden = tower.embed(patches)
     for block in tower.blocks:
         hidden = block(hidden, attend)
@@ -172,7 +174,7 @@ def _end_to_end(plan: FfdPlan) -> RaggedPlan:
 
 
 def _connected(model: VisionModel, hidden_at: dict[int, Tensor], readout: NDArray[np.int64]) -> Tensor:
-    """Return the features [K, d_model] of the groups whose packed rows `readout` [K, pool * pool] names."""
+    """Return the features [K, sets * d_model] of the groups whose packed rows `readout` [K, pool * pool] names."""
     taps = torch.cat([hidden_at[tap].flatten(0, -2) for tap in model.tower_config.taps], dim=-1)
     return model.connector(taps, torch.from_numpy(readout).to(taps.device))
 

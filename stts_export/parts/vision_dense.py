@@ -52,7 +52,7 @@ def vision_dense_part(model: Model, config: ModelConfig, limits: Limits) -> Part
     grid, tower, chunk = config.grid, config.tower, limits.chunk_frames
     spec = GraphSpec(
         name="vision_dense",
-        inputs=(TensorSpec("patches", "float32", ("T", grid.patches, 3 * grid.patch_size**2)),),
+        inputs=(TensorSpec("patches", "float32", ("T", grid.patches, grid.patch_values)),),
         outputs=(TensorSpec("features", "float32", ("K", config.decoder.width), ENGINE),),
         dims=(
             Dim("T", 1, chunk, chunk, "--chunk-frames"),

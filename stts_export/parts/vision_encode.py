@@ -42,8 +42,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from stts_export.models.attention import Attend
 from stts_export.models.model import Model
-from stts_export.models.tower import Attend
 from stts_export.ops.pack_tokens.call import pack_tokens
 from stts_export.ops.ragged_attention.call import ragged_attention
 from stts_export.ops.segment_attention.call import segment_attention

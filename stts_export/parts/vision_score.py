@@ -64,7 +64,6 @@ def vision_score_part(model: Model, config: ModelConfig, limits: Limits, *, plug
     """Return the scoring part of a pruned bundle."""
     grid, tower = config.grid, config.tower
     chunk = limits.chunk_frames
-    channels = 3 * grid.patch_size**2
     module = VisionScore(model, config, plugins)
     state = module.scorer.state_width
     gate = (TensorSpec("gate", "float32", ("T",), EXACT),) if config.scorer.soft_bias else ()
@@ -72,7 +71,7 @@ def vision_score_part(model: Model, config: ModelConfig, limits: Limits, *, plug
     spec = GraphSpec(
         name="vision_score",
         inputs=(
-            TensorSpec("patches", "float32", ("T", grid.patches, channels)),
+            TensorSpec("patches", "float32", ("T", grid.patches, grid.patch_values)),
             TensorSpec("previous", "float32", (grid.groups, state), EXACT),
             *gate,
         ),

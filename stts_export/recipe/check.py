@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from stts_export.errors import RecipeError
-from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig, Yarn
+from stts_export.recipe.config import CONNECTORS, DecoderConfig, ModelConfig, TowerConfig, Yarn
 from stts_export.recipe.findings import Finding, choice, refuse
 from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME
 from stts_runtime.bundle.manifest import (
@@ -30,7 +30,8 @@ MOST_FRAMES, MOST_POSITIONS, MOST_ROWS, MOST_GIB = 1 << 20, 1 << 27, 1 << 24, 1 
 MOST = {
     **dict.fromkeys(("blocks", "layers"), 1000),
     **dict.fromkeys(("width", "heads", "kv_heads", "head_dim", "mlp_width"), 1 << 20),
-    **dict.fromkeys(("image_size", "patch_size", "pool"), 1 << 14),
+    **dict.fromkeys(("image_size", "patch_size", "pool", "position_side"), 1 << 14),
+    "frames": 1 << 6,
     **dict.fromkeys(("max_positions", "original_max_positions"), MOST_POSITIONS),
     "vocabulary": MOST_ROWS,
     "max_frames": MOST_FRAMES,
@@ -126,9 +127,13 @@ def _model(config: ModelConfig) -> Iterator[Finding]:
     yield _scorer_kind(kind)
     yield "scorer.soft_bias", not (biased and kind == "none"), biased, "false where there is no scorer"
     yield from _decoder(config.decoder)
+    deep, layers = config.tower.feature_sets - 1, config.decoder.layers
+    yield "tower.taps", deep <= layers, config.tower.taps, f"one, and at most one more a decoder layer ({layers})"
     yield from _tokens(config.tokens, config.decoder)
     yield from _prompt(config.prompt)
     yield from _sampling(config.frame_sampling)
+    if config.resize is not None:
+        yield from _positive("resize", config.resize, "min_pixels", "max_pixels", "max_frame_tokens")
 
 
 def _positive(table: str, record: object, *keys: str) -> Iterator[Finding]:
@@ -148,10 +153,15 @@ def _vision(grid: Grid, tower: TowerConfig) -> Iterator[Finding]:
 
 
 def _grid(grid: Grid) -> Iterator[Finding]:
-    yield from _positive("grid", grid, "image_size", "patch_size", "pool")
-    image, side = grid.image_size, grid.patch_size * grid.pool
+    yield from _positive("grid", grid, "patch_size", "pool", "frames")
+    most = MOST["image_size"]
+    fits = all(0 < pixels <= most for pixels in grid.size)
+    yield "grid.image_size", fits, grid.image_size, f"numbers above 0, at most {most:,}"
+    side = grid.patch_size * grid.pool
     wanted = f"a multiple of patch_size * pool = {grid.patch_size} * {grid.pool} = {side}"
-    yield "grid.image_size", image % side == 0, image, wanted
+    if isinstance(grid.image_size, tuple):
+        wanted += ", both height and width"
+    yield "grid.image_size", not any(pixels % side for pixels in grid.size), grid.image_size, wanted
 
 
 def _tower(tower: TowerConfig) -> Iterator[Finding]:
@@ -165,6 +175,14 @@ def _tower(tower: TowerConfig) -> Iterator[Finding]:
     for tap in tower.taps:
         wanted = f"blocks from {first} (behind the prune, score_after + 2) to {tower.blocks - 1} (the last)"
         yield "tower.taps", first <= tap < tower.blocks, tower.taps, wanted
+    yield choice("tower.connector", tower.connector, CONNECTORS)
+    if tower.position_side is not None:
+        yield from _positive("tower", tower, "position_side")
+    if tower.rope_theta is not None:
+        yield from _positive("tower", tower, "rope_theta")
+        head = tower.width // tower.heads
+        wanted = f"a width of heads that is a multiple of 4, half of it for rows and half for columns, got {head}"
+        yield "tower.heads", head % 4 == 0, tower.heads, wanted
 
 
 def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
@@ -179,6 +197,13 @@ def _decoder(decoder: DecoderConfig) -> Iterator[Finding]:
     yield choice("decoder.block_norm", decoder.block_norm, BLOCK_NORMS)
     if decoder.yarn is not None:
         yield from _yarn(decoder.yarn, decoder.layers)
+    if (sections := decoder.rope_sections) is not None:
+        planes = decoder.head_dim // 2
+        wanted = f"planes of time, row and column that add up to head_dim / 2 = {planes}"
+        yield "decoder.rope_sections", min(sections) > 0 and sum(sections) == planes, sections, wanted
+        wanted = f"rows and columns in turns of three: at most {planes // 3} planes each"
+        yield "decoder.rope_sections", max(sections[1:]) <= planes // 3, sections, wanted
+        yield "decoder.yarn", decoder.yarn is None, decoder.yarn, "none with rope_sections"
 
 
 def _yarn(yarn: Yarn, layers: int) -> Iterator[Finding]:
@@ -204,8 +229,12 @@ def _tokens(tokens: Tokens, decoder: DecoderConfig) -> Iterator[Finding]:
 def _prompt(prompt: Prompt) -> Iterator[Finding]:
     places = prompt.user.count("{content}")
     yield "prompt.user", places == 1, prompt.user, "a text with {content} in it once, where video and question go"
+    times = prompt.timestamp.count("{time}")
+    yield "prompt.timestamp", times == 1, prompt.timestamp, "a text with {time} in it once, where a frame's seconds go"
 
 
 def _sampling(sampling: FrameSampling) -> Iterator[Finding]:
     yield choice("frame_sampling.method", sampling.method, SAMPLINGS)
-    yield from _positive("frame_sampling", sampling, "max_frames", "max_fps")
+    yield from _positive("frame_sampling", sampling, "max_frames", "max_fps", "min_frames")
+    least, most = sampling.min_frames, sampling.max_frames
+    yield "frame_sampling.min_frames", least <= most, least, f"at most max_frames = {most}"

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.clip.smart_resize import SmartResize
+
+
+POOL, MERGERS = "pool", "mergers"
+CONNECTORS = (POOL, MERGERS)
 
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """The SigLIP-style vision tower."""
+    """The SigLIP-style vision tower, and how the connector reads it."""
 
     width: int  # D
     heads: int
@@ -19,6 +24,19 @@ class TowerConfig:
     # index of the block whose output is scored (3); the soft bias acts in the next one, and pruning follows that
     score_after: int = 3
     epsilon: float = 1e-6  # of the layer norms
+    # rows and columns of a square table of learned positions, which is interpolated to the grid; None has a position of
+    # its own for each of the grid's patches
+    position_side: int | None = None
+    rope_theta: float | None = None  # base of rotary positions, by row and column, in every attention; None has none
+    # `pool`: attention pooling over all taps side by side, then a SwiGLU. `mergers`: an MLP for each tap over a group's
+    # patches side by side; the first tap's features take the place of embeddings, those of the others are added behind
+    # the decoder's first layers
+    connector: str = POOL
+
+    @property
+    def feature_sets(self) -> int:
+        """How many vectors of the decoder's width the connector gives for a group, side by side."""
+        return len(self.taps) if self.connector == MERGERS else 1
 
     @property
     def biased_block(self) -> int:
@@ -71,6 +89,10 @@ class DecoderConfig:
     epsilon: float = 1e-6  # of the RMS norms
     attention_bias: bool = False  # whether query, key and value projections have biases
     max_positions: int = 36864  # longest sequence the model was made for
+    # planes of a rotary head that turn with time, row and column of a token, dealt out in turns; None has one position
+    rope_sections: tuple[int, int, int] | None = None
+    causal: bool = False  # no token sees a later one; else vision tokens see each other in both directions
+    replaces_embedding: bool = False  # features take the place of their tokens' embeddings; else they are added to them
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,13 @@ class ModelConfig:
     tokens: Tokens
     prompt: Prompt
     frame_sampling: FrameSampling
+    # how large the model's own processor makes a picture; None squeezes all to the grid's size, whatever their aspect
+    resize: SmartResize | None = None
+
+    @property
+    def feature_width(self) -> int:
+        """Width of a group's features, as connector and decoder hand them over: all sets side by side."""
+        return self.tower.feature_sets * self.decoder.width
 
     def without_scorer(self) -> ModelConfig:
         """Return the same model as it is built and run dense."""

@@ -71,7 +71,7 @@ def pruning_picture(
         raise ValueError(f"{frames.shape=}, {scores.shape=}, {keep.shape=}, {len(timestamps)=} for {wanted=}")
     shown = np.unique(np.linspace(0, count - 1, min(count, SHOWN_FRAMES)).round().astype(int))
     scale = _scale(scores, keep)
-    tile = _tile_size(frames.shape[2], frames.shape[1], grid.groups_per_side)
+    tile = _tile_size(frames.shape[2], frames.shape[1], grid)
     cards = [_card(frames[t], scores[t], keep[t], float(timestamps[t]), int(t), tile, scale, grid) for t in shown]
     return _sheet(cards, keep, scale, caption)
 
@@ -107,11 +107,12 @@ def _scale(scores: np.ndarray, keep: np.ndarray) -> _Scale:
     return _Scale(low, high, cut)
 
 
-def _tile_size(width: int, height: int, groups_per_side: int) -> tuple[int, int]:
+def _tile_size(width: int, height: int, grid: Grid) -> tuple[int, int]:
     """Return width and height in pixels, of the frame's aspect and of whole groups; extreme aspects are reined in."""
     stretch = math.sqrt(min(max(width / height, 1 / 4), 4))
-    side = math.sqrt(_TILE_AREA) / groups_per_side
-    return round(side * stretch) * groups_per_side, round(side / stretch) * groups_per_side
+    side = math.sqrt(_TILE_AREA)
+    columns, rows = grid.group_columns, grid.group_rows
+    return round(side * stretch / columns) * columns, round(side / stretch / rows) * rows
 
 
 def _card(
@@ -126,7 +127,7 @@ def _card(
 ) -> Image.Image:
     """Return one frame's time and count above its two tiles: the picture and its scores."""
     width, height = tile
-    mask = keep.reshape(grid.groups_per_side, grid.groups_per_side)
+    mask = keep.reshape(grid.group_rows, grid.group_columns)
     card = Image.new("RGB", (2 * width + _GAP, _CAPTION + height), _BACKGROUND)
     card.paste(Image.fromarray(_frame_tile(frame, mask, tile)), (0, _CAPTION))
     card.paste(Image.fromarray(_heat_tile(scores, mask, tile, scale)), (width + _GAP, _CAPTION))

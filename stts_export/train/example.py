@@ -26,24 +26,22 @@ class Example:
 
 
 def patches_of(examples: Sequence[Example], grid: Grid, device: torch.device) -> Tensor:
-    """Return the patches of all clips in a row, float32 [T, N, patch_size * patch_size * 3], pixels in [-1, 1].
+    """Return the patches of all clips in a row, float32 [T, N, grid.patch_values], pixels in [-1, 1].
 
-    Squeezed to a square as `stts_runtime.clip.frames.resize_frames` does it (bilinear, no antialiasing, whole bytes),
-    on the device and thus in its own order of summation: one byte in some hundred thousand differs by 1.
+    Squeezed to the grid's size as `stts_runtime.clip.frames.resize_frames` does it (bilinear, no antialiasing, whole
+    bytes), on the device and thus in its own order of summation: one byte in some hundred thousand differs by 1.
     """
-    side, patch = grid.patches_per_side, grid.patch_size
-    squares = torch.cat(
-        [_square(example.frames.to(device, non_blocking=True), grid.image_size) for example in examples]
-    )
-    cells = squares.unflatten(1, (side, patch)).unflatten(3, (side, patch))
+    patch = grid.patch_size
+    resized = torch.cat([_resized(example.frames.to(device, non_blocking=True), grid.size) for example in examples])
+    cells = resized.unflatten(1, (grid.rows, patch)).unflatten(3, (grid.columns, patch))
     pixels = cells.transpose(2, 3).flatten(3).flatten(1, 2).float()
     return pixels.sub_(127.5).div_(127.5)
 
 
-def _square(frames: Tensor, size: int) -> Tensor:
-    """Return frames of uint8 [T, H, W, 3] as those of [T, size, size, 3]."""
-    if frames.shape[1:3] == (size, size):
+def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return frames of uint8 [T, H, W, 3] in the size [T, height, width, 3]."""
+    if frames.shape[1:3] == size:
         return frames
     planes = frames.permute(0, 3, 1, 2).float()
-    resized = F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
+    resized = F.interpolate(planes, size, mode="bilinear", align_corners=False)
     return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

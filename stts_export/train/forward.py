@@ -158,7 +158,9 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
     ids = rows["token_ids"]
     # the residual stream is float32, as for the runtime, also where frozen weights are held in half precision
     embedded = decoder.embedding(ids).float()
-    hidden = add_features(embedded, ids == decoder.image_patch, features, rows["feature_rows"])
+    is_patch = ids == decoder.image_patch
+    first, *deep = decoder.feature_sets(features)
+    hidden = decoder.with_features(embedded, is_patch, first, rows["feature_rows"])
     kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
     mask = additive_mask(row_mask(rows)[:, None], kind)
     own = mask.gather(2, places[:, None, :, None].expand(-1, 1, -1, mask.shape[-1]))
@@ -179,6 +181,8 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
         turn = scaled if layer in decoder.yarn_layers else plain
         if layer < len(decoder.blocks) - 1:
             hidden, _ = block(hidden, turn, None, attend)
+            if layer < len(deep):
+                hidden = add_features(hidden, is_patch, deep[layer], rows["feature_rows"])
         else:
             hidden, _ = block(hidden, turn, None, partial(attend, mask=own), places)
     return hidden

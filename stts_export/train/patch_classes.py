@@ -66,7 +66,7 @@ class PatchClasses(nn.Module):
         super().__init__()
         self.model = model
         self.classes = classes
-        self.head = nn.Linear(model.tower_config.width, classes + 2 * model.grid.patches_per_side)
+        self.head = nn.Linear(model.tower_config.width, classes + model.grid.rows + model.grid.columns)
         self.register_buffer("words", words, persistent=False)
 
     def forward(self, examples: Sequence[Example]) -> PatchOutcome:
@@ -91,11 +91,11 @@ class PatchClasses(nn.Module):
 
     def _classes(self, hidden: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cross entropy of what and where patches are, and the share of the foreground with all right."""
-        side = self.model.grid.patches_per_side
-        place = torch.arange(side**2, device=classes.device).expand(len(classes), -1).flatten()
+        rows, columns = self.model.grid.rows, self.model.grid.columns
+        place = torch.arange(rows * columns, device=classes.device).expand(len(classes), -1).flatten()
         # no norm before the head, as none stands before the connector: nothing else keeps the tower's outputs small
-        what, row, column = self.head(hidden.float()).flatten(0, 1).split([self.classes, side, side], dim=-1)
-        targets = (classes.flatten(), place // side, place % side)
+        what, row, column = self.head(hidden.float()).flatten(0, 1).split([self.classes, rows, columns], dim=-1)
+        targets = (classes.flatten(), place // columns, place % columns)
         named = list(zip((what, row, column), targets, strict=True))
         of_class, of_row, of_column = (F.cross_entropy(*pair, reduction="none") for pair in named)
         right = torch.stack([logits.argmax(dim=-1) == target for logits, target in named]).all(dim=0)
@@ -148,15 +148,17 @@ def word_targets(
         ids = torch.tensor(tokenizer.encode(f" {text}", specials=False), device=weight.device)
         return weight[ids].sum(dim=0) if words.joined == "sum" else weight[ids].mean(dim=0)
 
-    side = grid.groups_per_side
-    column, row = (place.to(weight.device) for place in torch.meshgrid(*(torch.arange(side),) * 2, indexing="xy"))
-    place = torch.zeros(side, side, weight.shape[1], device=weight.device)
+    rows, columns = grid.group_rows, grid.group_columns
+    places = torch.meshgrid(torch.arange(columns), torch.arange(rows), indexing="xy")
+    column, row = (place.to(weight.device) for place in places)
+    place = torch.zeros(rows, columns, weight.shape[1], device=weight.device)
     if words.across:
-        place += words.across * torch.stack([embedded(text) for text in _ACROSS])[_third(column, side)]
+        place += words.across * torch.stack([embedded(text) for text in _ACROSS])[_third(column, columns)]
     if words.down:
-        place += words.down * torch.stack([embedded(text) for text in _DOWN])[_third(row, side)]
+        place += words.down * torch.stack([embedded(text) for text in _DOWN])[_third(row, rows)]
     # of the model's sizes alone, so that every stage and seed has the same
-    drawn = torch.randn(2, side, weight.shape[1], generator=torch.Generator().manual_seed(0)).to(weight.device)
+    drawn = torch.randn(2, max(rows, columns), weight.shape[1], generator=torch.Generator().manual_seed(0))
+    drawn = drawn.to(weight.device)
     codes = (words.codes * (drawn[0][column] + drawn[1][row])).flatten(0, 1)
     shown = torch.stack([embedded(name) for name in classes[1:]])[:, None] + place.flatten(0, 1)
     return torch.cat([torch.zeros_like(shown[:1]), shown]) + codes
@@ -183,11 +185,16 @@ def patch_classes_of(example: Example, grid: Grid) -> Tensor:
     Raises:
         DataError: it has none, or on another grid.
     """
+    if grid.rows != grid.columns:
+        raise DataError(
+            f"patch classes lie on a square grid, the model's has {grid.rows} rows and {grid.columns} columns: leave "
+            "out the stages that learn from labels"
+        )
     if example.patch_classes is None or example.patch_classes.shape[1] != grid.patches:
         got = "none" if example.patch_classes is None else f"{example.patch_classes.shape[1]} a frame"
         raise DataError(
             f"patch classes of clip {example.questions[0].clip if example.questions else '?'}: got {got}, the model "
-            f"has {grid.patches} patches a frame. Generate the dataset with label_side = {grid.patches_per_side}, or "
+            f"has {grid.patches} patches a frame. Generate the dataset with label_side = {grid.rows}, or "
             "leave out the stages that learn from labels."
         )
     return example.patch_classes

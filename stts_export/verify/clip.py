@@ -5,34 +5,38 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stts_runtime.bundle.manifest import ImageSize, height_and_width
+
 
 SEED = 20260318
 SHAPES = 4
 
 
-def synthetic_clip(size: int, frames: int = 6, seed: int = SEED) -> NDArray[np.uint8]:
-    """Return frames uint8 [frames, size, size, 3].
+def synthetic_clip(image_size: ImageSize, frames: int = 6, seed: int = SEED) -> NDArray[np.uint8]:
+    """Return frames uint8 [frames, height, width, 3].
 
     The background is textured. Its left third stands still; from there to the right it flickers more and more, so that
     groups differ in how much is new about them, and scores spread. Discs and squares move over all of it.
 
     Args:
-        size: pixels a side.
+        image_size: pixels, a square's side or height and width.
         frames: T.
         seed: the same seed gives the same bytes, on every machine.
     """
     # PCG64's raw integers are the same everywhere; how floats are drawn from them may change between releases.
     bits = np.random.PCG64(seed)
+    height, width = height_and_width(image_size)
+    size = max(height, width)
     background = _texture(bits, size, size // 16 + 1, 120) + _texture(bits, size, size, 40) + 40
     flicker = np.maximum(np.arange(size) - size // 3, 0) * 90 // size
-    clip = np.empty((frames, size, size, 3), np.uint8)
+    clip = np.empty((frames, height, width, 3), np.uint8)
     shapes = [_numbers(bits, 9) for _ in range(SHAPES)]
     for time, frame in enumerate(clip):
         noise = _texture(bits, size, size, 256) - 128
         picture = background + noise * flicker[None, :, None] // 128
         for number, shape in enumerate(shapes):
             picture[_mask(shape, time, size, is_disc=number % 2 == 0)] = shape[6:]
-        frame[:] = np.clip(picture, 0, 255)
+        frame[:] = np.clip(picture, 0, 255)[:height, :width]
     return clip
 
 

@@ -129,7 +129,7 @@ def randomise(model: nn.Module, seed: int) -> None:
 
 def pooling_indices(frames: int) -> Tensor:
     """Return int64 [T * G, pool * pool]: which flattened patches make each group, groups in raster order."""
-    side, pool = GRID.groups_per_side, GRID.pool
+    side, pool = GRID.group_rows, GRID.pool
     patches = torch.arange(frames * GRID.patches).reshape(frames, side, pool, side, pool)
     return patches.transpose(2, 3).reshape(frames * GRID.groups, pool * pool)
 
@@ -181,7 +181,7 @@ class Molmo2Reference:
     model: Molmo2ForConditionalGeneration
 
     def inputs(self, token_ids: Tensor, patches: Tensor) -> dict[str, Tensor]:
-        frames, side = len(patches), GRID.groups_per_side
+        frames, side = len(patches), GRID.group_rows
         return {
             "input_ids": token_ids,
             "pixel_values_videos": patches,
@@ -194,7 +194,7 @@ class Molmo2Reference:
 
     @torch.no_grad()
     def features(self, patches: Tensor) -> Tensor:
-        frames, side = len(patches), GRID.groups_per_side
+        frames, side = len(patches), GRID.group_rows
         grids = torch.tensor([[frames, side, side]])
         return torch.cat(self.model.get_video_features(patches, pooling_indices(frames), grids).pooler_output)
 

@@ -53,7 +53,7 @@ def labelled(folder: Path, side: int) -> Path:
 def test_groups_that_are_kept_add_up_to_the_budget(tmp_path: Path) -> None:
     model = toy_model(toy_config()).eval()
     grid = toy_config().grid
-    data = labelled(tmp_path, grid.patches_per_side)
+    data = labelled(tmp_path, grid.rows)
     shares: list[float] = []
     asked = questions_to_ask(data, ("test",), None)
     found = kept_by_scorers("model", model, scorers_of(model), data, asked, SETTINGS, shares.append)

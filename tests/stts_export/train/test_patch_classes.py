@@ -56,7 +56,7 @@ def test_features_become_the_words_for_what_groups_show_and_where() -> None:
     grid = model.grid
     words = word_targets(model.decoder, TOKENIZER, ("background", "bike"), grid)
     assert words.shape == (2, grid.groups, model.config.decoder.width)
-    classes = torch.zeros(2, grid.patches_per_side, grid.patches_per_side, dtype=torch.uint8)
+    classes = torch.zeros(2, grid.rows, grid.rows, dtype=torch.uint8)
     classes[:, : grid.pool, -grid.pool :] = 1
     frames = torch.zeros(2, grid.image_size, grid.image_size, 3, dtype=torch.uint8)
     side = grid.pool * grid.patch_size
@@ -73,9 +73,9 @@ def test_features_become_the_words_for_what_groups_show_and_where() -> None:
     named.head.requires_grad_(False)
     assert named([clip]).foreground_accuracy == 1  # of groups, by their words, where no patch is named
     features = run_vision_dense(model, patches_of([clip], grid, torch.device("cpu")))
-    shown, wanted = features[grid.groups_per_side - 1], words[1, grid.groups_per_side - 1]
+    shown, wanted = features[grid.group_columns - 1], words[1, grid.group_columns - 1]
     assert F.cosine_similarity(shown, wanted, dim=0) > 0.9
-    assert features[grid.groups_per_side : grid.groups].norm(dim=1).mean() < shown.norm()
+    assert features[grid.group_columns : grid.groups].norm(dim=1).mean() < shown.norm()
 
 
 def embedding_of(model: Model, text: str) -> torch.Tensor:

@@ -102,7 +102,7 @@ def test_every_kept_group_gets_its_own_feature_whatever_the_chunks(packing, pack
     keep = rng.random((9, GRID.groups)) < 0.4
     keep[0], keep[5] = True, False
     hidden = rng.standard_normal((9, GRID.patches, WIDTH)).astype(np.float32)
-    side = GRID.groups_per_side
+    side = GRID.group_rows
     by_group = hidden.sum(axis=2).reshape(9, side, 3, side, 3).sum(axis=(2, 4)).reshape(9, GRID.groups)
     engine, timings = TellingEncoder(), Timings()
     plan = pack(keep, GRID)

@@ -161,8 +161,8 @@ def score_working_bytes(bundle: str, frames: int, timings: Callable[[], PeakTimi
     if not can_reset_peak():
         return None
     with load(bundle) as session:
-        engine, size = session.engine("vision_score"), session.manifest.grid.image_size
-        clip = np.random.default_rng(0).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
+        engine, size = session.engine("vision_score"), session.manifest.grid.size
+        clip = np.random.default_rng(0).integers(0, 256, (frames, *size, 3), dtype=np.uint8)
         memory = timings()  # the input is there already, the outputs are not yet
         hidden, scores = score_frames(engine, clip, session.manifest, Timings())
         return memory.peak_bytes - hidden.nbytes - scores.nbytes

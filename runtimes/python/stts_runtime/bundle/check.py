@@ -120,10 +120,13 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     counts = {"grid": grid, "decoder": decoder, "limits": limits}
     for record, values in counts.items():
         for name, value in vars(values).items():
-            yield f"{record}.{name}", value, 1 <= value <= MOST_COUNTED, f"a whole number from 1 to {MOST_COUNTED}"
-    yield "grid.image_size", grid.image_size, grid.image_size <= _LARGEST_IMAGE, f"at most {_LARGEST_IMAGE}"
-    sides = grid.patch_size * grid.pool
-    yield "grid.image_size", grid.image_size, grid.image_size % sides == 0, f"a multiple of patch_size x pool, {sides}"
+            numbers = value if isinstance(value, tuple) else (value,)
+            fits = all(1 <= number <= MOST_COUNTED for number in numbers)
+            yield f"{record}.{name}", value, fits, f"a whole number from 1 to {MOST_COUNTED}"
+    yield "grid.image_size", grid.image_size, max(grid.size) <= _LARGEST_IMAGE, f"at most {_LARGEST_IMAGE}"
+    side = grid.patch_size * grid.pool
+    fits = not any(pixels % side for pixels in grid.size)
+    yield "grid.image_size", grid.image_size, fits, f"a multiple of patch_size x pool, {side}"
     yield "limits.max_tokens", limits.max_tokens, limits.max_tokens > 1, "room for a question and an answer"
     pruning = m.pruning
     yield "pruning.fraction", pruning.fraction, 0 <= pruning.fraction < 1, "a fraction in [0, 1)"
@@ -207,7 +210,7 @@ def _spec_rules(spec: GraphSpec, part: str) -> Iterator[tuple[str, object, bool,
 def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dict[str, tuple[str, Shape]]] | None:
     """Return inputs and outputs of a part that the runtime knows, name -> dtype and shape; None of one it does not."""
     grid, decoder, precision = m.grid, m.decoder, m.engine.precision
-    patches: tuple[str, Shape] = ("float32", ("T", grid.patches, 3 * grid.patch_size**2))
+    patches: tuple[str, Shape] = ("float32", ("T", grid.patches, grid.patch_values))
     features: tuple[str, Shape] = (precision, ("K", decoder.width))
     if part == "vision_dense":
         return {"patches": patches}, {"features": features}

@@ -12,12 +12,13 @@ from stts_runtime.bundle.target import Target
 SCHEMA_VERSION = 7
 OLDEST_SCHEMA = 3
 """That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, 6 no
-`source`, nor had any before; all else is as now."""
+`source`, `grid.frames`, `tokens.texts`, `prompt.timestamp`, `prompt.between_frames` and `frame_sampling.min_frames`, and
+square pictures only, nor had any before; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
 """How kept patches may be packed; a dense bundle's are not: `none`."""
-SAMPLINGS = ("uniform", "uniform_last_frame")
+SAMPLINGS = ("uniform", "uniform_last_frame", "uniform_both_ends")
 """How the frames of a file may be chosen."""
 OPS = ("portable", "plugin")
 """What graphs may be made of: standard operators alone, or TensorRT plugins of ours among them."""
@@ -45,39 +46,73 @@ class GraphEntry:
     spec: GraphSpec
 
 
+ImageSize = int | tuple[int, int]
+"""Pixels of a picture: a square's side, or height and width."""
+
+
+def height_and_width(size: ImageSize) -> tuple[int, int]:
+    """Return height and width of a picture of that size, in pixels."""
+    return (size, size) if isinstance(size, int) else size
+
+
 @dataclass(frozen=True)
 class Grid:
-    """How a frame becomes patches and groups.
+    """How a frame, or frames that the tower sees as one, becomes patches and groups.
+
+    Where `frames` is more than 1, what is called a frame everywhere behind the pixels (T, of scores, keep sets,
+    budgets, chunks) is a temporal patch: so many frames, whose pixels at a place make one patch.
 
     Attributes:
-        image_size: pixels a side after resizing (378).
+        image_size: pixels after resizing, see `ImageSize` (378, or 288 high and 512 wide).
         patch_size: pixels a patch side (14).
         pool: patches a group side (3).
+        frames: frames that make one temporal patch; 1 where each is seen by itself.
     """
 
-    image_size: int
+    image_size: ImageSize
     patch_size: int
     pool: int
+    frames: int = 1
 
     @property
-    def patches_per_side(self) -> int:
-        """27 for Molmo2."""
-        return self.image_size // self.patch_size
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture, in pixels."""
+        return height_and_width(self.image_size)
+
+    @property
+    def rows(self) -> int:
+        """Patches from top to bottom, 27 for Molmo2."""
+        return self.size[0] // self.patch_size
+
+    @property
+    def columns(self) -> int:
+        """Patches from left to right, 27 for Molmo2."""
+        return self.size[1] // self.patch_size
 
     @property
     def patches(self) -> int:
         """N: patches a frame, 729 for Molmo2."""
-        return self.patches_per_side**2
+        return self.rows * self.columns
 
     @property
-    def groups_per_side(self) -> int:
-        """9 for Molmo2."""
-        return self.patches_per_side // self.pool
+    def patch_values(self) -> int:
+        """P: values a patch, 588 for Molmo2: its frames, rows, columns and channels, in this order."""
+        return self.frames * self.patch_size**2 * 3
+
+    @property
+    def group_rows(self) -> int:
+        """Groups from top to bottom, 9 for Molmo2."""
+        return self.rows // self.pool
+
+    @property
+    def group_columns(self) -> int:
+        """Groups from left to right, 9 for Molmo2."""
+        return self.columns // self.pool
 
     @property
     def groups(self) -> int:
         """G: groups a frame, 81 for Molmo2."""
-        return self.groups_per_side**2
+        return self.group_rows * self.group_columns
 
 
 @dataclass(frozen=True)
@@ -107,13 +142,16 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids with a meaning. `stop` ends an answer; `bos` starts the prompt."""
+    """Token ids with a meaning. `stop` ends an answer; `bos` starts the prompt; `texts` is how the tokenizer spells
+    `image_patch`, `frame_start` and `frame_end`.
+    """
 
     bos: int
     stop: tuple[int, ...]
     image_patch: int
     frame_start: int
     frame_end: int
+    texts: tuple[str, str, str] = ("<im_patch>", "<frame_start>", "<frame_end>")
 
 
 @dataclass(frozen=True)
@@ -125,12 +163,16 @@ class Prompt:
         user: one turn, with `{content}` where the question goes, after the video if `system` has no place for it.
         assistant: opens the answer.
         turn_end: closes the answer before the next turn.
+        timestamp: put before each frame, with `{time}` where its seconds go.
+        between_frames: put between a frame's end and the next one's timestamp.
     """
 
     system: str
     user: str
     assistant: str
     turn_end: str
+    timestamp: str = "{time} "
+    between_frames: str = " "
 
 
 @dataclass(frozen=True)
@@ -138,14 +180,17 @@ class FrameSampling:
     """Which frames of a video are looked at.
 
     Attributes:
-        method: `uniform` (transformers' processor) or `uniform_last_frame` (the authors).
+        method: `uniform` (transformers' Molmo2 processor), `uniform_last_frame` (Molmo2's authors) or
+            `uniform_both_ends` (Qwen3-VL's processor).
         max_frames: most frames taken.
         max_fps: most frames a second taken.
+        min_frames: fewest frames that `uniform_both_ends` takes of a video that has as many.
     """
 
     method: str
     max_frames: int
     max_fps: float
+    min_frames: int = 1
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numbers import Real
 
 import numpy as np
 
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import SAMPLINGS, FrameSampling
 from stts_runtime.errors import UsageError
 
 
@@ -54,10 +54,10 @@ def sample_frames(
         indices = sample_uniform(total, fps, duration, sampling.max_frames, sampling.max_fps)
     elif sampling.method == "uniform_last_frame":
         indices = sample_uniform_last_frame(total, fps, duration, sampling.max_frames, sampling.max_fps)
+    elif sampling.method == "uniform_both_ends":
+        indices = sample_uniform_both_ends(total, fps, sampling.min_frames, sampling.max_frames, sampling.max_fps)
     else:
-        raise UsageError(
-            f"frame sampling method {sampling.method!r} is unknown; wanted 'uniform' or 'uniform_last_frame'."
-        )
+        raise UsageError(f"frame sampling method {sampling.method!r} is unknown; wanted one of {', '.join(SAMPLINGS)}.")
     # A frame asked for beyond the rate counts; a video that is itself slower or a fraction faster does not.
     allowed = max(1, int(total / fps * sampling.max_fps)) + 1
     return SampledFrames(indices, indices / fps, denser=frames is not None and len(indices) > allowed)
@@ -100,6 +100,18 @@ def sample_uniform_last_frame(
     if np.round(places[-1]) != total - 1:
         places = np.append(places, total - 1)
     return np.round(places).astype(np.int64)
+
+
+def sample_uniform_both_ends(total: int, fps: float, min_frames: int, max_frames: int, max_fps: float) -> np.ndarray:
+    """Frames as transformers' `Qwen3VLVideoProcessor` takes them: evenly, the first and the last included.
+
+    So many as `max_fps` makes of the video, at least `min_frames` and at most `max_frames`, and each once.
+
+    Returns:
+        int64 [T].
+    """
+    wanted = min(max(int(total / fps * max_fps), min_frames), max_frames, total)
+    return np.linspace(0, total - 1, wanted).round().astype(np.int64)
 
 
 def _evenly(total: int, frames: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.manifest import Grid, ImageSize, height_and_width
 from stts_runtime.errors import UsageError
 
 
@@ -65,57 +65,60 @@ def aspect_notes(width: int, height: int) -> tuple[str, ...]:
     return (note,)
 
 
-def resize_frames(frames: np.ndarray, size: int = 378) -> np.ndarray:
-    """Squeeze frames to squares, byte for byte as transformers' `Molmo2VideoProcessor` does on several CPU threads.
+def resize_frames(frames: np.ndarray, size: ImageSize = 378) -> np.ndarray:
+    """Squeeze frames to one size, byte for byte as transformers' `Molmo2VideoProcessor` does on several CPU threads.
 
     (On a single thread torch sums in another order, and some three values in a million round the other way.)
 
     Args:
         frames: uint8 [T, H, W, 3].
-        size: pixels a side of the result.
+        size: pixels of the result, a square's side or height and width.
 
     Returns:
-        uint8 [T, size, size, 3]; `frames` itself where nothing is to be done.
+        uint8 [T, height, width, 3]; `frames` itself where nothing is to be done.
 
     Raises:
         UsageError: `frames` is no such array.
     """
     check_frames(frames)
-    if frames.shape[1:3] == (size, size):
+    wanted = height_and_width(size)
+    if frames.shape[1:3] == wanted:
         return frames
-    resized = np.empty((len(frames), size, size, 3), np.uint8)
+    resized = np.empty((len(frames), *wanted, 3), np.uint8)
     for target, frame in zip(resized, frames, strict=True):
         _resize_frame(frame, target)
     return resized
 
 
 def patches_from_frames(frames: np.ndarray, grid: Grid) -> np.ndarray:
-    """Cut square frames into patches and scale their pixels to [-1, 1].
+    """Cut frames of the grid's size into patches and scale their pixels to [-1, 1].
 
     Args:
-        frames: uint8 [t, image_size, image_size, 3].
+        frames: uint8 [t * grid.frames, height, width, 3]; where the last temporal patch lacks frames, the last one is
+            repeated.
         grid: the model's image and patch size.
 
     Returns:
-        float32 [t, N, patch_size * patch_size * 3]: patches in raster order, in each patch rows, columns, channels.
+        float32 [t, N, grid.patch_values]: patches in raster order, in each patch frames, rows, columns, channels.
 
     Raises:
         UsageError: frames are not of the grid's size.
     """
-    size, side, patch = grid.image_size, grid.patches_per_side, grid.patch_size
+    (height, width), patch, together = grid.size, grid.patch_size, grid.frames
     check_frames(frames)
-    if frames.shape[1:3] != (size, size):
-        height, width = frames.shape[1:3]
-        raise UsageError(f"patches need frames of {size} x {size}, got {width} x {height}; call resize_frames first.")
-    cells = frames.reshape(len(frames), side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
-    return PIXEL_VALUES[cells.reshape(len(frames), side * side, patch * patch * 3)]
+    if frames.shape[1:3] != grid.size:
+        got = f"{frames.shape[2]} x {frames.shape[1]}"
+        raise UsageError(f"patches need frames of {width} x {height}, got {got}; call resize_frames first.")
+    if lacking := -len(frames) % together:
+        frames = np.concatenate([frames, np.repeat(frames[-1:], lacking, axis=0)])
+    cells = frames.reshape(-1, together, grid.rows, patch, grid.columns, patch, 3).transpose(0, 2, 4, 1, 3, 5, 6)
+    return PIXEL_VALUES[cells.reshape(-1, grid.patches, grid.patch_values)]
 
 
 def _resize_frame(frame: np.ndarray, target: np.ndarray) -> None:
-    """Write the square form of `frame` [H, W, 3] into `target` [size, size, 3]."""
-    size = len(target)
-    top, bottom, weight_top, weight_bottom = _interpolation(frame.shape[0], size)
-    left, right, weight_left, weight_right = _flat_columns(frame.shape[1], size)
+    """Write `frame` [H, W, 3] in the size of `target` [height, width, 3] into it."""
+    top, bottom, weight_top, weight_bottom = _interpolation(frame.shape[0], target.shape[0])
+    left, right, weight_left, weight_right = _flat_columns(frame.shape[1], target.shape[1])
     rows = frame.reshape(len(frame), -1)
     upper, lower = rows[top], rows[bottom]
     corners = [np.take(line, column, axis=1) for line in (upper, lower) for column in (left, right)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling, ImageSize
 from stts_runtime.bundle.plain import argument
 from stts_runtime.clip.decode import DamagedError, DisorderError, decoded_frames, decodes_whole, frames_of_damaged
 from stts_runtime.clip.frame_sampling import SampledFrames, is_number, sample_frames
@@ -33,7 +33,7 @@ class Clip:
     """The frames a model looks at.
 
     Attributes:
-        frames: uint8 [T, size, size, 3], RGB.
+        frames: uint8 [T, height, width, 3] of that size, RGB.
         timestamps: float64 [T], seconds told to the model: index / average rate; what transformers tells it, unless a
             note speaks of the clock.
         indices: int64 [T], which frames of the source these are.
@@ -68,7 +68,7 @@ def read_video(
     path: str | Path,
     sampling: FrameSampling,
     frames: int | None = None,
-    size: int = 378,
+    size: ImageSize = 378,
     stream: int | None = None,
     admit: Admit = admit_all,
 ) -> Clip:
@@ -80,7 +80,7 @@ def read_video(
         path: a file that PyAV can decode; shown as players show it: their choice of stream, upright.
         sampling: which frames, from the manifest.
         frames: take exactly this many, evenly spread, even if that is denser than the model was trained on.
-        size: pixels a side of the square frames.
+        size: pixels of the frames, a square's side or height and width.
         stream: the number of the video stream in the file, as `ffprobe` shows it; default the players' choice.
         admit: asked before the work begins.
 
@@ -105,7 +105,7 @@ def clip_from_frames(
     frames: np.ndarray,
     sampling: FrameSampling,
     fps: float | None = None,
-    size: int = 378,
+    size: ImageSize = 378,
     admit: Admit = admit_all,
 ) -> Clip:
     """Make a clip of frames in memory.
@@ -115,7 +115,7 @@ def clip_from_frames(
         sampling: which frames are taken where `fps` is given.
         fps: frames a second; without it the frames count as chosen already, at the model's highest rate, and all are
             taken.
-        size: pixels a side of the square frames.
+        size: pixels of the frames, a square's side or height and width.
         admit: asked before the work begins.
 
     Raises:
@@ -156,7 +156,7 @@ def _library() -> Any:
 
 
 def _clip_from_file(
-    av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: int, wanted: int | None, admit: Admit
+    av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: ImageSize, wanted: int | None, admit: Admit
 ) -> Clip:
     film = _film(av, path, wanted)
     timeline, notes = film.timeline, list(film.notes)
@@ -257,7 +257,7 @@ def _is_trimmed(av: Any, path: Path, index: int, declared: int) -> bool:
         return sum(packet.size > 0 for packet in packets_of(container, container.streams[index])) >= declared
 
 
-def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: int) -> _Pictures:
+def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: ImageSize) -> _Pictures:
     """Return the frames at the places `indices`, square.
 
     Raises:
@@ -287,7 +287,7 @@ def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: int) 
     return found
 
 
-def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, size: int) -> _Pictures:
+def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, size: ImageSize) -> _Pictures:
     """Take the frames at `indices`; for one that does not come, the nearest before it, or after it at the start."""
     squares: list[np.ndarray] = []
     source_size, missing, place = (0, 0), 0, -1

@@ -23,9 +23,11 @@ Times = Sequence[float] | NDArray[np.float64]
 Counts = Sequence[int] | NDArray[np.int64]
 VIDEO = "{video}"
 CONTENT = "{content}"
-PLACES = re.compile("|".join(map(re.escape, (VIDEO, CONTENT))))
+TIME = "{time}"
+PLACES = re.compile("|".join(map(re.escape, (VIDEO, CONTENT, TIME))))
 MARKER_TOKENS = 2  # a frame's start and its end
 MARKERS = {"image_patch": "<im_patch>", "frame_start": "<frame_start>", "frame_end": "<frame_end>"}
+"""Molmo2's; a model's own are `Tokens.texts`, in this order."""
 CONTROL = re.compile(r"<[^<>{}\s]+>|\[/?[A-Z_]+\]")
 """What is meant as one token where a template says it: `<|im_end|>`, `</s>`, `[INST]`."""
 TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
@@ -90,7 +92,7 @@ def build_first_turn(
     Raises:
         UsageError: see `check_question`; or it holds what the tokenizer reads as a token of the prompt's own.
     """
-    video = _video_pieces(tokens, timestamps, kept_per_frame)
+    video = _video_pieces(prompt, tokens, timestamps, kept_per_frame)
     before, mark, after = prompt.system.partition(VIDEO)
     opening = [*tokenizer.pieces(before), *(video if mark else []), *tokenizer.pieces(after)]
     turn = _turn_pieces(tokenizer, prompt, tokens, question, [] if mark else video)
@@ -178,7 +180,7 @@ def check_tokens(
         plain = [piece for piece in tokenizer.pieces(PLACES.sub(" ", text)) if isinstance(piece, str)]
         for unknown in (word for piece in plain for word in tokenizer.unknown_words(piece)):
             raise error(f"{where}: the prompt's template has the word {unknown!r}, which it does not know. {advice}")
-    for name, text in MARKERS.items():
+    for name, text in zip(MARKERS, tokens.texts, strict=True):
         wanted, got = getattr(tokens, name), tokenizer.control_ids.get(text)
         if got != wanted:
             got_text = "no such token" if got is None else f"id {got}"
@@ -230,10 +232,11 @@ def vision_flags(token_ids: NDArray[np.int64], tokens: Tokens) -> NDArray[np.boo
     return np.isin(token_ids, (tokens.image_patch, tokens.frame_start, tokens.frame_end))
 
 
-def _video_pieces(tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> list[str | int]:
+def _video_pieces(prompt: Prompt, tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> list[str | int]:
     pieces: list[str | int] = []
     for frame, (time, kept) in enumerate(zip(timestamps, kept_per_frame, strict=True)):
-        pieces.append(f"{' ' if frame else ''}{time:.1f} ")
+        before = prompt.between_frames if frame else ""
+        pieces.append(before + prompt.timestamp.replace(TIME, f"{time:.1f}"))
         pieces += [tokens.frame_start, *[tokens.image_patch] * int(kept), tokens.frame_end]
     return pieces
 

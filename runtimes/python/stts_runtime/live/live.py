@@ -108,7 +108,7 @@ class Live:
         self._timings = Timings()
         self._source_size = (0, 0)
         grid = manifest.grid
-        self._pixels = np.empty((size, grid.image_size, grid.image_size, 3), np.uint8)
+        self._pixels = np.empty((size, *grid.size, 3), np.uint8)
         spec, memory = manifest.graphs["vision_score"].spec, session.engine("vision_score").memory
         self._hidden = new_array(memory, spec.tensor("hidden"), size)
         self._state, self._last = (new_array(memory, spec.tensor(name)) for name in ("previous", "last"))

@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from stts_runtime.bundle.manifest import Manifest
+from stts_runtime.bundle.manifest import Manifest, height_and_width
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.clip.video import Clip
 from stts_runtime.serve.client import in_thread
@@ -199,7 +199,7 @@ def _clip(folder: Path, request: DecodeRequest) -> Clip:
     with np.load(folder / CLIP, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in ARRAYS}
     count, shape = len(found["timestamps"]), found["frames"].shape
-    if not 0 < count <= request.most_frames or shape != (count, request.size, request.size, 3):
+    if not 0 < count <= request.most_frames or shape != (count, *height_and_width(request.size), 3):
         raise RuntimeError("what was written is no clip: the child was taken over by what it read, or has a bug")
     said |= {"notes": tuple(said["notes"]), "source_size": tuple(said["source_size"])}
     return Clip(**found, **said)

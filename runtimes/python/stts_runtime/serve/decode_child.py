@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling, ImageSize
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
 from stts_runtime.errors import SttsError, UsageError, VideoError
@@ -36,7 +36,7 @@ class DecodeRequest:
     """What is read, and how much it may take."""
 
     sampling: FrameSampling  # the model's
-    size: int  # pixels a side of the square frames
+    size: ImageSize  # pixels of the frames, a square's side or height and width
     pictures: int  # that the clip consists of; 0 for a video file
     frames: int | None  # of a video file
     fps: float | None  # of pictures

@@ -48,7 +48,8 @@ def plan_clip(
         EngineError: a score is not finite; or the library that the environment names cannot be used.
     """
     call = host_call()
-    if call is not None and packing == "ragged" and scores.shape[1:] == (grid.groups,):
+    is_square = grid.rows == grid.columns  # the library knows no other grids
+    if call is not None and is_square and packing == "ragged" and scores.shape[1:] == (grid.groups,):
         planned = planned_by(call, scores, prune_fraction, grid)
         if planned is not None:
             return planned
@@ -69,7 +70,7 @@ def planned_by(
     )
     arrays = (keep, plan.gather, plan.cumulative_lengths, plan.readout)
     pointers = [array.ctypes.data for array in arrays]
-    code = call(scores.ctypes.data, frames, grid.groups_per_side, grid.pool, kept, *pointers)
+    code = call(scores.ctypes.data, frames, grid.group_rows, grid.pool, kept, *pointers)
     return (keep, plan) if code == _PLANNED else None
 
 

@@ -102,15 +102,15 @@ def check_scores(scores: NDArray[np.float32]) -> None:
 
 def group_patches(grid: Grid) -> NDArray[np.int64]:
     """Return the patches of each group, int64 [G, pool * pool]: index within the frame, raster order in the group."""
-    side, pool = grid.groups_per_side, grid.pool
-    patches = np.arange(grid.patches, dtype=np.int64).reshape(side, pool, side, pool)
+    pool = grid.pool
+    patches = np.arange(grid.patches, dtype=np.int64).reshape(grid.group_rows, pool, grid.group_columns, pool)
     return np.ascontiguousarray(patches.transpose(0, 2, 1, 3)).reshape(grid.groups, pool * pool)
 
 
 def keep_patches(keep: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
     """Return the kept groups `keep` [T, G] by patch, bool [T, N]: the patches of a group go or stay together."""
-    side, pool = grid.groups_per_side, grid.pool
-    tiles = np.broadcast_to(keep.reshape(-1, side, 1, side, 1), (len(keep), side, pool, side, pool))
+    rows, columns, pool = grid.group_rows, grid.group_columns, grid.pool
+    tiles = np.broadcast_to(keep.reshape(-1, rows, 1, columns, 1), (len(keep), rows, pool, columns, pool))
     return tiles.reshape(len(keep), grid.patches)
 
 
