@@ -13,6 +13,7 @@ from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.quantise.check import check_tower_weights, check_weights
 from stts_export.quantise.choice import Choice, choice_of
 from stts_export.recipe.config import ModelConfig, ScorerConfig
+from stts_export.recipe.not_yet import check_has_graphs
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import FLOAT, PACKINGS, TOWER_WEIGHTS, WEIGHTS, Limits, Pruning
 from stts_runtime.bundle.plain import argument
@@ -91,6 +92,7 @@ def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
 
 def check_scenario(scenario: Scenario) -> None:
     """Raise UsageError for what can never be, in the words of the command's options."""
+    check_has_graphs(scenario.config)
     check_choices(scenario.target, scenario.precision, scenario.engine)
     check_prune(scenario.prune_fraction)
     for option, value, known in (

@@ -21,6 +21,7 @@ from stts_export.quantise.check import check_tower_weights, check_weights, weigh
 from stts_export.quantise.choice import choice_of, roundings_of, tower_weights_of
 from stts_export.quantise.rounding import Rounding
 from stts_export.recipe.config import ModelConfig, ScorerConfig
+from stts_export.recipe.not_yet import check_has_graphs
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME, backend_named
@@ -129,6 +130,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress, log: Log = no_log) -
     target = read_target(request.target)
     reads_weights = request.random_weights is None and request.checkpoint is None
     recipe, folder = find_model(request.model, on_progress, log, reads_weights)
+    check_has_graphs(recipe.config)
     prune, config = prune_and_scorer(request, recipe)
     engine = engine_of(request, target, config)
     limits = limits_of(request, target, config, engine)

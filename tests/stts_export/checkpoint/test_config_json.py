@@ -89,7 +89,7 @@ def test_files_beside_it_give_sampling_stop_and_bos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({**RELEASED, "model_type": "llava"}, "model_type is 'llava'; wanted 'molmo2'"),
+        ({**RELEASED, "model_type": "llava"}, "model_type is 'llava'; wanted 'molmo2' or 'qwen3_vl'"),
         ({k: v for k, v in RELEASED.items() if k != "vit_config"}, "key vision_config or vit_config is missing"),
         (changed("text_config", hidden_size=None), "text_config: key hidden_size is missing"),
         (changed("text_config", num_key_value_heads=7), "decoder.kv_heads is 7; wanted a divisor"),

@@ -7,14 +7,15 @@ from reference.molmo2 import Molmo2Reference, reference_model
 from reference.molmo2_sizes import model_config
 
 from stts_export.checkpoint.config_json import config_from_checkpoint
-from stts_export.checkpoint.layouts import LAYOUTS, pieces_of, row_range
+from stts_export.checkpoint.layouts import layout_named, pieces_of
 from stts_export.checkpoint.open import open_checkpoint
+from stts_export.checkpoint.rules import row_range
 from stts_export.recipe.config import ModelConfig
 
 
 def in_memory(ours: str, state: dict[str, torch.Tensor], config: ModelConfig) -> torch.Tensor:
-    (piece,) = pieces_of(ours, LAYOUTS[0])
-    assert row_range(piece.rows, config.decoder) is None
+    (piece,) = pieces_of(ours, layout_named("native"))
+    assert row_range(piece.rows, config) is None
     return state[piece.name if piece.name in state else f"model.{piece.name}"]
 
 

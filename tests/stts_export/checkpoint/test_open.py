@@ -8,8 +8,9 @@ import torch
 from reference.toy_recipe import toy_config
 from safetensors.torch import load_file, save_file
 
-from stts_export.checkpoint.layouts import LAYOUTS, Layout
+from stts_export.checkpoint.layouts import LAYOUTS
 from stts_export.checkpoint.open import VISION, open_checkpoint
+from stts_export.checkpoint.rules import Layout
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.write import write_checkpoint
 from stts_export.errors import CheckpointError
@@ -18,6 +19,7 @@ from stts_export.recipe.config import ModelConfig
 
 State = dict[str, torch.Tensor]
 REMOTE = next(layout for layout in LAYOUTS if layout.name == "remote_code")
+MOLMO2 = [layout for layout in LAYOUTS if layout.name != "qwen3_vl"]  # which has a test file of its own
 
 
 def stored_state(folder: Path, config: ModelConfig, layout: Layout = REMOTE) -> State:
@@ -34,7 +36,7 @@ def save(folder: Path, state: State, prefix: str = "model.") -> Path:
     return path
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: f"{layout.name}-{LAYOUTS.index(layout)}")
+@pytest.mark.parametrize("layout", MOLMO2, ids=lambda layout: f"{layout.name}-{LAYOUTS.index(layout)}")
 @pytest.mark.parametrize("prefix", ["", "model."])
 @pytest.mark.parametrize("bias", [True, False])
 def test_every_layout_gives_the_same_tensors_under_our_names(
@@ -195,5 +197,7 @@ def test_a_head_that_repeats_the_tied_embedding_is_noted_and_one_that_does_not_i
 def test_an_unknown_layout_is_refused_with_the_names_it_has(tmp_path: Path) -> None:
     config = toy_config(tmp_path)
     save_file({"encoder.0.weight": torch.ones(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"unknown checkpoint layout.*native, trainer, remote_code.*encoder\.0"):
+    with pytest.raises(
+        CheckpointError, match=r"unknown checkpoint layout.*qwen3_vl, native, trainer, remote_code.*encoder\.0"
+    ):
         open_checkpoint(tmp_path, config)

@@ -112,5 +112,5 @@ def test_a_number_of_frames_that_cannot_be_had_is_refused(frames):
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(UsageError, match="'uniform' or 'uniform_last_frame'"):
+    with pytest.raises(UsageError, match="wanted one of uniform, uniform_last_frame, uniform_both_ends"):
         sample_frames(FrameSampling("random", 64, 2.0), 10, 25.0)

@@ -63,6 +63,16 @@ def sample_frames(
     return SampledFrames(indices, indices / fps, denser=frames is not None and len(indices) > allowed)
 
 
+def patch_times(timestamps: np.ndarray, frames: int) -> np.ndarray:
+    """Return the seconds that temporal patches of so many `frames` are told to stand at, float64.
+
+    Midway between a patch's first and last frame; where the last patch lacks frames, the last one is repeated.
+    `timestamps` are float64 [T], of the frames.
+    """
+    padded = np.append(timestamps, np.repeat(timestamps[-1:], -len(timestamps) % frames))
+    return (padded[::frames] + padded[frames - 1 :: frames]) / 2
+
+
 def is_number(value: object) -> bool:
     """Tell whether a caller's value is a number that can be reckoned with; true is none."""
     return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))

@@ -1,8 +1,8 @@
 """Three rotary positions a token, for models that turn by time, row and column, as Qwen3-VL lays them out.
 
-Text has one number on all three axes and counts on by 1. The groups of a frame (or temporal patch) share the number that
-would come next as their time, and have it plus their row and column in the grid as the other two; what follows them
-counts on behind the longer of the grid's sides.
+Text has one number on all three axes and counts on by 1. The groups of a frame (or temporal patch) share the number
+that would come next as their time, and have it plus their row and column in the grid as the other two; what follows
+them counts on behind the longer of the grid's sides.
 
 Pruned groups leave gaps: those that stay keep the positions that they have in the full grid, and what comes behind a
 frame stands where it would stand behind the whole of it, also where nothing of it is kept. So a token sees each other
@@ -25,7 +25,7 @@ def rope_positions(
     """Return time, row and column of each token, int64 [3, S], and the position of the token that follows.
 
     Args:
-        token_ids: int64 [S], of the prompt; placeholders of pruned groups are left out, markers of all frames are there.
+        token_ids: int64 [S], of the prompt, without the placeholders of pruned groups, with the markers of all frames.
         tokens: which of them are placeholders, and which begin a frame.
         keep: bool [T, G], the groups whose placeholders are there, in raster order of frames and groups.
         grid: how a frame is divided.
