@@ -28,7 +28,7 @@ def test_models_that_have_graphs_pass(name: str) -> None:
     "command",
     [
         ["build", "--random-weights", "0", "--prune", "0", "-o"],
-        ["estimate", "--target", "cpu", "--frames", "8"],
+        ["estimate", "--target", "jetson-orin", "--frames", "8"],
     ],
     ids=["build", "estimate"],
 )

@@ -45,6 +45,14 @@ def test_a_turn_without_frames_counts_on_by_one() -> None:
     assert following == 10
 
 
+def test_more_frames_than_the_model_has_positions_for_are_refused() -> None:
+    assert rope_positions(prompt(KEEP), TOKENS, KEEP, GRID, most=22)[1] == 22
+    with pytest.raises(
+        UsageError, match="3 frames of 2 x 3 groups takes 22 positions, the model was made for 21: show"
+    ):
+        rope_positions(prompt(KEEP), TOKENS, KEEP, GRID, most=21)
+
+
 @pytest.mark.parametrize(
     "keep", [KEEP[:2], KEEP[[0, 2, 1]], np.ones((3, 6), bool)], ids=["a frame less", "other frames", "more groups"]
 )

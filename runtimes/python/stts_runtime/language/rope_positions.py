@@ -20,7 +20,12 @@ from stts_runtime.errors import UsageError
 
 
 def rope_positions(
-    token_ids: NDArray[np.int64], tokens: Tokens, keep: NDArray[np.bool_], grid: Grid, first: int = 0
+    token_ids: NDArray[np.int64],
+    tokens: Tokens,
+    keep: NDArray[np.bool_],
+    grid: Grid,
+    first: int = 0,
+    most: int | None = None,
 ) -> tuple[NDArray[np.int64], int]:
     """Return time, row and column of each token, int64 [3, S], and the position of the token that follows.
 
@@ -30,9 +35,11 @@ def rope_positions(
         keep: bool [T, G], the groups whose placeholders are there, in raster order of frames and groups.
         grid: how a frame is divided.
         first: position of the first token.
+        most: positions that the model was made for; they can run out before tokens do, since pruned groups keep theirs.
 
     Raises:
-        UsageError: there are not as many frames, or not as many placeholders behind one's start, as `keep` says.
+        UsageError: there are not as many frames, or not as many placeholders behind one's start, as `keep` says; or the
+            positions run out.
     """
     is_patch = token_ids == tokens.image_patch
     starts = token_ids == tokens.frame_start
@@ -51,4 +58,10 @@ def rope_positions(
     _, group = np.nonzero(keep)
     positions[1, is_patch] += group // grid.group_columns
     positions[2, is_patch] += group % grid.group_columns
-    return positions, first + int((~is_patch).sum()) + advance * len(keep)
+    following = first + int((~is_patch).sum()) + advance * len(keep)
+    if most is not None and following > most:
+        raise UsageError(
+            f"a prompt with {len(keep)} frames of {grid.group_rows} x {grid.group_columns} groups takes {following} "
+            f"positions, the model was made for {most}: show it fewer frames"
+        )
+    return positions, following
