@@ -3,8 +3,8 @@
     python tools/positions_table.py
 
 A small model with random weights answers about a whole clip, and about one of which groups were pruned (in the tower
-and in the decoder): once with the positions that they have in the full grid, once counted one after another as text is,
-as Molmo2's are. Printed is how far the logits behind the prompt are from the whole clip's, as the share of their spread,
+and in the decoder): once with the positions that they have in the full grid, once counted on as text is, which is what
+Molmo2's are. Printed is how far logits behind the prompt are from the whole clip's, as the share of their spread,
 over ten seeds. Random weights have not learned what a place means: this shows what the choice moves, not what it is
 worth.
 """

@@ -202,9 +202,10 @@ class Decoder(nn.Module):
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return core(query, key, value, positions, key_positions, vision_flags)
 
-        is_patch = token_ids == self.image_patch
         first, *deep = self.feature_sets(features)
-        hidden = self.with_features(self.embedding(token_ids), is_patch, first, rows)
+        embedded = self.embedding(token_ids)
+        is_patch = token_ids == self.image_patch
+        hidden = self.with_features(embedded, is_patch, first, rows)
         plain = self.rotation(self.rotary, positions, hidden.dtype)
         if rope_positions is not None:
             cosine, sine = self.rotary.by_axis(rope_positions)

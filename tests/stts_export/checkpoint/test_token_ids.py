@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stts_export.checkpoint.json_file import beside
-from stts_export.checkpoint.token_ids import stop_notes, tokens_from_files
+from stts_export.checkpoint.token_ids import MOLMO2, stop_notes, tokens_from_files
 from stts_export.errors import CheckpointError
 from stts_runtime.bundle.manifest import Prompt, Tokens
 
@@ -27,7 +27,7 @@ TOKENIZER = {
 def tokens(folder: Path, prompt: Prompt = PROMPT, **files: Any) -> Tokens:
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
-    return tokens_from_files(beside(folder, "config.json"), "qwen3", folder, prompt)
+    return tokens_from_files(beside(folder, "config.json"), MOLMO2, folder, prompt)
 
 
 def test_what_closes_a_turn_stops_an_answer_whatever_the_files_say(tmp_path: Path) -> None:

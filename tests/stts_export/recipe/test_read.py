@@ -75,6 +75,21 @@ def test_what_the_records_do_not_say_is_refused_with_key_and_wish(
     ("old", "new", "said"),
     [
         ("image_size = 84", "image_size = 80", "grid.image_size is 80; wanted a multiple of patch_size * pool"),
+        (
+            "image_size = 84",
+            "image_size = [84, 80]",
+            "grid.image_size is (84, 80); wanted a multiple of patch_size * pool",
+        ),
+        ("image_size = 84", "image_size = [84, 0]", "grid.image_size is (84, 0); wanted numbers above 0"),
+        ("image_size = 84", "image_size = [84]", "grid.image_size: wanted a list of 2, got 1"),
+        ("patch_size = 14", "patch_size = 14\nframes = 0", "grid.frames is 0; wanted a number above 0"),
+        (
+            "score_after = 1",
+            "score_after = 1\nconnector = 'merger'",
+            "tower.connector is 'merger'; wanted one of pool, mergers",
+        ),
+        ("rope_theta = 1e6", "rope_theta = 1e6\nrope_sections = [2, 1, 2]", "add up to head_dim / 2 = 4"),
+        ("max_fps = 2", "max_fps = 2\nmin_frames = 9", "frame_sampling.min_frames is 9; wanted at most max_frames = 8"),
         ("pool = 3", "pool = 0", "grid.pool is 0; wanted a number above 0"),
         ("width = 8", "width = -8", "tower.width is -8; wanted a number above 0"),
         ("heads = 2", "heads = 3", "tower.heads is 3; wanted a divisor of tower.width = 8"),

@@ -25,6 +25,13 @@ GRAPH = ({"token_ids": ("int64", (1, "S"))}, {"logits": ("float32", (1, 16))})
     ("record", "changes", "complaint"),
     [
         ("grid", {"image_size": 379}, r"grid\.image_size: wanted a multiple of patch_size x pool, 42, got 379"),
+        (
+            "grid",
+            {"image_size": (378, 400)},
+            r"grid\.image_size: wanted a multiple of patch_size x pool, 42, got \(378",
+        ),
+        ("grid", {"image_size": (378, 0)}, r"grid\.image_size: wanted a whole number from 1"),
+        ("grid", {"frames": 0}, r"grid\.frames: wanted a whole number from 1"),
         ("grid", {"pool": 0}, r"grid\.pool: wanted a whole number from 1"),
         ("pruning", {"fraction": 1.0}, r"pruning\.fraction: wanted a fraction in \[0, 1\)"),
         ("pruning", {"packing": "none"}, r"pruning\.packing: wanted one of \('ffd', 'ragged'\)"),

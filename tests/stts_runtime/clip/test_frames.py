@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from reference.processor import reference_processor
 
 from stts_export.bench.torch_subject import torch_threads
@@ -97,6 +98,16 @@ def test_wrong_frames_are_refused_with_what_was_got_and_what_to_do(frames, says)
 def test_frames_beyond_any_screen_are_refused_before_they_are_copied():
     with pytest.raises(UsageError, match="at most 268435456 pixels"):
         resize_frames(np.broadcast_to(np.zeros(3, np.uint8), (2, 100_000, 100_000, 3)))
+
+
+@pytest.mark.parametrize("size", [(48, 80), (112, 64)])
+def test_frames_are_resized_to_other_shapes_too(size):
+    frames = random_frames(2, 90, 160)
+    planes = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+    wanted = torch.nn.functional.interpolate(planes, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    got = resize_frames(frames, size)
+    assert got.shape == (2, *size, 3)
+    assert np.abs(got - wanted.numpy()).max() <= 0.51
 
 
 def test_patches_of_frames_that_were_not_resized_are_refused():

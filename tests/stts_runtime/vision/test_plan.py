@@ -140,6 +140,18 @@ def test_groups_are_squares_of_patches_and_stay_or_go_together():
     assert np.flatnonzero(keep_patches(keep, SMALL)).tolist() == [3, 4, 5, 9, 10, 11, 15, 16, 17]
 
 
+def test_grids_need_not_be_square():
+    grid = Grid(image_size=(8, 12), patch_size=2, pool=2, frames=2)  # 4 x 6 patches, 2 x 3 groups
+    assert (grid.patches, grid.groups, grid.patch_values) == (24, 6, 24)
+    assert group_patches(grid)[4].tolist() == [14, 15, 20, 21]
+    keep = np.array([[False, False, False, False, True, False], [True, False, False, False, False, False]])
+    assert np.flatnonzero(keep_patches(keep, grid)).tolist() == [14, 15, 20, 21, 24, 25, 30, 31]
+    plan = pack_ragged(keep, grid)
+    assert plan.gather.tolist() == [14, 15, 20, 21, 24, 25, 30, 31]
+    assert plan.cumulative_lengths.tolist() == [0, 4, 8]
+    np.testing.assert_array_equal(patches_read(plan), patches_kept(keep, grid))
+
+
 @given(keeps())
 def test_ffd_agrees_with_a_direct_transcription(keep):
     plan = pack_ffd(keep, WIDE)
