@@ -26,7 +26,7 @@ SMALL = (
 
 
 def model_name(folder: Path) -> str:
-    """Return what a model is called whose checkpoint lies in `folder`, which in a hub's cache has the name of a commit."""
+    """Return what a model is called whose checkpoint lies in `folder`, which a hub names by a commit."""
     folder = folder.resolve()
     on_hub = snapshot_of(folder)
     return (folder.name if on_hub is None else on_hub.repository.partition("/")[2]).lower()

@@ -12,8 +12,8 @@ from stts_runtime.bundle.target import Target
 SCHEMA_VERSION = 7
 OLDEST_SCHEMA = 3
 """That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, 6 no
-`source`, `grid.frames`, `tokens.texts`, `prompt.timestamp`, `prompt.between_frames` and `frame_sampling.min_frames`, and
-square pictures only, nor had any before; all else is as now."""
+`source`, `grid.frames`, `tokens.texts`, `prompt.timestamp`, `prompt.between_frames` and `frame_sampling.min_frames`,
+and square pictures only, nor had any before; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
