@@ -90,6 +90,7 @@ def test_what_the_records_do_not_say_is_refused_with_key_and_wish(
         ),
         ("rope_theta = 1e6", "rope_theta = 1e6\nrope_sections = [2, 1, 2]", "add up to head_dim / 2 = 4"),
         ("max_fps = 2", "max_fps = 2\nmin_frames = 9", "frame_sampling.min_frames is 9; wanted at most max_frames = 8"),
+        ('system = ""', 'system = ""\ntimestamp = "at"', "prompt.timestamp is 'at'; wanted a text with {time}"),
         ("pool = 3", "pool = 0", "grid.pool is 0; wanted a number above 0"),
         ("width = 8", "width = -8", "tower.width is -8; wanted a number above 0"),
         ("heads = 2", "heads = 3", "tower.heads is 3; wanted a divisor of tower.width = 8"),

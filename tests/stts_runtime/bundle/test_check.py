@@ -37,6 +37,12 @@ GRAPH = ({"token_ids": ("int64", (1, "S"))}, {"logits": ("float32", (1, 16))})
         ("pruning", {"packing": "none"}, r"pruning\.packing: wanted one of \('ffd', 'ragged'\)"),
         ("tokens", {"stop": (1, 16)}, r"tokens\.stop\[1\]: wanted a token id below 16, got 16"),
         ("prompt", {"user": "no place"}, r"prompt\.user: wanted \{content\} once"),
+        ("prompt", {"timestamp": "at "}, r"prompt\.timestamp: wanted \{time\} once"),
+        (
+            "frame_sampling",
+            {"min_frames": 0},
+            r"frame_sampling\.min_frames: wanted a whole number from 1 to max_frames",
+        ),
         ("frame_sampling", {"max_fps": 0.0}, r"frame_sampling\.max_fps: wanted frames a second"),
         ("limits", {"max_frames": 10**12}, r"limits\.max_frames: wanted a whole number from 1 to"),
         ("engine", {"backend": "tensorflow"}, r"engine\.backend: wanted one of .* upgrade stts-runtime"),

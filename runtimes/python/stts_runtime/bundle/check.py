@@ -146,10 +146,13 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
         yield f"tokens.stop[{index}]", value, 0 <= value < rows, f"a token id below {rows}"
     yield "prompt.user", m.prompt.user, m.prompt.user.count("{content}") == 1, "{content} once"
     yield "prompt.system", m.prompt.system, m.prompt.system.count("{video}") <= 1, "{video} at most once"
+    yield "prompt.timestamp", m.prompt.timestamp, m.prompt.timestamp.count("{time}") == 1, "{time} once"
     sampling = m.frame_sampling
     yield "frame_sampling.method", sampling.method, sampling.method in SAMPLINGS, f"one of {SAMPLINGS}"
     fits = 1 <= sampling.max_frames <= MOST_COUNTED
     yield "frame_sampling.max_frames", sampling.max_frames, fits, f"a whole number from 1 to {MOST_COUNTED}"
+    fits = 1 <= sampling.min_frames <= sampling.max_frames
+    yield "frame_sampling.min_frames", sampling.min_frames, fits, "a whole number from 1 to max_frames"
     fits = 1e-3 <= sampling.max_fps <= 1e3
     yield "frame_sampling.max_fps", sampling.max_fps, fits, "frames a second, from 0.001 to 1000"
     yield (
