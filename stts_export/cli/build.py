@@ -11,6 +11,8 @@ from stts_export.recipe.find import recipe_names
 from stts_runtime.cli import add_command, log_note
 
 
+SUMMARY = "Turn a checkpoint into a verified bundle."
+OUTPUT_HELP = "the bundle to write, NAME.stts"
 EXAMPLES = """examples:
   stts-export build --model micro -o micro.stts
   stts-export build --model molmo2-4b-lite-50 --checkpoint ~/Molmo2-4B-Lite-50 --target jetson-orin -o lite.stts
@@ -24,15 +26,25 @@ EXAMPLES = """examples:
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(commands, "build", run, "Turn a checkpoint into a verified bundle.", EXAMPLES)
+    parser = add_command(commands, "build", run, SUMMARY, EXAMPLES)
+    parser.add_argument("-o", "--output", type=Path, required=True, help=OUTPUT_HELP)
+    add_options(parser, "--model")
+
+
+def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
+    """Add all that a build takes but `output`, which programs ask for in ways of their own.
+
+    Args:
+        parser: of the command.
+        model: the names of the option that says what to build.
+    """
     option = parser.add_argument
     option(
-        "--model",
+        *model,
         required=True,
         help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, a checkpoint "
         "directory, or its name on a hub, ORG/NAME[@REVISION]",
     )
-    option("-o", "--output", type=Path, required=True, help="the bundle to write, NAME.stts")
     option("--checkpoint", help="directory of safetensors, or its name on a hub, where --model is a recipe")
     option(
         "--random-weights",

@@ -17,10 +17,15 @@ def guarded(make_parser: Callable[[], argparse.ArgumentParser], arguments: Seque
 
     Commands are set as `run`, a function of the parsed arguments that returns an exit code.
     """
+    return guarded_call(lambda: make_parser().parse_args(arguments))
+
+
+def guarded_call(parse: Callable[[], argparse.Namespace]) -> int:
+    """Do what `guarded` does with arguments that somebody else's parser may have read."""
     debug = False
     try:
         open_standard_streams()
-        parsed = make_parser().parse_args(arguments)
+        parsed = parse()
         debug = parsed.debug
         return parsed.run(parsed)
     except SttsError as error:
@@ -76,10 +81,15 @@ def add_command(
     parser = commands.add_parser(
         name, help=summary, description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-    parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
+    add_shared_options(parser)
     parser.set_defaults(run=run)
     return parser
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
 
 
 BUNDLE = "a bundle: its directory, NAME.stts, or its name on a hub, ORG/NAME[@REVISION]"
