@@ -43,6 +43,21 @@ def capture(part: Part) -> ir.Model:
     Raises:
         ExportError: if the module cannot be traced, or its inputs and outputs are not what the spec says.
     """
+    model = trace(part).model
+    weights = {name for name, _ in part.module.named_parameters()}
+    for name, value in model.graph.initializers.items():
+        if name in weights:
+            value.const_value = None
+    check_bindings(model, part.spec)
+    return model
+
+
+def trace(part: Part) -> torch.onnx.ONNXProgram:
+    """Return the part as torch traced it, beside the graph that was made of the trace; both without weights.
+
+    Raises:
+        ExportError: if the module cannot be traced.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fakes = swapped_parameters(part.module, lambda _, own: torch.empty(own.shape, dtype=own.dtype))
     with mode, fakes, tapped(part), only_errors("torch.onnx"), warnings.catch_warnings(action="ignore"):
@@ -60,14 +75,8 @@ def capture(part: Part) -> ir.Model:
             )
         except Exception as error:
             raise ExportError(f"part {part.spec.name!r} cannot be traced: {error}") from error
-        weights = {name for name, _ in part.module.named_parameters()}
     assert program is not None
-    model = program.model
-    for name, value in model.graph.initializers.items():
-        if name in weights:
-            value.const_value = None
-    check_bindings(model, part.spec)
-    return model
+    return program
 
 
 @contextmanager
