@@ -39,7 +39,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-full plugins runtime-wheel bench bench-serve figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-polygraphy engines-full plugins runtime-wheel bench bench-serve figures conformance train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -115,6 +115,10 @@ engines: $(READY) $(OUT)/two-blocks.toml  ## build real TensorRT-RTX engines of 
 	$(BIN)/stts-export inspect $(OUT)/two-blocks-rtx-bf16.stts --engines --all-fused --compute-capability 86 120
 	$(MAKE) --no-print-directory engines-weights
 
+# Another tool on the same graphs: what it reads and builds is no merit of our own engine code.
+engines-polygraphy: $(READY) | $(OUT)/two-blocks-rtx.stts  ## have Polygraphy, on TensorRT-RTX, read and build the engines of two blocks of micro (no GPU needed)
+	$(BIN)/python tools/polygraphy_engines.py $(OUT)/two-blocks-rtx.stts
+
 # The decoder alone, to stand beside the one in floats above; a dense bundle, which has two graphs instead of four.
 engines-weights: $(READY) $(OUT)/two-blocks.toml $(OUT)/rtx-50.toml  ## the decoder's engines with weights in 8 and 4 bits
 	for weights in int8 int4; do $(BUILD_WEIGHTS) --target rtx --weights $$weights && $(INSPECT_WEIGHTS) 86 120 || exit 1; done
@@ -167,7 +171,7 @@ runtime-wheel: plugins  ## the runtime's wheel with the plugin libraries inside,
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(OUT)/wheels runtimes/python
 	rm -rf $(LIBRARIES)
 
-check-full: check engines engines-plugins engines-full  ## all of it
+check-full: check engines engines-polygraphy engines-plugins engines-full  ## all of it
 
 conformance: $(READY)  ## hold our mathematics against tensors of the authors' code
 	$(BIN)/stts-export conformance tests/data/conformance
