@@ -146,7 +146,7 @@ def _of_another_machine(manifest, folder):
 
 
 def _of_a_newer_schema(manifest, folder):
-    manifest["schema_version"] = 8
+    manifest["schema_version"] = 9
 
 
 def _without_a_limit(manifest, folder):

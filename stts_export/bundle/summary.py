@@ -11,9 +11,11 @@ from stts_runtime.bundle.manifest import Manifest, weights_line
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plugin_library import LIBRARY, machines_of
 from stts_runtime.bundle.spec import GraphSpec
+from stts_runtime.clip.crops import largest_layout
 from stts_runtime.engine.packed import is_packable
 from stts_runtime.hub.cache import snapshot_of
 from stts_runtime.language.kv_cache import NEW, PAST
+from stts_runtime.language.prompt import image_tokens
 from stts_runtime.sizes import MIB, size_text
 
 
@@ -35,6 +37,7 @@ def bundle_summary(path: Path) -> dict[str, object]:
         "pruning": pruning_line(manifest),
         "default_prune_fraction": pruning.fraction,
         "limits": f"{manifest.limits.max_frames} frames, {manifest.limits.max_tokens} tokens a conversation",
+        "images": images_line(manifest),
         "engines": engines_line(path, manifest),
         "size_mib": round(sum(entry.size for entry in manifest.files) / MIB, 1),
         "graphs": {name: graph_line(entry.spec) for name, entry in manifest.graphs.items()},
@@ -96,6 +99,15 @@ def pruning_line(manifest: Manifest) -> str:
         return line
     least, most = pruning.trained_fractions
     return f"{line}, trained at {least:.0%}" + (f" to {most:.0%}" if most > least else "")
+
+
+def images_line(manifest: Manifest) -> str:
+    """Return how the bundle looks at single images, in a few words."""
+    if manifest.image is None:
+        return "none, it knows videos only"
+    layout = largest_layout(manifest.grid, manifest.image)
+    tokens = image_tokens(manifest.tokens, [layout], manifest.image)
+    return f"never pruned, each whole and in up to {manifest.image.max_crops} crops, up to {tokens} tokens each"
 
 
 def graph_line(spec: GraphSpec) -> str:

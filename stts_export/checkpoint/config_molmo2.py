@@ -7,6 +7,7 @@ from pathlib import Path
 from stts_export.checkpoint.hub import model_name
 from stts_export.checkpoint.json_file import MOST_BLOCKS, TIED, Table, beside, demand
 from stts_export.checkpoint.layouts import is_scorer
+from stts_export.checkpoint.molmo2_images import cropping_of, with_image_tokens
 from stts_export.checkpoint.shards import stored_names
 from stts_export.checkpoint.token_ids import MOLMO2, OLMO, tokens_from_files
 from stts_export.errors import CheckpointError
@@ -32,15 +33,17 @@ def molmo2_config(config: Table, folder: Path, score_after: int) -> ModelConfig:
     vision, adapter = config.table("vision_config", "vit_config"), config.table("adapter_config")
     text = config.table("text_config")
     pruned = any(is_scorer(name) for name in stored_names(folder))
+    tokens = tokens_from_files(config, _TOKENS[_kind(text)], folder, _PROMPT)
     return ModelConfig(
         name=model_name(folder),
         grid=_grid(vision, folder),
         tower=_tower(vision, adapter, score_after),
         scorer=ScorerConfig(kind="learned" if pruned else "none", soft_bias=pruned),
         decoder=_decoder(text, config, adapter),
-        tokens=tokens_from_files(config, _TOKENS[_kind(text)], folder, _PROMPT),
+        tokens=with_image_tokens(tokens, config, folder),
         prompt=_PROMPT,
         frame_sampling=_sampling(folder, pruned),
+        image=cropping_of(folder),
     )
 
 

@@ -17,6 +17,7 @@ from stts_export.checkpoint.records import LazyTensor
 from stts_export.checkpoint.seeded import seeded_tensor
 from stts_export.errors import CheckpointError
 from stts_export.recipe.config import ModelConfig
+from stts_runtime.language.prompt import IMAGE_MARKERS, MARKERS as PROMPT_MARKERS
 
 
 # in the order of the released Molmo2 models: the first has the id of the first row behind the vocabulary
@@ -122,10 +123,10 @@ def marked_tokenizer(reader: gguf.GGUFReader, config: ModelConfig) -> Tokenizer:
 def _check_markers(tokenizer: Tokenizer, config: ModelConfig) -> None:
     tokens = config.tokens
     wanted = {text: config.decoder.vocabulary + i for i, text in enumerate(MARKERS)}
-    wanted |= {"<im_patch>": tokens.image_patch, "<frame_start>": tokens.frame_start, "<frame_end>": tokens.frame_end}
+    wanted |= {text: getattr(tokens, name) for name, text in {**PROMPT_MARKERS, **IMAGE_MARKERS}.items()}
     for text, number in wanted.items():
         got = tokenizer.token_to_id(text)
-        if got != number:
+        if number not in (None, got):
             raise CheckpointError(f"{config.name}: marker {text} has token id {got}; the recipe's tokens want {number}")
 
 

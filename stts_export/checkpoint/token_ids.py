@@ -64,7 +64,7 @@ def tokens_from_files(config: Table, names: TokenNames, folder: Path, prompt: Pr
     known = names.known
     tokenizer, settings = beside(folder, TOKENIZER_FILE), beside(folder, "tokenizer_config.json")
     bos = [number for role in names.begins for number in _named_ids(settings, role, tokenizer)]
-    added = _added_tokens(tokenizer)
+    added = added_tokens(tokenizer)
     bos += [number for text, number in added.items() if text == names.begins_with]
     closing = [text for text in added if text and prompt.turn_end.startswith(text)]
     stop = [number for numbers in stops_said(folder, tokenizer).values() for number in numbers]
@@ -113,7 +113,7 @@ def _named_ids(settings: Table, key: str, tokenizer: Table) -> list[int]:
     """Return the ids of a key that holds a token's text or id, or a list of them; unknown texts are left out."""
     value = settings.get(key, default=[])
     vocabulary: Any = tokenizer.table("model", default={}).get("vocab", default={})
-    known = {**(vocabulary if isinstance(vocabulary, dict) else {}), **_added_tokens(tokenizer)}
+    known = {**(vocabulary if isinstance(vocabulary, dict) else {}), **added_tokens(tokenizer)}
     found = []
     for token in value if isinstance(value, list) else [value]:
         said = token.get("content") if isinstance(token, dict) else token
@@ -125,7 +125,8 @@ def _named_ids(settings: Table, key: str, tokenizer: Table) -> list[int]:
     return [number for number in found if type(number) is int]
 
 
-def _added_tokens(tokenizer: Table) -> dict[str, int]:
+def added_tokens(tokenizer: Table) -> dict[str, int]:
+    """Return the ids of the tokens that a tokenizer's file adds to its vocabulary, by their text."""
     added = tokenizer.get("added_tokens", default=[])
     try:
         found = {token["content"]: token["id"] for token in added}

@@ -94,6 +94,7 @@ def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
     )
     option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
+    option("--max-crops", type=int, help="most crops of an image; 0 leaves images out (default: the model's)")
     option("--chunk-frames", type=int, default=8, help="frames the vision engines take at once (default: %(default)s)")
     option(
         "--batch",
@@ -135,6 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
         calibration=arguments.calibration,
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,
+        max_crops=arguments.max_crops,
         chunk_frames=arguments.chunk_frames,
         batch=arguments.batch,
         engines=not arguments.no_engines,

@@ -14,6 +14,7 @@ from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
 from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.bundle.memory_needed import MemoryNeeded
 from stts_runtime.bundle.target import Target
+from stts_runtime.clip.crops import largest_layout
 from stts_runtime.sizes import GIB
 
 
@@ -37,7 +38,8 @@ def held_bytes(
 
 
 def _by_part(config: ModelConfig, pruned: bool, sizes: Mapping[str, int]) -> dict[str, int]:
-    parts = ("vision_score", "vision_encode", "vision_dense", "decoder") if pruned else ("vision_dense", "decoder")
+    image = () if config.image is None else ("vision_image",)
+    parts = (*(("vision_score", "vision_encode") if pruned else ()), "vision_dense", *image, "decoder")
     return {part: sum(size for name, size in sizes.items() if _belongs(name, part, config.tower)) for part in parts}
 
 
@@ -54,7 +56,7 @@ def _belongs(name: str, part: str, tower: TowerConfig) -> bool:
     room, _, rest = name.partition(".")
     if part == "decoder" or room == "decoder":
         return part == room
-    if part == "vision_dense":
+    if part in ("vision_dense", "vision_image"):
         return room in ("vision_tower", "connector")
     if room != "vision_tower":
         return room == {"vision_score": "scorer", "vision_encode": "connector"}[part]
@@ -86,7 +88,13 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
     held = held_bytes(config, scenario.prune_fraction > 0, scenario.precision, scenario.choice, scenario.tower_weights)
     if scenario.plugins and scenario.prune_fraction:
         held["vision_select"] = 0  # an engine without a weight
-    opened = sum(held[part] for part in held if part != "vision_dense" or not scenario.prune_fraction)
+    # a question is about a clip or about images, whose engine holds no more than those of a clip together
+    unopened = ("vision_image", "vision_dense") if scenario.prune_fraction else ("vision_image",)
+    opened = sum(held[part] for part in held if part not in unopened)
+    most_squares, most_groups = max(clip.chunks), clip.kept_groups
+    if config.image is not None:
+        most_squares = max(most_squares, 1 + config.image.max_crops)
+        most_groups = max(most_groups, largest_layout(config.grid, config.image).groups)
     patch_values = config.grid.patches * config.grid.patch_values
     return MemoryNeeded(
         frames=clip.frames,
@@ -99,12 +107,12 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         ),
         cache=cache_bytes(config.decoder, scenario.capacity, size),
         hidden=clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
-        features=clip.kept_groups * config.decoder.width * size,
+        features=most_groups * config.decoder.width * size,
         vision_activations=vision_activations(scenario),
         decoder_activations=decoder_activations(
             config.decoder, scenario.capacity, size, masked=not scenario.plugins, fused=scenario.is_fused
         ),
-        clip=clip.frames * CHANNELS * math.prod(config.grid.size) + 4 * max(clip.chunks) * patch_values,
+        clip=clip.frames * CHANNELS * math.prod(config.grid.size) + 4 * most_squares * patch_values,
         runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
         output_head=_output_head(scenario),
         bundle_disk=weight_bytes(config, scenario.precision, scenario.choice, scenario.tower_weights),
@@ -140,9 +148,13 @@ def vision_activations(scenario: Scenario) -> int:
     by_frame = on_cpu and scenario.packing == "ragged"
     frames, fused = dense_frames(config, max(clip.chunks)), scenario.is_fused or (on_cpu and not biased)
     dense = block_activations(config.tower, frames, size, masked=False, fused=fused)
+    image = 0
+    if config.image is not None:
+        crops = dense_frames(config, 1 + config.image.max_crops)
+        image = block_activations(config.tower, crops, size, masked=False, fused=scenario.is_fused or on_cpu)
     masked, fused = not (scenario.plugins or by_frame), scenario.is_fused or by_frame
     encode = [block_activations(config.tower, run.packed, size, masked=masked, fused=fused) for run in clip.encode]
-    return dense + max(encode, default=0)
+    return max(image, dense + max(encode, default=0))
 
 
 def block_activations(tower: TowerConfig, packed: Packed, item_bytes: int, *, masked: bool, fused: bool) -> int:

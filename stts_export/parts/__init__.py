@@ -12,6 +12,7 @@ from stts_export.parts.vision_encode import (
     vision_encode_on_device_part,
     vision_encode_ragged_part,
 )
+from stts_export.parts.vision_image import vision_image_part
 from stts_export.parts.vision_score import vision_score_part
 from stts_export.parts.vision_select import vision_select_part
 from stts_export.recipe.config import ModelConfig
@@ -30,9 +31,9 @@ def parts_of(
     """Return the parts of a bundle in data-flow order.
 
     A pruned bundle (`packing` is `ffd` or `ragged`) also holds the dense vision part, whose weights it shares, so that
-    pruning can be switched off at call time; the packing of a dense one is `none`. With `plugins`, groups are selected
-    and packed on the device, end to end. Where `limits.max_rows` is more than 1, so many conversations can be decoded
-    together. The model's weights may be fake.
+    pruning can be switched off at call time; the packing of a dense one is `none`. Where the model knows images, so
+    does a part for these. With `plugins`, groups are selected and packed on the device, end to end. Where
+    `limits.max_rows` is more than 1, so many conversations can be decoded together. The model's weights may be fake.
     """
     dense = (vision_dense_part(model, config, limits),)
     pruned: tuple[Part, ...] = ()
@@ -40,5 +41,6 @@ def parts_of(
         select = (vision_select_part(config, limits),) if plugins else ()
         encode = vision_encode_on_device_part if plugins else ENCODE[packing]
         pruned = (vision_score_part(model, config, limits, plugins=plugins), *select, encode(model, config, limits))
+    image = () if config.image is None else (vision_image_part(model, config, config.image),)
     together = (decoder_rows_part(model, config, limits),) if limits.max_rows > 1 else ()
-    return (*pruned, *dense, decoder_part(model, config, limits, plugins=plugins), *together)
+    return (*pruned, *dense, *image, decoder_part(model, config, limits, plugins=plugins), *together)

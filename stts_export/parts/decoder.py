@@ -74,6 +74,9 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits, *, plugins: 
     """Return the language part."""
     decoder = config.decoder
     most, groups = limits.max_tokens, limits.max_frames * config.grid.groups
+    features = Dim("K", 1, min(1024, groups), groups, "--max-frames")
+    if config.image is not None and most > groups:  # of images as many as a conversation has room for
+        features = Dim("K", 1, min(1024, most), most, "--max-tokens")
 
     def cache(prefix: str, length: str) -> tuple[TensorSpec, ...]:
         shape = (1, decoder.kv_heads, length, decoder.head_dim)
@@ -99,7 +102,7 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits, *, plugins: 
         outputs=outputs,
         dims=(
             Dim("S", 1, min(2048, most), most, "--max-tokens"),
-            Dim("K", 1, min(1024, groups), groups, "--max-frames"),
+            features,
             Dim("P", 0, min(2048, most), most, "--max-tokens"),
         ),
         values=(*(f"decoder.blocks.{i}" for i in range(decoder.layers)), *(tensor.name for tensor in outputs)),

@@ -33,18 +33,23 @@ class VisionDense(nn.Module):
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Return features [T * G, d_model]; see the table above."""
-        tower, grid = self.tower, self.grid
-        attend = partial(frame_attention, heads=tower.heads)
+        grid = self.grid
+        taps = self.tapped(patches)
+        frames = torch.arange(patches.shape[0], device=patches.device)
+        groups = torch.tensor(group_patches(grid).tolist(), device=patches.device)
+        readout = (frames[:, None, None] * grid.patches + groups).flatten(0, 1)
+        return self.connector(torch.cat(taps, dim=-1), readout)
+
+    def tapped(self, patches: torch.Tensor) -> list[torch.Tensor]:
+        """Return the tapped outputs, each [T * N, D], of `patches` [T, N, 588]."""
+        attend = partial(frame_attention, heads=self.tower.heads)
         hidden = self.vision_tower.embed(patches)
         taps: dict[int, torch.Tensor] = {}
         for index, block in enumerate(self.vision_tower.blocks):
             hidden = block(hidden, attend)
-            if index in tower.taps:
+            if index in self.tower.taps:
                 taps[index] = hidden.flatten(0, 1)
-        frames = torch.arange(patches.shape[0], device=patches.device)
-        groups = torch.tensor(group_patches(grid).tolist(), device=patches.device)
-        readout = (frames[:, None, None] * grid.patches + groups).flatten(0, 1)
-        return self.connector(torch.cat([taps[index] for index in tower.taps], dim=-1), readout)
+        return [taps[index] for index in self.tower.taps]
 
 
 def vision_dense_part(model: Model, config: ModelConfig, limits: Limits) -> Part:

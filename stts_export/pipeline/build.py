@@ -175,4 +175,5 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
         notes=resolved.notes,
         files=(),
         source=resolved.source,
+        image=config.image,
     )

@@ -28,6 +28,7 @@ from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME, backend_named
 from stts_runtime.bundle.check import MOST_COUNTED
 from stts_runtime.bundle.manifest import (
     FLOAT,
+    MOST_CROPS,
     OPS,
     PACKINGS,
     SCORERS,
@@ -80,6 +81,7 @@ class BuildRequest:
     calibration: str | None = None
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
+    max_crops: int | None = None  # most crops of an image; 0 leaves images out; None takes the model's own number
     chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
     batch: int = 1  # conversations that a server can decode together; 1 leaves that graph out
     engines: bool = True  # whether to build engines too, where this machine can; they can be built later, on the device
@@ -132,6 +134,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress, log: Log = no_log) -
     recipe, folder = find_model(request.model, on_progress, log, reads_weights)
     check_has_graphs(recipe.config)
     prune, config = prune_and_scorer(request, recipe)
+    config = with_crops(config, request.max_crops)
     engine = engine_of(request, target, config)
     limits = limits_of(request, target, config, engine)
     own_packing = "none" if prune == 0 else recipe.packing
@@ -295,6 +298,23 @@ def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float,
     # The soft bias belongs to a scorer trained with it; before weights that never saw it, it is only noise.
     bias = config.scorer.soft_bias if kind == config.scorer.kind else kind == "learned"
     return prune, replace(config, scorer=ScorerConfig(kind, bias))
+
+
+def with_crops(config: ModelConfig, max_crops: int | None) -> ModelConfig:
+    """Return the model as it looks at images, of so many crops each; 0 is not at all.
+
+    Raises:
+        UsageError: more or fewer than can be, or the model knows no images.
+    """
+    if max_crops is None:
+        return config
+    if not 0 <= max_crops <= MOST_CROPS:
+        raise UsageError(f"--max-crops is {max_crops}, wanted 0 (no images) to {MOST_CROPS}")
+    if max_crops == 0:
+        return replace(config, image=None)
+    if config.image is None:
+        raise UsageError(f"--max-crops {max_crops}: model {config.name} knows no images; leave it out")
+    return replace(config, image=replace(config.image, max_crops=max_crops))
 
 
 def trained_fractions(request: BuildRequest, recipe: ModelRecipe) -> tuple[float, float] | None:

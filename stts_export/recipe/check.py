@@ -10,10 +10,13 @@ from stts_export.recipe.config import CONNECTORS, DecoderConfig, ModelConfig, To
 from stts_export.recipe.findings import Finding, choice, refuse
 from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME
 from stts_runtime.bundle.manifest import (
+    MOST_CROPS,
     PACKINGS,
+    POOLS,
     PRECISIONS,
     SAMPLINGS,
     SCORERS,
+    Cropping,
     FrameSampling,
     Grid,
     Prompt,
@@ -21,6 +24,7 @@ from stts_runtime.bundle.manifest import (
 )
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.jetpack import JETPACKS
+from stts_runtime.language.prompt import IMAGE_MARKERS, MARKERS
 
 
 QUERY_KEY_NORMS = ("none", "head", "full")
@@ -134,6 +138,8 @@ def _model(config: ModelConfig) -> Iterator[Finding]:
     yield from _sampling(config.frame_sampling)
     if config.resize is not None:
         yield from _positive("resize", config.resize, "min_pixels", "max_pixels", "max_frame_tokens")
+    if config.image is not None:
+        yield from _image(config.image, config)
 
 
 def _positive(table: str, record: object, *keys: str) -> Iterator[Finding]:
@@ -217,10 +223,13 @@ def _yarn(yarn: Yarn, layers: int) -> Iterator[Finding]:
 
 def _tokens(tokens: Tokens, decoder: DecoderConfig) -> Iterator[Finding]:
     rows = decoder.vocabulary + decoder.extra_vocabulary
-    markers = {"image_patch": tokens.image_patch, "frame_start": tokens.frame_start, "frame_end": tokens.frame_end}
+    names = (*MARKERS, *IMAGE_MARKERS)
+    markers = {name: value for name in names if (value := getattr(tokens, name)) is not None}
     for key, value in markers.items():
         yield f"tokens.{key}", 0 <= value < rows, value, f"an id from 0 to {rows - 1} (vocabulary + extra_vocabulary)"
-    yield "tokens", len(set(markers.values())) == len(markers), markers, "three different ids"
+    if tokens.low_res_image_start == tokens.image_start:  # the whole of an image may begin as its crops do
+        markers.pop("low_res_image_start", None)
+    yield "tokens", len(set(markers.values())) == len(markers), markers, f"{len(markers)} different ids"
     yield "tokens.bos", 0 <= tokens.bos < rows, tokens.bos, f"an id from 0 to {rows - 1}"
     stops = len(tokens.stop) > 0 and all(0 <= stop < decoder.vocabulary for stop in tokens.stop)
     yield "tokens.stop", stops, tokens.stop, f"at least one id, each from 0 to {decoder.vocabulary - 1}"
@@ -231,6 +240,18 @@ def _prompt(prompt: Prompt) -> Iterator[Finding]:
     yield "prompt.user", places == 1, prompt.user, "a text with {content} in it once, where video and question go"
     times = prompt.timestamp.count("{time}")
     yield "prompt.timestamp", times == 1, prompt.timestamp, "a text with {time} in it once, where a frame's seconds go"
+
+
+def _image(image: Cropping, config: ModelConfig) -> Iterator[Finding]:
+    crops, grid, side = image.max_crops, config.grid, config.grid.rows
+    shape, fits = f"a table, with {grid}", grid.rows == grid.columns and grid.frames == 1
+    yield "image", fits, shape, "none but with a square grid of single frames"
+    yield "image.max_crops", 1 <= crops <= MOST_CROPS, crops, f"a number from 1 to {MOST_CROPS}"
+    fits = min(image.overlap) >= 0 and sum(image.overlap) < side
+    yield "image.overlap", fits, image.overlap, f"patches, fewer together than a crop's side of {side}"
+    yield "image.pool", image.pool in POOLS, image.pool, f"one of {', '.join(map(str, POOLS))}"
+    missing = [name for name in IMAGE_MARKERS if getattr(config.tokens, name) is None]
+    yield "tokens", not missing, f"no {', '.join(missing)}", "every token of images, as there is a table image"
 
 
 def _sampling(sampling: FrameSampling) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import Cropping, FrameSampling, Grid, Prompt, Tokens
 from stts_runtime.clip.smart_resize import SmartResize
 
 
@@ -109,6 +109,7 @@ class ModelConfig:
     frame_sampling: FrameSampling
     # how large the model's own processor makes a picture; None squeezes all to the grid's size, whatever their aspect
     resize: SmartResize | None = None
+    image: Cropping | None = None  # how single images are looked at; None where the model knows none
 
     @property
     def feature_width(self) -> int:

@@ -40,6 +40,12 @@ def synthetic_clip(image_size: ImageSize, frames: int = 6, seed: int = SEED) -> 
     return clip
 
 
+def synthetic_image(size: ImageSize) -> NDArray[np.uint8]:
+    """Return an image uint8 [height, width * 3 / 2, 3] of the same kind, wider than what the tower sees at once."""
+    height, width = height_and_width(size)
+    return synthetic_clip((height, width * 3 // 2), frames=1)[0]
+
+
 def _numbers(bits: np.random.PCG64, *shape: int) -> NDArray[np.int64]:
     """Return whole numbers in [0, 256)."""
     count = int(np.prod(shape))

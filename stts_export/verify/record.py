@@ -1,12 +1,13 @@
 """Record a reference: the runtime's own flow over the torch model on the synthetic clip, each run of a part kept.
 
 clip -> vision_score (in two chunks at least) -> plan -> vision_encode -> prompt -> prefill -> decode
+image -> vision_image -> prompt -> prefill -> decode
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,15 @@ from stts_export.quantise.checkpoint import as_rounded
 from stts_export.quantise.choice import roundings_of
 from stts_export.quantise.scaling import FILE, read_scales
 from stts_export.recipe.config import ModelConfig
-from stts_export.verify.clip import synthetic_clip
+from stts_export.verify.clip import synthetic_clip, synthetic_image
 from stts_export.verify.cut import widest_gap
 from stts_export.verify.recorder import Recorder
 from stts_export.verify.torch_part import torch_manifest
-from stts_runtime.bundle.manifest import Grid, Limits, Manifest
+from stts_runtime.bundle.manifest import Cropping, Grid, Limits, Manifest
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.plain import from_plain
+from stts_runtime.clip.crops import cut_image
+from stts_runtime.clip.images import Images
 from stts_runtime.clip.video import clip_from_frames
 from stts_runtime.engine import Array
 from stts_runtime.engine.memory import new_array
@@ -34,19 +37,41 @@ from stts_runtime.errors import BundleError
 from stts_runtime.foreign import foreign_errors
 from stts_runtime.language.generation import Decoding
 from stts_runtime.language.kv_cache import EMPTY_POSITION, PAST, new_name
-from stts_runtime.language.prompt import LONGEST_TIMESTAMP, build_first_turn, made_up_turn, video_tokens, vision_flags
+from stts_runtime.language.prompt import (
+    LONGEST_TIMESTAMP,
+    build_first_turn,
+    first_turn,
+    image_ids,
+    image_pieces,
+    made_up_turn,
+    video_tokens,
+    vision_flags,
+)
 from stts_runtime.language.tokenizer import open_tokenizer
 from stts_runtime.progress import OnProgress, no_progress
 from stts_runtime.timings import Timings
-from stts_runtime.verify.reference import FRAMES, KEEP, REFERENCE_SCHEMA, SCORES, Answer, Reference, ReferenceInfo
+from stts_runtime.verify.reference import (
+    CROPS,
+    FRAMES,
+    IMAGE,
+    IMAGE_FEATURES,
+    IMAGE_LOGITS,
+    KEEP,
+    REFERENCE_SCHEMA,
+    SCORES,
+    Answer,
+    Reference,
+    ReferenceInfo,
+)
 from stts_runtime.vision.on_device import encode_groups, runs_of_frames, select_groups
 from stts_runtime.vision.plan import Plan
-from stts_runtime.vision.run import dense_vision, encode_plan, plan_groups, score_frames
+from stts_runtime.vision.run import dense_vision, encode_plan, image_vision, plan_groups, score_frames
 
 
 QUESTION = "What moves in this video, and which way does it go?"
+IMAGE_QUESTION = "What is in this image, and where?"
 FRAME_COUNT = 6
-GREEDY_TOKENS = 12
+GREEDY_TOKENS, IMAGE_GREEDY_TOKENS = 12, 4
 # The recorded decode step: caches are large, and where they are cut is of no matter. Some slots are empty, as mostly.
 DECODE_SLOTS, DECODE_TOKENS = 64, 60
 OTHER_TOKENS = 128  # of question and template
@@ -107,12 +132,17 @@ def record_reference(
         on_progress("record", 0.4)
         with recorder.engine(parts["vision_dense"], names) as engine:  # a by-product here: one chunk will do
             dense_vision(engine, frames[: chunks[0][1]], in_chunks, timings)
+    about_image = None
+    if config.image is not None:
+        about_image = record_image(recorder, parts["vision_image"], manifest, config.image, tokenizer)
     on_progress("record", 0.6)
     question, ids = prompt_ids(config, frames, keep, tokenizer)
-    greedy, gaps = record_decoder(recorder, parts, manifest, ids, features, on_progress)
-    answer = Answer(fraction, gap, question, tuple(ids.tolist()), greedy, gaps)
+    asked = Asked(question, ids, features)
+    answer, image = record_decoder(recorder, parts, manifest, asked, about_image, on_progress)
+    answer = replace(answer, prune_fraction=fraction, score_gap=gap)
     source = f"torch, {config.name} ({checkpoint.layout} weights)"
-    return Reference(ReferenceInfo(REFERENCE_SCHEMA, source, tuple(recorder.runs), answer), recorder.arrays)
+    info = ReferenceInfo(REFERENCE_SCHEMA, source, tuple(recorder.runs), answer, image)
+    return Reference(info, recorder.arrays)
 
 
 def record_encoding_on_device(
@@ -208,26 +238,62 @@ def prompt_ids(
     return QUESTION, turn.token_ids
 
 
+def record_image(
+    recorder: Recorder, part: Part, manifest: Manifest, cropping: Cropping, tokenizer: Path | None
+) -> Asked | None:
+    """Record the look at an image of several crops, whose groups reach over them; return what is asked about it.
+
+    None where a conversation has no room for it.
+    """
+    image = synthetic_image(manifest.grid.image_size)
+    cut = cut_image(image, manifest.grid, cropping)
+    recorder.arrays |= {IMAGE: image, CROPS: cut.crops}
+    with recorder.engine(part, ["image"]) as engine:
+        vision = image_vision(engine, Images((cut,), (image.shape[1::-1],)), manifest, Timings())
+    seen = image_pieces(manifest.tokens, [cut.layout], cropping)
+    if len(seen) + OTHER_TOKENS + IMAGE_GREEDY_TOKENS > manifest.limits.max_tokens:
+        return None
+    recorder.arrays[IMAGE_FEATURES] = np.asarray(vision.features)
+    if tokenizer is None:
+        return Asked(None, image_ids(manifest.tokens, seen), vision.features)
+    turn = first_turn(open_tokenizer(tokenizer), manifest.prompt, manifest.tokens, seen, IMAGE_QUESTION)
+    return Asked(IMAGE_QUESTION, turn.token_ids, vision.features)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A first turn: the question, None without a tokenizer, the prompt's ids, and what its placeholders are given."""
+
+    question: str | None
+    ids: NDArray[np.int64]
+    features: Array
+
+    def answer(self, greedy: tuple[tuple[int, ...], tuple[float, ...]]) -> Answer:
+        """Return what was said, where nothing was pruned."""
+        return Answer(0.0, None, self.question, tuple(self.ids.tolist()), *greedy)
+
+
 def record_decoder(
     recorder: Recorder,
     parts: Mapping[str, Part],
     manifest: Manifest,
-    ids: NDArray[np.int64],
-    features: Array,
+    asked: Asked,
+    about_image: Asked | None,
     on_progress: OnProgress,
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Record a prefill and decode steps, of one and of two; return the greedy tokens and how far each was ahead."""
+) -> tuple[Answer, Answer | None]:
+    """Record a prefill and decode steps, of one and of two, about the clip; return what is said of clip and image."""
 
     def room_for(tokens: int) -> Manifest:
         return replace(manifest, limits=replace(manifest.limits, max_tokens=tokens))
 
-    part = parts["decoder"]
+    def tell(share: float) -> None:
+        on_progress("record", 0.6 + 0.4 * share)
+
+    part, ids = parts["decoder"], asked.ids
     flags, text = vision_flags(ids, manifest.tokens), np.zeros(1, bool)
-    tokens: list[int] = []
-    gaps: list[float] = []
     with recorder.engine(part, ("prefill", "decode")) as engine:
         decoding, short = Decoding(engine, room_for(len(ids) + GREEDY_TOKENS)), Decoding(engine, room_for(DECODE_SLOTS))
-        logits = decoding.read(ids, flags, features)
+        logits = decoding.read(ids, flags, asked.features)
         past = decoding.own_cache.past()
         short.own_cache.append(
             flags[:DECODE_TOKENS],
@@ -236,15 +302,32 @@ def record_decoder(
         held, cached = short.own_cache.length, {name: np.array(array) for name, array in short.own_cache.past().items()}
         following = int(logits.argmax())
         short.read(np.array([following]), text)
-        for place in range(GREEDY_TOKENS):
-            if place > 0:
-                logits = decoding.read(np.array(tokens[-1:]), text)
-            second, first = np.partition(logits, -2)[-2:]
-            tokens.append(int(logits.argmax()))
-            gaps.append(float(first - second))
-            on_progress("record", 0.6 + 0.4 * (place + 1) / GREEDY_TOKENS)
+        answer, image = asked.answer(greedy_tokens(decoding, logits, GREEDY_TOKENS, tell)), None
+        if about_image is not None:
+            decoding = Decoding(engine, room_for(len(about_image.ids) + IMAGE_GREEDY_TOKENS))
+            flags = vision_flags(about_image.ids, manifest.tokens)
+            logits = decoding.read(about_image.ids, flags, about_image.features)
+            recorder.arrays[IMAGE_LOGITS] = logits[None]
+            greedy = greedy_tokens(decoding, logits, IMAGE_GREEDY_TOKENS, lambda _: tell(1.0))
+            image = about_image.answer(greedy)
     if "decoder_rows" in parts:
         record_rows(recorder, parts["decoder_rows"], cached, held, following)
+    return answer, image
+
+
+def greedy_tokens(
+    decoding: Decoding, logits: NDArray[np.float32], count: int, tell: Callable[[float], None]
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return the likeliest tokens, one after the other, and how far each was ahead, from the first one's logits on."""
+    tokens: list[int] = []
+    gaps: list[float] = []
+    for place in range(count):
+        if place > 0:
+            logits = decoding.read(np.array(tokens[-1:]), np.zeros(1, bool))
+        second, first = np.partition(logits, -2)[-2:]
+        tokens.append(int(logits.argmax()))
+        gaps.append(float(first - second))
+        tell((place + 1) / count)
     return tuple(tokens), tuple(gaps)
 
 

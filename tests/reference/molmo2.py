@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,13 +21,15 @@ from transformers.models.molmo2.configuration_molmo2 import (
     Molmo2TextConfig,
     Molmo2VisionConfig,
 )
+from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
 from transformers.models.molmo2.modeling_molmo2 import (
     Molmo2Adapter,
     Molmo2ForConditionalGeneration,
     Molmo2VisionModel,
 )
 
-from reference.molmo2_sizes import DECODERS, GRID, TOKENS, TOWER, VOCABULARY
+from reference.molmo2_sizes import CROPPING, DECODERS, GRID, TOKENS, TOWER, VOCABULARY
+from stts_export.bench.torch_subject import torch_threads
 from stts_export.recipe.config import DecoderConfig
 
 
@@ -153,9 +156,37 @@ def video_patches(frames: int, seed: int = 0) -> Tensor:
     return torch.rand(frames, GRID.patches, 3 * GRID.patch_size**2, generator=generator) * 2 - 1
 
 
+@dataclass(frozen=True)
+class ImagePrompt:
+    """Images as transformers' own processor makes them, and a prompt about them."""
+
+    token_ids: Tensor  # int64 [1, S]
+    inputs: dict[str, Tensor]  # pixels and which of them make a group, as the model takes them
+
+
+def image_prompt(pictures: list[np.ndarray], seed: int = 0, text: int = 6) -> ImagePrompt:
+    """Return a prompt about pictures uint8 [H, W, 3]: some text, the images, `text` tokens."""
+    processor = Molmo2ImageProcessor(
+        max_crops=CROPPING.max_crops,
+        overlap_margins=list(CROPPING.overlap),
+        pooling_size=[CROPPING.pool, CROPPING.pool],
+        size={"height": GRID.image_size, "width": GRID.image_size},
+    )
+    with torch_threads(2):  # on one thread torch resizes by another kernel, which rounds otherwise
+        out = processor(images=pictures, return_tensors="pt", input_data_format="channels_last")
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(3, VOCABULARY, (3 + text,), generator=generator).tolist()
+    ids = [TOKENS.bos, *words[:3]]
+    for low_rows, low_columns, rows, columns in out["image_grids"].tolist():
+        ids += [TOKENS.low_res_image_start, *[TOKENS.image_patch] * (low_rows * low_columns), TOKENS.image_end]
+        row = [*[TOKENS.image_patch] * columns, TOKENS.image_column]
+        ids += [TOKENS.image_start, *row * rows, TOKENS.image_end]
+    return ImagePrompt(torch.tensor([ids + words[3:]]), dict(out))
+
+
 def vision_flags(token_ids: Tensor) -> Tensor:
     """Return bool [S], which tokens of [1, S] are vision tokens."""
-    return torch.isin(token_ids[0], torch.tensor([TOKENS.image_patch, TOKENS.frame_start, TOKENS.frame_end]))
+    return torch.isin(token_ids[0], torch.tensor(TOKENS.vision))
 
 
 class Reference(Protocol):
@@ -207,6 +238,26 @@ class Molmo2Reference:
         inputs = self.inputs(token_ids, patches)
         out = self.model.generate(**inputs, do_sample=False, max_new_tokens=count, min_new_tokens=count)
         return out[0, token_ids.shape[1] :].tolist()
+
+    def image_inputs(self, prompt: ImagePrompt) -> dict[str, Tensor]:
+        ids = prompt.token_ids
+        flags = vision_flags(ids).long()[None]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": flags, **prompt.inputs}
+
+    @torch.no_grad()
+    def image_features(self, prompt: ImagePrompt) -> Tensor:
+        names = ("pixel_values", "image_token_pooling", "image_grids")
+        return torch.cat(self.model.get_image_features(*(prompt.inputs[name] for name in names)).pooler_output)
+
+    @torch.no_grad()
+    def image_logits(self, prompt: ImagePrompt) -> Tensor:
+        return self.model(**self.image_inputs(prompt)).logits[0]
+
+    @torch.no_grad()
+    def image_greedy(self, prompt: ImagePrompt, count: int) -> list[int]:
+        inputs = self.image_inputs(prompt)
+        out = self.model.generate(**inputs, do_sample=False, max_new_tokens=count, min_new_tokens=count)
+        return out[0, prompt.token_ids.shape[1] :].tolist()
 
     def save(self, path: Path, original: bool = False) -> None:
         self.model.save_pretrained(path, save_original_format=original)
@@ -278,10 +329,10 @@ def reference_model(kind: str, seed: int = 0) -> Reference:
         vision_config=vision_config(),
         adapter_config=adapter_config(decoder),
         text_config=text_config(decoder),
-        image_start_token_id=300,
-        image_end_token_id=301,
+        image_start_token_id=TOKENS.image_start,
+        image_end_token_id=TOKENS.image_end,
         image_patch_id=TOKENS.image_patch,
-        low_res_image_start_token_id=304,
+        low_res_image_start_token_id=TOKENS.low_res_image_start,
         frame_start_token_id=TOKENS.frame_start,
         frame_end_token_id=TOKENS.frame_end,
     )

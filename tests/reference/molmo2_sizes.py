@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stts_export.recipe.config import DecoderConfig, ModelConfig, ScorerConfig, TowerConfig, Yarn
-from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import Cropping, FrameSampling, Grid, Prompt, Tokens
 
 
 KINDS = ("qwen3", "olmo3", "llama")
@@ -12,7 +12,18 @@ VOCABULARY, EXTRA = 300, 16
 GRID = Grid(image_size=126, patch_size=14, pool=3)
 TOWER = TowerConfig(width=32, heads=4, mlp_width=48, blocks=6, taps=(5, 3), score_after=1)
 # marker ids stand behind the vocabulary in the order of the released models
-TOKENS = Tokens(bos=2, stop=(2,), image_patch=302, frame_start=307, frame_end=308)
+TOKENS = Tokens(
+    bos=2,
+    stop=(2,),
+    image_patch=302,
+    frame_start=307,
+    frame_end=308,
+    image_start=300,
+    low_res_image_start=304,
+    image_column=303,
+    image_end=301,
+)
+CROPPING = Cropping(max_crops=4, overlap=(1, 1), pool=2)
 PROMPT = Prompt(
     system="{video}",
     user="<|im_start|>user\n{content}<|im_end|>\n",
@@ -81,4 +92,5 @@ def model_config(kind: str, scorer: str = "none", soft_bias: bool = False) -> Mo
         tokens=TOKENS,
         prompt=PROMPT,
         frame_sampling=FrameSampling(method="uniform", max_frames=16, max_fps=2.0),
+        image=CROPPING,
     )

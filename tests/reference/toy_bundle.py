@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.molmo2_sizes import DECODERS, GRID
+from reference.molmo2_sizes import CROPPING, DECODERS, GRID
 from reference.once import once
 from reference.toy_tokenizer import MOLMO2_PROMPT, special_tokens, trained_tokenizer
 from stts_export.checkpoint.layouts import layout_named
@@ -58,6 +58,7 @@ def toy_config(kind: str = "qwen3", scorer: str = "learned") -> ModelConfig:
         tokens=tokens,
         prompt=MOLMO2_PROMPT,
         frame_sampling=FrameSampling("uniform", max_frames=8, max_fps=2.0),
+        image=CROPPING,
     )
 
 

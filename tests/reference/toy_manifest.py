@@ -95,5 +95,6 @@ def model_manifest(config: ModelConfig, **others: Any) -> Manifest:
         frame_sampling=config.frame_sampling,
         decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
         model=asdict(config),
+        image=config.image,
         **others,
     )

@@ -75,4 +75,8 @@ def special_tokens() -> Tokens:
         image_patch=number("<im_patch>"),
         frame_start=number("<frame_start>"),
         frame_end=number("<frame_end>"),
+        image_start=number("<im_start>"),
+        low_res_image_start=number("<low_res_im_start>"),
+        image_column=number("<im_col>"),
+        image_end=number("<im_end>"),
     )

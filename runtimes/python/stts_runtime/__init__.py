@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING
 
 
 if TYPE_CHECKING:
+    from stts_runtime.clip.images import Images
     from stts_runtime.clip.video import Clip
     from stts_runtime.conversation import Conversation
-    from stts_runtime.errors import BundleError, EngineError, HubError, LimitError, SttsError, UsageError, VideoError
+    from stts_runtime.errors import (
+        BundleError,
+        EngineError,
+        HubError,
+        ImageError,
+        LimitError,
+        SttsError,
+        UsageError,
+        VideoError,
+    )
     from stts_runtime.language.generation import Generation
     from stts_runtime.live.feed import Feed
     from stts_runtime.live.live import Live
@@ -33,6 +43,8 @@ __all__ = [
     "Feed",
     "Generation",
     "HubError",
+    "ImageError",
+    "Images",
     "LimitError",
     "Live",
     "ProfileError",
@@ -49,6 +61,7 @@ _MODULES = {
     "load": "session",
     "Generation": "language.generation",
     "Clip": "clip.video",
+    "Images": "clip.images",
     "Answer": "live.records",
     "Feed": "live.feed",
     "Live": "live.live",

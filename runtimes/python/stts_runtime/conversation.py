@@ -1,4 +1,4 @@
-"""Turns about one video: prompt -> prefill -> decode -> text."""
+"""Turns about one video, or some images: prompt -> prefill -> decode -> text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Manifest, Pruning
+from stts_runtime.clip.images import Images
 from stts_runtime.clip.video import Clip
 from stts_runtime.engine import Array, Engine
 from stts_runtime.errors import LimitError, UsageError
 from stts_runtime.language.generation import Decoding, Generation, generation_from
-from stts_runtime.language.prompt import TokenizedTurn, build_first_turn, build_next_turn, unknown_notes, video_tokens
+from stts_runtime.language.prompt import (
+    Pieces,
+    TokenizedTurn,
+    build_next_turn,
+    first_turn,
+    image_pieces,
+    unknown_notes,
+    video_pieces,
+    video_tokens,
+)
 from stts_runtime.language.tokenizer import TextStream, Tokenizer
 from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import is_clipped, kept_groups
@@ -46,7 +56,7 @@ class Host(Protocol):
 
 @dataclass(frozen=True)
 class Head:
-    """What all first questions about a clip begin with, read: up to the video's end."""
+    """What all first questions about a clip begin with, read: up to the end of what is seen."""
 
     decoding: Decoding
     token_ids: NDArray[np.int64]  # [L], what it has read
@@ -54,13 +64,13 @@ class Head:
 
 
 class Conversation:
-    """Several turns about one video, which was looked at once.
+    """Several turns about one video, or some images, looked at once.
 
     Attributes:
-        clip: the frames that were looked at.
+        clip: the frames, or the images, that were looked at.
         vision: features, scores and what was kept.
-        prune_fraction: the share of groups that was asked to go.
-        timings: times and token counts of the video and the last turn.
+        prune_fraction: the share of groups that was asked to go; 0 of images.
+        timings: times and token counts of the looking and of the last turn.
         notes: what the user should know, one sentence each; an answer that was cut adds one, and so do a question's
             words that the model does not know.
         answer_ids: tokens of the last answer, as far as it has been made.
@@ -69,15 +79,16 @@ class Conversation:
     def __init__(
         self,
         session: Host,
-        clip: Clip,
+        clip: Clip | Images,
         vision: Vision,
         prune_fraction: float,
         timings: Timings,
         head: Head | None = None,
     ) -> None:
-        """Begin one; with a `head` of another one about the same `vision`, the video is not read again."""
+        """Begin one; with a `head` of another one about the same `vision`, what is seen is not read again."""
         self.clip, self.vision, self.prune_fraction, self.timings = clip, vision, prune_fraction, timings
-        trained = untrained_note(session.manifest.pruning, prune_fraction)
+        # images are whole in training too
+        trained = untrained_note(session.manifest.pruning, prune_fraction) if isinstance(clip, Clip) else ()
         self.notes = (*session.notes, *clip.notes, *trained, *pruning_notes(vision, prune_fraction))
         self.answer_ids: list[int] = []
         self._session = session
@@ -208,7 +219,7 @@ class Conversation:
 
     @property
     def length(self) -> int:
-        """Tokens of the conversation so far, the video's included."""
+        """Tokens of the conversation so far, those of what is seen included."""
         return 0 if self._decoding is None else self._decoding.length
 
     def _prompt(self, question: str) -> tuple[Decoding, TokenizedTurn, Array | None]:
@@ -218,8 +229,8 @@ class Conversation:
             self._decoding = Decoding(self._session.engine("decoder"), manifest)
         if self._decoding.length > 0:
             return self._decoding, build_next_turn(tokenizer, manifest.prompt, manifest.tokens, question), None
-        kept = self.vision.keep.sum(axis=1)
-        prompt = build_first_turn(tokenizer, manifest.prompt, manifest.tokens, self.clip.timestamps, kept, question)
+        seen = seen_pieces(manifest, self.clip, self.vision)
+        prompt = first_turn(tokenizer, manifest.prompt, manifest.tokens, seen, question)
         self._first = prompt
         if self._given is not None and self._given.vision is self.vision:  # ids tell no clips apart
             known = self._given.token_ids
@@ -232,7 +243,8 @@ class Conversation:
     def _pieces(self, question: str, settings: Generation) -> Generator[str, NDArray[np.float32] | None, None]:
         tokenizer, is_first = self._session.tokenizer, self.length == 0
         decoding, prompt, features = self._prompt(question)
-        unknown = unknown_notes(tokenizer, question, self.clip.timestamps if is_first else ())
+        times = self.clip.timestamps if is_first and isinstance(self.clip, Clip) else ()
+        unknown = unknown_notes(tokenizer, question, times)
         self.notes = (*self.notes, *(note for note in unknown if note not in self.notes))
         most = decoding.room(len(prompt.token_ids), settings.max_tokens)
         self.timings.tokens["prompt_tokens"], self.answer_ids = len(prompt.token_ids), []
@@ -250,6 +262,24 @@ class Conversation:
             yield rest
         if self.finish_reason == "length":
             self.notes = (*self.notes, cut_note(most, settings.max_tokens))
+
+
+def seen_pieces(manifest: Manifest, clip: Clip | Images, vision: Vision) -> Pieces:
+    """Return what a clip, of which some groups were kept, or images are to the language model."""
+    if isinstance(clip, Clip):
+        return video_pieces(manifest.prompt, manifest.tokens, clip.timestamps, vision.keep.sum(axis=1))
+    assert manifest.image is not None  # else there were no images
+    return image_pieces(manifest.tokens, clip.layouts, manifest.image)
+
+
+def check_frames_of_clip(manifest: Manifest, frames: int) -> None:
+    """Raise LimitError if the bundle was built for fewer frames."""
+    limit = manifest.limits.max_frames
+    if frames > limit:
+        raise LimitError(
+            f"the clip has {frames} frames, the bundle was built for at most {limit}: take fewer frames, or build "
+            "again with a larger --max-frames"
+        )
 
 
 def check_video_tokens(manifest: Manifest, frames: int, prune_fraction: float, question: int) -> None:

@@ -23,6 +23,10 @@ class VideoError(UsageError):
     """A video is missing, empty, unreadable, or has no video stream."""
 
 
+class ImageError(UsageError):
+    """An image is missing, empty, or unreadable as one."""
+
+
 class LimitError(UsageError):
     """A shape lies outside what the bundle was built for (frames, tokens)."""
 

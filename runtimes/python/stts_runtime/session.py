@@ -1,6 +1,6 @@
 """A bundle in use: the one file that knows the order of the engines.
 
-clip -> vision_score -> plan -> vision_encode -> prompt -> prefill -> decode -> text
+clip -> vision_score -> plan -> vision_encode, or images -> vision_image; -> prompt -> prefill -> decode -> text
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,20 @@ from stts_runtime.bundle.locate import locate_bundle
 from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import Bundle, check_unchanged, open_bundle
 from stts_runtime.bundle.plain import argument
+from stts_runtime.clip.images import Images
 from stts_runtime.clip.video import Clip, clip_from_frames, read_video
-from stts_runtime.conversation import Conversation, check_video_tokens
+from stts_runtime.conversation import Conversation, check_frames_of_clip, check_video_tokens
 from stts_runtime.engine import Engine, Opener, SharedMemory, open_engine
 from stts_runtime.engine.packed import find_packed
-from stts_runtime.errors import BundleError, LimitError, UsageError
+from stts_runtime.errors import BundleError, UsageError
+from stts_runtime.images import are_meant, images_for, look_at_images
 from stts_runtime.language.generation import generation_from
 from stts_runtime.language.prompt import check_question, check_tokens
 from stts_runtime.language.tokenizer import Tokenizer, open_tokenizer
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.timings import Timings
 from stts_runtime.vision.on_device import PARTS as PARTS_ON_DEVICE, vision_on_device
+from stts_runtime.vision.plan import prune_fraction
 from stts_runtime.vision.run import Vision, dense_vision, encode_plan, plan_groups, score_frames
 
 
@@ -38,10 +41,11 @@ if TYPE_CHECKING:
     from stts_runtime.live.live import Live
     from stts_runtime.live.watch import Watch
 
-CHARACTERS_A_TOKEN = 16  # no text of a language has more on average
-
 Video = str | Path | NDArray[np.uint8] | Clip
 """A video file, frames uint8 [T, H, W, 3], or a clip read before."""
+
+Seen = Video | Images | Sequence[Any]
+"""A video; or images: one (a file with a still picture, uint8 [H, W, 3], a Pillow image), or several in a list."""
 
 
 def load(path: str | Path, *, check: bool = False) -> Session:
@@ -167,18 +171,7 @@ class Session:
         Raises:
             UsageError: it is no number, outside [0, 1), or the bundle is dense.
         """
-        pruning = self.manifest.pruning
-        if prune is None:
-            return pruning.fraction
-        prune = argument(float, prune, "prune")
-        if not 0 <= prune < 1:
-            raise UsageError(f"prune is {prune}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
-        if prune > 0 and pruning.is_dense:
-            raise UsageError(
-                f"prune is {prune}, but {self._bundle.path.name} was built dense and has no scorer: build it again "
-                "with --prune and a scorer"
-            )
-        return prune
+        return prune_fraction(prune, self.manifest.pruning, self._bundle.path.name)
 
     def read(
         self,
@@ -272,8 +265,9 @@ class Session:
 
     def look(
         self,
-        video: Video,
+        video: Seen,
         *,
+        kind: str | None = None,
         prune: float | None = None,
         frames: int | None = None,
         fps: float | None = None,
@@ -281,11 +275,12 @@ class Session:
         questions: Sequence[str] = (),
         on_progress: OnProgress = no_progress,
     ) -> Conversation:
-        """Look at a video once, and return a conversation about it.
+        """Look at a video, or at images, once, and return a conversation about it.
 
         Args:
-            video: see `read`.
-            prune: share of groups to drop, in [0, 1); default the bundle's.
+            video: see `read`; or images, see `read_images`.
+            kind: `video` or `images`, of a file that could be either; else see `images.are_meant`.
+            prune: share of groups to drop, in [0, 1); default the bundle's. Images are never pruned.
             frames: see `read`.
             fps: see `read`.
             video_stream: see `read`.
@@ -293,26 +288,36 @@ class Session:
             on_progress: told how far the engines are.
 
         Raises:
-            VideoError: see `read`.
-            UsageError: see `read` and `prune_fraction`.
+            UsageError: see `read`, of which VideoError is one, `read_images` (ImageError) and `prune_fraction`.
             LimitError: more frames, or more tokens, than the bundle was built for.
         """
         timings = Timings()
+        settings: dict[str, Any] = {"prune": prune, "frames": frames, "fps": fps, "video_stream": video_stream}
+        if are_meant(video, kind, self.manifest, settings):
+            with timings.stage("read_images"):
+                images = self.read_images(video, questions=questions)
+            return look_at_images(self, images, timings, on_progress)
         fraction = self.prune_fraction(prune)  # a wrong fraction is refused before the video is decoded
         with timings.stage("read_video"):
-            clip = self.read(
-                video, frames=frames, fps=fps, video_stream=video_stream, prune=fraction, questions=questions
-            )
+            clip = self.read(cast(Video, video), questions=questions, **settings)
         return Conversation(self, clip, self.vision(clip, prune, timings, on_progress), fraction, timings)
+
+    def read_images(self, images: Seen, *, questions: Sequence[str] = ()) -> Images:
+        """Return images as the model will look at them; too many for a conversation are refused as they are read.
+
+        Args:
+            images: a file, a Pillow image or uint8 [H, W, 3]; or a list of them.
+            questions: see `read`.
+
+        Raises:
+            ImageError: a file is missing, empty, damaged, too large or no image; or Pillow is not installed.
+            UsageError: the bundle knows no images, there is none, or one is no image. LimitError: they are too long.
+        """
+        return images_for(self.manifest, images, max(map(self.question_tokens, questions), default=0))
 
     def check_frame_limit(self, frames: int) -> None:
         """Raise LimitError if the bundle was built for fewer frames."""
-        limit = self.manifest.limits.max_frames
-        if frames > limit:
-            raise LimitError(
-                f"the clip has {frames} frames, the bundle was built for at most {limit}: take fewer frames, or build "
-                "again with a larger --max-frames"
-            )
+        check_frames_of_clip(self.manifest, frames)
 
     def question_tokens(self, question: str) -> int:
         """Return how many tokens a question has.
@@ -321,13 +326,7 @@ class Session:
             UsageError: it cannot be asked, see `check_question`.
             LimitError: it alone is longer than a conversation may be.
         """
-        check_question(question)
-        limit = self.manifest.limits.max_tokens
-        if len(question) > CHARACTERS_A_TOKEN * limit:  # known before a long text is encoded
-            raise LimitError(
-                f"the question has {len(question)} characters, the bundle was built for {limit} tokens in all: shorten "
-                "it"
-            )
+        check_question(question, self.manifest.limits.max_tokens)
         return len(self.tokenizer.encode(question, specials=False))
 
     def check_token_limit(self, frames: int, prune_fraction: float, question: int = 0) -> None:
@@ -338,26 +337,27 @@ class Session:
         check_video_tokens(self.manifest, frames, prune_fraction, question)
 
     @overload
-    def ask(self, video: Video, question: str, *, stream: Literal[False] = False, **settings: Any) -> str: ...
+    def ask(self, video: Seen, question: str, *, stream: Literal[False] = False, **settings: Any) -> str: ...
     @overload
-    def ask(self, video: Video, question: str, *, stream: Literal[True], **settings: Any) -> Iterator[str]: ...
+    def ask(self, video: Seen, question: str, *, stream: Literal[True], **settings: Any) -> Iterator[str]: ...
 
     def ask(
         self,
-        video: Video,
+        video: Seen,
         question: str,
         *,
         stream: bool = False,
+        kind: str | None = None,
         prune: float | None = None,
         frames: int | None = None,
         fps: float | None = None,
         video_stream: int | None = None,
         **generation: Any,
     ) -> str | Iterator[str]:
-        """Return the answer to one question about a video; see `look` and `Conversation.ask` for the settings."""
+        """Return the answer to one question about a video or images; see `look` and `Conversation.ask` for settings."""
         settings = generation_from(generation)
         conversation = self.look(
-            video, prune=prune, frames=frames, fps=fps, video_stream=video_stream, questions=(question,)
+            video, kind=kind, prune=prune, frames=frames, fps=fps, video_stream=video_stream, questions=(question,)
         )
         pieces = conversation.stream(question, settings)
         return pieces if stream else "".join(pieces)

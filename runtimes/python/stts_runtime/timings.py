@@ -8,8 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
-STAGES = ("read_video", "preprocessing", "vision_score", "plan", "vision_encode", "vision_dense", "prefill", "decode")
-"""In the order they run: video decoding and resizing, patches, the engines and the plan between them, the answer."""
+STAGES = (
+    "read_video",
+    "read_images",
+    "preprocessing",
+    "vision_score",
+    "plan",
+    "vision_encode",
+    "vision_dense",
+    "vision_image",
+    "prefill",
+    "decode",
+)
+"""In the order they run: decoding and resizing, patches, the engines and the plan between them, the answer."""
 
 
 @dataclass
@@ -18,8 +29,8 @@ class Timings:
 
     Attributes:
         milliseconds: wall time by stage; stages that did not run are absent.
-        tokens: counts by name: `frames`, `groups`, `kept_groups`, `patches`, `packed_patches`, `prompt_tokens`,
-            `answer_tokens`.
+        tokens: counts by name: `frames` (or `images` and `crops`), `groups`, `kept_groups`, `patches`,
+            `packed_patches`, `prompt_tokens`, `answer_tokens`.
         finish_reason: why the answer ended: `stop`, as the model said so, or `length`, as it was cut; None before.
     """
 

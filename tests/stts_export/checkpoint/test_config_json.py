@@ -12,6 +12,7 @@ from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.errors import CheckpointError
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.read import read_model_recipe
+from stts_runtime.bundle.manifest import Cropping
 
 
 def write(folder: Path, config: dict[str, Any], scorer: bool = False, **files: Any) -> Path:
@@ -68,6 +69,47 @@ def test_the_olmo_kind_gives_the_recipe_of_the_o_7b_model(tmp_path: Path) -> Non
     olmo |= {"image_patch_id": 100280, "frame_start_token_id": 100285, "frame_end_token_id": 100286}
     config = config_from_checkpoint(write(tmp_path, olmo))
     assert unnamed(config) == unnamed(read_model_recipe("molmo2-o-7b").config)
+
+
+IMAGES = {"max_crops": 24, "overlap_margins": [3, 2], "pooling_size": [1, 1]}
+PROCESSOR = {"image_use_col_tokens": False, "use_single_crop_col_tokens": True}
+
+
+@pytest.mark.parametrize("is_inside", [False, True], ids=["a file of its own", "inside the processor's"])
+def test_the_image_processors_settings_are_read_wherever_they_lie(tmp_path: Path, is_inside: bool) -> None:
+    # transformers writes the one, and reads both
+    images = {"processor_config": {**PROCESSOR, "image_processor": IMAGES}} if is_inside else {}
+    apart = {"processor_config": PROCESSOR, "preprocessor_config": IMAGES}
+    config = config_from_checkpoint(write(tmp_path, RELEASED, **(images or apart)))
+    assert config.image == Cropping(max_crops=24, overlap=(3, 2), pool=1, columns=False, low_res_columns=True)
+
+
+@pytest.mark.parametrize(("said", "wanted"), [(None, True), (True, True), (False, False)])
+def test_a_whole_image_has_columns_where_its_crops_do_unless_a_file_says_otherwise(
+    tmp_path: Path, said: bool | None, wanted: bool
+) -> None:
+    processor = {"image_use_col_tokens": True, "use_single_crop_col_tokens": said}
+    config = config_from_checkpoint(write(tmp_path, RELEASED, processor_config=processor))
+    assert config.image is not None
+    assert (config.image.columns, config.image.low_res_columns) == (True, wanted)
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ({"pooling_size": [2, 3]}, "pooling_size is [2, 3]"),
+        ({"pooling_size": [3, 3]}, "image.pool is 3; wanted one of 1, 2"),
+        ({"max_crops": 0}, "image.max_crops is 0; wanted a number from 1 to 128"),
+        (
+            {"overlap_margins": [14, 13]},
+            "image.overlap is (14, 13); wanted patches, fewer together than a",
+        ),
+        ({"overlap_margins": [4]}, "key overlap_margins is [4]; wanted a list of at least 2 whole numbers"),
+    ],
+)
+def test_settings_of_images_that_cannot_be_are_refused(tmp_path: Path, images: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        config_from_checkpoint(write(tmp_path, RELEASED, preprocessor_config=images))
 
 
 def test_files_beside_it_give_sampling_stop_and_bos(tmp_path: Path) -> None:

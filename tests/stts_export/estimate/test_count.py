@@ -169,6 +169,12 @@ def test_the_arithmetic_of_the_method_comes_out(frames, vision, pruned, prefill,
         assert work.flops / 1e12 == pytest.approx(expected, abs=0.5)
 
 
+def test_images_need_the_weights_of_a_dense_clip_and_none_of_their_own():
+    held = parameters(MOLMO2, pruned=True)
+    assert held["vision_image"] == held["vision_dense"]
+    assert "vision_image" not in parameters(replace(MOLMO2, image=None), pruned=True)
+
+
 def test_parameters_are_those_of_the_released_model():
     held = parameters(MOLMO2, pruned=True)
     scorer = count.scorer(MOLMO2, 1).weights

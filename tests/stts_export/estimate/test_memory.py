@@ -1,5 +1,7 @@
 """What is held and what building takes, against figures that were seen."""
 
+from dataclasses import replace
+
 import pytest
 from reference.scenario import scenario
 
@@ -33,12 +35,25 @@ def test_hidden_states_of_the_clip_are_held_only_where_it_is_pruned():
     assert memory_of(scenario(prune=0.0)).hidden == 0
 
 
-def test_the_largest_engine_sets_the_build_and_dense_engines_hold_the_tower_again():
+def test_the_largest_engine_sets_the_build_and_engines_for_dense_clips_and_images_hold_the_tower_again():
     found = memory_of(scenario())
     assert max(found.engines, key=found.engines.__getitem__) == "decoder"
     assert found.build_low == pytest.approx(3 * 8.04e9 + BUILD_BASE_BYTES, rel=0.001)
     assert found.build_high == pytest.approx(4 * 8.04e9 + BUILD_BASE_BYTES, rel=0.001)
-    assert sum(found.engines.values()) - found.bundle_disk == pytest.approx(2 * 439e6, rel=0.01)
+    assert sum(found.engines.values()) - found.bundle_disk == pytest.approx(2 * 2 * 439e6, rel=0.01)
+    videos_only = memory_of(without_images(scenario()))
+    assert sum(videos_only.engines.values()) - videos_only.bundle_disk == pytest.approx(2 * 439e6, rel=0.01)
+
+
+def test_an_image_takes_no_weights_beside_a_clips_and_no_less_memory_than_its_crops():
+    short, found = (memory_of(made) for made in (scenario(frames=1, chunk_frames=1), scenario()))
+    assert found.weights == memory_of(without_images(scenario())).weights
+    assert short.features > memory_of(without_images(scenario(frames=1, chunk_frames=1))).features
+    assert short.vision_activations > memory_of(without_images(scenario(frames=1, chunk_frames=1))).vision_activations
+
+
+def without_images(made):
+    return replace(made, config=replace(made.config, image=None))
 
 
 def test_onnxruntime_builds_nothing_and_holds_the_logits_of_attention():
@@ -80,4 +95,5 @@ def test_shorter_conversations_take_no_more_than_their_share(backend):
 
 
 def test_smaller_chunks_take_less():
-    assert memory_of(scenario(chunk_frames=2)).vision_activations * 3 < memory_of(scenario()).vision_activations
+    small, large = (memory_of(without_images(made)) for made in (scenario(chunk_frames=2), scenario()))
+    assert small.vision_activations * 3 < large.vision_activations

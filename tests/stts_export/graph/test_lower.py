@@ -12,7 +12,7 @@ FUSED = {("com.microsoft", name) for name in ("RotaryEmbedding", "SkipSimplified
 GRAPHS = [
     (kind, part)
     for kind, (_, _, packing) in KINDS.items()
-    for part in (("vision_score", "vision_encode") if packing else ()) + ("vision_dense", "decoder")
+    for part in (("vision_score", "vision_encode") if packing else ()) + ("vision_dense", "vision_image", "decoder")
 ]
 
 

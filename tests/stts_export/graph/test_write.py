@@ -78,9 +78,9 @@ def test_weight_files_hold_what_the_model_has_and_little_else(toy_bundle, kind):
 def test_pruned_and_dense_graphs_share_the_tower(toy_bundle):
     weights = external_weights(open_bundle(toy_bundle("ffd")))
     parts = {part: {key[1:] for key in weights if key[0] == part} for part in ("vision_score", "vision_encode")}
-    dense = {key[1:] for key in weights if key[0] == "vision_dense"}
+    dense, image = ({key[1:] for key in weights if key[0] == part} for part in ("vision_dense", "vision_image"))
     tower = {key for names in parts.values() for key in names if not key[0].startswith("scorer.")}
-    assert tower == dense
+    assert tower == dense == image
 
 
 def test_a_tied_embedding_is_stored_once_and_as_it_is(toy_bundle):

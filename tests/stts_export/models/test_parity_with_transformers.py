@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from reference.decoding import all_logits, grown_cache
-from reference.molmo2 import Reference, reference_model, video_patches, video_token_ids, vision_flags
-from reference.molmo2_sizes import KINDS, TOKENS, model_config
+from reference.molmo2 import Reference, image_prompt, reference_model, video_patches, video_token_ids, vision_flags
+from reference.molmo2_sizes import CROPPING, GRID, KINDS, TOKENS, model_config
 from torch import Tensor
 
 from stts_export.checkpoint.load import load_into
@@ -15,6 +16,9 @@ from stts_export.checkpoint.open import open_checkpoint
 from stts_export.models.decoder import feature_rows
 from stts_export.models.model import Model
 from stts_export.models.vision import run_vision_dense
+from stts_export.parts.vision_image import vision_image_part
+from stts_runtime.clip.crops import cut_image
+from stts_runtime.clip.frames import patches_from_frames
 
 
 ANSWER = 12
@@ -98,6 +102,55 @@ def test_greedy_answers_equal(pair: Pair) -> None:
         with torch.no_grad():
             features = run_vision_dense(pair.ours, patches)
         assert greedy(pair.ours, token_ids, features, ANSWER) == wanted
+
+
+PICTURES = {
+    "one": [(200, 330)],
+    "several": [(126, 126), (90, 400), (1, 1)],
+}
+
+
+@pytest.fixture(params=PICTURES)
+def pictures(request: pytest.FixtureRequest) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in PICTURES[request.param]]
+
+
+def image_features(model: Model, pictures: list[np.ndarray]) -> Tensor:
+    """What our tower makes of pictures that the runtime cut."""
+    part = vision_image_part(model, model.config, CROPPING).module
+    features = []
+    for picture in pictures:
+        cut = cut_image(picture, GRID, CROPPING)
+        features.append(part(torch.from_numpy(patches_from_frames(cut.crops, GRID)), torch.from_numpy(cut.readout)))
+    return torch.cat(features)
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("qwen3", 2), ("olmo3", 1)])  # such as do not say one word for ever
+@torch.no_grad()
+def test_images_have_the_features_logits_and_greedy_answers_of_transformers(
+    kind: str, seed: int, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    theirs = reference_model(kind, seed)
+    ours = carried_over(kind, theirs, tmp_path, original=False)
+    prompt = image_prompt(pictures)
+    ids, flags = prompt.token_ids, vision_flags(prompt.token_ids)
+    features, wanted = image_features(ours, pictures), theirs.image_features(prompt)
+    assert wanted.std() > 0.03
+    torch.testing.assert_close(features, wanted, rtol=0, atol=1e-5)
+
+    logits = theirs.image_logits(prompt)
+    torch.testing.assert_close(all_logits(ours.decoder, ids, features, flags), logits, rtol=0, atol=1e-4)
+    others = torch.isin(ids[0], torch.tensor([TOKENS.image_patch]))
+    without_markers = all_logits(ours.decoder, ids, features, others)
+    assert (without_markers - logits).abs().max() > 0.01, "the toy must tell whether markers see what follows them"
+
+    said = []
+    for words in range(2):
+        prompt = image_prompt(pictures, words)
+        said += theirs.image_greedy(prompt, ANSWER)
+        assert greedy(ours, prompt.token_ids, features, ANSWER) == said[-ANSWER:]
+    assert len(set(said)) > 2, "the toy must say more than one word"
 
 
 @torch.no_grad()

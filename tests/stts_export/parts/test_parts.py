@@ -37,7 +37,12 @@ def test_a_bundle_has_the_parts_of_its_packing_in_data_flow_order(parts):
     kind, _, found = parts
     select = ["vision_select"] if kind == "plugins" else []
     pruned = [] if kind == "none" else ["vision_score", *select, "vision_encode"]
-    assert [part.spec.name for part in found] == [*pruned, "vision_dense", "decoder"]
+    assert [part.spec.name for part in found] == [*pruned, "vision_dense", "vision_image", "decoder"]
+
+
+def test_a_model_that_knows_videos_only_has_no_part_for_images():
+    config = replace(toy_config(*KINDS["none"]), image=None)
+    assert [part.spec.name for part in made("none", config)] == ["vision_dense", "decoder"]
 
 
 def test_a_bundle_that_decodes_several_together_has_a_part_more():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from reference.toy_bundle import KINDS, LIMITS, toy_config, toy_frames, toy_request
 
+from stts_export.bundle.summary import bundle_summary
 from stts_export.errors import DiskError, ExportError
 from stts_export.pipeline import BuildRequest, build
 from stts_runtime import UsageError, load
@@ -35,7 +36,7 @@ def test_a_bundle_is_whole_and_its_manifest_says_what_was_built(toy_bundle, kind
     assert (manifest.grid, manifest.tokens, manifest.prompt) == (config.grid, config.tokens, config.prompt)
     assert manifest.limits == LIMITS
     pruned = ["vision_score", "vision_encode"] if packing else []
-    assert list(manifest.graphs) == sorted([*pruned, "vision_dense", "decoder"])
+    assert list(manifest.graphs) == sorted([*pruned, "vision_dense", "vision_image", "decoder"])
     assert manifest.tokenizer == "tokenizer.json"
     assert manifest.model["tower"]["taps"] == list(config.tower.taps)
 
@@ -139,4 +140,16 @@ def test_a_bundle_of_random_weights_can_look_at_a_clip_but_not_be_asked(tmp_path
 def test_progress_goes_through_the_stages_in_order(tmp_path, captured):
     report = Interruption("", ValueError())
     build(replace(toy_request(tmp_path, "dense"), verify=False), report, capture=captured)
-    assert list(dict.fromkeys(report.stages)) == ["trace vision_dense", "write", "trace decoder", "digest"]
+    stages = ["trace vision_dense", "write", "trace vision_image", "trace decoder", "digest"]
+    assert list(dict.fromkeys(report.stages)) == stages
+
+
+@pytest.mark.parametrize(("max_crops", "most"), [(None, 4), (2, 2), (0, None)])
+def test_a_bundle_looks_at_images_in_as_many_crops_as_it_is_told(tmp_path, captured, max_crops, most):
+    request = replace(toy_request(tmp_path, "dense"), verify=False, max_crops=max_crops)
+    manifest = open_bundle(build(request, silent, capture=captured)).manifest
+    assert (manifest.image and manifest.image.max_crops) == most
+    assert ("vision_image" in manifest.graphs) == (most is not None)
+    assert (most is None) == (bundle_summary(request.output)["images"] == "none, it knows videos only")
+    if most is not None:
+        assert manifest.graphs["vision_image"].spec.dim("T").maximum == most + 1

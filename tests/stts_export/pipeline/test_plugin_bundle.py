@@ -20,7 +20,7 @@ from stts_runtime.session import Session, load
 from stts_runtime.vision.plan import select_groups
 
 
-PARTS = ["vision_score", "vision_select", "vision_encode", "vision_dense", "decoder"]
+PARTS = ["vision_score", "vision_select", "vision_encode", "vision_dense", "vision_image", "decoder"]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,7 @@ def test_its_graphs_hold_plugins_and_no_bodies_that_would_beat_them(graphs):
         "vision_select": ["SttsSelectGroups"],
         "vision_encode": ["SttsPackTokens", "SttsRaggedAttention"],
         "vision_dense": [],
+        "vision_image": [],
         "decoder": ["SttsVisionPrefixAttention"],
     }
     for model in graphs.values():

@@ -9,6 +9,7 @@ from stts_export.checkpoint.smollm2 import MARKERS
 from stts_export.errors import RecipeError
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import read_model_recipe
+from stts_runtime.bundle.manifest import Cropping
 
 
 def read_changed(folder: Path, old: str, new: str) -> None:
@@ -122,7 +123,7 @@ def test_what_the_records_do_not_say_is_refused_with_key_and_wish(
             "decoder.yarn.factor is 0.5; wanted 1 or more",
         ),
         ("image_patch = 42", "image_patch = 50", "tokens.image_patch is 50; wanted an id from 0 to 49"),
-        ("frame_end = 48", "frame_end = 47", "wanted three different ids"),
+        ("frame_end = 48", "frame_end = 47", "wanted 3 different ids"),
         ("stop = [1]", "stop = []", "tokens.stop is (); wanted at least one id"),
         ("stop = [1]", "stop = [40]", "tokens.stop is (40,); wanted at least one id, each from 0 to 39"),
         ("bos = 0", "bos = -1", "tokens.bos is -1; wanted an id from 0 to 49"),
@@ -166,3 +167,33 @@ def test_a_recipe_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     with pytest.raises(RecipeError, match="no such recipe file"):
         read_model_recipe(str(tmp_path / "pipe.toml"))
+
+
+IMAGE_TOKENS = "\nimage_start = 40\nimage_end = 41\nimage_column = 43\nlow_res_image_start = 44"
+IMAGE_TABLE = "\n[image]\nmax_crops = 3\noverlap = [0, 1]\npool = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("max_crops = 3", "max_crops = 200", "image.max_crops is 200; wanted a number from 1 to 128"),
+        ("pool = 2\n", "pool = 4\n", "image.pool is 4; wanted one of 1, 2"),
+        ("overlap = [0, 1]", "overlap = [-1, 1]", "image.overlap is (-1, 1); wanted patches, fewer together than"),
+        (
+            "image_column = 43",
+            "",
+            "tokens is 'no image_column'; wanted every token of images, as there is a table image",
+        ),
+        ("image_column = 43", "image_column = 41", "wanted 7 different ids"),
+        ("low_res_image_start = 44", "low_res_image_start = 42", "wanted 7 different ids"),
+    ],
+)
+def test_impossible_settings_of_images_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = TOY_RECIPE.replace("frame_end = 48", "frame_end = 48" + IMAGE_TOKENS) + IMAGE_TABLE
+    image = read_model_recipe(write_recipe(tmp_path, text)).config.image
+    assert image == Cropping(max_crops=3, overlap=(0, 1), pool=2)
+    same_start = text.replace("low_res_image_start = 44", "low_res_image_start = 40")
+    assert read_model_recipe(write_recipe(tmp_path, same_start)).config.tokens.low_res_image_start == 40
+    head, _, tail = text.rpartition(old)  # the grid has a pool of its own, further up
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        read_model_recipe(write_recipe(tmp_path, head + new + tail))

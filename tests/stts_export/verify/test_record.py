@@ -62,6 +62,7 @@ def test_every_part_is_recorded_as_the_runtime_calls_it(reference):
         ("vision_score", "frames 3 to 5"),
         ("vision_encode", "bins 0 to 3"),
         ("vision_dense", "frames 0 to 2"),
+        ("vision_image", "image"),
         ("decoder", "prefill"),
         ("decoder", "decode"),
     ]
@@ -78,7 +79,7 @@ def test_every_part_is_recorded_as_the_runtime_calls_it(reference):
 
 def test_a_dense_model_is_recorded_without_scores_and_in_all_its_chunks():
     reference = record("none", "none", 0.0)
-    assert [case.part for case in reference.info.cases] == ["vision_dense"] * 2 + ["decoder"] * 2
+    assert [case.part for case in reference.info.cases] == ["vision_dense"] * 2 + ["vision_image"] + ["decoder"] * 2
     assert SCORES not in reference.arrays
     assert KEEP not in reference.arrays
     assert reference.info.answer.prune_fraction == 0.0

@@ -54,7 +54,9 @@ def weight_in_file(bundle, part, name):
 
 
 def comparisons_of(report, part):
-    return {one.name: one for result in report.results if result.part == part for one in result.comparisons}
+    """Those of a part's runs; of the ends, those about the clip."""
+    runs = [result for result in report.results if result.part == part and result.case != "image to tokens"]
+    return {one.name: one for result in runs for one in result.comparisons}
 
 
 def test_a_pruned_bundle_agrees_with_its_model_graph_by_graph_and_end_to_end(bundle, reference):
@@ -65,7 +67,7 @@ def test_a_pruned_bundle_agrees_with_its_model_graph_by_graph_and_end_to_end(bun
     assert report.ok, report.verdict
     check_report(report)
     parts = list(dict.fromkeys(result.part for result in report.results))
-    assert parts == ["vision_score", "vision_encode", "vision_dense", "decoder", "end_to_end"]
+    assert parts == ["vision_score", "vision_encode", "vision_dense", "vision_image", "decoder", "end_to_end"]
     score_runs = [result.case for result in report.results if result.part == "vision_score"]
     assert score_runs == ["frames 0 to 2", "frames 3 to 5"]
     for part, graph in bundle.manifest.graphs.items():
@@ -77,14 +79,15 @@ def test_a_pruned_bundle_agrees_with_its_model_graph_by_graph_and_end_to_end(bun
 
 
 def test_a_dense_bundle_agrees_with_its_model(bundle):
-    graphs = {name: bundle.manifest.graphs[name] for name in ("vision_dense", "decoder")}
+    graphs = {name: bundle.manifest.graphs[name] for name in ("vision_dense", "vision_image", "decoder")}
     pruning = Pruning(0.0, "none", soft_bias=False, packing="none")
     manifest = replace(bundle.manifest, graphs=graphs, pruning=pruning, model=asdict(DENSE_CONFIG), tokenizer=None)
     dense = Bundle(bundle.path, manifest)
     reference = record_bundle(dense, model_of(dense), toy_checkpoint(DENSE_CONFIG))
     report = verify_bundle(dense, reference)
     assert report.ok, report.verdict
-    assert [result.part for result in report.results] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
+    parts = ["vision_dense"] * 2 + ["vision_image"] + ["decoder"] * 2 + ["end_to_end"] * 2
+    assert [result.part for result in report.results] == parts
     assert "keep set" not in comparisons_of(report, "end_to_end")
     assert any("no tokenizer" in note for note in report.notes)
 
@@ -150,9 +153,9 @@ def test_a_graph_that_cannot_be_opened_fails_and_the_others_are_still_compared(b
     report = verify_bundle(bundle, reference)
     result, departure = report.first_departure
     assert (result.part, departure.name) == ("vision_encode", "vision_encode.onnx")
-    assert [result.part for result in report.results if result.ok] == ["vision_score"] * 2 + ["vision_dense"] + [
-        "decoder"
-    ] * 2
+    whole = ["vision_score"] * 2 + ["vision_dense", "vision_image"] + ["decoder"] * 2
+    assert [result.part for result in report.results if result.ok] == [*whole, "end_to_end"]
+    assert report.results[-1].case == "image to tokens"  # which needs no graph of a clip's
 
 
 def test_a_bundle_without_a_reference_says_how_to_verify_it(bundle):

@@ -4,6 +4,7 @@ import json
 
 import av
 import pytest
+from PIL import Image
 from reference.toy_bundle import toy_frames
 
 from stts_runtime.cli import main
@@ -31,6 +32,26 @@ def test_json_says_why_each_answer_ended_and_a_cut_one_is_noted(toy_bundle, clip
     assert [turn["tokens"]["answer_tokens"] for turn in said["turns"]] == [3, 3]
     assert sum("was cut at 3 tokens" in note for note in said["notes"]) == 2
     assert found.err.count("note: the answer was cut at 3 tokens: allow more with --max-tokens") == 2
+
+
+def test_images_are_asked_about_in_turn_and_never_pruned(toy_bundle, tmp_path, capsys):
+    files = [tmp_path / "a.png", tmp_path / "b.jpg"]
+    for file, colour in zip(files, ("red", "blue"), strict=True):
+        Image.new("RGB", (130, 90), colour).save(file)
+    shown = ["--image", str(files[0]), "--image", str(files[1])]
+    asked = ["run", str(toy_bundle("ffd")), *shown, "--max-tokens", "2", "What?", "And then?"]
+    assert main([*asked, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["prune"], said["tokens"]["images"], len(said["turns"])) == (0.0, 2, 2)
+    assert main([*asked, "--times"]) == 0
+    found = capsys.readouterr()
+    assert "\nimages\n  read_images" in found.out
+    assert f"looking at {files[0]}, {files[1]} ..." in found.err
+    assert main([*asked, "--prune", "0.5"]) == 2
+    assert "error: prune is for videos: images are never pruned. Leave it out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "--video", "clip.mp4"])
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_a_question_in_another_encoding_is_one_message_and_exit_code_2(toy_bundle, clip, capsys):

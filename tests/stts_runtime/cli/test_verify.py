@@ -13,7 +13,7 @@ def test_a_bundle_that_agrees_gives_a_table_and_exit_code_0(toy_bundle, capsys):
     assert main(["verify", str(toy_bundle("dense"))]) == 0
     said = capsys.readouterr()
     assert "greedy tokens" in said.out
-    assert said.out.endswith("ok: agrees with the model on 5 runs\n")
+    assert said.out.endswith("ok: agrees with the model on 7 runs\n")
     assert said.err == ""
     assert main(["verify", str(toy_bundle("dense")), "--all"]) == 0
     assert "new_key_0" in capsys.readouterr().out
@@ -23,7 +23,13 @@ def test_json_holds_every_comparison(toy_bundle, capsys):
     assert main(["verify", str(toy_bundle("dense")), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is True
-    assert [result["part"] for result in found["results"]] == ["vision_dense"] * 2 + ["decoder"] * 2 + ["end_to_end"]
+    assert [result["part"] for result in found["results"]] == [
+        *["vision_dense"] * 2,
+        "vision_image",
+        *["decoder"] * 2,
+        *["end_to_end"] * 2,
+    ]
+    assert found["results"][-1]["case"] == "image to tokens"
 
 
 def test_engines_that_compute_something_else_give_exit_code_1(toy_bundle, tmp_path, capsys):

@@ -9,13 +9,23 @@ from reference.toy_tokenizer import CHAT_PROMPT, MOLMO2_PROMPT, SPECIALS, specia
 from tokenizers import AddedToken, Tokenizer as Library, models, normalizers, pre_tokenizers
 from transformers.video_utils import VideoMetadata
 
-from stts_runtime.bundle.manifest import Prompt, Tokens
+from stts_runtime.bundle.manifest import Cropping, Grid, Prompt, Tokens
+from stts_runtime.clip.crops import layout_of
 from stts_runtime.errors import BundleError, UsageError
-from stts_runtime.language.prompt import build_first_turn, build_next_turn, check_tokens, video_text
+from stts_runtime.language.prompt import (
+    build_first_turn,
+    build_next_turn,
+    check_tokens,
+    first_turn,
+    image_pieces,
+    image_tokens,
+    video_text,
+)
 from stts_runtime.language.tokenizer import Tokenizer
 
 
 GROUPS = 81
+GRID = Grid(image_size=378, patch_size=14, pool=3)
 QUESTIONS = (
     "What happens in the video?",
     "  leading spaces, and a line\n\nbelow ",
@@ -54,6 +64,47 @@ def test_token_ids_equal_those_of_transformers_for_a_dense_video(tokenizer, prom
     np.testing.assert_array_equal(turn.vision_flags, flags)
     assert turn.token_ids.dtype == np.int64
     assert turn.vision_flags.dtype == bool
+
+
+@pytest.mark.parametrize("prompt", [MOLMO2_PROMPT, CHAT_PROMPT], ids=["images first", "images in the turn"])
+@pytest.mark.parametrize("low_res_columns", [False, True])
+@pytest.mark.parametrize("sizes", [[(400, 700)], [(30, 40), (900, 300), (378, 378)]], ids=len)
+def test_token_ids_equal_those_of_transformers_for_images(tokenizer, prompt, low_res_columns, sizes):
+    processor = reference_processor()
+    processor.use_single_crop_col_tokens = low_res_columns
+    # several are numbered by the template of the released models, not by the processor
+    places = ["<|image|>"] if len(sizes) == 1 else [f"Image {i}<|image|>" for i in range(1, len(sizes) + 1)]
+    head, mark, tail = prompt.system.partition("{video}")
+    question = "What is the difference?"
+    text = head + ("".join(places) if mark else "") + tail
+    text += prompt.user.replace("{content}", question if mark else "".join(places) + question) + prompt.assistant
+    images = [np.zeros((3, *size), np.uint8) for size in sizes]
+    out = processor(text=text, images=images, return_tensors="np")
+    cropping = Cropping(max_crops=8, overlap=(4, 4), pool=2, low_res_columns=low_res_columns)
+    layouts = [layout_of(*size, GRID, cropping) for size in sizes]
+    seen = image_pieces(special_tokens(), layouts, cropping)
+    turn = first_turn(tokenizer, prompt, special_tokens(), seen, question)
+    np.testing.assert_array_equal(turn.token_ids, out["input_ids"][0])
+    np.testing.assert_array_equal(turn.vision_flags, out["mm_token_type_ids"][0] > 0)
+    assert (turn.token_ids == special_tokens().image_patch).sum() == sum(layout.groups for layout in layouts)
+    assert image_tokens(special_tokens(), layouts, cropping) == turn.vision_flags.sum()
+
+
+def test_both_views_of_an_image_may_begin_alike(tokenizer):
+    tokens = replace(special_tokens(), low_res_image_start=special_tokens().image_start)
+    check_tokens(tokenizer, MOLMO2_PROMPT, tokens, "tokenizer.json")
+    processor = reference_processor()
+    processor.use_single_crop_start_token = False
+    out = processor(text="<|image|>?", images=[np.zeros((3, 50, 50), np.uint8)], return_tensors="np")
+    cropping = Cropping(max_crops=8, overlap=(4, 4), pool=2, low_res_columns=True)
+    pieces = image_pieces(tokens, [layout_of(50, 50, GRID, cropping)], cropping)
+    assert out["input_ids"][0][1 : len(pieces) + 1].tolist() == pieces
+
+
+def test_a_tokenizer_without_an_images_marker_is_refused(tokenizer):
+    tokens = replace(special_tokens(), image_column=special_tokens().image_end)
+    with pytest.raises(BundleError, match=r"tokens.image_column wants the token <im_col> with id"):
+        check_tokens(tokenizer, MOLMO2_PROMPT, tokens, "tokenizer.json")
 
 
 def test_the_video_as_text_equals_that_of_transformers():

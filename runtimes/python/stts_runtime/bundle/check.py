@@ -12,7 +12,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stts_runtime.bundle.backend import BACKENDS
-from stts_runtime.bundle.manifest import OPS, PACKINGS, PRECISIONS, SAMPLINGS, SCORERS, TOWER_WEIGHTS, WEIGHTS, Manifest
+from stts_runtime.bundle.manifest import (
+    MOST_CROPS,
+    OPS,
+    PACKINGS,
+    POOLS,
+    PRECISIONS,
+    SAMPLINGS,
+    SCORERS,
+    TOWER_WEIGHTS,
+    WEIGHTS,
+    Cropping,
+    Manifest,
+)
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.bundle.spec import ENGINE, EXACT, HOST, Dim, GraphSpec
 from stts_runtime.errors import BundleError
@@ -69,6 +81,8 @@ def check_part(manifest: Manifest, part: str) -> None:
     limits = manifest.limits
     needed = {"T": limits.chunk_frames, "B": limits.chunk_frames, "A": limits.max_frames, "P": limits.max_tokens}
     needed["R"] = limits.max_rows
+    if part == "vision_image" and manifest.image is not None:
+        needed["T"] = 1 + manifest.image.max_crops
     if manifest.engine.has_plugins and part in ("vision_select", "vision_encode"):
         # a run of vision_encode must hold a frame, since the first stays whole
         frames = limits.max_frames if part == "vision_select" else 1
@@ -83,7 +97,8 @@ def check_parts(manifest: Manifest) -> None:
     select = ("vision_select",) if manifest.engine.has_plugins else ()
     pruned = () if manifest.pruning.is_dense else ("vision_score", *select, "vision_encode")
     together = ("decoder_rows",) if manifest.limits.max_rows > 1 else ()
-    needed = ("decoder", *together, "vision_dense", *pruned)
+    image = () if manifest.image is None else ("vision_image",)
+    needed = ("decoder", *together, "vision_dense", *pruned, *image)
     for part in needed:
         if part not in manifest.graphs:
             raise BundleError(f"manifest.json: graphs: {part!r} is missing: build the bundle again")
@@ -139,14 +154,16 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     fits = trained is None or 0 <= trained[0] <= trained[1] < 1
     yield "pruning.trained_fractions", trained, fits, "the least and the greatest of fractions in [0, 1)"
     rows = decoder.vocabulary + _extra_vocabulary(m)
-    ids = {"bos": tokens.bos, "image_patch": tokens.image_patch, "frame_start": tokens.frame_start}
-    for name, value in {**ids, "frame_end": tokens.frame_end}.items():
-        yield f"tokens.{name}", value, 0 <= value < rows, f"a token id below {rows}"
+    for name, value in vars(tokens).items():
+        if isinstance(value, int):
+            yield f"tokens.{name}", value, 0 <= value < rows, f"a token id below {rows}"
     for index, value in enumerate(tokens.stop):
         yield f"tokens.stop[{index}]", value, 0 <= value < rows, f"a token id below {rows}"
     yield "prompt.user", m.prompt.user, m.prompt.user.count("{content}") == 1, "{content} once"
     yield "prompt.system", m.prompt.system, m.prompt.system.count("{video}") <= 1, "{video} at most once"
     yield "prompt.timestamp", m.prompt.timestamp, m.prompt.timestamp.count("{time}") == 1, "{time} once"
+    if m.image is not None:
+        yield from _image_rules(m.image, m)
     sampling = m.frame_sampling
     yield "frame_sampling.method", sampling.method, sampling.method in SAMPLINGS, f"one of {SAMPLINGS}"
     fits = 1 <= sampling.max_frames <= MOST_COUNTED
@@ -178,6 +195,18 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
         yield place, value, fits, "a number, 0 or more"
     for entry in m.files:
         yield f"files: {entry.path}", entry.size, entry.size >= 0, "bytes, 0 or more"
+
+
+def _image_rules(image: Cropping, m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
+    fits = m.grid.rows == m.grid.columns and m.grid.frames == 1
+    yield "image", "crops", fits, "a square grid of single frames"
+    fits = 1 <= image.max_crops <= MOST_CROPS
+    yield "image.max_crops", image.max_crops, fits, f"a whole number from 1 to {MOST_CROPS}"
+    fits = min(image.overlap) >= 0 and sum(image.overlap) < m.grid.rows
+    yield "image.overlap", image.overlap, fits, f"patches, fewer than a crop's side of {m.grid.rows}"
+    yield "image.pool", image.pool, image.pool in POOLS, f"one of {POOLS}"
+    ids = {name: value for name, value in vars(m.tokens).items() if "image" in name}
+    yield "tokens", ids, None not in ids.values(), "every token of images, as there is `image`"
 
 
 def _spec_rules(spec: GraphSpec, part: str) -> Iterator[tuple[str, object, bool, str]]:
@@ -217,6 +246,8 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
     features: tuple[str, Shape] = (precision, ("K", decoder.width))
     if part == "vision_dense":
         return {"patches": patches}, {"features": features}
+    if part == "vision_image" and m.image is not None:
+        return {"patches": patches, "readout": ("int64", ("K", m.image.pool**2))}, {"features": features}
     if part == "vision_score":
         state: tuple[str, Shape] = ("float32", (grid.groups, None))
         gate: dict[str, tuple[str, Shape]] = {"gate": ("float32", ("T",))} if m.pruning.soft_bias else {}

@@ -9,11 +9,11 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 OLDEST_SCHEMA = 3
 """That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, 6 no
 `source`, `grid.frames`, `tokens.texts`, `prompt.timestamp`, `prompt.between_frames` and `frame_sampling.min_frames`,
-and square pictures only, nor had any before; all else is as now."""
+and square pictures only, 7 no `image`, nor had any before; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
@@ -143,7 +143,8 @@ class Pruning:
 @dataclass(frozen=True)
 class Tokens:
     """Token ids with a meaning. `stop` ends an answer; `bos` starts the prompt; `texts` is how the tokenizer spells
-    `image_patch`, `frame_start` and `frame_end`.
+    `image_patch`, `frame_start` and `frame_end`. Those of images are None where the model knows none; `image_column`
+    ends a row of groups.
     """
 
     bos: int
@@ -152,6 +153,16 @@ class Tokens:
     frame_start: int
     frame_end: int
     texts: tuple[str, str, str] = ("<im_patch>", "<frame_start>", "<frame_end>")
+    image_start: int | None = None
+    low_res_image_start: int | None = None
+    image_column: int | None = None
+    image_end: int | None = None
+
+    @property
+    def vision(self) -> tuple[int, ...]:
+        """What stands for pictures and around them: these see each other in both directions."""
+        images = (self.image_start, self.low_res_image_start, self.image_column, self.image_end)
+        return (self.image_patch, self.frame_start, self.frame_end, *(one for one in images if one is not None))
 
 
 @dataclass(frozen=True)
@@ -191,6 +202,31 @@ class FrameSampling:
     max_frames: int
     max_fps: float
     min_frames: int = 1
+
+
+@dataclass(frozen=True)
+class Cropping:
+    """How a single image is looked at: once as a whole, and in overlapping crops of the frames' size.
+
+    Attributes:
+        max_crops: most crops of an image, the whole one not counted.
+        overlap: patches of a crop, at its left (or upper) and right (or lower) side, that its neighbours show too.
+        pool: patches a group side, 1 or 2; groups are made over all crops put together.
+        columns: whether each row of groups of the crops ends with a token.
+        low_res_columns: whether each row of groups of the whole one does.
+    """
+
+    max_crops: int
+    overlap: tuple[int, int]
+    pool: int
+    columns: bool = True
+    low_res_columns: bool = False
+
+
+MOST_CROPS = 128
+"""Of an image: far beyond what any model was trained with."""
+POOLS = (1, 2)
+"""Patches along a side of an image's groups: see `readout_of` why no more."""
 
 
 @dataclass(frozen=True)
@@ -305,3 +341,4 @@ class Manifest:
     notes: tuple[str, ...]
     files: tuple[FileEntry, ...]
     source: Source | None = None  # None where the bundle was built before it was told
+    image: Cropping | None = None  # None: the bundle knows videos only

@@ -16,20 +16,30 @@ EXAMPLES = """examples:
   stts-runtime run micro.stts --video clip.mp4 "What happens?"
   stts-runtime run micro.stts --video clip.mp4 --prune 0 --frames 16 "What happens?" "And then?"
   stts-runtime run micro.stts --video clip.mp4 --json "What happens?"
+  stts-runtime run micro.stts --image a.jpg --image b.jpg "What is the difference?"
   stts-runtime run ORG/NAME --video clip.mp4 "What happens?"       # published on a hub
 """
 
 TURN = (*STAGES[-2:], "prompt_tokens", "answer_tokens")
-LOOKING = (*STAGES[:-2], "frames", "groups", "kept_groups", "patches", "packed_patches")
+LOOKING = (*STAGES[:-2], "frames", "images", "crops", "groups", "kept_groups", "patches", "packed_patches")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_command(commands, "run", run, "Ask one question, or several in turn, about a video.", EXAMPLES)
+    parser = add_command(
+        commands, "run", run, "Ask one question, or several in turn, about a video or images.", EXAMPLES
+    )
     option = parser.add_argument
     option("bundle", help=BUNDLE)
-    option("question", nargs="+", help="asked in turn; the video is looked at once")
-    option("--video", type=Path, required=True, help="a video file")
+    option("question", nargs="+", help="asked in turn; what is shown is looked at once")
+    shown = parser.add_mutually_exclusive_group(required=True)
+    shown.add_argument("--video", type=Path, help="a video file; a picture is a video of one frame")
+    shown.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        help="an image file, for a bundle that knows images; more than once for several. Never pruned",
+    )
     option("--prune", type=float, help="share of groups to drop, in [0, 1); 0 runs dense (default: the bundle's)")
     option("--frames", type=int, help="take exactly this many frames, evenly (default: the model's sampling)")
     option(
@@ -55,9 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
         check_question(question)
     turns = []
     with load(bundle_folder(arguments.bundle), check=arguments.check) as model:
-        note(f"looking at {arguments.video} ...")
+        kind = "images" if arguments.image else "video"
+        note(f"looking at {', '.join(map(str, arguments.image or [arguments.video]))} ...")
         conversation = model.look(
-            arguments.video,
+            arguments.image or arguments.video,
+            kind=kind,
             prune=arguments.prune,
             frames=arguments.frames,
             video_stream=arguments.stream,
@@ -84,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"prune": conversation.prune_fraction, **looking, "turns": turns, "notes": notes}, indent=2))
     elif arguments.times:
-        for title, cost in (("video", looking), *((turn["question"], turn) for turn in turns)):
+        for title, cost in ((kind, looking), *((turn["question"], turn) for turn in turns)):
             stages = [f"{stage} {milliseconds:.0f} ms" for stage, milliseconds in cost["milliseconds"].items()]
             counts = [f"{name.replace('_', ' ')} {count}" for name, count in cost["tokens"].items()]
             print(f"\n{title}\n  {', '.join(stages)}\n  {', '.join(counts)}")

@@ -25,26 +25,31 @@ _HEAD = 1024
 _BUFFER = 1 << 20  # bytes a read: small ones call back into Python too often
 
 
-def check_file(path: Path) -> None:
-    """Raise VideoError unless `path` is a file with something in it that can be a video.
+def check_file(path: Path, kind: str = "video", error: type[UsageError] = VideoError) -> None:
+    """Raise unless `path` is a file with something in it that can be what is wanted.
 
     A pipe, a socket or a device is never opened: reading it could wait for ever, and it is read twice.
+
+    Args:
+        path: what was given.
+        kind: what is wanted, in a word.
+        error: the class of what is raised.
     """
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise VideoError(f"{path} does not exist; give the path of a video file.") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise VideoError(f"{path} cannot be looked at: {getattr(error, 'strerror', None) or error}.") from None
+        raise error(f"{path} does not exist; give the path of a file with the {kind}.") from None
+    except (OSError, ValueError) as reason:  # ValueError: a name with a zero byte
+        raise error(f"{path} cannot be looked at: {getattr(reason, 'strerror', None) or reason}.") from None
     if stat.S_ISDIR(status.st_mode):
-        raise VideoError(f"{path} is a directory; give the path of one video file.")
+        raise error(f"{path} is a directory; give the path of one {kind} file.")
     if not stat.S_ISREG(status.st_mode):
-        raise VideoError(
-            f"{path} is a pipe, a socket or a device; videos are read from files: write the stream to a file first, "
-            "for instance with `ffmpeg -i SOURCE -c copy clip.mp4`."
+        raise error(
+            f"{path} is a pipe, a socket or a device; a {kind} is read from a file: write the stream to a file first"
+            + (", for instance with `ffmpeg -i SOURCE -c copy clip.mp4`." if kind == "video" else ".")
         )
     if status.st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes); was its copy or download cut off?")
+        raise error(f"{path} is empty (0 bytes); was its copy or download cut off?")
 
 
 @contextmanager

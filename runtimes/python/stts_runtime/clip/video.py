@@ -55,6 +55,11 @@ class Clip:
     denser: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.frames.nbytes
+
 
 Admit = Callable[[int], None]
 """Called with the number of frames that will be looked at, before any is decoded or resized; raises to refuse them."""

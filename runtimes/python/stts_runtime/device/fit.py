@@ -175,6 +175,7 @@ def _as_built(bundle: Bundle, engines: EngineSet | None) -> MemoryNeeded:
     """Return what the bundle needs, with the working memory of its engines where TensorRT told it of all of them."""
     needed = bundle.manifest.memory
     told = {file.part: file.activation_bytes for file in engines.files} if engines is not None else {}
+    told.pop("vision_image", None)  # opened for images, and takes no more than those of a clip
     if bundle.manifest.pruning.fraction:
         told.pop("vision_dense", None)  # not opened then
     sizes = {part: size for part, size in told.items() if size is not None}

@@ -1,7 +1,7 @@
-"""A question about a video as token ids: timestamps, frame markers, one placeholder per kept group, the question.
+"""A question about a video or images as token ids: markers, one placeholder per group that is left, the question.
 
-What a frame looks like to the language model, and that placeholders of pruned groups are left out while timestamps
-and markers of all frames stay: STTS (arXiv 2603.18004) on top of Molmo2's prompt.
+What a frame or an image looks like to the language model, and that placeholders of pruned groups are left out while
+timestamps and markers of all frames stay: STTS (arXiv 2603.18004) on top of Molmo2's prompt.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle.manifest import Prompt, Tokens
-from stts_runtime.errors import BundleError, SttsError, UsageError
+from stts_runtime.bundle.manifest import Cropping, Prompt, Tokens
+from stts_runtime.clip.crops import ImageLayout
+from stts_runtime.errors import BundleError, LimitError, SttsError, UsageError
 from stts_runtime.foreign import foreign_errors
 from stts_runtime.language.tokenizer import Tokenizer
 
 
 Times = Sequence[float] | NDArray[np.float64]
 Counts = Sequence[int] | NDArray[np.int64]
+Pieces = list[str | int]
+"""Text, in which special tokens have no power, and token ids."""
 VIDEO = "{video}"
 CONTENT = "{content}"
 TIME = "{time}"
@@ -28,11 +31,19 @@ PLACES = re.compile("|".join(map(re.escape, (VIDEO, CONTENT, TIME))))
 MARKER_TOKENS = 2  # a frame's start and its end
 MARKERS = {"image_patch": "<im_patch>", "frame_start": "<frame_start>", "frame_end": "<frame_end>"}
 """Molmo2's; a model's own are `Tokens.texts`, in this order."""
+IMAGE_MARKERS = {
+    "image_start": "<im_start>",
+    "low_res_image_start": "<low_res_im_start>",
+    "image_column": "<im_col>",
+    "image_end": "<im_end>",
+}
+"""Of a model that knows images; where it begins both views of one alike, its first two ids are the same."""
 CONTROL = re.compile(r"<[^<>{}\s]+>|\[/?[A-Z_]+\]")
 """What is meant as one token where a template says it: `<|im_end|>`, `</s>`, `[INST]`."""
 TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
 LONGEST_TIMESTAMP = 10  # tokens, with some air
 QUESTION_TOKENS = 48  # system text, roles and a short question
+CHARACTERS_A_TOKEN = 16  # no text of a language has more on average
 _SHOWN = 5
 
 
@@ -68,6 +79,11 @@ def video_tokens(kept_groups: int, frames: int, timestamp: int = TIMESTAMP_TOKEN
     return kept_groups + frames * (MARKER_TOKENS + timestamp)
 
 
+def image_tokens(tokens: Tokens, layouts: Sequence[ImageLayout], cropping: Cropping) -> int:
+    """Return the tokens of images, without those of the few words between them."""
+    return sum(not isinstance(piece, str) for piece in image_pieces(tokens, layouts, cropping))
+
+
 def build_first_turn(
     tokenizer: Tokenizer,
     prompt: Prompt,
@@ -76,10 +92,7 @@ def build_first_turn(
     kept_per_frame: Counts,
     question: str,
 ) -> TokenizedTurn:
-    """Token ids of the first turn: BOS, the system text, the video, the question, the opening of the answer.
-
-    The video stands where the system text says `{video}` (Molmo2 puts it before the first role header), else right
-    before the question. BOS is not doubled where the template itself starts with it.
+    """Token ids of the first turn about a video, see `first_turn`.
 
     Args:
         tokenizer: the bundle's.
@@ -87,15 +100,30 @@ def build_first_turn(
         tokens: ids with a meaning.
         timestamps: [T] seconds.
         kept_per_frame: [T] groups kept in each frame; their sum is the number of placeholders.
+        question: the user's text.
+    """
+    return first_turn(tokenizer, prompt, tokens, video_pieces(prompt, tokens, timestamps, kept_per_frame), question)
+
+
+def first_turn(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, seen: Pieces, question: str) -> TokenizedTurn:
+    """Token ids of the first turn: BOS, the system text, what is seen, the question, the opening of the answer.
+
+    What is seen stands where the system text says `{video}` (Molmo2 puts it before the first role header), else right
+    before the question. BOS is not doubled where the template itself starts with it.
+
+    Args:
+        tokenizer: the bundle's.
+        prompt: the texts around video and question.
+        tokens: ids with a meaning.
+        seen: see `video_pieces` and `image_pieces`.
         question: the user's text, in which literal special tokens have no power.
 
     Raises:
         UsageError: see `check_question`; or it holds what the tokenizer reads as a token of the prompt's own.
     """
-    video = _video_pieces(prompt, tokens, timestamps, kept_per_frame)
     before, mark, after = prompt.system.partition(VIDEO)
-    opening = [*tokenizer.pieces(before), *(video if mark else []), *tokenizer.pieces(after)]
-    turn = _turn_pieces(tokenizer, prompt, tokens, question, [] if mark else video)
+    opening = [*tokenizer.pieces(before), *(seen if mark else []), *tokenizer.pieces(after)]
+    turn = _turn_pieces(tokenizer, prompt, tokens, question, [] if mark else seen)
     ids = tokenizer.encode_pieces([*opening, *turn], control_ids(tokenizer, prompt, tokens))
     return _tokenized(ids if ids[:1] == [tokens.bos] else [tokens.bos, *ids], tokens)
 
@@ -113,12 +141,15 @@ def build_next_turn(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, questi
     return _tokenized(tokenizer.encode_pieces(pieces, control_ids(tokenizer, prompt, tokens)), tokens)
 
 
-def check_question(question: object) -> None:
-    """Raise UsageError unless a question is a text, says something, and can be written as UTF-8."""
+def check_question(question: object, limit: int | None = None) -> None:
+    """Raise UsageError unless a question is a text, says something, and can be written as UTF-8.
+
+    And LimitError if it is clearly longer than `limit` tokens, which is known before a long text is encoded.
+    """
     if not isinstance(question, str):
         raise UsageError(f"the question is a {type(question).__name__}, wanted text, for instance 'What happens?'")
     if not question.strip():
-        raise UsageError("the question is empty; ask something about the video, for instance 'What happens?'.")
+        raise UsageError("the question is empty; ask something about what is shown, for instance 'What happens?'.")
     try:
         question.encode()
     except UnicodeEncodeError as error:
@@ -127,6 +158,10 @@ def check_question(question: object) -> None:
             "of one or a byte that is not UTF-8. A terminal set to another encoding, such as Latin-1, sends such: set "
             "it to UTF-8 and ask again"
         ) from error
+    if limit is not None and len(question) > CHARACTERS_A_TOKEN * limit:
+        raise LimitError(
+            f"the question has {len(question)} characters, the bundle was built for {limit} tokens in all: shorten it"
+        )
 
 
 def unknown_notes(tokenizer: Tokenizer, question: str, timestamps: Times = ()) -> tuple[str, ...]:
@@ -180,8 +215,10 @@ def check_tokens(
         plain = [piece for piece in tokenizer.pieces(PLACES.sub(" ", text)) if isinstance(piece, str)]
         for unknown in (word for piece in plain for word in tokenizer.unknown_words(piece)):
             raise error(f"{where}: the prompt's template has the word {unknown!r}, which it does not know. {advice}")
-    for name, text in zip(MARKERS, tokens.texts, strict=True):
+    for name, text in (*zip(MARKERS, tokens.texts, strict=True), *IMAGE_MARKERS.items()):
         wanted, got = getattr(tokens, name), tokenizer.control_ids.get(text)
+        if wanted is None or (name == "low_res_image_start" and wanted == tokens.image_start):
+            continue
         if got != wanted:
             got_text = "no such token" if got is None else f"id {got}"
             raise error(f"{where}: tokens.{name} wants the token {text} with id {wanted}, got {got_text}. {advice}")
@@ -196,7 +233,7 @@ def control_ids(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens) -> frozens
         piece for text in vars(prompt).values() for piece in tokenizer.pieces(text) if not isinstance(piece, str)
     )
     ends = [number for number in (tokens.bos, *tokens.stop) if _is_control(tokenizer, number)]
-    return frozenset((tokens.image_patch, tokens.frame_start, tokens.frame_end, *ends, *template))
+    return frozenset((*tokens.vision, *ends, *template))
 
 
 def _is_control(tokenizer: Tokenizer, number: int) -> bool:
@@ -213,8 +250,7 @@ def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int])
         vocabulary: text ids lie below.
         kept_per_frame: [T] groups kept in each frame.
     """
-    markers = (tokens.image_patch, tokens.frame_start, tokens.frame_end)
-    text = np.setdiff1d(np.arange(vocabulary), (tokens.bos, *tokens.stop, *markers))
+    text = np.setdiff1d(np.arange(vocabulary), (tokens.bos, *tokens.stop, *tokens.vision))
 
     def words(count: int, start: int) -> list[int]:
         return text[(7 * np.arange(start, start + count)) % len(text)].tolist()
@@ -228,12 +264,35 @@ def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int])
 
 
 def vision_flags(token_ids: NDArray[np.int64], tokens: Tokens) -> NDArray[np.bool_]:
-    """Return which tokens see each other in both directions, bool [S]: placeholders and frame markers."""
-    return np.isin(token_ids, (tokens.image_patch, tokens.frame_start, tokens.frame_end))
+    """Return which tokens see each other in both directions, bool [S]: placeholders and markers, see `Tokens`."""
+    return np.isin(token_ids, tokens.vision)
 
 
-def _video_pieces(prompt: Prompt, tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> list[str | int]:
-    pieces: list[str | int] = []
+def image_pieces(tokens: Tokens, layouts: Sequence[ImageLayout], cropping: Cropping) -> Pieces:
+    """Return what images are to the language model: each as a whole and cut up, the rows of its groups apart.
+
+    Several are numbered, as Molmo2's template does it.
+    """
+    pieces: Pieces = []
+    for number, layout in enumerate(layouts, start=1):
+        pieces += [f"Image {number}"] if len(layouts) > 1 else []
+        for start, (rows, columns), ends in (
+            (tokens.low_res_image_start, layout.low_res, cropping.low_res_columns),
+            (tokens.image_start, layout.high_res, cropping.columns),
+        ):
+            row = [*[tokens.image_patch] * columns, *([tokens.image_column] if ends else [])]
+            pieces += [one for one in (start, *row * rows, tokens.image_end) if one is not None]
+    return pieces
+
+
+def image_ids(tokens: Tokens, seen: Pieces) -> NDArray[np.int64]:
+    """Return the prompt of a bundle without a tokenizer, int64 [S]: what is seen, its words left out."""
+    return np.array([tokens.bos, *(piece for piece in seen if not isinstance(piece, str))], np.int64)
+
+
+def video_pieces(prompt: Prompt, tokens: Tokens, timestamps: Times, kept_per_frame: Counts) -> Pieces:
+    """Return what a video is to the language model, see `build_first_turn` for what is given."""
+    pieces: Pieces = []
     for frame, (time, kept) in enumerate(zip(timestamps, kept_per_frame, strict=True)):
         before = prompt.between_frames if frame else ""
         pieces.append(before + prompt.timestamp.replace(TIME, f"{time:.1f}"))
@@ -241,14 +300,12 @@ def _video_pieces(prompt: Prompt, tokens: Tokens, timestamps: Times, kept_per_fr
     return pieces
 
 
-def _turn_pieces(
-    tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, question: str, video: list[str | int]
-) -> list[str | int]:
+def _turn_pieces(tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, question: str, seen: Pieces) -> Pieces:
     check_question(question)
     before, _, after = prompt.user.partition(CONTENT)
     return [
         *tokenizer.pieces(before),
-        *video,
+        *seen,
         question,
         *tokenizer.pieces(after),
         *tokenizer.pieces(prompt.assistant),

@@ -9,9 +9,9 @@ from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.spec import GraphSpec, storage_dtype
 from stts_runtime.errors import LimitError
 from stts_runtime.language.kv_cache import PAST, ROOM_STEP
-from stts_runtime.language.prompt import LONGEST_TIMESTAMP, QUESTION_TOKENS, video_tokens
+from stts_runtime.language.prompt import CHARACTERS_A_TOKEN, LONGEST_TIMESTAMP, QUESTION_TOKENS, video_tokens
 from stts_runtime.serve.chat import Turn
-from stts_runtime.session import CHARACTERS_A_TOKEN, Session
+from stts_runtime.session import Session
 from stts_runtime.vision.plan import kept_groups
 from stts_runtime.vision.run import Vision
 

@@ -300,7 +300,7 @@ class Worker:
         """Return the bytes of what is kept: its cache, and of a conversation the clip that it is about."""
         if isinstance(kept, Head):
             return self._bytes_of(kept.decoding.length) + features_bytes(kept.vision)
-        return self._bytes_of(kept.length) + kept.clip.frames.nbytes + features_bytes(kept.vision)
+        return self._bytes_of(kept.length) + kept.clip.nbytes + features_bytes(kept.vision)
 
     def _begun(self, job: Job, vision: Vision, timings: Timings) -> _Answer:
         turns = job.chat.turns

@@ -1,4 +1,4 @@
-"""The last of the runs: the runtime, used as an application uses it, from frames to greedy tokens."""
+"""The last of the runs: the runtime, used as an application uses it, from frames or an image to greedy tokens."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stts_runtime.conversation import seen_pieces
 from stts_runtime.errors import SttsError
 from stts_runtime.language.generation import Decoding
-from stts_runtime.language.prompt import build_first_turn, made_up_turn, vision_flags
+from stts_runtime.language.prompt import (
+    Pieces,
+    build_first_turn,
+    first_turn,
+    image_ids,
+    made_up_turn,
+    vision_flags,
+)
 from stts_runtime.session import Session
 from stts_runtime.verify.compare import compare_rows, failure
-from stts_runtime.verify.reference import FRAMES, KEEP, SCORES, Reference
+from stts_runtime.verify.reference import FRAMES, IMAGE, IMAGE_FEATURES, IMAGE_LOGITS, KEEP, SCORES, Answer, Reference
 from stts_runtime.verify.report import FAILED, PASSED, SKIPPED, TIED, CaseResult, Comparison
 from stts_runtime.verify.stored import float32_values, stored_values
 from stts_runtime.verify.tolerances import Tolerance
@@ -31,13 +39,46 @@ def compare_end_to_end(session: Session, reference: Reference, tolerance: Tolera
     """
     tolerance = replace(tolerance, relative=tolerance.end_to_end)
     found: list[Comparison] = []
+    prefill = reference.cases("decoder")[0]
+    logits = reference.arrays[prefill.key("logits")]
+    magnitude = next(value.magnitude for value in prefill.values if value.name == "logits")
     try:
         vision = compare_vision(found, session, reference, tolerance)
         ids = compare_prompt(found, session, reference, vision)
-        compare_answer(found, session, reference, tolerance, ids, vision)
+        compare_answer(found, session, reference.info.answer, logits, magnitude, tolerance, ids, vision)
     except SttsError as error:
         found.append(failure("running it", str(error)))
     return CaseResult(END_TO_END, "frames to tokens", tuple(found))
+
+
+def compare_image(session: Session, reference: Reference, tolerance: Tolerance) -> CaseResult | None:
+    """Return the same of the recorded image; None where nothing was asked about one."""
+    answer, arrays, manifest = reference.info.image, reference.arrays, session.manifest
+    if answer is None:
+        return None
+    tolerance = replace(tolerance, relative=tolerance.end_to_end)
+    found: list[Comparison] = []
+    expected, logits = arrays[IMAGE_FEATURES], arrays[IMAGE_LOGITS]
+    try:
+        conversation = session.look(arrays[IMAGE])
+        vision = conversation.vision
+        dtype = manifest.graphs["vision_image"].spec.tensor("features").dtype
+        got = float32_values(session.engine("vision_image").memory.to_host(vision.features), dtype)
+        found.append(compare_rows(FEATURES, expected, got, float(np.abs(expected).max()), tolerance))
+        ids = image_prompt(session, seen_pieces(manifest, conversation.clip, vision), answer.question)
+        found.append(compare_tokens("prompt ids", answer.token_ids, ids.tolist()))
+        compare_answer(found, session, answer, logits, float(np.abs(logits).max()), tolerance, ids, vision)
+    except SttsError as error:
+        found.append(failure("running it", str(error)))
+    return CaseResult(END_TO_END, "image to tokens", tuple(found))
+
+
+def image_prompt(session: Session, seen: Pieces, question: str | None) -> NDArray[np.int64]:
+    """Return the prompt's token ids; without a question, of a bundle without a tokenizer, the image alone."""
+    manifest = session.manifest
+    if question is None:
+        return image_ids(manifest.tokens, seen)
+    return first_turn(session.tokenizer, manifest.prompt, manifest.tokens, seen, question).token_ids
 
 
 def compare_vision(found: list[Comparison], session: Session, reference: Reference, tolerance: Tolerance) -> Vision:
@@ -130,7 +171,9 @@ def compare_tokens(name: str, expected: Sequence[int], got: Sequence[int]) -> Co
 def compare_answer(
     found: list[Comparison],
     session: Session,
-    reference: Reference,
+    answer: Answer,
+    first_logits: NDArray[np.float32],
+    magnitude: float,
     tolerance: Tolerance,
     ids: NDArray[np.int64],
     vision: Vision,
@@ -140,13 +183,9 @@ def compare_answer(
     Every step reads the model's own token before it, so that each is judged alone; they all agree just where a free
     run does. A token that differs where the model's two likeliest are tied is no fault.
     """
-    answer, prefill = reference.info.answer, reference.cases("decoder")[0]
     decoding = Decoding(session.engine("decoder"), session.manifest)
     logits = decoding.read(ids, vision_flags(ids, session.manifest.tokens), vision.features)
-    value = next(value for value in prefill.values if value.name == "logits")
-    found.append(
-        compare_rows("first logits", reference.arrays[prefill.key("logits")], logits[None], value.magnitude, tolerance)
-    )
+    found.append(compare_rows("first logits", first_logits, logits[None], magnitude, tolerance))
     got, ties = [], 0
     for place, (token, gap) in enumerate(zip(answer.greedy, answer.logit_gaps, strict=True)):
         if place > 0:
@@ -155,7 +194,7 @@ def compare_answer(
             found.append(failure("greedy tokens", f"logits of token {place} are NaN or infinite"))
             return
         likeliest = int(logits.argmax())
-        tied = likeliest != token and gap <= tolerance.tie * value.magnitude
+        tied = likeliest != token and gap <= tolerance.tie * magnitude
         ties += tied
         got.append(token if tied else likeliest)
     tokens = compare_tokens("greedy tokens", answer.greedy, got)

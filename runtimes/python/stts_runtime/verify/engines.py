@@ -19,7 +19,7 @@ from stts_runtime.session import Session
 from stts_runtime.trt.bindings import import_bindings
 from stts_runtime.verify.cases import check_runs, compare_run, reference_notes
 from stts_runtime.verify.compare import failure
-from stts_runtime.verify.end_to_end import compare_end_to_end
+from stts_runtime.verify.end_to_end import compare_end_to_end, compare_image
 from stts_runtime.verify.reference import Reference
 from stts_runtime.verify.report import CaseResult, Report
 from stts_runtime.verify.tolerances import Tolerance, engine_tolerance
@@ -58,7 +58,7 @@ def verify_engines(
                 results.append(result)
                 on_progress(part, len(results) / steps)
         on_progress("end to end", len(results) / steps)
-        results.append(compare_end_to_end(session, reference, tolerance))
+        results += compared_answers(session, reference, tolerance)
     on_progress("end to end", 1.0)
     return Report(
         bundle=bundle.manifest.name,
@@ -68,6 +68,12 @@ def verify_engines(
         results=tuple(results),
         notes=reference_notes(reference),
     )
+
+
+def compared_answers(session: Session, reference: Reference, tolerance: Tolerance) -> list[CaseResult]:
+    """Return what comes out at the end, about the clip and, where there is one, about the image."""
+    image = compare_image(session, reference, tolerance)
+    return [compare_end_to_end(session, reference, tolerance), *([] if image is None else [image])]
 
 
 def engine_name(bundle: Bundle) -> str:

@@ -1,4 +1,6 @@
-"""What a bundle is held against: the torch model's inputs, inner values and answer on one clip, kept in the bundle.
+"""What a bundle is held against: the torch model's inputs, inner values and answers, kept in the bundle.
+
+They are about one clip and, where the model knows images, about one image.
 
 So a bundle can be verified where neither torch nor the checkpoint is. Inputs are whole; of what is compared, at most 64
 rows of each tensor are kept, evenly spread, and each file says which. The file is numpy's own, uncompressed, and holds
@@ -26,9 +28,10 @@ from stts_runtime.errors import VerificationError
 
 
 REFERENCE = "verify/reference.npz"
-REFERENCE_SCHEMA = 2
+REFERENCE_SCHEMA, OLDEST_SCHEMA = 3, 2  # which knew no images, and is read as well
 MAX_ROWS = 64
-FRAMES = "frames"
+FRAMES, IMAGE, CROPS = "frames", "image", "crops"
+IMAGE_FEATURES, IMAGE_LOGITS = "image/features", "image/logits"
 SCORES, KEEP = "scores", "keep"
 RECORD_ANEW = "`stts-export verify --checkpoint DIRECTORY` records it anew from the weights, or build the bundle again"
 
@@ -52,7 +55,8 @@ class RecordedRun:
     part: str  # its name
     name: str  # which run: `frames 0 to 2`, `bins 0 to 3`, `prefill`, `decode`
     inputs: dict[str, str]  # input name -> array of the reference. `patches` is not among them where `frames` is given.
-    frames: tuple[int, int] | None  # first frame, and one past the last, that the input `patches` is made of
+    # first frame (or crop of the image), and one past the last, that the input `patches` is made of
+    frames: tuple[int, int] | None
     values: tuple[Value, ...]  # taps and outputs in data-flow order
 
     def key(self, value: str) -> str:
@@ -62,7 +66,7 @@ class RecordedRun:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the whole must say about the clip."""
+    """What the whole must say about the clip, or the image."""
 
     # the share of groups to drop: near the bundle's default, at the widest gap between scores, so that rounding
     # does not decide what is kept
@@ -82,6 +86,8 @@ class ReferenceInfo:
     source: str
     cases: tuple[RecordedRun, ...]
     answer: Answer
+    # None where the model knows no images, or a conversation has no room for one. Nothing is pruned in it.
+    image: Answer | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,9 @@ class Reference:
 
     info: ReferenceInfo  # what the arrays are
     # `frames` uint8 [T, size, size, 3]; `keep` bool [T, G] and `scores` float32 [T, G] where the bundle prunes;
-    # inputs, and float32 rows [rows, D] of values, by the names that `info` uses; `rows/N`, which rows those are of
-    # a tensor that has N
+    # `image` uint8 [H, W, 3] and its `crops` [C, size, size, 3] where it knows images, and where something is asked
+    # about it `image/features` [K, D] and the first `image/logits` [1, vocabulary]; inputs, and float32 rows [rows, D]
+    # of values, by the names that `info` uses; `rows/N`, which rows those are of a tensor that has N
     arrays: Mapping[str, NDArray]
 
     def cases(self, part: str) -> tuple[RecordedRun, ...]:
@@ -106,7 +113,8 @@ class Reference:
         """
         found: dict[str, NDArray] = {name: self.arrays[key] for name, key in run.inputs.items()}
         if run.frames is not None:
-            found["patches"] = patches_from_frames(self.arrays[FRAMES][slice(*run.frames)], grid)
+            squares = self.arrays[CROPS if run.part == "vision_image" else FRAMES]
+            found["patches"] = patches_from_frames(squares[slice(*run.frames)], grid)
         wanted = [tensor.name for tensor in spec.inputs]
         if sorted(found) != sorted(wanted):
             raise VerificationError(
@@ -183,9 +191,10 @@ def read_reference(folder: Path) -> Reference:
         schema = data["schema"]
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise VerificationError(f"{path}: damaged ({error}): copy the bundle again; {RECORD_ANEW}") from error
-    if schema != REFERENCE_SCHEMA:
+    if schema not in range(OLDEST_SCHEMA, REFERENCE_SCHEMA + 1):
         raise VerificationError(
-            f"{path}: reference of schema {schema!r}, this version reads {REFERENCE_SCHEMA}: {RECORD_ANEW}"
+            f"{path}: reference of schema {schema!r}, this version reads {OLDEST_SCHEMA} to {REFERENCE_SCHEMA}: "
+            f"{RECORD_ANEW}"
         )
     reference = Reference(from_plain(ReferenceInfo, data, str(path), VerificationError), arrays)
     _check_arrays(reference, path)
@@ -197,8 +206,10 @@ def _check_arrays(reference: Reference, path: Path) -> None:
     wanted = {FRAMES}
     for run in reference.info.cases:
         wanted |= {*run.inputs.values()}
+        wanted |= {CROPS} if run.part == "vision_image" else set()
         for value in run.values:
             wanted |= {run.key(value.name), rows_key(value.shape)}
+    wanted |= {IMAGE, IMAGE_FEATURES, IMAGE_LOGITS} if reference.info.image is not None else set()
     missing = sorted(wanted - set(reference.arrays))
     if missing:
         raise VerificationError(f"{path}: damaged: no array {missing[0]!r}: copy the bundle again")

@@ -15,12 +15,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_runtime.bundle.manifest import PACKINGS, Grid
+from stts_runtime.bundle.manifest import PACKINGS, Grid, Pruning
+from stts_runtime.bundle.plain import argument
 from stts_runtime.errors import EngineError, UsageError
 
 
 EMPTY = -1
 """Segment of a bin slot that holds no patch."""
+
+
+def prune_fraction(prune: object, pruning: Pruning, name: str) -> float:
+    """Return the share of groups that a call means, in [0, 1); None is the bundle's default.
+
+    Args:
+        prune: what was given.
+        pruning: of the bundle.
+        name: of the bundle, for messages.
+
+    Raises:
+        UsageError: it is no number, outside [0, 1), or the bundle is dense.
+    """
+    if prune is None:
+        return pruning.fraction
+    fraction = argument(float, prune, "prune")
+    if not 0 <= fraction < 1:
+        raise UsageError(f"prune is {fraction}, wanted a fraction in [0, 1): 0.5 drops half of the groups")
+    if fraction > 0 and pruning.is_dense:
+        raise UsageError(
+            f"prune is {fraction}, but {name} was built dense and has no scorer: build it again with --prune and a "
+            "scorer"
+        )
+    return fraction
 
 
 def budget(groups: int, frames: int, prune_fraction: float) -> int:

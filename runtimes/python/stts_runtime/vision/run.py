@@ -2,6 +2,7 @@
 
 frames -> vision_score -> plan -> vision_encode -> features      (pruned)
 frames -> vision_dense -> features                               (dense)
+images -> vision_image -> features                               (never pruned, an image a run)
 
 With plugins the plan is an engine too: see `on_device`.
 """
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Grid, Manifest
 from stts_runtime.clip.frames import patches_from_frames
+from stts_runtime.clip.images import Images
 from stts_runtime.engine import Array, Arrays, Engine
 from stts_runtime.engine.memory import new_array
 from stts_runtime.progress import OnProgress, no_progress
@@ -28,7 +30,7 @@ class Vision:
     """What the vision side says about a clip."""
 
     features: Array  # [K, d_model], one row a kept group in raster order; in the engine's memory and precision
-    keep: NDArray[np.bool_]  # [T, G]
+    keep: NDArray[np.bool_]  # [T, G]; of images, which have no frames, [1, K], all true
     scores: NDArray[np.float32] | None  # [T, G], or None where nothing was scored (a dense run)
     plan: Plan | None = None  # how the host packed the kept patches, if it did
 
@@ -53,6 +55,25 @@ def dense_vision(
         on_progress("vision", min(1.0, (first + chunk) / len(frames)))
     timings.tokens["packed_patches"] = len(frames) * grid.patches
     return Vision(features, np.ones((len(frames), grid.groups), bool), None)
+
+
+def image_vision(
+    engine: Engine, images: Images, manifest: Manifest, timings: Timings, on_progress: OnProgress = no_progress
+) -> Vision:
+    """Return the features of every group of images: of each, those of the whole one, then those of its crops."""
+    tensor = manifest.graphs["vision_image"].spec.tensor("features")
+    counts = [layout.groups for layout in images.layouts]
+    features = new_array(engine.memory, tensor, sum(counts))
+    for number, image in enumerate(images.images):
+        with timings.stage("preprocessing"):
+            patches = patches_from_frames(image.crops, manifest.grid)
+        with timings.stage("vision_image"):
+            first = sum(counts[:number])
+            given = {"patches": patches, "readout": image.readout}
+            engine.run(given, {"features": features[first : first + counts[number]]})
+        on_progress("vision", (number + 1) / len(counts))
+    timings.tokens["packed_patches"] = sum(layout.crops for layout in images.layouts) * manifest.grid.patches
+    return Vision(features, np.ones((1, sum(counts)), bool), None)
 
 
 def score_frames(
