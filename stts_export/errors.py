@@ -17,6 +17,10 @@ class ExportError(SttsError):
     """A part could not be captured as a graph, or a pass broke its contract."""
 
 
+class PackageError(SttsError):
+    """A package is missing, or there in a version that was not tested; the message has the line that installs it."""
+
+
 class FitError(SttsError):
     """A build cannot fit its target's memory, as far as can be predicted; the message says what would."""
 

@@ -15,7 +15,7 @@ from reference.plugin_harness import harness_for, headers
 from reference.standin_tensorrt import SOURCES as STANDIN, make_standin, run_program, write_engines
 from reference.toy_bundle import toy_frames
 
-from stts_export.kernels.library import compiler_for
+from stts_export.kernels.compilers import compiler_for
 from stts_export.verify.cpu_emulation import cpu_emulation
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plugin_library import file_for

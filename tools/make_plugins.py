@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stts_export.cli.kernels import sms_of
 from stts_export.kernels import SMS
-from stts_export.kernels.library import COMPILERS, compiler_for
+from stts_export.kernels.compilers import COMPILERS, compiler_for
 from stts_export.kernels.plugins import make_plugins
 from stts_runtime.bundle.plugin_library import LIBRARY
 from stts_runtime.errors import SttsError

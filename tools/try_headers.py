@@ -13,8 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from stts_export.kernels.compilers import compiler_for
 from stts_export.kernels.headers import VARIABLE, tensorrt_headers
-from stts_export.kernels.library import compiler_for, make_library, write_twin_images
+from stts_export.kernels.library import make_library, write_twin_images
 from stts_runtime.errors import SttsError
 
 

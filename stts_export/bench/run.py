@@ -17,6 +17,7 @@ from stts_export.bench.transformers_dense import transformers_subject
 from stts_export.checkpoint.assembled import assemble
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
+from stts_export.installed import check_extra
 from stts_export.recipe.config import ModelConfig
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import read_model_recipe
@@ -32,6 +33,7 @@ from stts_runtime.session import Session
 
 
 SCORE_FRAMES = (32, 256)
+WITHOUT = ", or leave them out with a bare --side-by-side"
 _MEASURED, _STARTED = 0.85, 0.9  # of the progress, once these are done
 
 
@@ -169,6 +171,8 @@ def other_subjects(request: BenchRequest, manifest: Manifest, prune: list[float]
     checkpoint = weights(request, config, manifest)
     if checkpoint is None:
         return [], ["torch and transformers did not take part: it was not said where the bundle's weights came from"]
+    if 0 in prune:
+        check_extra("transformers", "bench", "times beside transformers", WITHOUT)
     checkpoint = held_once(checkpoint)
     task = Task(manifest, request.answer_tokens, request.memory)
     subjects = eager_subjects(config, checkpoint, prune, task)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stts_export.bench.plot import plot_bench
 from stts_export.bench.run import BenchResult
 from stts_export.bench.table import markdown_report
 from stts_export.errors import DiskError
@@ -22,6 +21,8 @@ def write_bench(result: BenchResult, folder: Path) -> tuple[Path, Path, Path]:
     Raises:
         DiskError: the disk is full or cannot be written.
     """
+    from stts_export.bench.plot import plot_bench
+
     data = json.dumps(to_plain(result), indent=2) + "\n"
     page = markdown_report(result)
     try:

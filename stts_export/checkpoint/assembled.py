@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from stts_export.checkpoint.layouts import layout_named
+from stts_export.checkpoint.package_file import find_gguf
 from stts_export.checkpoint.records import LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.structured import structured_checkpoint
@@ -89,8 +90,6 @@ def _sources(assembly: Assembly) -> list[Path]:
     """Return the files whose bytes go into the model."""
     files = [] if assembly.trained is None else sorted(find_weights(assembly.trained).glob("*.safetensors"))
     if assembly.package is not None:
-        from stts_export.checkpoint.smollm2 import find_gguf  # reads GGUF, which a model of words does not need
-
         files = [find_gguf(assembly.package), *files]
     return files
 
@@ -99,7 +98,7 @@ def _write(folder: Path, config: ModelConfig, assembly: Assembly, on_progress: O
     start = structured_checkpoint if assembly.start == STRUCTURED else random_checkpoint
     tensors: Mapping[str, LazyTensor] = start(config, assembly.seed).tensors
     if assembly.package is not None:
-        from stts_export.checkpoint.smollm2 import decoder_tensors, find_gguf, marked_tokenizer, open_gguf
+        from stts_export.checkpoint.smollm2 import decoder_tensors, marked_tokenizer, open_gguf
 
         reader = open_gguf(find_gguf(assembly.package))
         tensors = {**tensors, **decoder_tensors(reader, config, assembly.seed)}

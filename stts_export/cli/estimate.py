@@ -60,12 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the estimate, or the comparison with published figures; refuse what cannot fit."""
     from stts_export.cli.console import print_json, table_console
     from stts_export.estimate.estimate import check_fit, estimate
-    from stts_export.estimate.plot import plot_latency
     from stts_export.estimate.tables import estimate_tables
+    from stts_export.installed import check_extra
     from stts_runtime.bundle.plain import to_plain
 
     if arguments.published:
         return _published(arguments)
+    if arguments.plot is not None:
+        check_extra("matplotlib", "plots", "pictures")
     scenario = scenario_of(arguments)
     made = estimate(scenario)
     console = table_console(stderr=arguments.json)
@@ -77,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         for note in (*made.fit.warnings, *made.notes, f"efficiencies: {made.efficiencies}"):
             console.print(f"note: {note}", highlight=False)
     if arguments.plot is not None:
+        from stts_export.estimate.plot import plot_latency
+
         plot_latency(scenario, arguments.plot)
         console.print(f"wrote {arguments.plot}", highlight=False)
     check_fit(made)

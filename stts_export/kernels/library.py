@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +12,6 @@ from stts_export.kernels.variants import LAUNCHES, twin_launches, write_launches
 from stts_runtime.bundle.plugin_library import LIBRARY
 
 
-COMPILERS = {"x86_64": "x86_64-linux-gnu-g++", "aarch64": "aarch64-linux-gnu-g++"}
-"""What compiles for a machine from another; on the machine itself it is `g++`."""
 TWIN_SM = 0
 """The compute capability of what has no kernels inside: the stand-in for libcuda pretends to it."""
 
@@ -23,13 +19,6 @@ _CHECKOUT = Path(__file__).parents[2]
 SOURCES = _CHECKOUT / "runtimes/tensorrt"
 _OPS = _CHECKOUT / "stts_export/ops"
 _TWIN_IMAGE = b"STTS CPU TWIN\0"
-
-
-def compiler_for(machine: str) -> str | None:
-    """Return the compiler that makes programs for `machine` here, None where it is not installed."""
-    native = os.uname().machine == machine
-    name = os.environ.get("CXX", "g++") if native else COMPILERS[machine]
-    return name if shutil.which(name) else None
 
 
 def library_sources() -> list[Path]:

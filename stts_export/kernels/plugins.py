@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from stts_export.errors import ExportError
+from stts_export.kernels.compilers import COMPILERS, compiler_for
 from stts_export.kernels.cubins import Cubin, write_cubins
 from stts_export.kernels.headers import Headers, tensorrt_headers
 from stts_export.kernels.library import (
-    COMPILERS,
     SOURCES,
-    compiler_for,
     library_sources,
     make_library,
 )

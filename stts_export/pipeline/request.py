@@ -16,6 +16,7 @@ from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer, wi
 from stts_export.estimate.estimate import Estimate, check_fit, estimate
 from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES, check_counts, check_prune, scenario_of_build
+from stts_export.installed import check_torch
 from stts_export.pipeline.ops import choose_ops
 from stts_export.quantise.check import check_tower_weights, check_weights, weights_notes
 from stts_export.quantise.choice import choice_of, roundings_of, tower_weights_of
@@ -123,12 +124,14 @@ def resolve(request: BuildRequest, on_progress: OnProgress, log: Log = no_log) -
 
     Raises:
         UsageError: an option is impossible, or does not fit the model.
+        PackageError: torch is not of the version whose exporter was tested.
         FitError: what is asked for cannot fit the target's memory.
         EngineError: engines are to be built here, and what builds them is missing; or plugins, and their library is.
         CheckpointError: the weights cannot be had, or the tokenizer lacks a token of the prompt.
         HubError: they lie on a hub, and cannot be fetched.
     """
     check_options(request)
+    check_torch()
     target = read_target(request.target)
     reads_weights = request.random_weights is None and request.checkpoint is None
     recipe, folder = find_model(request.model, on_progress, log, reads_weights)

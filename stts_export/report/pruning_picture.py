@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -25,7 +24,8 @@ _TILE_AREA = 270**2
 _MARGIN, _GAP, _CARD_GAP, _CAPTION, _HEADER, _BAR_WIDTH = 40, 6, 28, 30, 124, 460
 _BACKGROUND, _TEXT, _FAINT, _OUTLINE = (19, 21, 26), (240, 241, 243), (150, 156, 166), (255, 255, 255)
 _FOG, _FOG_SHARE = (34, 38, 50), 0.72  # dropped groups: grey under a fog lighter than black, so it shows in dark scenes
-_COLOURS, _DARKEST = "magma", 0.08
+_COLOURS = ((24, 18, 58), (92, 30, 122), (186, 54, 106), (246, 126, 72), (255, 240, 180))
+"""Of scores from low to high, evenly spaced: dark to bright, so that they tell as much without their hues."""
 _CUT_AT = 0.4
 _SHAPE = 1.4  # a picture's width to its height
 
@@ -155,7 +155,9 @@ def _heat_tile(scores: np.ndarray, mask: np.ndarray, tile: tuple[int, int], scal
 
 def _colours(values: np.ndarray) -> np.ndarray:
     """Return the colours, uint8 [..., 3], of places in [0, 1] on the scale."""
-    return mpl.colormaps[_COLOURS](_DARKEST + (1 - _DARKEST) * values, bytes=True)[..., :3]
+    places = np.linspace(0, 1, len(_COLOURS))
+    channels = [np.interp(values, places, channel) for channel in zip(*_COLOURS, strict=True)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def _enlarged(cells: np.ndarray, tile: tuple[int, int]) -> np.ndarray:

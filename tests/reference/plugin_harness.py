@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from reference.once import once
 from stts_export.errors import ExportError
+from stts_export.kernels.compilers import compiler_for
 from stts_export.kernels.headers import Headers, tensorrt_headers
-from stts_export.kernels.library import TWIN_SM, compiler_for, make_library, write_twin_images
+from stts_export.kernels.library import TWIN_SM, make_library, write_twin_images
 from stts_runtime.bundle.plugin_library import LIBRARY
 
 

@@ -15,8 +15,9 @@ from stts_export.checkpoint import smollm2
 from stts_export.checkpoint.assembled import assemble, default_cache
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.checkpoint.open import open_checkpoint
+from stts_export.checkpoint.package_file import find_gguf
 from stts_export.checkpoint.seeded import random_checkpoint
-from stts_export.checkpoint.smollm2 import MARKERS, decoder_tensors, find_gguf, marked_tokenizer, open_gguf
+from stts_export.checkpoint.smollm2 import MARKERS, decoder_tensors, marked_tokenizer, open_gguf
 from stts_export.checkpoint.structured import structured_checkpoint
 from stts_export.checkpoint.tokenizer import model_tokenizer
 from stts_export.checkpoint.word_tokenizer import vocabulary_digest, word_tokenizer

@@ -6,7 +6,7 @@ from reference.plugin_harness import CONTRACT, WORK, Node, harness_for
 
 from stts_export.errors import ExportError
 from stts_export.kernels import plugins
-from stts_export.kernels.library import compiler_for
+from stts_export.kernels.compilers import compiler_for
 from stts_export.kernels.nvrtc import compiled, fetched_compiler
 from stts_export.kernels.plugins import contract_version, make_plugins, read_page
 from stts_export.kernels.ptx import TRITON, find_triton

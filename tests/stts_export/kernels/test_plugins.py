@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from reference.plugin_harness import CONTRACT, OPTIMISED, Node, harness_for, headers
 
-from stts_export.kernels.library import compiler_for, make_library, write_twin_images
+from stts_export.kernels.compilers import compiler_for
+from stts_export.kernels.library import make_library, write_twin_images
 from stts_runtime.bundle.plugin_library import LIBRARY
 from stts_runtime.vision.plan import kept_groups
 

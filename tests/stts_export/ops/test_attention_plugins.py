@@ -6,7 +6,8 @@ from hypothesis import given, settings, strategies as st
 from reference.conformance import HALVES, OPERATORS
 from reference.plugin_harness import OPTIMISED, Node, harness_for, headers
 
-from stts_export.kernels.library import compiler_for, make_library
+from stts_export.kernels.compilers import compiler_for
+from stts_export.kernels.library import make_library
 from stts_export.kernels.variants import LAUNCHES, Launch, write_launches
 from stts_export.ops.ragged_attention import cases as ragged
 from stts_export.ops.vision_prefix_attention import cases as prefix

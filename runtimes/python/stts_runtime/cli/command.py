@@ -9,13 +9,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stts_runtime.cli.missing import missing_package
 from stts_runtime.errors import SttsError
 
 
-def guarded(make_parser: Callable[[], argparse.ArgumentParser], arguments: Sequence[str] | None) -> int:
+def guarded(
+    make_parser: Callable[[], argparse.ArgumentParser],
+    arguments: Sequence[str] | None,
+    distribution: str = "stts-runtime",
+) -> int:
     """Parse, call the chosen command, and turn errors into one message and an exit code.
 
-    Commands are set as `run`, a function of the parsed arguments that returns an exit code.
+    Commands are set as `run`, a function of the parsed arguments that returns an exit code. Where a package is missing,
+    the metadata of `distribution` tells what installs it.
     """
     return guarded_call(lambda: make_parser().parse_args(arguments))
 
@@ -42,10 +48,11 @@ def guarded_call(parse: Callable[[], argparse.Namespace]) -> int:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of a library in Rust is no Exception
-        if debug:
+        missing = missing_package(error, distribution) if isinstance(error, ImportError) else None
+        if debug and missing is None:
             raise
         advice = "This is a bug. Run again with --debug and report what it prints."
-        message, code = f"{type(error).__name__}: {error}\n{advice}", 1
+        message, code = missing or f"{type(error).__name__}: {error}\n{advice}", 1
     if debug:
         import traceback
 
