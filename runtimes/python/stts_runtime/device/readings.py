@@ -88,7 +88,7 @@ def read_device(
         provider_libraries=packages.provider_libraries(),
         libcuda=cuda(),
         disk_path=str(disk.absolute()),
-        free_disk_bytes=_free_disk(disk.absolute()),
+        free_disk_bytes=free_disk(disk.absolute()),
         glibc=".".join(map(str, glibc_here() or ())),
     )
 
@@ -133,7 +133,8 @@ def _content(file: Path) -> str | None:
         return None
 
 
-def _free_disk(path: Path) -> int | None:
+def free_disk(path: Path) -> int | None:
+    """Return the free bytes of the file system that a path is on, or would be; None where that cannot be told."""
     existing = next((folder for folder in (path, *path.parents) if folder.exists()), path)
     try:
         return shutil.disk_usage(existing).free
