@@ -40,7 +40,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-polygraphy engines-full plugins runtime-wheel bench bench-serve figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-polygraphy engines-full plugins runtime-wheel bench bench-serve release-check figures conformance train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -170,6 +170,9 @@ runtime-wheel: plugins  ## the runtime's wheel with the plugin libraries inside,
 	rm -rf $(LIBRARIES)
 
 check-full: check engines engines-polygraphy engines-plugins engines-full  ## all of it
+
+release-check: $(READY)  ## build both packages, look into them, install them into empty environments and use them (PYTHON310=...)
+	$(BIN)/python tools/release_check.py $(OUT)/release --python310 $(PYTHON310)
 
 conformance: $(READY)  ## hold our mathematics against tensors of the authors' code
 	$(BIN)/stts-export conformance tests/data/conformance

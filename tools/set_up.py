@@ -112,7 +112,7 @@ def run_told(title: str, command: list[str]) -> None:
                 say(REWRITTEN + f"{title}: {seconds:.0f} s, {lines[-1]}"[:columns])
             elif seconds - told >= TOLD_SECONDS:
                 told = seconds
-                say(f"    {seconds:.0f} s, {lines[-1]}\n")
+                say(f"    {seconds:.0f} s, {lines[-1]}"[:columns] + "\n")
 
     say(title if rewrites else f"{title} ...\n")
     teller = threading.Thread(target=tell, daemon=True)
