@@ -32,6 +32,7 @@ from stts_export.inspection.engines import EngineInspection
 from stts_export.inspection.vision_work import PartWork
 from stts_export.kernels.compiled import Kernels
 from stts_export.train.request import RunResult
+from stts_export.verify.reduced import Reduced
 from stts_export.verify.sensitivity import Sensitivity
 from stts_runtime.batch.run import BatchResult
 from stts_runtime.bench.measurement import Bench
@@ -73,9 +74,11 @@ SUMMARY: Keys = {
     "pruning": Key(str, "share, scorer and packing, in words"),
     "default_prune_fraction": Key(float, "share of groups that is dropped when nothing else is asked for"),
     "limits": Key(str, "frames and tokens"),
+    "images": Key(str, "whether it takes them, and in how many tokens"),
     "engines": Key(str | dict[str, str], "folder -> parts and sizes of built engines, or what is to be done"),
     "size_mib": Key(float, "of all files"),
     "graphs": Key(dict[str, str], "part -> inputs and outputs with their shapes"),
+    "source": Key(str, "where its weights came from"),
     "created_by": Key(str, "package and version"),
     "notes": Key(tuple[str, ...], "what a user should know"),
 }
@@ -119,7 +122,17 @@ ROW = dict[str, str]
 OUTPUTS: dict[str, Output] = {
     "stts-export demo": Output(Demo),
     "stts-export build": Output(keys=SUMMARY),
-    "stts-export verify": Output(Report, VERDICT),
+    "stts-export verify": Output(
+        Report,
+        {
+            **VERDICT,
+            "reduced": Key(
+                Reduced | None,
+                "with `--reduce`: the operator at fault, and a `verdict`; null without",
+                is_optional=True,
+            ),
+        },
+    ),
     "stts-export sensitivity": Output(Sensitivity),
     "stts-export inspect": Output(
         keys={
@@ -157,6 +170,18 @@ OUTPUTS: dict[str, Output] = {
             "agreement": Key(tuple[Agreement, ...], "with `--compare`", is_optional=True),
         },
     ),
+    "stts-export push": Output(
+        keys={
+            "repository": Key(str, "`ORG/NAME`"),
+            "revision": Key(str | None, "a branch; null for the hub's own"),
+            "bytes": Key(int, "of all files"),
+            "files": Key(tuple[str, ...], "what is sent"),
+            "engines_left_out": Key(tuple[str, ...], "folders of engines, which stay here"),
+            "verified": Key(bool, "whether a report says that the bundle computes what the model does"),
+            "card": Key(str, "the page of the repository"),
+            "commit": Key(str | None, "its address; null with `--dry-run`"),
+        }
+    ),
     "stts-export doctor": Output(keys={**DOCTOR, "targets": Key(tuple[Buildable, ...], "one a target")}),
     "stts-runtime run": Output(
         keys={
@@ -178,7 +203,20 @@ OUTPUTS: dict[str, Output] = {
         },
     ),
     "stts-runtime doctor": Output(keys=DOCTOR),
-    "stts-runtime verify": Output(Report, VERDICT),
+    "stts-runtime verify": Output(
+        Report,
+        {
+            **VERDICT,
+            "polygraphy": Key(tuple[str, ...], "with `--save-inputs`: lines that run Polygraphy", is_optional=True),
+        },
+    ),
+    "stts-runtime pull": Output(
+        keys={
+            "bundle": Key(str, "its path"),
+            "model": Key(str, "its name"),
+            "bytes": Key(int, "of all its files"),
+        }
+    ),
 }
 SILENT = ("stts-runtime serve", "stts-export completion", "stts-runtime completion")
 """Commands whose output is something else, whatever is asked."""

@@ -42,7 +42,7 @@ class SttsExportCommand(BaseOptimumCLICommand):
     def run(self) -> None:
         """Build, and leave with the exit code that `stts-export build` has: optimum knows none of a command's own."""
         self.args.run = build.run
-        code = guarded_call(lambda: self.args)
+        code = guarded_call(lambda: self.args, "stts-export")
         if code:
             raise SystemExit(code)
 

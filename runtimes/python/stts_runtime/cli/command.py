@@ -23,10 +23,10 @@ def guarded(
     Commands are set as `run`, a function of the parsed arguments that returns an exit code. Where a package is missing,
     the metadata of `distribution` tells what installs it.
     """
-    return guarded_call(lambda: make_parser().parse_args(arguments))
+    return guarded_call(lambda: make_parser().parse_args(arguments), distribution)
 
 
-def guarded_call(parse: Callable[[], argparse.Namespace]) -> int:
+def guarded_call(parse: Callable[[], argparse.Namespace], distribution: str) -> int:
     """Do what `guarded` does with arguments that somebody else's parser may have read."""
     debug = False
     try:
