@@ -163,7 +163,7 @@ def one_list(entries: NDArray[np.float32]) -> NDArray[np.float32]:
 def attention_time(queries: NDArray[np.float32], keys: NDArray[np.float32], mask: NDArray[np.float32]) -> float:
     """Return seconds of softmax(queries keys^T + mask) keys by onnxruntime."""
     inputs = {"queries": queries, "keys": keys, "mask": mask}
-    names = [ir.Input(name, ir.Shape(array.shape), ir.TensorType(ir.DataType.FLOAT)) for name, array in inputs.items()]
+    names = [ir.val(name, ir.DataType.FLOAT, array.shape) for name, array in inputs.items()]
     query, key, shown = names
     turned = ir.node("Transpose", [key], {"perm": [0, 1, 3, 2]})
     logits = ir.node("MatMul", [query, turned.outputs[0]])
