@@ -19,6 +19,7 @@ SERVING = ("anyio", "h11", "prometheus_client", "starlette", "uvicorn")  # the e
 EXTRAS = {  # what an extra brings, for its own room alone
     "batch": ("ray",),
     "cli": ("shtab",),
+    "clip": ("PIL",),  # of images
     "hub": ("huggingface_hub", "tqdm"),
 }
 NEVER = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "stts_export", "matplotlib", "PIL", "safetensors")

@@ -110,22 +110,3 @@ def test_files_that_agree_or_say_nothing_are_not_worth_a_note(tmp_path: Path) ->
 def test_ids_of_another_kind_are_refused_by_file_and_key(tmp_path: Path, name: str, content: Any, said: str) -> None:
     with pytest.raises(CheckpointError, match=re.escape(said)):
         tokens(tmp_path, **{name: content})
-
-
-def test_markers_of_images_are_those_of_config_then_tokenizer_then_beside_the_patch(tmp_path: Path) -> None:
-    def found(**files: Any) -> tuple[int | None, ...]:
-        ids = tokens(tmp_path, **files)
-        return ids.image_start, ids.low_res_image_start, ids.image_column, ids.image_end
-
-    assert found() == (151936, 151940, 151939, 151937)
-    assert found(config={"image_patch_id": 52}) == (50, 54, 53, 51)
-    markers = [{"id": 60 + i, "content": text} for i, text in enumerate(("<im_end>", "<im_col>", "<im_start>"))]
-    assert found(tokenizer={"added_tokens": markers}) == (62, 54, 61, 60)
-    named = {
-        "image_start_token_id": 70,
-        "low_res_image_start_token_id": 71,
-        "image_col_id": 72,
-        "image_end_token_id": 73,
-    }
-    assert found(config=named) == (70, 71, 72, 73)
-    assert found(processor_config={"use_single_crop_start_token": False}) == (70, 70, 72, 73)

@@ -171,7 +171,7 @@ def test_engines_still_to_be_built_are_a_warning_with_the_command_and_the_costs(
     assert levels(findings) == {("warning", "engines")}
     assert f"stts-runtime build {tmp_path}" in found(findings, "engines").advice
     assert "22.9 GiB to 30.4 GiB" in found(findings, "build memory").text
-    assert "engines take about 10.1 GiB" in found(findings, "disk").text
+    assert "engines take about 11.0 GiB" in found(findings, "disk").text
 
 
 def test_nothing_is_loaded_while_engines_are_still_to_be_built(tmp_path):
@@ -219,7 +219,7 @@ def test_an_orin_nano_is_told_in_numbers_that_a_4b_model_does_not_fit(tmp_path):
     findings = check(probe_of("orin_nano_jp62"), bundle_for("jetson-orin-nano", tmp_path))
     assert {("problem", "memory"), ("problem", "build memory"), ("problem", "tensorrt")} <= levels(findings)
     memory = found(findings, "memory")
-    assert "weights 8.4 GiB, cache 1.1 GiB (8192 tokens), activations 988 MiB (32 frames), libraries" in memory.text
+    assert "weights 8.4 GiB, cache 1.1 GiB (8192 tokens), activations 989 MiB (32 frames), libraries" in memory.text
     assert "7.4 GiB, 5.4 GiB free" in memory.text
     assert "742 MiB of it in one piece" in found(findings, "build memory").text
 
@@ -447,7 +447,7 @@ def test_a_build_that_may_not_fit_is_warned_of(tmp_path):
 def test_a_full_disk_is_found_before_a_build(tmp_path):
     disk = found(check(probe_of("agx_orin_jp62", free_disk_bytes=GIB), bundle_for("jetson-orin", tmp_path)), "disk")
     assert disk.level == "problem"
-    assert "engines take about 10.1 GiB: 1.0 GiB free" in disk.text
+    assert "engines take about 11.0 GiB: 1.0 GiB free" in disk.text
 
 
 def test_what_a_build_takes_does_not_matter_once_engines_are_there(orin_bundle):
