@@ -39,9 +39,13 @@ def rtx(tmp_path_factory, captured):
 
 @pytest.fixture(scope="module")
 def orin(tmp_path_factory, captured):
-    """A toy bundle for a Jetson, whose engines are to be built there; verified too."""
+    """A toy bundle for a Jetson, whose engines are to be built there; verified too.
+
+    Without images: the toy is so lively that many a prompt overflows its decoder in half precision.
+    """
     folder = tmp_path_factory.mktemp("orin")
-    request = replace(toy_request(folder, "ragged"), target="jetson-orin", precision="float16", verify=True)
+    request = toy_request(folder, "ragged")
+    request = replace(request, target="jetson-orin", precision="float16", max_crops=0, verify=True)
     return open_bundle(build(request, unheard, capture=captured), check=True)
 
 
