@@ -65,5 +65,5 @@ def _complete_files(parser: argparse.ArgumentParser, file: dict[str, str]) -> No
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_files(command, file)
-        elif action.type is Path:
+        elif action.type is Path or action.dest == "bundle":  # which may be a hub's name, and is text
             vars(action)["complete"] = file  # where shtab looks
