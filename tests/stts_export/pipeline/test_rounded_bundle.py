@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reference.integer_products import needs_whole_products
 
 from stts_export.checkpoint.expected import expected_tensors
 from stts_export.checkpoint.locate import find_model, weights_folder
@@ -20,9 +19,6 @@ from stts_runtime import load
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.verify.report import REPORT
 from stts_runtime.verify.tolerances import KEPT as KEPT_OVERLAP
-
-
-pytestmark = needs_whole_products  # of the tower
 
 
 KEPT = "decoder.blocks.0.attention.*"

@@ -21,6 +21,7 @@ from stts_runtime.engine.binding import Binding
 from stts_runtime.engine.cores import allowed_cores
 from stts_runtime.engine.memory import HostMemory
 from stts_runtime.engine.packed import PART, find_packed, packed_options
+from stts_runtime.engine.whole_products import keep_products_whole
 from stts_runtime.errors import EngineError, UsageError
 
 
@@ -140,6 +141,7 @@ def session_options(prepack: bool, threads: int | None = None) -> Any:
     options.log_severity_level = 4  # what goes wrong is in our error already; a second text on stderr helps nobody
     options.intra_op_num_threads = threads_from_environment() if threads is None else threads
     options.enable_mem_pattern = False  # it plans memory for one shape, and shapes change with every clip
+    keep_products_whole(options)
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     return options

@@ -30,6 +30,7 @@ from stts_runtime.bundle.locate import build_command
 from stts_runtime.bundle.manifest import FLOAT, Manifest
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.swap import remove
+from stts_runtime.engine.whole_products import keep_products_whole
 from stts_runtime.errors import BundleError, EngineError
 from stts_runtime.sizes import size_text
 from stts_runtime.termination import termination_as_exit
@@ -140,21 +141,29 @@ def packed_options(options: Any) -> Any:
     return options
 
 
-def _write(graph: Path, folder: Path) -> None:
-    """Let onnxruntime write a graph, optimised, with packed weights."""
+def writing_options(folder: Path) -> Any:
+    """Return session options for a session that writes the packed graph, optimised, and its weights into a folder."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(folder / _file(PART))
+    keep_products_whole(options)  # what is written is opened without being rearranged
     for key, value in (
         ("optimized_model_external_initializers_file_name", _file(WEIGHTS)),
         ("optimized_model_external_initializers_min_size_in_bytes", "1024"),
         ("save_external_prepacked_constant_initializers", "1"),
     ):
         options.add_session_config_entry(f"session.{key}", value)
+    return options
+
+
+def _write(graph: Path, folder: Path) -> None:
+    """Let onnxruntime write a graph, optimised, with packed weights."""
+    import onnxruntime
+
     try:
-        onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(str(graph), writing_options(folder), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EngineError(f"onnxruntime cannot pack {graph.name}: {error}") from error
 

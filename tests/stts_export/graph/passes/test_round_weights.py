@@ -5,7 +5,6 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from reference.integer_products import needs_whole_products
 from reference.small_graph import lines_of, model_of, named, value
 
 from stts_export.graph.passes.round_weights import RoundWeights
@@ -14,6 +13,7 @@ from stts_export.quantise.choice import INT4, INT8, INT8_ROWS, Q4_1
 from stts_export.quantise.layout import NUMBERS, SCALES, stored_part
 from stts_export.quantise.rounding import ANY, Rounding, rounded
 from stts_export.verify.cpu_emulation import with_exact_products
+from stts_runtime.engine.ort import session_options
 
 
 IN, OUT = 64, 96
@@ -45,16 +45,14 @@ def run(model, feeds, rounding):
             assert weight.metadata_props[SOURCE] == "w"
             weight.const_value = ir.tensor(part.contiguous().numpy().reshape(weight.shape.numpy()), name=weight.name)
     content = ir.to_proto(model).SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, session_options(prepack=True), providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
 
 
 @pytest.mark.parametrize(
     ("rounding", "exact"),
     [
-        *((rounding, exact) for rounding in (INT8, INT4, Q4_1) for exact in (True, False)),
-        (INT8_ROWS, True),
-        pytest.param(INT8_ROWS, False, marks=needs_whole_products),
+        *((rounding, exact) for rounding in (INT8, INT4, Q4_1, INT8_ROWS) for exact in (True, False)),
     ],
 )
 def test_products_are_those_with_what_the_numbers_stand_for(rounding, exact):
