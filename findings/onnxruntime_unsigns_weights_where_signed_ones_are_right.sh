@@ -7,7 +7,7 @@
 #   VNNI adds them in 32, weights stay signed and keep the fast kernel. Every level of optimisation is as right.
 # Seen: weights become unsigned on every processor, with VNNI too (there the product takes 2.5 times as long). Below
 #   `ORT_ENABLE_EXTENDED` the setting does nothing, and says nothing. Two products of one weight cannot be opened at all.
-# Hence: `stts_runtime/engine/whole_products.py` tries a product first, and asks for this only where it is cut off; graphs
+# Hence: the runtime tries a product first, and asks for this only where it is cut off; graphs
 #   that are opened without optimisation are written with it; a weight has one product.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -19,6 +19,9 @@ from stts_runtime.sizes import GIB, size_text
 PRUNE_STEPS = (0.3, 0.5, 0.7)
 SMALL_SHARED = 8 * GIB
 LARGE_HEAD = GIB // 2
+MOST_WITH_SWAP = 2
+"""A build may take so many times the memory there is: all but what the GPU reads may lie in swap, and with more of that
+than of memory a build does little but wait for the disk. A judgement, not a measurement."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def _problems(scenario: Scenario, memory: MemoryNeeded) -> Iterator[str]:
             f"{size_text(memory.vision_activations + memory.decoder_activations)}, the rest "
             f"{size_text(memory.clip + memory.hidden + memory.features + memory.runtime)}), {there}"
         )
-    if _built_there(scenario) and memory.build_low > available:
-        yield (f"building the largest engine takes {_build_range(memory)}, {there}")
+    if _built_there(scenario) and memory.build_high > MOST_WITH_SWAP * available:
+        yield (f"building the largest engine takes {_build_range(memory)}, {there}, and as much again in swap")
 
 
 def _warnings(scenario: Scenario, memory: MemoryNeeded) -> Iterator[str]:
@@ -63,10 +66,11 @@ def _warnings(scenario: Scenario, memory: MemoryNeeded) -> Iterator[str]:
         yield f"the host that builds needs main memory or swap: the largest engine takes {_build_range(memory)}"
     if available is None or not _built_there(scenario):
         return
-    if memory.build_low <= available < memory.build_high:
+    if available < memory.build_high <= MOST_WITH_SWAP * available:
+        short, takes = memory.build_high - available, "takes" if memory.build_low > available else "may take"
         yield (
-            f"building may take up to {size_text(memory.build_high)} where {size_text(available)} are there: add "
-            "swap, and close everything else"
+            f"building {takes} {_build_range(memory)} where {size_text(available)} are there: have "
+            f"{-(-short // GIB)} GiB of swap on a disk (`stts-runtime doctor BUNDLE` says how), and close all else"
         )
     if _has(scenario.target) <= SMALL_SHARED and memory.output_head > LARGE_HEAD:
         yield (
@@ -123,15 +127,11 @@ def _together(scenario: Scenario) -> str:
     memory, available = memory_of(smallest), available_bytes(smallest) or 0
     nothing = "frames, prune fraction, chunks, precision and --weights change nothing:"
     stored = smallest.precision if smallest.weights == FLOAT else smallest.weights
-    smaller = "Take a smaller model"
     if memory.weights > available:
-        return f"{nothing} the weights alone are {size_text(memory.weights)} in {stored}. {smaller}"
+        return f"{nothing} the weights alone are {size_text(memory.weights)} in {stored}. Take a smaller model"
     if memory.total > available:
-        return f"{nothing} {size_text(memory.weights)} of weights in {stored} leave too little. {smaller}"
-    return (
-        f"{nothing} it would run, but its decoder cannot be built there in one piece. A smaller model; splitting the "
-        "decoder's head or layers into engines of their own is not offered"
-    )
+        return f"{nothing} {size_text(memory.weights)} of weights in {stored} leave too little. Take a smaller model"
+    return f"{nothing} it would run, but its decoder cannot be built there, with swap either. Take a smaller model"
 
 
 def _moved(scenario: Scenario, target: Target) -> Scenario:

@@ -62,9 +62,12 @@ def make_plugins(out: Path, work: Path, sms: Sequence[int], machines: Sequence[s
     Raises:
         ExportError: a compiler or TensorRT's headers cannot be had, or a source does not compile.
     """
+    compilers = {machine: _compiler_of(machine) for machine in machines}  # said before kernels are made, for minutes
     headers = tensorrt_headers(work)
     cubins = (*write_cubins(sms, work / "kernels", work), *write_triton_cubins(sms, work / "kernels", work))
-    return [_made_for(machine, out / machine, work, headers, cubins) for machine in machines]
+    return [
+        _made_for(machine, compiler, out / machine, work, headers, cubins) for machine, compiler in compilers.items()
+    ]
 
 
 def contract_version() -> int:
@@ -82,13 +85,19 @@ def read_page(library: Path) -> PluginPage | None:
         return None
 
 
-def _made_for(machine: str, folder: Path, work: Path, headers: Headers, cubins: tuple[Cubin, ...]) -> PluginPage:
+def _compiler_of(machine: str) -> str:
     compiler = compiler_for(machine)
     if compiler is None:
         raise ExportError(
             f"no compiler for {machine} is installed here: install {COMPILERS[machine]} (on Debian and Ubuntu the "
             f"package g++-{machine.replace('_', '-')}-linux-gnu), or leave this machine out"
         )
+    return compiler
+
+
+def _made_for(
+    machine: str, compiler: str, folder: Path, work: Path, headers: Headers, cubins: tuple[Cubin, ...]
+) -> PluginPage:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     parts = [version, headers.version, *(cubin.sha256 for cubin in cubins)]
     parts.append(sha256_of_file(work / "kernels" / LAUNCHES))

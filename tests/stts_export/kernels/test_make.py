@@ -88,10 +88,11 @@ def test_an_unknown_compute_capability_is_said_by_the_compiler(work, tmp_path):
         compiled(source, 12, [], work)
 
 
-def test_a_machine_without_a_compiler_is_named(work, tmp_path, monkeypatch):
-    monkeypatch.setattr(plugins, "compiler_for", lambda machine: None)
+def test_a_machine_without_a_compiler_is_named_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "compiler_for", lambda machine: "g++" if machine == "x86_64" else None)
     with pytest.raises(ExportError, match="no compiler for aarch64 is installed here: install aarch64-linux-gnu-g"):
-        make_plugins(tmp_path, work, [87], ["aarch64"])
+        make_plugins(tmp_path / "out", tmp_path / "work", [87], ["x86_64", "aarch64"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{}", b"[]", b'{"kernels": [{}], "sms": []}'])

@@ -15,6 +15,8 @@ from stts_export.ops.vision_prefix_attention import cases as prefix
 pytestmark = [needs_triton, pytest.mark.slow]
 
 SPAN = 64  # keys a part: as many parts as there can be
+SPOILT = [[0, 200, 100], [-5, 9, 10**12], [50, 40, 30], [-1, -1, -1], [0, 0, 0], [0, 0, -9], [2**40, 0, 2**40]]
+"""Cumulative lengths of two frames of which no one would make two."""
 
 
 @pytest.fixture(params=["float16", "bfloat16"])
@@ -28,36 +30,38 @@ def check(cases, outputs, kind):
 
 
 def at_both_borders(call, cases, kind):
-    """Each case with arrays that end at a page which kills, and with arrays that begin at one."""
-    return [call(case, kind, at_end=True) for case in cases] + [call(case, kind, at_end=False) for case in cases]
+    """Each case with arrays that end at a page which kills, and, in one type, with arrays that begin at one."""
+    at_end = [call(case, kind, at_end=True) for case in cases]
+    return at_end if kind != "float16" else at_end + [call(case, kind, at_end=False) for case in cases]
 
 
 def test_ragged_attention_equals_float64(kind):
     cases = list(ragged.cases())
-    check(cases * 2, outputs_of(at_both_borders(ragged_call, cases, kind), kind), kind)
+    calls = at_both_borders(ragged_call, cases, kind)
+    check(cases * (len(calls) // len(cases)), outputs_of(calls, kind), kind)
 
 
 def test_vision_prefix_attention_equals_float64(kind):
     cases = list(prefix.cases())
-    check(cases * 2, outputs_of(at_both_borders(prefix_call, cases, kind), kind), kind)
+    calls = at_both_borders(prefix_call, cases, kind)
+    check(cases * (len(calls) // len(cases)), outputs_of(calls, kind), kind)
 
 
 def test_vision_prefix_attention_over_parts_of_the_keys_equals_float64(kind):
-    cases = list(prefix.cases())
+    # Parts are joined in float32: where the other type differs shows in the few keys that are quick to interpret.
+    cases = [case for case in prefix.cases() if kind == "float16" or len(case.inputs[4]) <= 2 * SPAN]
     # No more than 32 are joined; where keys are many, parts are longer.
     gathered = interpret([prefix_call(case, kind, span=SPAN * (1 + len(case.inputs[4]) // 1024)) for case in cases])
     check(cases, outputs_of([join_call(kind, parts) for parts in gathered], kind), kind)
 
 
-@pytest.mark.parametrize(
-    "lengths",
-    [[0, 200, 100], [-5, 9, 10**12], [50, 40, 30], [-1, -1, -1], [0, 0, 0], [0, 0, -9], [2**40, 0, 2**40]],
-    ids=str,
-)
-def test_lengths_that_do_not_add_up_leave_memory_alone(lengths):
+def test_lengths_that_do_not_add_up_leave_memory_alone():
     case = ragged.case_of("spoilt", [64, 6], 1, 64)
-    spoilt = dataclasses.replace(case, inputs=(*case.inputs[:3], np.array(lengths), case.inputs[4]))
-    interpret([ragged_call(spoilt, "float16"), ragged_call(spoilt, "float16", at_end=False)])
+    calls = []
+    for lengths in SPOILT:
+        spoilt = dataclasses.replace(case, inputs=(*case.inputs[:3], np.array(lengths), case.inputs[4]))
+        calls += [ragged_call(spoilt, "float16"), ragged_call(spoilt, "float16", at_end=False)]
+    interpret(calls)
 
 
 def test_keys_that_nobody_sees_give_zeros():

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 BUILD_FACTORS = (3, 4)
 """A builder holds 3 to 4 times the parameters of the engine it builds, as vendors' users report it: the parsed graph,
-the copies that are tried, the engine, and its serialized form."""
+the copies that are tried, the engine, and its serialized form. One of them the GPU reads, which is less than what a run
+holds there; the others are the host's and may go to swap. A count: no build on a Jetson has been watched."""
 
 BUILD_BASE_BYTES = 400 << 20
 """Memory of a building process that has read no graph yet: the libraries, and TensorRT's own."""
