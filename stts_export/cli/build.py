@@ -101,7 +101,8 @@ def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="let `stts-runtime serve` decode up to N answers together (default: in turn)",
+        help="let `stts-runtime serve` decode up to N answers together (default: in turn); for TensorRT "
+        "that is a second engine of the decoder",
     )
     option(
         "--no-engines",

@@ -49,6 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--chunk-frames", type=int, default=8, help="frames a vision run (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, help="room in the cache (default: follows from the clip)")
     parser.add_argument("--answer-tokens", type=int, default=64, help="tokens of the answer (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="answers that a server decodes together")
     parser.add_argument("--memory", type=float, metavar="GIB", help="of the card, where the target does not say")
     parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of its memory")
     parser.add_argument("--tflops", type=float, metavar="TFLOP/S", help="its dense peak in that precision")
@@ -126,6 +127,7 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
         max_tokens=arguments.max_tokens,
         weights=arguments.weights,
         tower_weights=tower_weights_of(arguments.tower_weights, arguments.weights, backend),
+        batch=arguments.batch,
     )
 
 

@@ -88,6 +88,10 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
     held = held_bytes(config, scenario.prune_fraction > 0, scenario.precision, scenario.choice, scenario.tower_weights)
     if scenario.plugins and scenario.prune_fraction:
         held["vision_select"] = 0  # an engine without a weight
+    if scenario.batch > 1 and scenario.is_fused:
+        held["decoder_rows"] = held[
+            "decoder"
+        ]  # an engine has weights of its own; graphs that are run as they are share
     # a question is about a clip or about images, whose engine holds no more than those of a clip together
     unopened = ("vision_image", "vision_dense") if scenario.prune_fraction else ("vision_image",)
     opened = sum(held[part] for part in held if part not in unopened)

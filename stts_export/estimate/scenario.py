@@ -44,6 +44,7 @@ class Scenario:
     plugins: bool = False  # whether the graphs hold plugins of ours, which make no masks
     weights: str = FLOAT  # what the decoder's are stored in, as `--weights` says
     tower_weights: str = FLOAT  # likewise, of tower and connector
+    batch: int = 1  # conversations that are decoded together; beyond one there is a graph for it
 
     @property
     def clip(self) -> Clip:
@@ -105,7 +106,7 @@ def check_scenario(scenario: Scenario) -> None:
     check_tower_weights(scenario.tower_weights, scenario.target, scenario.engine)
     if scenario.packing not in PACKINGS:
         raise UsageError(f"--packing {scenario.packing} is unknown (known: {', '.join(PACKINGS)})")
-    check_counts(scenario, ("frames", "chunk_frames", "answer_tokens", "max_tokens"))
+    check_counts(scenario, ("frames", "chunk_frames", "answer_tokens", "max_tokens", "batch"))
     _check_tokens(scenario)
 
 
@@ -189,5 +190,6 @@ def scenario_of_build(
         plugins=plugins,
         weights=weights,
         tower_weights=tower_weights,
+        batch=limits.max_rows,
     )
     return replace(whole, frames=max(1, most_frames(whole, limits.max_tokens)))

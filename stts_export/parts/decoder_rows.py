@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stts_export.models.model import Model
 from stts_export.models.rope import RotaryTable
+from stts_export.ops.domain import MASKED
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
 from stts_runtime.bundle.manifest import Limits
@@ -63,12 +64,14 @@ def row_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Te
     """Return softmax(query key^T / sqrt(d)) value of one query a row, [R, H, 1, d], over the keys that it has `seen`.
 
     Query head h reads key and value head h // (H / Hkv) of [R, Hkv, P + 1, d]; `seen` is bool [R, P + 1], and true of
-    the last, the query's own. Softmax is taken in float32.
+    the last, the query's own. Softmax is taken in float32. Written as TensorRT recognises attention: keys that are not
+    seen get a bias, far below any logit and finite in half precision.
     """
     rows, heads, _, width = query.shape
     kv_heads = key.shape[1]
     stacked = query.reshape(rows, kv_heads, heads // kv_heads, width) * width**-0.5
-    logits = (stacked @ key.transpose(-1, -2)).float().masked_fill(~seen[:, None, None, :], float("-inf"))
+    bias = torch.zeros((), dtype=query.dtype).masked_fill(~seen, MASKED)[:, None, None, :]
+    logits = (stacked @ key.transpose(-1, -2) + bias).float()
     return (logits.softmax(-1).to(value.dtype) @ value).reshape(rows, heads, 1, width)
 
 

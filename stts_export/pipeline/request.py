@@ -139,7 +139,7 @@ def resolve(request: BuildRequest, on_progress: OnProgress, log: Log = no_log) -
     prune, config = prune_and_scorer(request, recipe)
     config = with_crops(config, request.max_crops)
     engine = engine_of(request, target, config)
-    limits = limits_of(request, target, config, engine)
+    limits = limits_of(request, target, config)
     own_packing = "none" if prune == 0 else recipe.packing
     chosen = choose_ops(request.ops, request.packing, own_packing, target, engine, config)
     engine = replace(engine, ops=chosen.ops)
@@ -369,15 +369,10 @@ def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings
     return True
 
 
-def limits_of(request: BuildRequest, target: Target, config: ModelConfig, engine: EngineSettings) -> Limits:
+def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Limits:
     """Return the ranges the graphs must serve."""
     most, frames = config.decoder.max_positions, request.max_frames or target.max_frames
     if request.max_tokens is not None and request.max_tokens > most:
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
     wanted = target.max_tokens or video_tokens(frames * config.grid.groups, frames, LONGEST_TIMESTAMP) + TEXT_TOKENS
-    if request.batch > 1 and backend_named(engine.backend).needs_engines:
-        raise UsageError(
-            f"--batch {request.batch} is for onnxruntime: an engine of {engine.backend} for it would hold the "
-            "decoder's weights a second time; leave it out, and a server makes its answers in turn"
-        )
     return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames, request.batch)

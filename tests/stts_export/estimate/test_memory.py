@@ -97,3 +97,12 @@ def test_shorter_conversations_take_no_more_than_their_share(backend):
 def test_smaller_chunks_take_less():
     small, large = (memory_of(without_images(made)) for made in (scenario(chunk_frames=2), scenario()))
     assert small.vision_activations * 3 < large.vision_activations
+
+
+def test_an_engine_for_several_conversations_holds_the_decoder_a_second_time():
+    one, eight = (memory_of(scenario(target="h100", frames=8, batch=batch)) for batch in (1, 8))
+    assert eight.engines == {**one.engines, "decoder_rows": one.engines["decoder"]}
+    assert eight.weights - one.weights == one.engines["decoder"]
+    assert eight.bundle_disk == one.bundle_disk  # on disk they are stored once
+    small, several = (memory_of(scenario("micro", "cpu", frames=8, batch=batch)) for batch in (1, 8))
+    assert several == small  # graphs that are run as they are share them

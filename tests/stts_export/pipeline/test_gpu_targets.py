@@ -33,7 +33,7 @@ def unheard(stage, share):
 def rtx(tmp_path_factory, captured):
     """A toy bundle for RTX cards, with engines; it was verified when it was built."""
     folder = tmp_path_factory.mktemp("rtx")
-    request = replace(toy_request(folder, "ffd"), target="rtx", precision="bfloat16", verify=True)
+    request = replace(toy_request(folder, "ffd"), target="rtx", precision="bfloat16", batch=3, verify=True)
     return open_bundle(build(request, unheard, capture=captured), check=True)
 
 

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from reference.fake_gpu import fake_gpu
 from reference.fake_trt_runtime import VERSIONS
-from reference.toy_bundle import LIMITS, toy_frames
+from reference.toy_bundle import LIMITS, toy_frames, toy_request
 
+from stts_export.pipeline import build
 from stts_runtime import Session, load
 from stts_runtime.bundle.open import open_bundle
+from stts_runtime.language.generation import Decoding
 from stts_runtime.language.kv_cache import ROOM_STEP
+from stts_runtime.language.rows import Rows
 
 
 QUESTION, FOLLOW_UP = "What happens in the video?", "How many bikes pass by?"
@@ -95,6 +98,39 @@ def test_dense_questions_are_answered_too(one, toy_bundle, tmp_path):
     bundle = one.bundle_like(open_bundle(path), tmp_path / "bundle.stts")
     with Session(bundle) as session:
         assert session.ask(toy_frames(4), QUESTION, max_tokens=4) == answer
+
+
+def test_conversations_are_decoded_together_as_each_is_alone(gpu, tmp_path, captured):
+    path = build(replace(toy_request(tmp_path, "dense"), batch=3), capture=captured)
+    words = 6
+
+    def talks(session):
+        for seed, count in enumerate((5, 30, 11)):
+            decoding = Decoding(session.engine("decoder"), session.manifest)
+            ids = np.random.default_rng(seed).integers(3, session.manifest.tokens.image_patch, count)
+            decoding.say(int(decoding.read(ids, np.zeros(count, bool)).argmax()))
+            yield decoding
+
+    def alone(decoding):
+        for _ in range(words):
+            token = int(decoding.read(np.zeros(0, np.int64), np.zeros(0, bool)).argmax())
+            decoding.say(token)
+            yield token
+
+    with load(path) as host:
+        expected = [list(alone(decoding)) for decoding in talks(host)]
+    with session_on(gpu, path, tmp_path) as session:
+        rows, decodings = Rows(session.engine("decoder_rows"), session.manifest), list(talks(session))
+        said = [[] for _ in decodings]
+        for turn in range(words):
+            for logits, decoding, tokens in zip(rows.step(decodings), decodings, said, strict=False):
+                tokens.append(int(logits.argmax()))
+                decoding.say(tokens[-1])
+            if turn == 2:  # the first has had enough: the last takes its row
+                rows.leave(decodings[0], keep=False)
+                decodings[0], said[0], finished = decodings.pop(), said.pop(), said[0]
+        assert finished == expected[0][:3]
+        assert [said[1], said[0]] == expected[1:]
 
 
 def test_two_sessions_have_a_stream_each_and_close_apart(one, toy_bundle, tmp_path):
