@@ -132,7 +132,7 @@ def _claim(staging: Path) -> TextIO:
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise
-        raise DiskError(f"cannot write in {staging.parent}: {error.strerror}") from error
+        raise DiskError(f"cannot write in {staging.parent} ({error.strerror}): name another output") from error
     return lock
 
 

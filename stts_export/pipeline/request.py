@@ -269,7 +269,9 @@ def check_options(request: BuildRequest) -> None:
         if (getattr(request, name) or 1) > MOST_COUNTED:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(request, name)}, wanted at most {MOST_COUNTED}")
     if request.checkpoint is not None and request.random_weights is not None:
-        raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
+        raise UsageError(
+            "--checkpoint and --random-weights exclude each other: weights come from one place. Leave one out"
+        )
     if request.output.suffix != ".stts":
         raise UsageError(f"the bundle's name must end in .stts, got {request.output}")
 
@@ -291,7 +293,9 @@ def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float,
         )
     if prune == 0:
         if request.scorer is not None or request.packing is not None:
-            raise UsageError("--prune 0 builds a dense bundle, which takes neither --scorer nor --packing")
+            raise UsageError(
+                "--prune 0 builds a dense bundle, which takes neither --scorer nor --packing: leave them out"
+            )
         return 0.0, config.without_scorer()
     if kind == "none":
         raise UsageError(

@@ -30,7 +30,7 @@ def find_recipe(name_or_path: str | Path, kind: str) -> Path:
     path = Path(name_or_path)
     if path.suffix == ".toml":
         if not path.is_file():
-            raise RecipeError(f"{path}: no such recipe file")
+            raise RecipeError(f"{path}: no such recipe file; a recipe that ships is named without .toml")
         return path
     name, known = str(name_or_path), recipe_names(kind)
     if name in known:

@@ -59,7 +59,9 @@ def open_starting_model(
         CheckpointError: the weights cannot be had, or are another model's.
     """
     if checkpoint is not None and random_weights is not None:
-        raise UsageError("--checkpoint and --random-weights exclude each other: weights come from one place")
+        raise UsageError(
+            "--checkpoint and --random-weights exclude each other: weights come from one place. Leave one out"
+        )
     if tokenizer is not None and not tokenizer.is_file():
         raise UsageError(f"--tokenizer {tokenizer}: there is no such file")
     reads_weights = random_weights is None and checkpoint is None

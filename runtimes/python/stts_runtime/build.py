@@ -188,7 +188,9 @@ def _check_weights(bundle: Bundle) -> None:
         file = read_onnx_file(bundle.file(graph.file))
         strange = [name for name in file.external_files if not is_built_from(name, bundle.manifest)]
         if strange:
-            raise BundleError(f"{bundle.path}: {graph.file} has weights in {strange[0]!r}, which is not a weight file")
+            raise BundleError(
+                f"{bundle.path}: {graph.file} has weights in {strange[0]!r}, no weight file: build it again"
+            )
 
 
 def _parameter_bytes(manifest: Manifest) -> dict[str, int]:

@@ -175,7 +175,7 @@ class Conversation:
     def _go_on(self, turn: int) -> None:
         with self._change:
             if turn != self._turns:
-                raise UsageError("this answer was left for the next question and cannot be gone on with")
+                raise UsageError("this answer was left for the next question and cannot be gone on with: ask again")
             self._asker = get_ident()  # servers take each piece in another thread
 
     def _end_turn(self, turn: int) -> None:

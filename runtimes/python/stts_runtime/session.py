@@ -204,11 +204,11 @@ class Session:
         if frames is not None and not is_file:
             raise UsageError("frames chooses among the frames of a file; of an array, pass the frames to look at")
         if fps is not None and (is_file or isinstance(video, Clip)):
-            raise UsageError("fps says how fast an array of frames is; files and clips know their own")
+            raise UsageError("fps says how fast an array of frames is; files and clips know their own: leave it out")
         frames = None if frames is None else argument(int, frames, "frames")
         fps = None if fps is None else argument(float, fps, "fps")
         if video_stream is not None and not is_file:
-            raise UsageError("video_stream chooses among the streams of a file")
+            raise UsageError("video_stream chooses among the streams of a file: leave it out")
 
         longest = max((self.question_tokens(question) for question in questions), default=0)
 

@@ -71,7 +71,7 @@ def answer_batch(
     questions = read_questions(request.questions)
     folder = request.questions.parent if request.clips is None else request.clips
     if not folder.is_dir():
-        raise UsageError(f"--clips {folder} is no folder")
+        raise UsageError(f"--clips {folder} is no folder: name the one that paths of clips start from")
     manifest = open_bundle(request.bundle).path / "manifest.json"
     about = {
         "bundle": sha256_of_file(manifest),

@@ -119,10 +119,10 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
             f"--host {arguments.host} is reached by others: give --keys FILE, so that not everyone is answered"
         )
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
-        raise UsageError("--tls-cert and --tls-key belong together")
+        raise UsageError("--tls-cert and --tls-key belong together: give both")
     folder = arguments.allow_folder
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"--allow-folder {folder} is no folder")
+        raise UsageError(f"--allow-folder {folder} is no folder: name one that is there")
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     names = (*LOOPBACK, host.lower(), *(name.lower() for name in arguments.name))
     return ServerSettings(

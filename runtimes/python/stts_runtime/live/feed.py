@@ -71,7 +71,7 @@ class Feed:
         time = argument(float, time, "time")
         with self._change:
             if self.ended:
-                raise UsageError(f"{self.name} was ended and takes no more frames")
+                raise UsageError(f"{self.name} was ended and takes no more frames: make another Feed")
             if self._latest is not None and not time > self._latest:
                 raise UsageError(
                     f"a frame of {time:g} s came behind one of {self._latest:g} s: frames come in the order of their "

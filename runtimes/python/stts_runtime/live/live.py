@@ -158,7 +158,7 @@ class Live:
         timings = Timings() if timings is None else timings
         manifest, grid, groups = self._session.manifest, self._session.manifest.grid, self._session.manifest.grid.groups
         if not self.window.seen:
-            raise UsageError("no frame was pushed yet, so there is nothing to look at")
+            raise UsageError("no frame was pushed yet, so there is nothing to look at: push one first")
         if manifest.pruning.soft_bias and not self.window.seen[0].is_unbiased:
             self._make_first_unbiased(timings)
         with timings.stage("plan"):

@@ -180,7 +180,12 @@ class Server:
                 async with request.form(max_files=1, max_fields=8) as form:
                     sent = form.get("file")
                     if not isinstance(sent, UploadFile):
-                        raise RefusedError(400, "missing_field", "the form has no file, or was cut off", "file")
+                        raise RefusedError(
+                            400,
+                            "missing_field",
+                            "the form has no part `file`, or was cut off: send it whole",
+                            "file",
+                        )
                     upload = await self.uploads.add(sent.filename or "", _read(sent), owner)
         except TimeoutError:
             raise RefusedError(408, "too_slow", "the upload came too slowly") from None

@@ -17,6 +17,8 @@ _FAILED = "the server could not answer; its log says why"
 class RefusedError(Exception):
     """A request that is not served.
 
+    Change the field that is named; what ended in 408, 429 or 503 may be sent again as it is.
+
     Attributes:
         status: of HTTP.
         code: one word, for programs.
