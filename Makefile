@@ -40,7 +40,7 @@ NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
-.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-polygraphy engines-full plugins runtime-wheel bench bench-serve release-check figures conformance train-smoke \
+.PHONY: help setup demo test check check-full lint types layers engines engines-plugins engines-weights engines-polygraphy engines-full plugins runtime-wheel bench bench-serve release-check figures conformance docs train-smoke \
 	train-pack train-micro train-nano eval-nano fuzz kill-check floor gpu-pack gpu-check clean
 
 help:  ## say what there is
@@ -70,6 +70,10 @@ test: $(READY) $(TRITON)  ## run the tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: lint types layers test  ## lint, types, layer contracts, tests; CI also runs train-smoke and engines
+
+docs: $(READY)  ## make a site of the documentation in build/docs; a broken link is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d $(OUT)/docs-cache . $(OUT)/docs
+	@echo $(OUT)/docs/index.html
 
 lint: $(READY)
 	$(BIN)/ruff check .

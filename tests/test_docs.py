@@ -3,26 +3,19 @@
 import re
 import shlex
 import statistics
-from pathlib import Path
 
 import pytest
 import tomllib
 import yaml
+from reference.documented import PAGES, ROOT
 from reference.streams import write_stream
 
-from stts_export.cli import main as export
 from stts_export.recipe.target import all_targets
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.cli import main as runtime
 from stts_runtime.device.jetpack import JETPACKS
 
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    page
-    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "findings/*.md", "*/*/README.md")
-    for page in ROOT.glob(pattern)
-)
 TARGETS = (ROOT / "docs/targets.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PACKAGES = {"stts_export": ROOT / "stts_export", "stts_runtime": ROOT / "runtimes/python/stts_runtime"}
@@ -48,17 +41,6 @@ def test_the_jetpack_table_is_the_runtimes(jetpack):
 def test_every_link_leads_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         assert link.startswith("http") or (page.parent / link).exists(), link
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_a_page_shows_exists_with_its_options(page, capsys):
-    for program, command, rest in re.findall(r"^    (stts-(?:export|runtime)) ([a-z]+)(.*)$", page.read_text(), re.M):
-        with pytest.raises(SystemExit) as ended:
-            {"stts-export": export, "stts-runtime": runtime}[program]([command, "--help"])
-        assert ended.value.code == 0, f"{program} {command}"
-        known = capsys.readouterr().out
-        for option in re.findall(r"(?<=\s)--[a-z-]+", rest.split(" #")[0]):
-            assert option in known, f"{program} {command} {option}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -248,7 +248,7 @@ def page() -> str:
             parts.append(table(output.keys, records))
         for key, keys in output.below.items():
             parts.append(f"\n`{key}` holds these too:\n{table(keys, records)}")
-    parts.append("\n# Records\n")
+    parts.append("\n## Records\n")
     for name in sorted(records):
         record = records[name]
         first = (inspect.getdoc(record) or "").partition("\n\n")[0].replace("\n", " ")

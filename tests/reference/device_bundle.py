@@ -11,9 +11,9 @@ from stts_export.estimate.memory import memory_of
 from stts_export.estimate.scenario import scenario_of_build, with_scorer
 from stts_export.recipe.read import read_model_recipe
 from stts_export.recipe.target import read_target
-from stts_runtime.bundle.manifest import DecoderShape, EngineSettings, GraphEntry, Limits
+from stts_runtime.bundle.manifest import DecoderShape, EngineSettings, FileEntry, GraphEntry, Limits
 from stts_runtime.bundle.memory_needed import MemoryNeeded
-from stts_runtime.bundle.open import Bundle
+from stts_runtime.bundle.open import MANIFEST, Bundle, manifest_bytes
 from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import Probe, probe_from_readings
@@ -87,3 +87,17 @@ def _decoder_spec(precision: str, tokens: int) -> GraphSpec:
         ),
         dims=(Dim("S", 1, 1024, tokens), Dim("P", 0, 1024, tokens)),
     )
+
+
+def write_device_bundle(path: Path, target: str = "jetson-orin") -> Path:
+    """Make of `path` what opens as a bundle for a target, its files holes of the right size, and return it."""
+    path.mkdir()
+    manifest = bundle_for(target).manifest
+    graphs = tuple(entry.file for entry in manifest.graphs.values())
+    for name, size in {**{entry.path: entry.size for entry in manifest.files}, **dict.fromkeys(graphs, 0)}.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        with (path / name).open("wb") as stream:
+            stream.truncate(size)
+    listed = (*manifest.files, *(FileEntry(name, 0, "") for name in graphs))
+    (path / MANIFEST).write_bytes(manifest_bytes(replace(manifest, files=listed, tokenizer=None)))
+    return path

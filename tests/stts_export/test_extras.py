@@ -67,6 +67,6 @@ def test_every_extra_that_a_message_names_exists():
     ):
         text = (root / pyproject).read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
         extras = set(re.findall(r"^([\w-]+) = \[", text, re.M))
-        for file in (*root.glob("stts_export/**/*.py"), *root.glob("runtimes/python/**/*.py"), *root.glob("docs/*.md")):
+        for file in (*root.glob("stts_export/**/*.py"), *root.glob("runtimes/**/*.py"), *root.glob("docs/**/*.md")):
             for named in re.findall(rf"{distribution}\[([a-z0-9,-]+)\]", file.read_text()):
                 assert set(named.split(",")) <= extras, file

@@ -7,10 +7,10 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from reference.small_faults import changed, maker, scaled
 from reference.toy_bundle import KINDS, toy_checkpoint, toy_config
 from reference.verified_bundle import verified_bundle
 
-from stts_export.bundle.write import write_manifest
 from stts_export.cli import main
 from stts_export.graph.capture import trace
 from stts_export.verify.cpu_emulation import cpu_emulation
@@ -60,40 +60,6 @@ def reduce(verified, tmp_path):
         )
 
     return reduced
-
-
-def changed(path, name, change):
-    """Change a stored graph, and let the manifest know it as it is then."""
-    bundle = open_bundle(path)
-    file = bundle.file(bundle.manifest.graphs[name].file)
-    model = ir.load(file)
-    change(model.graph)
-    ir.save(model, file)
-    kept = tuple(entry for entry in bundle.manifest.files if entry.path != file.name)
-    write_manifest(path, replace(bundle.manifest, files=kept))
-
-
-def maker(graph, name):
-    return next(node for node in graph for value in node.outputs if value.name == name)
-
-
-def scaled(name, factor):
-    """Return a change that multiplies a value, which its readers do not notice, by a wrong constant."""
-
-    def change(graph):
-        node = maker(graph, name)
-        (value,) = node.outputs
-        wrong = ir.Value(name="wrong", type=value.type, shape=ir.Shape([]))
-        wrong.const_value = ir.Tensor(np.array(factor, value.dtype.numpy()), name="wrong")
-        graph.initializers.add(wrong)
-        product = ir.node("Mul", [value, wrong], name="Wrong_0")
-        product.outputs[0].type, product.outputs[0].shape = value.type, value.shape
-        ir.convenience.replace_all_uses_with(value, product.outputs[0], replace_graph_outputs=True)
-        product.replace_input_with(0, value)
-        value.name, product.outputs[0].name = f"{name}.right", name
-        graph.insert_after(node, product)
-
-    return change
 
 
 def subtracted(name):

@@ -1,12 +1,9 @@
 import argparse
 import json
-from dataclasses import replace
 
 import pytest
-from reference.device_bundle import PROBES, bundle_for
+from reference.device_bundle import PROBES, write_device_bundle
 
-from stts_runtime.bundle.manifest import FileEntry
-from stts_runtime.bundle.open import manifest_bytes
 from stts_runtime.cli import doctor
 from stts_runtime.cli.command import guarded
 from stts_runtime.device import plugins
@@ -25,18 +22,7 @@ def run(*arguments):
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A directory that opens as a bundle for jetson-orin; its files are holes of the right size."""
-    path = tmp_path / "model.stts"
-    path.mkdir()
-    manifest = bundle_for("jetson-orin").manifest
-    graphs = tuple(entry.file for entry in manifest.graphs.values())
-    for name, size in {**{entry.path: entry.size for entry in manifest.files}, **dict.fromkeys(graphs, 0)}.items():
-        (path / name).parent.mkdir(exist_ok=True)
-        with (path / name).open("wb") as stream:
-            stream.truncate(size)
-    listed = (*manifest.files, *(FileEntry(name, 0, "") for name in graphs))
-    (path / "manifest.json").write_bytes(manifest_bytes(replace(manifest, files=listed, tokenizer=None)))
-    return path
+    return write_device_bundle(tmp_path / "model.stts")
 
 
 def test_this_device_can_be_looked_at(capsys):
