@@ -15,6 +15,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stts_export.errors import ExportError
+from stts_export.graph.blocks import marked_blocks
+from stts_export.graph.numbers import numbered_names
+from stts_export.graph.repeat import repeat_blocks
 from stts_export.models.model import Model
 from stts_export.models.parameters import swapped_parameters
 from stts_export.parts import Part
@@ -35,19 +38,27 @@ def weightless_model(config: ModelConfig) -> Model:
         return Model(config).eval()
 
 
-def capture(part: Part) -> ir.Model:
+def capture(part: Part, *, whole: bool = False) -> ir.Model:
     """Return the part's graph: custom operators as single nodes, weights as named values without data.
 
-    The parameters of the part's module may have no storage (see `weightless_model`).
+    The parameters of the part's module may have no storage (see `weightless_model`). Of blocks that are alike two are
+    traced, and repeated in the graph; with `whole` all are traced, which takes longer and gives the same graph.
 
     Raises:
         ExportError: if the module cannot be traced, or its inputs and outputs are not what the spec says.
     """
-    model = trace(part).model
-    weights = {name for name, _ in part.module.named_parameters()}
-    for name, value in model.graph.initializers.items():
-        if name in weights:
-            value.const_value = None
+    weights = [name for name, _ in part.module.named_parameters()]
+    if whole:
+        model = trace(part).model
+    else:
+        with marked_blocks(part):
+            model = trace(part).model
+        repeat_blocks(model, weights)
+    for value, numbered in numbered_names(model.graph).items():
+        value.name = numbered
+    for name in weights:
+        if name in model.graph.initializers:
+            model.graph.initializers[name].const_value = None
     check_bindings(model, part.spec)
     return model
 

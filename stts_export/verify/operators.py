@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Interpreter, Node
 
 from stts_export.graph.capture import TAP
+from stts_export.graph.numbers import numbered_names
 from stts_export.ops.reference import reference
 from stts_export.parts import Part
 
@@ -121,17 +122,20 @@ class _Interpreter(Interpreter):
 TAP_NAME = TAP.partition("::")[2]
 
 
-def operators_of(part: Part, program: ExportedProgram | None) -> Operators:
+def operators_of(part: Part, traced: torch.onnx.ONNXProgram) -> Operators:
     """Return the operators of a traced part.
 
-    Graphs call a value by its node in the trace, but for taps and outputs, which have names of their own.
+    Graphs call a value by its node in the trace, numbered anew; taps and outputs have names of their own.
     """
+    program, graph = traced.exported_program, traced.model.graph
     assert program is not None
-    nodes = {node.name: node for node in program.graph.nodes if node.op == "call_function"}
-    for node in list(nodes.values()):
+    names = {str(value.name): name for value, name in numbered_names(graph).items()}
+    nodes: dict[str, Node] = {}
+    for node in program.graph.nodes:
         if is_symbolic(node) and symbolic_name(node) == TAP_NAME:
-            del nodes[node.name]
             nodes[symbolic_attributes(node.kwargs)["name"]] = behind_taps(node)
+        elif node.op == "call_function" and node.name in names:
+            nodes[names[node.name]] = node
     (results,) = program.graph.output_node().args
     assert isinstance(results, list | tuple)
     for tensor, result in zip(part.spec.outputs, results, strict=True):

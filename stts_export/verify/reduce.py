@@ -86,7 +86,7 @@ def reduce_bundle(
     on_progress("reduce", 0.0)
     weights = None if floats is None else readers(bundle, *floats)
     part = part_of(bundle, run.part)
-    operators = operators_of(part, trace(part).exported_program)
+    operators = operators_of(part, trace(part))
     on_progress("reduce", 0.5)
     tolerance = engine_tolerance(manifest.engine)
     stored = {str(node.name) for node in ir.load(bundle.file(manifest.graphs[run.part].file)).graph}

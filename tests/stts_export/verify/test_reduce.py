@@ -85,7 +85,7 @@ def none_departs(path, name):
     bundle = open_bundle(path)
     reference, tolerance = reference_of(bundle), engine_tolerance(bundle.manifest.engine)
     part, program = traced(path, name)
-    operators = operators_of(part, program.exported_program)
+    operators = operators_of(part, program)
     with cpu_emulation(bundle) as emulated:
         model = ir.load(emulated.file(bundle.manifest.graphs[name].file))
         weight_of = weight_reader(stored_weights(model, emulated.path, part), part)
