@@ -1,6 +1,7 @@
 """Say what tracing and lowering the graphs of a build take, in processor time.
 
     python tools/trace_times.py nano micro molmo2-4b-lite-50
+    python tools/trace_times.py molmo2-4b --prune 0
 
 Weights are not needed: graphs are traced without. Each model gets a process of its own, as each build is, and its first
 part pays for what torch does once a process; what imports take is left out. With `--whole` every block is traced, for
@@ -35,6 +36,7 @@ def main() -> None:
     option = parser.add_argument
     option("models", nargs="+", help="recipes, by name or path")
     option("--target", default="cpu", help="what the graphs are for (default: %(default)s)")
+    option("--prune", type=float, help="as in a build; 0 for models that have no scorer")
     option("--batch", type=int, default=1, help="conversations decoded together (default: %(default)s)")
     option("--whole", action="store_true", help="trace every block, and repeat none")
     option("--rounds", type=int, default=1, help="how often each is measured (default: %(default)s)")
@@ -45,6 +47,7 @@ def main() -> None:
             output=Path("unwritten.stts"),
             target=arguments.target,
             random_weights=0,
+            prune=arguments.prune,
             batch=arguments.batch,
             engines=False,
             ignore_fit=True,

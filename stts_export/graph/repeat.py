@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from stts_export.errors import ExportError
 from stts_export.graph.blocks import ENTER, LEAVE, LIKE, PATH, REPEAT
 from stts_export.ops.domain import DOMAIN
 
@@ -19,6 +20,7 @@ class Block:
     enter: ir.Node  # the mark in front of it, whose outputs none but its own nodes read
     nodes: list[ir.Node] = field(default_factory=list)
     results: tuple[ir.Value | None, ...] = ()
+    is_closed: bool = False  # whether what its nodes make is read by them, or a result
 
 
 def repeat_blocks(model: ir.Model, weights: Sequence[str]) -> None:
@@ -29,6 +31,9 @@ def repeat_blocks(model: ir.Model, weights: Sequence[str]) -> None:
     Args:
         model: traced inside `marked_blocks`.
         weights: all that the part has, in its order, of which the trace knows only those of traced blocks.
+
+    Raises:
+        ExportError: blocks hand on values that they do not return.
     """
     graph = model.graph
     blocks: dict[str, Block] = {}
@@ -46,14 +51,26 @@ def repeat_blocks(model: ir.Model, weights: Sequence[str]) -> None:
         elif kind == LEAVE:
             assert entered is not None
             entered.results = tuple(node.inputs)
+            entered.is_closed = reads_all(node, entered.nodes)
             replace(graph, node, entered.results)
             entered = None
         else:
             block = blocks[node.attributes[LIKE].as_string()]
+            if not block.is_closed:
+                raise ExportError(
+                    f"graph {graph.name!r}: {block.path} hands on a value that it does not return, so {path} cannot be "
+                    "made like it: return the value"
+                )
             replace(graph, node, copy_in_front_of(node, block, path, graph))
     for block in blocks.values():
         replace(graph, block.enter, block.enter.inputs)
     sort_initializers(graph, weights)
+
+
+def reads_all(leave: ir.Node, nodes: Sequence[ir.Node]) -> bool:
+    """Tell whether only the mark behind a block, and the block's own nodes, read what these make."""
+    readers = {*nodes, leave}
+    return all(reader in readers for node in nodes for value in node.outputs for reader in value.consumers())
 
 
 def replace(graph: ir.Graph, mark: ir.Node, values: Sequence[ir.Value | None]) -> None:

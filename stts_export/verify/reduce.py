@@ -1,8 +1,8 @@
 """From a part that departs from its model to the one operator at fault, and the smallest graph that shows it.
 
-Most values of a graph are called as in the trace it was made from, so torch can be asked for each of them. Between the
-last layer that agrees and the first that does not, every operator is given what torch says goes into it, and what comes
-out is held against what torch says: an error then lies in that operator, and in none before it.
+Most values of a graph are called as in the trace it is made from, numbered in order, so torch can be asked for each of
+them. Between the last layer that agrees and the first that does not, every operator is given what torch says goes into
+it, and what comes out is held against what torch says: an error then lies in that operator, and in none before it.
 """
 
 from __future__ import annotations

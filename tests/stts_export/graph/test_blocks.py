@@ -156,6 +156,27 @@ def test_blocks_that_are_called_otherwise_are_of_another_kind(kind, traced):
     assert found == graph_lines(capture(Part(spec, module), whole=True))
 
 
+class Sideways(Stack):
+    """Reads what its blocks make behind their backs."""
+
+    def forward(self, x, given):
+        made, sides = [], []
+
+        def add(inner, given):
+            made.append(inner + given.sum(0))
+            return made[-1]
+
+        for block in self.blocks:
+            x, side = block(x, given, add)
+            sides.append(side)
+        return (x + torch.stack(made).sum(0), *sides)
+
+
+def test_a_block_that_hands_on_what_it_does_not_return_is_told():
+    with pytest.raises(ExportError, match=r"blocks\.1 hands on a value that it does not return, so blocks\.2 cannot"):
+        capture(part_of(Sideways(2.0, 2.0, 2.0)))
+
+
 def test_a_module_is_as_it_was_after_its_trace_and_after_one_that_failed():
     class Fails(Stack):
         def last(self, x):
