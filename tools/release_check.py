@@ -170,7 +170,7 @@ def install_as_in(dockerfile: Path, folder: Path) -> None:
     text = dockerfile.read_text()
     (version,) = re.findall(r"^FROM python:(\d+\.\d+)", text, re.M)
     (line,) = re.findall(r"^RUN (pip install .*)$", text, re.M)
-    interpreter = shutil.which(f"python{version}")
+    interpreter = found_python(version)
     if interpreter is None:
         say(f"{dockerfile.name}: not tried, there is no python{version} here")
         return
@@ -179,6 +179,14 @@ def install_as_in(dockerfile: Path, folder: Path) -> None:
     run(interpreter, "-m", *words, *QUIET, cwd=FOLDERS["stts-runtime"])
     start = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.argv[1:] = ['doctor']; import runpy; "
     run(interpreter, "-c", start + "runpy.run_module('stts_runtime', run_name='__main__')", cwd=folder)
+
+
+def found_python(version: str) -> str | None:
+    """Return the interpreter of a version; None without one, or where its name leads to none."""
+    interpreter = shutil.which(f"python{version}")
+    if interpreter is None or subprocess.run([interpreter, "--version"], capture_output=True).returncode:
+        return None
+    return interpreter
 
 
 def use(place: Path, output: Path, python: str, python310: str) -> None:
