@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import onnx_ir as ir
@@ -71,9 +72,19 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, 
     try:
         # It warns once for each weight, which has no data here on purpose.
         with only_errors(DeduplicateInitializersPass.__module__):
-            return passes(model).model
+            lowered = passes(model).model
     except ir.passes.PassError as error:
         raise ExportError(f"graph {model.graph.name!r} cannot be lowered: {error}: {error.__cause__}") from error
+    twice = names_used_twice(lowered.graph)
+    assert not twice, f"graph {spec.name!r} has several values of the name {twice[0]!r}"
+    return lowered
+
+
+def names_used_twice(graph: ir.Graph) -> list[str]:
+    """Return the names that several values of a graph have; there must be none, and nothing else looks for them."""
+    values = [*graph.inputs, *graph.initializers.values(), *(output for node in graph for output in node.outputs)]
+    counts = Counter(str(value.name) for value in values if value.name)
+    return [name for name, count in counts.items() if count > 1]
 
 
 def frames_at_once(spec: GraphSpec) -> int:

@@ -9,6 +9,9 @@ import onnx_ir as ir
 
 
 NUMBER = re.compile(r"_\d+$")
+ADDED, OWN = "val", "value"
+"""What onnx_ir calls values that passes add, by a count that knows nothing of names given here; and what stands for it
+in those."""
 
 
 def numbered_names(graph: ir.Graph) -> dict[ir.Value, str]:
@@ -22,6 +25,7 @@ def numbered_names(graph: ir.Graph) -> dict[ir.Value, str]:
     names: dict[ir.Value, str] = {}
     for value in (value for node in graph for value in node.outputs if value not in outputs):
         base = NUMBER.sub("", str(value.name))
+        base = OWN if base == ADDED else base
         while (name := f"{base}_{counts[base]}" if counts[base] else base) in fixed:
             counts[base] += 1
         counts[base] += 1
