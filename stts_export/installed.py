@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Iterator
 from functools import cache
 
 from packaging.requirements import Requirement
@@ -16,24 +17,19 @@ from stts_export.errors import PackageError
 
 
 NAME = "stts-export"
+RUNTIME = "stts-runtime"
 
 
 @cache
 def requirements(extra: str | None = None) -> tuple[Requirement, ...]:
     """Return what `extra` brings, or what is always needed; other extras that it names are taken apart.
 
+    So are those of the runtime, which belongs to it: that it is here does not say which of its extras are.
+
     Raises:
         PackageError: this code is not installed, it only lies on Python's path.
     """
-    found: list[Requirement] = []
-    for text in _metadata():
-        one = Requirement(text)
-        own = one.marker is None if extra is None else _is_of(one, extra)
-        if own and one.name == NAME:
-            found += [other for inner in sorted(one.extras) for other in requirements(inner)]
-        elif own:
-            found.append(one)
-    return tuple(found)
+    return tuple(dict.fromkeys(_taken_apart(_metadata(), extra)))
 
 
 def extras() -> tuple[str, ...]:
@@ -81,6 +77,28 @@ def check_extra(module: str, extra: str, purpose: str, otherwise: str = "") -> N
     """
     if importlib.util.find_spec(module) is None:
         raise PackageError(f"{purpose} need {module}, which is not installed: pip install '{NAME}[{extra}]'{otherwise}")
+
+
+def _taken_apart(metadata: list[str], extra: str | None) -> Iterator[Requirement]:
+    for text in metadata:
+        one = Requirement(text)
+        if not (one.marker is None if extra is None else _is_of(one, extra)):
+            continue
+        one.marker = None  # it applies, and pip is told no extra's name
+        if one.name != NAME:
+            yield one
+        if one.name in (NAME, RUNTIME) and one.extras:
+            inside = _metadata() if one.name == NAME else _of_runtime()
+            for inner in sorted(one.extras):
+                yield from _taken_apart(inside, inner)
+
+
+def _of_runtime() -> list[str]:
+    """Return the runtime's requirements; none where it is missing, which its own requirement tells."""
+    try:
+        return importlib.metadata.requires(RUNTIME) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def _metadata() -> list[str]:
