@@ -6,6 +6,7 @@ import sys
 import warnings
 import zlib
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,7 +118,20 @@ def test_of_several_pictures_the_first_is_taken_and_said(tmp_path, name):
     path = saved(tmp_path, frames[0], name, save_all=True, append_images=frames[1:])
     picture, notes = read(path)
     assert np.abs(picture.astype(int) - [255, 0, 0]).max() < 8  # WebP rounds
-    assert any("has 3 pictures: the first is looked at; ask about it as a video" in note for note in notes)
+    assert any("has 3 pictures: the first is looked at; " in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tiff", "a.avif"])
+def test_several_pictures_are_called_a_video_only_where_they_can_be_read_as_one(tmp_path, name):
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue", "lime")]
+    path = saved(tmp_path, frames[0], name, save_all=True, append_images=frames[1:], duration=100)
+    (note,) = (note for note in read(path)[1] if "pictures" in note)
+    try:
+        with av.open(str(path)) as container:
+            count = len(list(container.decode(video=0)))
+    except av.FFmpegError:
+        count = 0
+    assert ("converted to MP4 or GIF, " in note) == (count < len(frames)), count
 
 
 def test_a_truncated_file_is_one_message(tmp_path):

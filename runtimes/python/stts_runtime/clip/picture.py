@@ -24,6 +24,8 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 """Of Pillow's: what pictures come in. Others it knows run programs (EPS) or are no pictures."""
 ANIMATED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 """Formats whose further pictures are said; an MPO's are the same picture again, for another eye or screen."""
+VIDEOS = ("GIF", "PNG")
+"""Those of them that PyAV reads whole as videos."""
 STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
 """How files begin that hold a picture: JPEG, PNG, BMP, TIFF."""
 WANTED = "an image is a file, a Pillow image, or a numpy array of uint8, [height, width, 3] in RGB order"
@@ -130,7 +132,10 @@ def _picture_of(picture: Any, name: str) -> tuple[NDArray[np.uint8], tuple[str, 
     frames = getattr(picture, "n_frames", 1) if picture.format in ANIMATED else 1
     notes = []
     if frames > 1:
-        notes.append(f"{name} has {frames} pictures: the first is looked at; ask about it as a video to see them all")
+        way = "" if picture.format in VIDEOS else "converted to MP4 or GIF, "
+        notes.append(
+            f"{name} has {frames} pictures: the first is looked at; {way}ask about it as a video to see them all"
+        )
     with foreign_errors(lambda reason: ImageError(f"{name} cannot be decoded: {reason}. Is the file whole?")):
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I;16"):
