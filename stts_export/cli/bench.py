@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import add_bench_options, add_command, bundle_folder, log_note
+from stts_runtime.cli import add_bench_options, add_command, bundle_folder, log_note, path_or_name
 
 
 EXAMPLES = """examples:
@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_bench_options(parser)
     parser.add_argument(
         "--checkpoint",
+        type=path_or_name,
         help="weights for torch and transformers: a folder, or a name on a hub (micro brings its own)",
     )
     parser.add_argument(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
 from stts_export.recipe.find import recipe_names
-from stts_runtime.cli import add_command, log_note
+from stts_runtime.cli import add_command, log_note, path_or_name
 
 
 SUMMARY = "Turn a checkpoint into a verified bundle."
@@ -41,11 +41,16 @@ def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
     option = parser.add_argument
     option(
         *model,
+        type=path_or_name,
         required=True,
         help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, a checkpoint "
         "directory, or its name on a hub, ORG/NAME[@REVISION]",
     )
-    option("--checkpoint", help="directory of safetensors, or its name on a hub, where --model is a recipe")
+    option(
+        "--checkpoint",
+        type=path_or_name,
+        help="directory of safetensors, or its name on a hub, where --model is a recipe",
+    )
     option(
         "--random-weights",
         type=int,
@@ -56,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
     )
     option(
         "--target",
+        type=path_or_name,
         default="cpu",
         help="what to build for, a name that `stts-export targets` lists or a .toml file (default: %(default)s)",
     )
@@ -88,6 +94,7 @@ def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
     )
     option(
         "--calibration",
+        type=path_or_name,
         metavar="DIR|default|none",
         help="what the model reads to find how its weights are best rounded: a dataset, the set that comes with it, or "
         "nothing (default: default for int4, none for int8)",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import add_command
+from stts_runtime.cli import add_command, path_or_name
 
 
 EXAMPLES = """examples:
@@ -23,7 +23,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Generate video questions with ground truth from a recipe, or look at a dataset."
     parser = add_command(commands, "data", run, summary, EXAMPLES)
     option = parser.add_argument
-    option("recipe", nargs="?", help="a dataset recipe's name (doom, nano, shapes) or file; none: only look")
+    option(
+        "recipe",
+        type=path_or_name,
+        nargs="?",
+        help="a dataset recipe's name (doom, nano, shapes) or file; none: only look",
+    )
     option("-o", "--output", type=Path, metavar="DATA", help="the dataset's folder; goes on if it is there")
     option("--clips", type=int, metavar="N", help="about this many clips in all, instead of the recipe's")
     option("--workers", type=int, metavar="N", help="processes (default: one a processor)")

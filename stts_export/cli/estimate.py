@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stts_export.cli.progress import progress_bars
 from stts_runtime.bundle.manifest import FLOAT
-from stts_runtime.cli import add_command, log_note
+from stts_runtime.cli import add_command, log_note, path_or_name
 from stts_runtime.errors import UsageError
 
 
@@ -35,9 +35,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--published", action="store_true", help="hold the estimator against published measurements")
     parser.add_argument(
         "--model",
+        type=path_or_name,
         help="a model recipe's name or file, a checkpoint directory, or its name on a hub, ORG/NAME[@REVISION]",
     )
-    parser.add_argument("--target", help="what it would run on; see `stts-export targets`")
+    parser.add_argument("--target", type=path_or_name, help="what it would run on; see `stts-export targets`")
     parser.add_argument("--frames", type=int, help="frames of the clip (default: the model's most, or the target's)")
     parser.add_argument("--prune", type=float, help="share of groups to drop, in [0, 1) (default: the model's)")
     parser.add_argument("--precision", help="float32, float16 or bfloat16 (default: the target's first)")

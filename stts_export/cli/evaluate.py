@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stts_export.cli.progress import progress_bars
 from stts_runtime.bundle.manifest import PACKINGS
-from stts_runtime.cli import add_command, log_note
+from stts_runtime.cli import add_command, log_note, path_or_name
 from stts_runtime.errors import UsageError
 from stts_runtime.live.window import MODES
 
@@ -37,12 +37,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option = parser.add_argument
     option(
         "what",
+        type=path_or_name,
         help="a bundle or checkpoint (folder, or name on a hub), training stage's folder, trained file, recipe, or "
         "earlier eval.json",
     )
     option("--data", type=Path, help="a dataset's folder")
-    option("--model", metavar="RECIPE", help="what a checkpoint is, or a trained file was trained on")
-    option("--checkpoint", help="weights under a trained file, a folder or a name on a hub (micro brings its own)")
+    option(
+        "--model", type=path_or_name, metavar="RECIPE", help="what a checkpoint is, or a trained file was trained on"
+    )
+    option(
+        "--checkpoint",
+        type=path_or_name,
+        help="weights under a trained file, a folder or a name on a hub (micro brings its own)",
+    )
     option("--trained", type=Path, metavar="FILE", help="lay what training changed over the checkpoint")
     option("--dense-twin", type=Path, metavar="PATH", help="the same training without pruning, to compare with")
     option("--also", action="append", default=[], metavar="NAME=PATH", help="one more training of the same model")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import BUNDLE, add_command, bundle_folder
+from stts_runtime.cli import BUNDLE, add_command, bundle_folder, path_or_name
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Say what a bundle holds, check its bytes, draw what it prunes, or see what TensorRT makes of it."
     parser = add_command(commands, "inspect", run, summary, EXAMPLES)
     option = parser.add_argument
-    option("bundle", help=BUNDLE)
+    option("bundle", type=path_or_name, help=BUNDLE)
     option("--check", action="store_true", help="compare every file with its digest")
     option(
         "--engines", action="store_true", help="build the engines once more, to see sizes, memory and fused attention"
@@ -50,7 +50,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="with --engines: fail unless every attention runs as one kernel, and every plugin as itself",
     )
-    option("--against", metavar="OTHER", help="with --engines: those of another bundle beside them")
+    option("--against", type=path_or_name, metavar="OTHER", help="with --engines: those of another bundle beside them")
     option(
         "--work",
         action="store_true",

@@ -6,7 +6,7 @@ import argparse
 
 from stts_export.cli.progress import progress_bars
 from stts_export.recipe.find import recipe_names
-from stts_runtime.cli import add_command, log_note
+from stts_runtime.cli import add_command, log_note, path_or_name
 
 
 EXAMPLES = """examples:
@@ -24,13 +24,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option = parser.add_argument
     option(
         "--model",
+        type=path_or_name,
         required=True,
         help=f"a model recipe's name ({', '.join(recipe_names('models'))}) or file, a checkpoint "
         "directory, or its name on a hub, ORG/NAME[@REVISION]",
     )
-    option("--checkpoint", help="directory of safetensors, or its name on a hub, where --model is a recipe")
+    option(
+        "--checkpoint",
+        type=path_or_name,
+        help="directory of safetensors, or its name on a hub, where --model is a recipe",
+    )
     option("--weights", required=True, help="what the decoder's are to be stored in: int8, int4, q4_1, fp8 or nvfp4")
-    option("--target", default="cpu", help="what is to be built for (default: %(default)s)")
+    option("--target", type=path_or_name, default="cpu", help="what is to be built for (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:

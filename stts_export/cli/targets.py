@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from stts_runtime.cli import add_command
+from stts_runtime.cli import add_command, path_or_name
 
 
 EXAMPLES = """examples:
@@ -17,7 +17,9 @@ EXAMPLES = """examples:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "targets", run, "List what can be built for, or say all about one.", EXAMPLES)
-    parser.add_argument("name", nargs="?", help="a target's name or recipe file (default: all of them)")
+    parser.add_argument(
+        "name", type=path_or_name, nargs="?", help="a target's name or recipe file (default: all of them)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
 from stts_export.recipe.find import recipe_names
-from stts_runtime.cli import add_command
+from stts_runtime.cli import add_command, path_or_name
 
 
 EXAMPLES = """examples:
@@ -25,7 +25,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "train", run, "Train a scorer, a connector or a whole model, in stages.", EXAMPLES)
     option = parser.add_argument
-    option("recipe", help=f"a training recipe's name ({', '.join(recipe_names('training'))}) or file")
+    option(
+        "recipe", type=path_or_name, help=f"a training recipe's name ({', '.join(recipe_names('training'))}) or file"
+    )
     option("--data", type=Path, required=True, help="a dataset's folder, see `stts-export data`")
     option("-o", "--output", type=Path, required=True, help="the run's folder")
     option("--stage", nargs="+", default=[], metavar="NAME", help="only these stages (default: all)")
@@ -33,9 +35,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("--minutes", type=float, help="stop after so many minutes with a state to resume from")
     option(
         "--model",
+        type=path_or_name,
         help="a model recipe, a checkpoint directory, or its name on a hub, ORG/NAME, instead of the recipe's",
     )
-    option("--checkpoint", help="directory of safetensors, or its name on a hub, where the model is a recipe")
+    option(
+        "--checkpoint",
+        type=path_or_name,
+        help="directory of safetensors, or its name on a hub, where the model is a recipe",
+    )
     option("--random-weights", type=int, nargs="?", const=0, metavar="SEED", help="generate weights, to try things out")
     option("--tokenizer", type=Path, help="a tokenizer.json, where it does not lie beside the weights")
     option("--seed", type=int, help="seed of the order of the data and of what is drawn, instead of the recipe's")

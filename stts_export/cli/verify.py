@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import BUNDLE, add_command, bundle_folder, log_note
+from stts_runtime.cli import BUNDLE, add_command, bundle_folder, log_note, path_or_name
 
 
 EXAMPLES = """examples:
@@ -23,9 +23,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Compare a bundle, layer by layer and to its answers, with the torch model it was made from."
     parser = add_command(commands, "verify", run, summary, EXAMPLES)
-    parser.add_argument("bundle", help=BUNDLE)
+    parser.add_argument("bundle", type=path_or_name, help=BUNDLE)
     parser.add_argument(
         "--checkpoint",
+        type=path_or_name,
         help="compute the reference anew from these weights, a folder or a name on a hub, for a bundle built with "
         "--no-verify",
     )

@@ -48,6 +48,8 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (("stts-export", "build", "--over"), {"--overwrite"}),
         (("stts-export", "completion", ""), {*SHELLS}),
         (("stts-export", "verify", "mic"), {"micro.stts"}),  # a folder
+        (("stts-export", "build", "--model", "mic"), {"micro.stts"}),  # may be a name, too
+        (("stts-export", "estimate", "--target", "mic"), {"micro.stts"}),
     ],
 )
 def test_bash_completes_commands_options_choices_and_bundles(words, wanted, capsys, tmp_path):

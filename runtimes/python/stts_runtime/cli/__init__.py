@@ -17,6 +17,7 @@ from stts_runtime.cli.command import (
     guarded_call,
     log_note,
     note,
+    path_or_name,
     show_progress,
 )
 from stts_runtime.cli.completion import add_completion
@@ -35,6 +36,7 @@ __all__ = [
     "log_note",
     "main",
     "note",
+    "path_or_name",
     "show_progress",
 ]
 

@@ -7,7 +7,15 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, note, show_progress
+from stts_runtime.cli.command import (
+    BUNDLE,
+    add_command,
+    bundle_folder,
+    clear_progress,
+    note,
+    path_or_name,
+    show_progress,
+)
 
 
 EXAMPLES = """examples:
@@ -26,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = add_command(commands, "batch", run, "Answer a file of questions about many clips.", EXAMPLES)
     option = parser.add_argument
-    option("bundle", help=BUNDLE)
+    option("bundle", type=path_or_name, help=BUNDLE)
     option("--questions", type=Path, required=True, metavar="FILE", help="JSON lines, see below")
     option("-o", "--output", type=Path, required=True, metavar="FILE", help="answers, JSON lines in the same order")
     option(

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, show_progress
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, path_or_name, show_progress
 
 
 EXAMPLES = """examples:
@@ -25,11 +25,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def add_bench_options(parser: argparse.ArgumentParser) -> None:
     """Add what both bench commands take."""
     option = parser.add_argument
-    option("bundle", help=BUNDLE)
+    option("bundle", type=path_or_name, help=BUNDLE)
     option("--video", type=Path, required=True, help="a video file")
-    option("--dense", help="a bundle built with --prune 0, for the dense runs (default: the same)")
+    option("--dense", type=path_or_name, help="a bundle built with --prune 0, for the dense runs (default: the same)")
     option(
         "--beside",
+        type=path_or_name,
         nargs="+",
         default=[],
         metavar="OTHER",

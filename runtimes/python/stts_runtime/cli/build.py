@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from stts_runtime.cli.command import add_command, clear_progress, note, show_progress
+from stts_runtime.cli.command import add_command, clear_progress, note, path_or_name, show_progress
 
 
 EXAMPLES = """examples:
@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Build what a bundle runs on this device: TensorRT engines, or rounded weights packed for its CPU."
     parser = add_command(commands, "build", run, summary, EXAMPLES)
-    parser.add_argument("bundle", help="a bundle directory, NAME.stts; one on a hub is pulled first")
+    parser.add_argument("bundle", type=path_or_name, help="a bundle directory, NAME.stts; one on a hub is pulled first")
     parser.add_argument(
         "--compute-capability",
         type=int,

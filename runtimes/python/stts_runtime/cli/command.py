@@ -100,7 +100,15 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
 
 
 BUNDLE = "a bundle: its directory, NAME.stts, or its name on a hub, ORG/NAME[@REVISION]"
-"""Help of an argument that names one; its type is text, since a path would lose the `./` that tells it from a name."""
+"""Help of an argument that names one; its type is `path_or_name`."""
+
+
+def path_or_name(text: str) -> str:
+    """Return an argument that is a path or a name, as text: a path would lose the `./` that tells them apart.
+
+    A shell completes files where an argument has this type, or is a path.
+    """
+    return text
 
 
 def bundle_folder(place: str) -> Path:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command
+from stts_runtime.cli.command import add_command, path_or_name
 from stts_runtime.errors import UsageError
 
 
@@ -60,10 +60,10 @@ def completion(parser: argparse.ArgumentParser, shell: str, install: str) -> str
 
 
 def _complete_files(parser: argparse.ArgumentParser, file: dict[str, str]) -> None:
-    """Mark what takes a path, in all commands: a bundle is a folder, and a shell completes folders with files."""
+    """Mark what takes a path, or a path among others, in all commands: a shell completes folders with files."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_files(command, file)
-        elif action.type is Path or action.dest == "bundle":  # which may be a hub's name, and is text
+        elif action.type in (Path, path_or_name):
             vars(action)["complete"] = file  # where shtab looks

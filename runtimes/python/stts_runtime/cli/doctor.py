@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note, path_or_name
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Say what this device can run, or whether a bundle fits it; exit code 1 if there is a problem."
     parser = add_command(commands, "doctor", run, summary, EXAMPLES)
     option = parser.add_argument
-    option("bundle", nargs="?", help=f"{BUNDLE} (default: the device alone)")
+    option("bundle", type=path_or_name, nargs="?", help=f"{BUNDLE} (default: the device alone)")
     option("--probe", type=Path, metavar="FILE", help="look at a recorded device, not at this one")
     option("--save-probe", type=Path, metavar="FILE", help="record what was read of the device, as JSON")
 

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, note, show_progress
+from stts_runtime.cli.command import (
+    BUNDLE,
+    add_command,
+    bundle_folder,
+    clear_progress,
+    note,
+    path_or_name,
+    show_progress,
+)
 from stts_runtime.timings import STAGES, Timings
 
 
@@ -30,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         commands, "run", run, "Ask one question, or several in turn, about a video or images.", EXAMPLES
     )
     option = parser.add_argument
-    option("bundle", help=BUNDLE)
+    option("bundle", type=path_or_name, help=BUNDLE)
     option("question", nargs="+", help="asked in turn; what is shown is looked at once")
     shown = parser.add_mutually_exclusive_group(required=True)
     shown.add_argument("--video", type=Path, help="a video file; a picture is a video of one frame")

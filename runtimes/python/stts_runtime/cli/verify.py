@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, show_progress
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, clear_progress, path_or_name, show_progress
 
 
 EXAMPLES = """examples:
@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Compare what a bundle's engines compute on this device with the torch model's results in the bundle."
     parser = add_command(commands, "verify", run, summary, EXAMPLES)
-    parser.add_argument("bundle", help=BUNDLE)
+    parser.add_argument("bundle", type=path_or_name, help=BUNDLE)
     parser.add_argument("--all", action="store_true", help="show every output, not the worst of each run alone")
     parser.add_argument(
         "--save-inputs",

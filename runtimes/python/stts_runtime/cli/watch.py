@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note, path_or_name
 from stts_runtime.errors import UsageError
 
 
@@ -31,8 +31,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Ask one question again and again about what cameras, streams or files show now."
     parser = add_command(commands, "watch", run, summary, EXAMPLES)
     option = parser.add_argument
-    option("source", nargs="+", help="a camera's number, an address (rtsp://...), or a video file; several in turn")
-    option("bundle", help=BUNDLE)
+    option(
+        "source",
+        type=path_or_name,
+        nargs="+",
+        help="a camera's number, an address (rtsp://...), or a video file; several in turn",
+    )
+    option("bundle", type=path_or_name, help=BUNDLE)
     option("--ask", required=True, metavar="QUESTION", help="the question")
     option("--every", type=float, default=2.0, metavar="S", help="seconds between answers (default: %(default)s)")
     option("--frames", type=int, metavar="W", help="most frames of the window (default: 32, or the model's own most)")
