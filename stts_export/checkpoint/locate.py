@@ -7,6 +7,7 @@ name on a hub if it has the form of one, ORG/NAME[@REVISION], and a path that is
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,7 +179,8 @@ def _meant(place: str) -> str:
 
 def _check_no_bundle(path: Path) -> None:
     if (path / MANIFEST).is_file() and not (path / "config.json").is_file():
+        place = shlex.quote(str(path))
         raise UsageError(
-            f"{path} is a bundle already ({MANIFEST}), and not a checkpoint to make one of: `stts-runtime run {path}` "
+            f"{path} is a bundle already ({MANIFEST}), and not a checkpoint to make one of: `stts-runtime run {place}` "
             "asks it"
         )

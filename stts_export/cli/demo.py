@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,5 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
     print_tables([answer_rows(found), time_rows(found)], notes)
     bundle = found.bundles[NAMES[0]]
     print(f"the clip: {found.video}\nwhat was kept of it: {found.picture}")
-    print(f'ask on: stts-runtime run {bundle} --video {found.video} "What colour moves?"')
+    line = shlex.join(["stts-runtime", "run", str(bundle), "--video", str(found.video)])
+    print(f'ask on: {line} "What colour moves?"')
     return 0

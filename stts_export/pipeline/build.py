@@ -6,6 +6,7 @@ model -> manifest -> verify -> publish -> engines, where this machine can build 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import asdict
 from importlib.metadata import version
@@ -103,8 +104,9 @@ def build_engines_of(resolved: ResolvedBuild, on_progress: OnProgress, log: Log)
             log=log,
         )
     except SttsError as error:
+        place = shlex.quote(str(output))
         raise EngineError(
-            f"{error}\n{output} is whole but for its engines; `stts-runtime build {output}` goes on from here"
+            f"{error}\n{output} is whole but for its engines; `stts-runtime build {place}` goes on from here"
         ) from error
 
 

@@ -43,7 +43,7 @@ from stts_runtime.bundle.manifest import (
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
-from stts_runtime.errors import UsageError
+from stts_runtime.errors import EngineError, UsageError
 from stts_runtime.hub.cache import snapshot_of
 from stts_runtime.language.prompt import LONGEST_TIMESTAMP, video_tokens
 from stts_runtime.progress import Log, OnProgress, no_log
@@ -369,7 +369,12 @@ def builds_engines(request: BuildRequest, target: Target, engine: EngineSettings
         return False
     if backend.builds_on_device and probe_device().compute_capability not in target.compute_capabilities:
         return False
-    import_bindings(engine.backend)  # what is missing should be said now, not after minutes
+    try:
+        import_bindings(engine.backend)  # what is missing should be said now, not after minutes
+    except EngineError as error:
+        raise EngineError(
+            f"{error}. Without it, --no-engines writes the bundle's graphs, and `stts-runtime build` the engines later"
+        ) from error
     return True
 
 

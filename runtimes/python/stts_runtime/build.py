@@ -5,6 +5,7 @@ For a CPU that is its decoder's rounded weights, packed as that CPU multiplies t
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,9 +171,10 @@ def _compute_capabilities(
             raise EngineError(f"{bindings.title} builds for {sm_text(known)}, not for {sm_text(unknown) or 'none'}")
         return tuple(sorted(set(numbers)))
     if here is None:
+        place = shlex.quote(bundle.path.name)
         raise EngineError(
             f"no GPU is at hand ({probe.cuda_error or 'no driver'}), and TensorRT builds only on the device that will "
-            f"run the engines: copy {bundle.path.name} there and run `stts-runtime build {bundle.path.name}`"
+            f"run the engines: copy {bundle.path.name} there and run `stts-runtime build {place}`"
         )
     if asked is not None and set(asked) != {here}:
         raise EngineError(

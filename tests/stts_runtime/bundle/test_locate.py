@@ -136,6 +136,10 @@ def test_nothing_is_built_into_the_cache_and_how_to_get_a_copy_is_said(hub, plac
     assert build_command(folder).startswith(f"`stts-runtime pull me/toy@{folder.name} ")
 
 
+def test_a_command_is_said_as_a_shell_takes_it(tmp_path):
+    assert build_command(tmp_path / "a b.stts") == f"`stts-runtime build '{tmp_path}/a b.stts'`"
+
+
 def test_engines_that_are_wanted_and_absent_are_to_be_built_in_a_copy(hub):
     with pytest.raises(EngineError, match=r"no engines yet .*: run `stts-runtime pull me/toy@\w+ -o toy\.stts`, then"):
         find_engine_set(open_bundle(locate_bundle("me/toy")), "10.0", 87)

@@ -329,6 +329,13 @@ def test_files_that_are_used_must_be_listed_and_listed_once(root):
 def test_what_is_no_bundle_is_told_apart(root, tmp_path):
     with pytest.raises(BundleError, match="nothing is there"):
         open_bundle(tmp_path / "missing.stts")
+    with pytest.raises(
+        BundleError, match=r"nothing is there. `stts-export build --model MODEL -o '.*a b\.stts'` writes"
+    ):
+        open_bundle(tmp_path / "a b")
+    (tmp_path / "near.stts").mkdir()
+    with pytest.raises(BundleError, match=r"nothing is there. Did you mean .*near\.stts\?"):
+        open_bundle(tmp_path / "near")
     with pytest.raises(BundleError, match="is a file"):
         open_bundle(root / MANIFEST)
     with pytest.raises(BundleError, match=r"has no manifest.json"):

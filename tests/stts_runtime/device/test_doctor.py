@@ -179,6 +179,14 @@ def test_nothing_is_loaded_while_engines_are_still_to_be_built(tmp_path):
         check_device(bundle_for("jetson-orin", tmp_path), probe_of("agx_orin_jp62"))
 
 
+def test_its_path_is_quoted_where_a_shell_would_take_it_apart(tmp_path):
+    bundle = replace(bundle_for("jetson-orin", tmp_path), path=tmp_path / "a b.stts")
+    with pytest.raises(EngineError) as caught:
+        check_device(bundle, probe_of("agx_orin_jp62"))
+    assert f"`stts-runtime build '{tmp_path}/a b.stts'`" in str(caught.value)
+    assert f"`stts-runtime doctor '{tmp_path}/a b.stts'` says more" in str(caught.value)
+
+
 def test_engines_of_another_major_version_are_refused(orin_bundle):
     findings = check(probe_of("agx_orin_jp72", tensorrt="11.4.1"), orin_bundle)
     engines = found(findings, "engines")

@@ -17,6 +17,7 @@ from reference.serving import Gate, request, serving, wait_until
 
 from stts_runtime.bundle.open import manifest_bytes, read_manifest
 from stts_runtime.cli import main
+from stts_runtime.cli.serve import _check_certificate
 from stts_runtime.serve.listen import listening
 
 
@@ -133,6 +134,8 @@ def test_a_bundle_for_another_device_is_refused_with_what_to_do(nano_bundle, cap
         (["--host", "0.0.0.0"], "give --keys FILE"),
         (["--keys", "/none"], "cannot be read"),
         (["--tls-cert", "cert.pem"], "belong together"),
+        (["--tls-cert", "/none", "--tls-key", "KEYS"], "--tls-cert /none cannot be read: No such file"),
+        (["--tls-cert", "KEYS", "--tls-key", "/none"], "--tls-key /none cannot be read: No such file"),
         (["--allow-folder", "/none"], "is no folder"),
         (["--waiting", "0"], "--waiting is 0, wanted at least 1"),
         (["--stop-seconds", "-1"], "wanted at least 0"),
@@ -146,6 +149,22 @@ def test_what_cannot_work_is_refused_in_one_line(nano_bundle, capsys, tmp_path, 
     said = refused(capsys, nano_bundle, *options)
     assert told in said
     assert said.count("\n") == 1
+
+
+def test_what_is_no_certificate_is_said_with_the_names_of_both_files(nano_bundle, certificate, capsys, tmp_path):
+    (tmp_path / "other.pem").write_text("no certificate\n")
+    for pair in ((tmp_path / "other.pem", certificate / "key.pem"), (certificate / "cert.pem", tmp_path / "other.pem")):
+        said = refused(capsys, nano_bundle, "--port", 0, "--tls-cert", pair[0], "--tls-key", pair[1])
+        assert f"--tls-cert {pair[0]} and --tls-key {pair[1]} are no certificate and its key (" in said
+        assert "opening" not in said
+        assert said.count("\n") == 1
+
+
+def test_a_key_with_a_password_is_not_asked_for_it_by_the_check(certificate, tmp_path):
+    key = tmp_path / "locked.pem"
+    command = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", certificate / "key.pem", "-out", key]
+    subprocess.run(command, check=True, capture_output=True)
+    _check_certificate(certificate / "cert.pem", key)
 
 
 def test_metrics_tell_of_queue_tokens_stages_and_caches(served, clips):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from stts_runtime.bundle.open import MANIFEST, read_manifest
@@ -70,7 +71,7 @@ def own_folder(place: str | Path) -> Path:
 def build_command(path: Path) -> str:
     """Return what makes engines for the bundle at `path`, for a message; one in a hub's cache is copied first."""
     name = snapshot_of(path)
-    return f"`stts-runtime build {path}`" if name is None else _pull_and_build(name)
+    return f"`stts-runtime build {shlex.quote(str(path))}`" if name is None else _pull_and_build(name)
 
 
 def bundle_title(place: str | Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from stts_runtime.hub.cache import blob_name
 from stts_runtime.progress import OnProgress, no_progress
 
 
+SUFFIX = ".stts"
 MANIFEST = "manifest.json"
 BUILD_LOCK = ".building.lock"
 """Lies in a bundle's directory while it is written, and holds the writer's process id."""
@@ -179,7 +181,13 @@ def _check_is_bundle(root: Path) -> None:
         building = staging_path(root.absolute())
         if building.exists():
             raise BundleError(f"no bundle at {root}: a build of it is running or was killed; wait, or build again")
-        raise BundleError(f"no bundle at {root}: nothing is there. `stts-export build -o {root}` writes one")
+        whole = root if root.suffix == SUFFIX else root.with_name(f"{root.name}{SUFFIX}")
+        if whole.is_dir():
+            raise BundleError(f"no bundle at {root}: nothing is there. Did you mean {whole}?")
+        wanted = shlex.quote(str(whole))
+        raise BundleError(
+            f"no bundle at {root}: nothing is there. `stts-export build --model MODEL -o {wanted}` writes one"
+        )
     if not os.path.lexists(root / MANIFEST):
         if (root / BUILD_LOCK).exists():
             raise BundleError(f"{root} is half-written: its build is running or was killed; wait, or build again")

@@ -28,6 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fetch the bundle, and say where it lies."""
     from stts_runtime.bundle.backend import backend_named
+    from stts_runtime.bundle.locate import build_command
     from stts_runtime.bundle.open import open_bundle
     from stts_runtime.bundle.pull import pull
 
@@ -40,5 +41,5 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{output}: {manifest.name}, {size / (1 << 20):.1f} MiB in {len(manifest.files)} files, every byte checked")
     if backend_named(manifest.engine.backend).needs_engines:
-        print(f"it runs on {manifest.engine.backend}, whose engines are built here: `stts-runtime build {output}`")
+        print(f"it runs on {manifest.engine.backend}, whose engines are built here: {build_command(output)}")
     return 0

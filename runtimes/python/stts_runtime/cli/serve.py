@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import ssl
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note
+from stts_runtime.cli.command import BUNDLE, add_command, bundle_folder, note, path_or_name
 
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     parser = add_command(commands, "serve", run, "Answer questions over HTTP, as OpenAI's API does.", EXAMPLES)
     option = parser.add_argument
-    option("bundle", help=BUNDLE)
+    option("bundle", type=path_or_name, help=BUNDLE)
     option("--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine alone)")
     option("--port", type=int, default=8000, help="port to listen at (default: %(default)s)")
     option("--model", help="what clients call the model (default: the bundle's name)")
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             note(f"note: {text}")
         server = Server(session, settings)
         config = configured(server.app, arguments.tls_cert, arguments.tls_key)
-        config.load()  # a certificate that cannot be read is refused before anyone is told to come
+        config.load()  # asks for the password of a key that has one, before anyone is told to come
         scheme = "http" if arguments.tls_cert is None else "https"
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         note(f"{settings.model} answers at {scheme}://{host}:{listener.getsockname()[1]}/v1, and shows itself at /")
@@ -118,8 +119,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         raise UsageError(
             f"--host {arguments.host} is reached by others: give --keys FILE, so that not everyone is answered"
         )
-    if (arguments.tls_cert is None) != (arguments.tls_key is None):
-        raise UsageError("--tls-cert and --tls-key belong together: give both")
+    _check_certificate(arguments.tls_cert, arguments.tls_key)
     folder = arguments.allow_folder
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--allow-folder {folder} is no folder: name one that is there")
@@ -132,6 +132,38 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         names if is_local or arguments.name else None,
         Allowed(folder, hosts_from(arguments.allow_host)),
     )
+
+
+def _check_certificate(certificate: Path | None, key: Path | None) -> None:
+    """Raise UsageError unless both are files, and belong together; what needs a password is not asked for it here."""
+    from stts_runtime.errors import UsageError
+
+    if certificate is None or key is None:
+        if certificate is not key:
+            raise UsageError("--tls-cert and --tls-key belong together: give both")
+        return
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise UsageError(f"{option} {path} cannot be read: {error.strerror}") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_later)
+    except _LaterError:
+        return
+    except ssl.SSLError as error:
+        raise UsageError(
+            f"--tls-cert {certificate} and --tls-key {key} are no certificate and its key ({error.reason or error}): "
+            "wanted both in PEM, as an authority or `openssl req -x509` makes them"
+        ) from None
+
+
+class _LaterError(Exception):
+    """A key has a password."""
+
+
+def _later() -> str:
+    raise _LaterError
 
 
 def _is_local(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from stts_runtime.bundle.backend import ONNXRUNTIME
@@ -47,7 +48,8 @@ def check_device(bundle: Bundle, probe: Probe | None = None) -> tuple[Finding, .
             lines.append(f"  {found.topic}: {found.text}")
             if found.advice:
                 lines.append(f"    {found.advice}")
-        raise EngineError("\n".join([*lines, f"`stts-runtime doctor {bundle.path}` says more"]))
+        place = shlex.quote(str(bundle.path))
+        raise EngineError("\n".join([*lines, f"`stts-runtime doctor {place}` says more"]))
     return tuple(found for found in findings if found.level == WARNING)
 
 
