@@ -14,6 +14,7 @@ from pathlib import Path
 from stts_export.checkpoint.assembled import assemble
 from stts_export.checkpoint.config_json import config_from_checkpoint
 from stts_export.checkpoint.hub import fetch_checkpoint
+from stts_export.checkpoint.shards import PICKLES
 from stts_export.errors import CheckpointError
 from stts_export.recipe.find import recipe_names
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
@@ -25,6 +26,7 @@ from stts_runtime.hub.name import HubName, named_on_hub
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 
 
+SAFETENSORS = ".safetensors"
 DEFAULT_PRUNE = 0.5
 """Share of groups dropped where a model has a scorer, or is given one, and nobody says how much."""
 UNTOLD = "see the checkpoint"
@@ -90,6 +92,8 @@ def find_checkpoint(place: str | Path | None, on_progress: OnProgress = no_progr
         return fetch_checkpoint(_repository(name, log), on_progress)
     path = _existing(place)
     _check_no_bundle(path)
+    if path.is_file() and path.suffix not in (SAFETENSORS, *PICKLES):  # of pickles more is said where they are read
+        raise UsageError(f"{place} is a file, and not of safetensors: name a checkpoint's folder, or its {SAFETENSORS}")
     return path
 
 

@@ -161,6 +161,16 @@ def test_a_bundle_is_no_checkpoint_wherever_it_lies(hub: StandInHub, tmp_path: P
             find("./made.stts")
 
 
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path) -> None:
+    for name, is_one in (("clip.mp4", False), ("model.safetensors", True), ("model.bin", True)):
+        (tmp_path / name).write_bytes(b"x")
+        if is_one:
+            assert find_checkpoint(str(tmp_path / name)) == tmp_path / name
+        else:
+            with pytest.raises(UsageError, match=r"clip\.mp4 is a file, and not of safetensors: name a "):
+                find_checkpoint(str(tmp_path / name))
+
+
 def test_weights_without_a_config_want_a_recipe(hub: StandInHub) -> None:
     hub.publish("me/weights", {"model.safetensors": WEIGHTS})
     with pytest.raises(CheckpointError, match=r"me/weights has no config\.json .*--checkpoint me/weights"):

@@ -73,3 +73,18 @@ def test_a_file_is_written_through_no_name_that_others_can_guess(tmp_path):
     assert (tmp_path / "precious").read_text() == "dear"
     assert not (tmp_path / "file").is_symlink()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_that_cannot_be_written_is_called_by_its_own_name(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "one").touch()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_whole(tmp_path / "full", lambda unfinished: unfinished.write_text("new"))
+    assert caught.value.filename == str(tmp_path / "full")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+def test_what_a_writer_cannot_read_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "file", lambda _: (tmp_path / "source").read_bytes())
+    assert caught.value.filename == str(tmp_path / "source")

@@ -28,6 +28,7 @@ DISK_ERRORS = {
 }
 """What an OSError's number says of a disk that cannot be written to."""
 
+_UNFINISHED = ".unfinished-"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's fcntl.h
 
 
@@ -224,12 +225,17 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         write: writes the file it is given, which lies on the disk of `path` and has its name.
 
     Raises:
-        OSError: from `write`, or the disk's; nothing is left behind.
+        OSError: from `write`, or the disk's; nothing is left behind. It names `path`, not the unfinished file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # a folder of our own: a name that others can guess may be a link that they laid
-    with TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
-        unfinished = Path(folder) / path.name
-        write(unfinished)
-        unfinished.replace(path)
+    try:
+        # a folder of our own: a name that others can guess may be a link that they laid
+        with TemporaryDirectory(prefix=_UNFINISHED, dir=path.parent) as folder:
+            unfinished = Path(folder) / path.name
+            write(unfinished)
+            unfinished.replace(path)
+    except OSError as error:
+        if _UNFINISHED not in str(error.filename):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return path
