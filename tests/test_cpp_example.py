@@ -146,7 +146,7 @@ def _of_another_machine(manifest, folder):
 
 
 def _of_a_newer_schema(manifest, folder):
-    manifest["schema_version"] = 9
+    manifest["schema_version"] = 10
 
 
 def _without_a_limit(manifest, folder):
@@ -193,7 +193,7 @@ def _without_engines(manifest, folder):
     [
         (_of_portable, "has no plugins .its graphs are portable.*: build it with --ops plugin"),
         (_of_another_machine, rf"carries no plugins/{HERE}/libstts_trt.so .it has: plugins/\w+/libstts_trt.so.: "),
-        (_of_a_newer_schema, "is of schema 9, this program reads 5 to 8: "),
+        (_of_a_newer_schema, "is of schema 10, this program reads 5 to 9: "),
         (_without_a_limit, "manifest.json: limits: wanted max_frames: build the bundle again"),
         (_with_an_odd_number, r"graphs.vision_encode.spec.dims.0.maximum: wanted a whole number"),
         (_with_half_a_library, "libstts_trt.so is missing, or is not the file that was written: copy the bundle"),

@@ -232,5 +232,5 @@ def longest_clips(session: Session) -> tuple[int, ...]:
     """Return the lengths at which vision_score is weighed: as far apart as the bundle serves; none if it is dense."""
     if session.manifest.pruning.is_dense:
         return ()
-    most = session.manifest.limits.max_frames
+    most = session.manifest.most_frames
     return tuple(dict.fromkeys(min(frames, most) for frames in SCORE_FRAMES))

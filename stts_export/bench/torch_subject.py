@@ -27,7 +27,11 @@ class Reader(Protocol):
     """A language model that has read something, with a cache of its own; the runtime's `Decoding` is one."""
 
     def read(
-        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: NDArray[np.float32] | None = None
+        self,
+        token_ids: NDArray[np.int64],
+        vision_flags: NDArray[np.bool_],
+        features: NDArray[np.float32] | None = None,
+        keep: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Return the next token's logits [vocabulary], see `Decoding.read`."""
 
@@ -42,7 +46,7 @@ class Task:
 
 
 Look = Callable[[Tensor], tuple[Tensor, NDArray[np.bool_]]]
-"""patches float32 [T, N, 588] -> features [K, d_model], and which groups they are of, bool [T, G]."""
+"""patches float32 [T, N, values] -> features [K, sets * d_model], and which groups they are of, bool [T, G]."""
 
 
 def torch_subject(engine: str, prune: float, look: Look, reader: Callable[[], Reader], task: Task) -> Subject:
@@ -87,14 +91,14 @@ def _answer(clip: Clip, timings: Timings, look: Look, reader: Reader, task: Task
         features, keep = look(patches)
     turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, keep.sum(axis=1).tolist())
     with timings.stage("prefill"):
-        logits = reader.read(turn.token_ids, turn.vision_flags, features.numpy())
+        logits = reader.read(turn.token_ids, turn.vision_flags, features.numpy(), keep)
     tokens = [int(logits.argmax())]
     for _ in range(task.answer_tokens):
         with timings.stage("decode"):
             logits = reader.read(np.array(tokens[-1:]), np.zeros(1, bool))
         tokens.append(int(logits.argmax()))
     timings.tokens.update(
-        frames=len(patches),
+        frames=len(clip.frames),
         groups=keep.size,
         kept_groups=int(keep.sum()),
         patches=len(patches) * manifest.grid.patches,

@@ -1,7 +1,8 @@
 """The dense work in transformers, with the same weights: what a bundle is to be faster than.
 
 The Qwen3 and Olmo-3 kinds of decoder are transformers' Molmo2. It knows no Molmo2 of the Llama kind: there it is
-Molmo2's vision tower and adapter before LlamaForCausalLM, fed with embeddings and a mask.
+Molmo2's vision tower and adapter before LlamaForCausalLM, fed with embeddings and a mask. Models with mergers are its
+Qwen3-VL, see `transformers_qwen3_vl`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from torch import Tensor, nn
 from stts_export.bench.import_transformers import make_transformers_importable
 from stts_export.bench.torch_subject import Task, torch_subject
 from stts_export.bench.transformers_config import is_llama, llama_config, molmo2_config
+from stts_export.bench.transformers_qwen3_vl import qwen3_vl_modules, qwen3_vl_reader
 from stts_export.checkpoint.layouts import layout_named, pieces_of
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.models.vision import all_groups
-from stts_export.recipe.config import ModelConfig
+from stts_export.recipe.config import MERGERS, ModelConfig
 from stts_runtime.bench.compare import Subject
 
 
@@ -38,6 +40,9 @@ def transformers_subject(config: ModelConfig, checkpoint: Checkpoint, task: Task
         UsageError: transformers has no such decoder.
     """
     make_transformers_importable()
+    if config.tower.connector == MERGERS:
+        model, look_at = qwen3_vl_modules(config, checkpoint)
+        return torch_subject(ENGINE, 0.0, look_at, lambda: qwen3_vl_reader(model, config), task)
     tower, adapter, language = (llama_modules if is_llama(config.decoder) else molmo2_modules)(config, checkpoint)
     mask = four_dimensional_mask if is_llama(config.decoder) else token_types
     grid, patch = config.grid, config.tokens.image_patch
@@ -127,7 +132,11 @@ class TransformersReader:
         self._cache = DynamicCache(config=model.config)
 
     def read(
-        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: NDArray[np.float32] | None = None
+        self,
+        token_ids: NDArray[np.int64],
+        vision_flags: NDArray[np.bool_],
+        features: NDArray[np.float32] | None = None,
+        keep: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Return the next token's logits, see `Reader`."""
         tokens = torch.from_numpy(token_ids)

@@ -36,7 +36,7 @@ def bundle_summary(path: Path) -> dict[str, object]:
         "ops": ops_line(manifest),
         "pruning": pruning_line(manifest),
         "default_prune_fraction": pruning.fraction,
-        "limits": f"{manifest.limits.max_frames} frames, {manifest.limits.max_tokens} tokens a conversation",
+        "limits": f"{manifest.most_frames} frames, {manifest.limits.max_tokens} tokens a conversation",
         "images": images_line(manifest),
         "engines": engines_line(path, manifest),
         "size_mib": round(sum(entry.size for entry in manifest.files) / MIB, 1),

@@ -10,7 +10,7 @@ from stts_export.checkpoint.json_file import MOST_BLOCKS, TIED, Table, beside, d
 from stts_export.checkpoint.token_ids import QWEN3_VL, tokens_from_files
 from stts_export.errors import CheckpointError
 from stts_export.recipe.config import MERGERS, DecoderConfig, ModelConfig, ScorerConfig, TowerConfig
-from stts_runtime.bundle.manifest import FrameSampling, Grid, Prompt
+from stts_runtime.bundle.manifest import BICUBIC, FrameSampling, Grid, Prompt
 from stts_runtime.clip.smart_resize import SmartResize
 
 
@@ -60,6 +60,7 @@ def _grid(vision: Table) -> Grid:
         patch_size=vision.whole("patch_size", default=16, least=1),
         pool=vision.whole("spatial_merge_size", default=2, least=1),
         frames=vision.whole("temporal_patch_size", default=2, least=1),
+        resampling=BICUBIC,
     )
 
 

@@ -74,6 +74,12 @@ def write_checkpoint(
     (folder / f"model{INDEX_SUFFIX}").write_text(json.dumps(index, indent=2) + "\n")
 
 
+def stored_tensors(tensors: Mapping[str, LazyTensor], config: ModelConfig, layout: Layout) -> dict[str, torch.Tensor]:
+    """Return a model's tensors in float32 under a layout's names, all in memory; arguments as `write_checkpoint`'s."""
+    stored = _stored_from_ours(tensors, config, layout)
+    return {name: _fused(parts, config) for name, parts in stored.items()}
+
+
 def _stored_from_ours(tensors: Mapping[str, LazyTensor], config: ModelConfig, layout: Layout) -> dict[str, list[_Part]]:
     stored: dict[str, list[_Part]] = {}
     for ours, tensor in tensors.items():

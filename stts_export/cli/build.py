@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   stts-export build --model micro --weights int4 -o small.stts
   stts-export build --model micro --target rtx --weights int8 -o small-rtx.stts
   stts-export build --model molmo2-4b --random-weights --scorer cosine --no-verify -o speed.stts
+  stts-export build --model ~/Qwen3-VL-2B-Instruct --scorer cosine --video-size 512x288 -o qwen.stts
 """
 
 
@@ -99,6 +100,11 @@ def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
         help="what the model reads to find how its weights are best rounded: a dataset, the set that comes with it, or "
         "nothing (default: default for int4, none for int8)",
     )
+    option(
+        "--video-size",
+        metavar="WIDTHxHEIGHT",
+        help="pixels that every picture is resized to, of models that take several sizes (default: the recipe's)",
+    )
     option("--max-frames", type=int, help="most frames of a clip (default: the target's)")
     option("--max-tokens", type=int, help="most tokens of a conversation (default: follows from frames and model)")
     option("--max-crops", type=int, help="most crops of an image; 0 leaves images out (default: the model's)")
@@ -142,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
         tower_weights=arguments.tower_weights,
         keep_float=tuple(arguments.keep_float),
         calibration=arguments.calibration,
+        video_size=arguments.video_size,
         max_frames=arguments.max_frames,
         max_tokens=arguments.max_tokens,
         max_crops=arguments.max_crops,

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.work:
         opened, frames = open_bundle(folder), arguments.frames
         if frames is None:
-            frames = min(WORK_FRAMES, opened.manifest.limits.max_frames)
+            frames = min(WORK_FRAMES, opened.manifest.most_frames)
         work = vision_work(opened, frames, arguments.prune)
     found: list[EngineInspection] = []
     beside: list[EngineInspection] = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import operator
 from dataclasses import astuple, dataclass
 
-from stts_export.recipe.config import DecoderConfig, ModelConfig, TowerConfig
+from stts_export.recipe.config import MERGERS, DecoderConfig, ModelConfig, TowerConfig
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,10 @@ def scorer(config: ModelConfig, frames: int) -> Work:
 
 
 def connector(config: ModelConfig, kept: int) -> Work:
-    """Return the work from the tapped block outputs to one feature a kept group."""
+    """Return the work from the tapped block outputs to the features of each kept group."""
+    if config.tower.connector == MERGERS:
+        merged = config.tower.width * config.grid.pool**2
+        return (linear(kept, merged, merged) + linear(kept, merged, config.decoder.width)) * config.tower.feature_sets
     D, F = config.tower.width, config.decoder.mlp_width
     pool = group_pool(kept, config.grid.pool**2, len(config.tower.taps) * D, D)
     return pool + linear(kept, D, F) * 2 + linear(kept, F, config.decoder.width)

@@ -42,7 +42,7 @@ class Estimate:
     target: str
     backend: str  # the engine that times are predicted for
     precision: str
-    frames: int  # T
+    frames: int  # that are looked at
     prune_fraction: float  # share of groups that go
     packing: str
     chunk_frames: int  # frames (or bins) a run

@@ -101,7 +101,7 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         most_groups = max(most_groups, largest_layout(config.grid, config.image).groups)
     patch_values = config.grid.patches * config.grid.patch_values
     return MemoryNeeded(
-        frames=clip.frames,
+        frames=scenario.frames,
         tokens=scenario.capacity,
         weights=opened
         * (
@@ -111,12 +111,13 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
         ),
         cache=cache_bytes(config.decoder, scenario.capacity, size),
         hidden=clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
-        features=most_groups * config.decoder.width * size,
+        features=most_groups * config.feature_width * size,
         vision_activations=vision_activations(scenario),
         decoder_activations=decoder_activations(
             config.decoder, scenario.capacity, size, masked=not scenario.plugins, fused=scenario.is_fused
         ),
-        clip=clip.frames * CHANNELS * math.prod(config.grid.size) + 4 * most_squares * patch_values,
+        clip=clip.frames * config.grid.frames * CHANNELS * math.prod(config.grid.size)
+        + 4 * most_squares * patch_values,
         runtime=int(efficiency_table().runtime_megabytes * 1e6) if scenario.target.compute_capabilities else 0,
         output_head=_output_head(scenario),
         bundle_disk=weight_bytes(config, scenario.precision, scenario.choice, scenario.tower_weights),

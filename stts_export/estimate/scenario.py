@@ -13,7 +13,6 @@ from stts_export.estimate.clip import Clip, clip_of, prompt_tokens
 from stts_export.quantise.check import check_tower_weights, check_weights
 from stts_export.quantise.choice import Choice, choice_of
 from stts_export.recipe.config import ModelConfig, ScorerConfig
-from stts_export.recipe.not_yet import check_has_graphs
 from stts_runtime.bundle.backend import backend_named
 from stts_runtime.bundle.manifest import FLOAT, PACKINGS, TOWER_WEIGHTS, WEIGHTS, Limits, Pruning
 from stts_runtime.bundle.plain import argument
@@ -33,10 +32,10 @@ class Scenario:
     config: ModelConfig
     target: Target
     precision: str  # of weights and products
-    frames: int  # T
+    frames: int  # that are looked at; T, or T times as many as make a temporal patch
     prune_fraction: float  # share of groups that go; 0 is dense
     packing: str = "ffd"  # `ffd` or `ragged`; of no effect where dense
-    chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
+    chunk_frames: int = 8  # frames (or temporal patches, or bins) a vision engine takes at once
     answer_tokens: int = ANSWER_TOKENS
     backend: str | None = None  # which of the target's engines; None takes its first
     # room that the cache and the decoder's engine are made for; None follows from the clip
@@ -49,7 +48,9 @@ class Scenario:
     @property
     def clip(self) -> Clip:
         """What the clip becomes."""
-        return clip_of(self.config.grid, self.frames, self.prune_fraction, self.packing, self.chunk_frames)
+        grid = self.config.grid
+        patches = grid.temporal_patches(self.frames)
+        return clip_of(grid, patches, self.prune_fraction, self.packing, self.chunk_frames)
 
     @property
     def engine(self) -> str:
@@ -93,7 +94,6 @@ def with_scorer(config: ModelConfig, prune_fraction: float) -> ModelConfig:
 
 def check_scenario(scenario: Scenario) -> None:
     """Raise UsageError for what can never be, in the words of the command's options."""
-    check_has_graphs(scenario.config)
     check_choices(scenario.target, scenario.precision, scenario.engine)
     check_prune(scenario.prune_fraction)
     for option, value, known in (
@@ -155,7 +155,8 @@ def _check_tokens(scenario: Scenario) -> None:
 def most_frames(scenario: Scenario, tokens: int) -> int:
     """Return the longest clip, up to the scenario's own, whose tokens and answer fit into `tokens`; 0 if none does."""
     left, grid, prune = tokens - scenario.answer_tokens, scenario.config.grid, scenario.prune_fraction
-    return largest(min(scenario.frames, tokens), lambda frames: prompt_tokens(grid, frames, prune) <= left)
+    most = min(scenario.frames, tokens * grid.frames)
+    return largest(most, lambda frames: prompt_tokens(grid, grid.temporal_patches(frames), prune) <= left)
 
 
 def largest(most: int, holds: Callable[[int], bool]) -> int:
@@ -180,7 +181,7 @@ def scenario_of_build(
         config=config,
         target=target,
         precision=precision,
-        frames=limits.max_frames,
+        frames=limits.max_frames * config.grid.frames,
         prune_fraction=pruning.fraction,
         packing=PACKINGS[0] if pruning.is_dense else pruning.packing,
         chunk_frames=limits.chunk_frames,

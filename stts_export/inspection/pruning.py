@@ -31,5 +31,6 @@ def draw_pruning(
         vision = session.vision(clip, prune)
         grid = session.manifest.grid
     assert vision.scores is not None
+    pictures, times = clip.patches(grid.frames)
     caption = f"{video.name}, {session.manifest.name}, {session.manifest.pruning.scorer} scorer"
-    write_picture(pruning_picture(clip.frames, vision.scores, vision.keep, clip.timestamps, grid, caption), picture)
+    write_picture(pruning_picture(pictures, vision.scores, vision.keep, times, grid, caption), picture)

@@ -45,7 +45,7 @@ def vision_work(bundle: Bundle, frames: int, prune_fraction: float | None = None
 
     Args:
         bundle: one that prunes.
-        frames: T.
+        frames: of the clip; T, or T times as many as make a temporal patch.
         prune_fraction: share of groups to drop; default the bundle's.
 
     Raises:
@@ -56,10 +56,11 @@ def vision_work(bundle: Bundle, frames: int, prune_fraction: float | None = None
     fraction = manifest.pruning.fraction if prune_fraction is None else prune_fraction
     if manifest.pruning.is_dense or fraction == 0:
         raise UsageError(f"{bundle.path.name} at prune {fraction} runs dense, and what pruning needs is counted here")
-    if not 1 <= frames <= manifest.limits.max_frames:
-        raise UsageError(f"--frames is {frames}, and {bundle.path.name} takes 1 to {manifest.limits.max_frames}")
+    if not 1 <= frames <= manifest.most_frames:
+        raise UsageError(f"--frames is {frames}, and {bundle.path.name} takes 1 to {manifest.most_frames}")
     grid = manifest.grid
-    scores = np.random.default_rng(SEED).random((frames, grid.groups), dtype=np.float32)
+    patches = grid.temporal_patches(frames)
+    scores = np.random.default_rng(SEED).random((patches, grid.groups), dtype=np.float32)
     keep = select_groups(scores, fraction)
     own = arithmetic(bundle, keep.sum(axis=1) * grid.pool**2)
     found = []

@@ -3,15 +3,18 @@
 | | name | shape | meaning |
 |---|---|---|---|
 | in | token_ids | [1, S] int64 | new tokens |
-| in | features | [K, d_model] float32 | added to the image patch tokens' embeddings; a zero row without any |
+| in | features | [K, sets * d_model] float32 | what the image patch tokens are given; a zero row without any |
 | in | feature_rows | [S] int64 | which row of features each image patch token is given; 0 for all other tokens |
-| in | positions | [S] int64 | position of each new token |
-| in | past_positions | [P] int64 | position of the token in each slot of the cache; EMPTY_POSITION where it is empty |
-| in | past_vision_flags | [P] bool | which slots hold vision tokens |
-| in | vision_flags | [S] bool | which new tokens are vision tokens |
+| in | positions | [S] int64 | place of each new token in the sequence |
+| in | past_positions | [P] int64 | place of the token in each slot of the cache; EMPTY_POSITION where it is empty |
+| in | past_vision_flags | [P] bool | which slots hold vision tokens; not where these see only what is earlier |
+| in | vision_flags | [S] bool | which new tokens are vision tokens; likewise |
+| in | rope_positions | [3, S] int64 | time, row and column of each new token; only where it is turned by three |
 | in | past_key_i, past_value_i | [1, Hkv, P, d] float32 | layer i's cache; zeros, or anything finite, in empty slots |
 | out | logits | [1, vocabulary] float32 | of the last new token |
 | out | new_key_i, new_value_i | [1, Hkv, S, d] float32 | what the caller puts into the cache for the new tokens |
+
+Who may see whom goes by places alone. By `rope_positions` tokens are turned, and the groups of a frame share a time.
 
 With plugins the graph says itself whose token is whose: one sequence has the cache today, so all rows are 0.
 
@@ -39,6 +42,10 @@ from stts_runtime.bundle.manifest import Limits
 from stts_runtime.bundle.spec import ENGINE, Dim, GraphSpec, TensorSpec
 
 
+VISION_FLAGS = (TensorSpec("past_vision_flags", "bool", ("P",)), TensorSpec("vision_flags", "bool", ("S",)))
+ROPE_POSITIONS = TensorSpec("rope_positions", "int64", (3, "S"))
+
+
 class DecoderStep(nn.Module):
     """The decoder with its cache as flat inputs and outputs."""
 
@@ -46,6 +53,8 @@ class DecoderStep(nn.Module):
         super().__init__()
         self.decoder = model.decoder
         self.plugins = plugins
+        config = model.decoder.config
+        self.flagged, self.turned = not config.causal, config.rope_sections is not None
 
     def forward(
         self,
@@ -54,19 +63,25 @@ class DecoderStep(nn.Module):
         feature_rows: torch.Tensor,
         positions: torch.Tensor,
         past_positions: torch.Tensor,
-        past_vision_flags: torch.Tensor,
-        vision_flags: torch.Tensor,
-        *past: torch.Tensor,
+        *rest: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Return logits, then the new tokens' keys and values of each layer; see the table above."""
-        cache = list(zip(past[::2], past[1::2], strict=True))
+        given, rope_positions = list(rest), None
         key_positions = torch.cat((past_positions, positions))
-        flags = torch.cat((past_vision_flags, vision_flags))
+        if self.flagged:
+            flags = torch.cat((given.pop(0), given.pop(0)))
+        else:
+            flags = torch.zeros_like(key_positions, dtype=torch.bool)
+        if self.turned:
+            rope_positions = given.pop(0)
+        cache = list(zip(given[::2], given[1::2], strict=True))
         core: Core = vision_prefix_attention
         if self.plugins:
             rows, key_rows = torch.zeros_like(positions), torch.zeros_like(key_positions)
             core = partial(vision_prefix_attention, rows=rows, key_rows=key_rows)
-        logits, new = self.decoder(token_ids, features, feature_rows, positions, key_positions, flags, cache, core)
+        logits, new = self.decoder(
+            token_ids, features, feature_rows, positions, key_positions, flags, cache, core, rope_positions
+        )
         return (logits, *(tensor for pair in new for tensor in pair))
 
 
@@ -86,17 +101,19 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits, *, plugins: 
             for kind in ("key", "value")
         )
 
+    flags = () if decoder.causal else VISION_FLAGS
+    axes = () if decoder.rope_sections is None else (ROPE_POSITIONS,)
     outputs = (TensorSpec("logits", "float32", (1, decoder.vocabulary)), *cache("new", "S"))
     spec = GraphSpec(
         name="decoder",
         inputs=(
             TensorSpec("token_ids", "int64", (1, "S")),
-            TensorSpec("features", "float32", ("K", decoder.width), ENGINE),
+            TensorSpec("features", "float32", ("K", config.feature_width), ENGINE),
             TensorSpec("feature_rows", "int64", ("S",)),
             TensorSpec("positions", "int64", ("S",)),
             TensorSpec("past_positions", "int64", ("P",)),
-            TensorSpec("past_vision_flags", "bool", ("P",)),
-            TensorSpec("vision_flags", "bool", ("S",)),
+            *flags,
+            *axes,
             *cache("past", "P"),
         ),
         outputs=outputs,

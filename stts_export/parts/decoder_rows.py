@@ -3,15 +3,16 @@
 | | name | shape | meaning |
 |---|---|---|---|
 | in | token_ids | [R, 1] int64 | the next token of each conversation |
-| in | positions | [R] int64 | its position |
-| in | past_positions | [R, P] int64 | position of the token in each slot of the caches; EMPTY_POSITION if it is empty |
+| in | positions | [R] int64 | its place in the sequence |
+| in | past_positions | [R, P] int64 | place of the token in each slot of the caches; EMPTY_POSITION if it is empty |
+| in | rope_positions | [R] int64 | what it is turned by, on all three axes; only where the model turns by three |
 | in | past_key_i, past_value_i | [R, Hkv, P, d] float32 | layer i's caches; zeros, or anything finite, in empty slots |
 | out | logits | [R, vocabulary] float32 | of the token after it |
 | out | new_key_i, new_value_i | [R, Hkv, 1, d] float32 | what the caller puts into the caches |
 
 Weights are read once for all of them, which is what a step takes its time for. Shorter conversations are filled up with
 empty slots: each reads P of them. A decoded token is text, and sees all that its conversation holds: so there are no
-vision flags here, and no features.
+vision flags here, no features, and one position of a token on all axes, which after a video is not its place.
 """
 
 from __future__ import annotations
@@ -34,17 +35,19 @@ class DecoderRows(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.decoder = model.decoder
+        self.turned = model.decoder.config.rope_sections is not None
 
     def forward(
         self, token_ids: Tensor, positions: Tensor, past_positions: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
         """Return logits, then each layer's new keys and values; see the table above."""
         decoder = self.decoder
+        turns, past = (past[0], past[1:]) if self.turned else (positions, past)
         seen = torch.cat((past_positions <= positions[:, None], torch.ones_like(token_ids, dtype=torch.bool)), dim=1)
         hidden = decoder.embedding(token_ids)
 
         def rotation(table: RotaryTable) -> tuple[Tensor, Tensor]:
-            cosine, sine = decoder.rotation(table, positions, hidden.dtype)
+            cosine, sine = decoder.rotation(table, turns, hidden.dtype)
             return cosine[:, None, None], sine[:, None, None]  # [R, 1, 1, d / 2], alike for all heads
 
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -94,6 +97,7 @@ def decoder_rows_part(model: Model, config: ModelConfig, limits: Limits) -> Part
             TensorSpec("token_ids", "int64", ("R", 1)),
             TensorSpec("positions", "int64", ("R",)),
             TensorSpec("past_positions", "int64", ("R", "P")),
+            *(() if decoder.rope_sections is None else (TensorSpec("rope_positions", "int64", ("R",)),)),
             *cache("past", "P"),
         ),
         outputs=outputs,

@@ -2,8 +2,8 @@
 
 | | name | shape | meaning |
 |---|---|---|---|
-| in | patches | [T, N, 588] float32 | normalised pixels |
-| out | features | [K, d_model] float32 | one row a group, frame after frame: K = T x G |
+| in | patches | [T, N, values] float32 | normalised pixels |
+| out | features | [K, sets * d_model] float32 | one row a group, frame after frame: K = T x G |
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class VisionDense(nn.Module):
         self.grid, self.tower = config.grid, config.tower
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Return features [T * G, d_model]; see the table above."""
+        """Return features [T * G, sets * d_model]; see the table above."""
         grid = self.grid
         taps = self.tapped(patches)
         frames = torch.arange(patches.shape[0], device=patches.device)
@@ -41,8 +41,8 @@ class VisionDense(nn.Module):
         return self.connector(torch.cat(taps, dim=-1), readout)
 
     def tapped(self, patches: torch.Tensor) -> list[torch.Tensor]:
-        """Return the tapped outputs, each [T * N, D], of `patches` [T, N, 588]."""
-        attend = partial(frame_attention, heads=self.tower.heads)
+        """Return the tapped outputs, each [T * N, D], of `patches` [T, N, values]."""
+        attend = self.vision_tower.placed(partial(frame_attention, heads=self.tower.heads))
         hidden = self.vision_tower.embed(patches)
         taps: dict[int, torch.Tensor] = {}
         for index, block in enumerate(self.vision_tower.blocks):
@@ -58,7 +58,7 @@ def vision_dense_part(model: Model, config: ModelConfig, limits: Limits) -> Part
     spec = GraphSpec(
         name="vision_dense",
         inputs=(TensorSpec("patches", "float32", ("T", grid.patches, grid.patch_values)),),
-        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width), ENGINE),),
+        outputs=(TensorSpec("features", "float32", ("K", config.feature_width), ENGINE),),
         dims=(
             Dim("T", 1, chunk, chunk, "--chunk-frames"),
             Dim("K", grid.groups, chunk * grid.groups, chunk * grid.groups, "--chunk-frames"),

@@ -7,8 +7,8 @@ Packed first-fit-decreasing (`ffd`), as the authors do it:
 | in | hidden | [A, N, D] float32 | of all frames of the clip, from vision_score |
 | in | gather | [B, N] int64 | which of the A x N patches sits in each slot |
 | in | segments | [B, N] int32 | frame of each slot, -1 where empty |
-| in | readout | [K, 9] int64 | slots of the nine patches of each kept group |
-| out | features | [K, d_model] float32 | one row a kept group |
+| in | readout | [K, n] int64 | slots of the n patches of each kept group |
+| out | features | [K, sets * d_model] float32 | one row a kept group |
 
 Packed end to end by the host's plan (`ragged`):
 
@@ -18,8 +18,8 @@ Packed end to end by the host's plan (`ragged`):
 | in | gather | [M] int64 | which patch sits in each row |
 | in | cumulative_lengths | [E] int64 | where each frame's rows begin and end; one more than frames |
 | in | positions | [L] int64 | 0 to L - 1, L the longest frame |
-| in | readout | [K, 9] int64 | rows of the nine patches of each kept group |
-| out | features | [K, d_model] float32 | one row a kept group |
+| in | readout | [K, n] int64 | rows of the n patches of each kept group |
+| out | features | [K, sets * d_model] float32 | one row a kept group |
 
 Packed end to end on the device, with plugins:
 
@@ -29,7 +29,7 @@ Packed end to end on the device, with plugins:
 | in | order | [K] int64 | groups that are packed, as frame * G + group, ascending: vision_select's, or a slice of it |
 | in | cumulative_groups | [E] int64 | where each frame's groups begin and end in order; one more than frames |
 | in | positions | [L] int64 | as above |
-| out | features | [K, d_model] float32 | one row a group |
+| out | features | [K, sets * d_model] float32 | one row a group |
 
 The patches of a group lie side by side there, so that nothing is read out behind the last block but in order. All that
 fits into a run's room is run at once, however many frames that is.
@@ -78,10 +78,10 @@ class VisionEncodeFfd(VisionEncode):
     def forward(
         self, hidden: torch.Tensor, gather: torch.Tensor, segments: torch.Tensor, readout: torch.Tensor
     ) -> torch.Tensor:
-        """Return features [K, d_model]; see the table above."""
+        """Return features [K, sets * d_model]; see the table above."""
         packed = nn.functional.embedding(gather, hidden.flatten(0, 1))
         attend = partial(segment_attention, heads=self.tower.heads, segments=segments)
-        return self.connector(self.tapped(packed, attend), readout)
+        return self.connector(self.tapped(packed, self.vision_tower.placed(attend, gather)), readout)
 
 
 class VisionEncodeRagged(VisionEncode):
@@ -95,12 +95,12 @@ class VisionEncodeRagged(VisionEncode):
         positions: torch.Tensor,
         readout: torch.Tensor,
     ) -> torch.Tensor:
-        """Return features [K, d_model]; see the table above."""
+        """Return features [K, sets * d_model]; see the table above."""
         packed = nn.functional.embedding(gather, hidden.flatten(0, 1))
         attend = partial(
             ragged_attention, heads=self.tower.heads, cumulative_lengths=cumulative_lengths, positions=positions
         )
-        return self.connector(self.tapped(packed, attend), readout)
+        return self.connector(self.tapped(packed, self.vision_tower.placed(attend, gather)), readout)
 
 
 class VisionEncodeOnDevice(VisionEncode):
@@ -113,7 +113,7 @@ class VisionEncodeOnDevice(VisionEncode):
         cumulative_groups: torch.Tensor,
         positions: torch.Tensor,
     ) -> torch.Tensor:
-        """Return features [K, d_model]; see the table above."""
+        """Return features [K, sets * d_model]; see the table above."""
         packed = pack_tokens(hidden, order, self.pool)
         lengths = cumulative_groups * self.pool**2
         attend = partial(ragged_attention, heads=self.tower.heads, cumulative_lengths=lengths, positions=positions)
@@ -142,11 +142,11 @@ def vision_encode_ragged_part(model: Model, config: ModelConfig, limits: Limits)
         TensorSpec("positions", "int64", ("L",)),
         TensorSpec("readout", "int64", ("K", grid.pool**2)),
     )
-    nine = grid.pool**2
+    least = grid.pool**2
     dims = (
-        Dim("M", nine, chunk * grid.patches // 2, chunk * grid.patches, "--chunk-frames"),
+        Dim("M", least, chunk * grid.patches // 2, chunk * grid.patches, "--chunk-frames"),
         Dim("E", 2, chunk + 1, chunk + 1, "--chunk-frames"),
-        Dim("L", nine, grid.patches, grid.patches),
+        Dim("L", least, grid.patches, grid.patches),
     )
     return Part(encode_spec(config, limits, inputs, dims), VisionEncodeRagged(model, config))
 
@@ -178,7 +178,7 @@ def encode_spec(
             TensorSpec("hidden", "float32", ("A", grid.patches, tower.width), ENGINE),
             *inputs,
         ),
-        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width), ENGINE),),
+        outputs=(TensorSpec("features", "float32", ("K", config.feature_width), ENGINE),),
         dims=(
             Dim("A", 1, min(64, limits.max_frames), limits.max_frames, "--max-frames"),
             *dims,

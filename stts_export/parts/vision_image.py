@@ -41,7 +41,7 @@ def vision_image_part(model: Model, config: ModelConfig, cropping: Cropping) -> 
             TensorSpec("patches", "float32", ("T", grid.patches, grid.patch_values)),
             TensorSpec("readout", "int64", ("K", cropping.pool**2)),
         ),
-        outputs=(TensorSpec("features", "float32", ("K", config.decoder.width), ENGINE),),
+        outputs=(TensorSpec("features", "float32", ("K", config.feature_width), ENGINE),),
         dims=(
             Dim("T", 2, crops, crops, "--max-crops"),
             Dim("K", 2 * least**2, groups, groups, "--max-crops"),

@@ -2,7 +2,7 @@
 
 | | name | shape | meaning |
 |---|---|---|---|
-| in | patches | [T, N, 588] float32 | normalised pixels |
+| in | patches | [T, N, values] float32 | normalised pixels |
 | in | previous | [G, C] float32 | the scorer's state after the frame before; zeros before the first |
 | in | gate | [T] float32 | 0 where the soft bias must not act (a video's first frame), else 1; only with a soft bias |
 | out | hidden | [T, N, D] float32 | output of the block after scoring, still dense |
@@ -47,7 +47,7 @@ class VisionScore(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return hidden, scores, last; see the table above."""
         tower = self.tower
-        attend = partial(frame_attention, heads=tower.heads)
+        attend = self.vision_tower.placed(partial(frame_attention, heads=tower.heads))
         hidden = self.vision_tower.embed(patches)
         for block in self.vision_tower.blocks[: tower.biased_block]:
             hidden = block(hidden, attend)
@@ -55,7 +55,8 @@ class VisionScore(nn.Module):
         scores, last = score(hidden, previous)
         if gate is not None:
             bias = soft_bias(scores, gate, self.grid)
-            attend = partial(attention.frame_attention, heads=tower.heads, key_bias=bias)
+            biased = partial(attention.frame_attention, heads=tower.heads, key_bias=bias)
+            attend = self.vision_tower.placed(biased)
         hidden = self.vision_tower.blocks[tower.biased_block](hidden, attend)
         return hidden, scores, last
 

@@ -27,7 +27,7 @@ from stts_export.verify.report import check_report, write_report
 from stts_export.verify.verify_bundle import verify_bundle
 from stts_runtime.build import build_engines, check_build_resources, part_and_phase
 from stts_runtime.bundle.backend import backend_named
-from stts_runtime.bundle.manifest import SCHEMA_VERSION, DecoderShape, GraphEntry, Manifest
+from stts_runtime.bundle.manifest import SCHEMA_VERSION, GraphEntry, Manifest
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.bundle.plugin_library import file_for
@@ -154,7 +154,6 @@ def copy_libraries(resolved: ResolvedBuild, staging: Path) -> None:
 def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manifest:
     """Return everything the runtime must know; file sizes and digests are filled in when it is written."""
     config = resolved.config
-    decoder = config.decoder
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=config.name,
@@ -165,7 +164,7 @@ def manifest_of(resolved: ResolvedBuild, graphs: dict[str, GraphEntry]) -> Manif
         tokens=config.tokens,
         prompt=config.prompt,
         frame_sampling=config.frame_sampling,
-        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
+        decoder=config.decoder_shape,
         limits=resolved.limits,
         engine=resolved.engine,
         graphs=graphs,

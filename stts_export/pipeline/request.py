@@ -18,11 +18,11 @@ from stts_export.estimate.memory import is_prepacked, weight_bytes
 from stts_export.estimate.scenario import ITEM_BYTES, check_counts, check_prune, scenario_of_build
 from stts_export.installed import check_torch
 from stts_export.pipeline.ops import choose_ops
+from stts_export.pipeline.video_size import with_video_size
 from stts_export.quantise.check import check_tower_weights, check_weights, weights_notes
 from stts_export.quantise.choice import choice_of, roundings_of, tower_weights_of
 from stts_export.quantise.rounding import Rounding
 from stts_export.recipe.config import ModelConfig, ScorerConfig
-from stts_export.recipe.not_yet import check_has_graphs
 from stts_export.recipe.read import ModelRecipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME, backend_named
@@ -80,10 +80,11 @@ class BuildRequest:
     # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is
     # `default` for `int4` where weights are not random, else `none`
     calibration: str | None = None
+    video_size: str | None = None  # pixels of pictures, `WIDTHxHEIGHT`, where a model takes several; None: the recipe's
     max_frames: int | None = None  # most frames of a clip; None takes the target's
     max_tokens: int | None = None  # of a conversation; None takes the target's, or what `max_frames` and model allow
     max_crops: int | None = None  # most crops of an image; 0 leaves images out; None takes the model's own number
-    chunk_frames: int = 8  # frames (or bins) a vision engine takes at once
+    chunk_frames: int = 8  # frames (or temporal patches, or bins) a vision engine takes at once
     batch: int = 1  # conversations that a server can decode together; 1 leaves that graph out
     engines: bool = True  # whether to build engines too, where this machine can; they can be built later, on the device
     ignore_fit: bool = False  # whether to build although the estimate says that it does not fit the target
@@ -135,9 +136,8 @@ def resolve(request: BuildRequest, on_progress: OnProgress, log: Log = no_log) -
     target = read_target(request.target)
     reads_weights = request.random_weights is None and request.checkpoint is None
     recipe, folder = find_model(request.model, on_progress, log, reads_weights)
-    check_has_graphs(recipe.config)
     prune, config = prune_and_scorer(request, recipe)
-    config = with_crops(config, request.max_crops)
+    config = with_video_size(with_crops(config, request.max_crops), request.video_size)
     engine = engine_of(request, target, config)
     limits = limits_of(request, target, config)
     own_packing = "none" if prune == 0 else recipe.packing
@@ -383,5 +383,6 @@ def limits_of(request: BuildRequest, target: Target, config: ModelConfig) -> Lim
     most, frames = config.decoder.max_positions, request.max_frames or target.max_frames
     if request.max_tokens is not None and request.max_tokens > most:
         raise UsageError(f"--max-tokens is {request.max_tokens}, model {config.name} was made for at most {most}")
-    wanted = target.max_tokens or video_tokens(frames * config.grid.groups, frames, LONGEST_TIMESTAMP) + TEXT_TOKENS
-    return Limits(frames, request.max_tokens or min(wanted, most), request.chunk_frames, request.batch)
+    patches = config.grid.temporal_patches(frames)
+    wanted = target.max_tokens or video_tokens(patches * config.grid.groups, patches, LONGEST_TIMESTAMP) + TEXT_TOKENS
+    return Limits(patches, request.max_tokens or min(wanted, most), request.chunk_frames, request.batch)

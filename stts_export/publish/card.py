@@ -95,7 +95,7 @@ def _table(manifest: Manifest) -> Iterator[str]:
         "runs on": backend_line(manifest),
         "weights": weights_line(manifest.engine),
         "operators": ops_line(manifest),
-        "limits": f"{limits.max_frames} frames, {limits.max_tokens} tokens a conversation",
+        "limits": f"{manifest.most_frames} frames, {limits.max_tokens} tokens a conversation",
         "size": f"{size_text(size)} in {len(manifest.files)} files",
         "built by": manifest.created_by,
     }

@@ -14,6 +14,7 @@ from stts_runtime.bundle.manifest import (
     PACKINGS,
     POOLS,
     PRECISIONS,
+    RESAMPLINGS,
     SAMPLINGS,
     SCORERS,
     Cropping,
@@ -160,6 +161,7 @@ def _vision(grid: Grid, tower: TowerConfig) -> Iterator[Finding]:
 
 def _grid(grid: Grid) -> Iterator[Finding]:
     yield from _positive("grid", grid, "patch_size", "pool", "frames")
+    yield choice("grid.resampling", grid.resampling, RESAMPLINGS)
     most = MOST["image_size"]
     fits = all(0 < pixels <= most for pixels in grid.size)
     yield "grid.image_size", fits, grid.image_size, f"numbers above 0, at most {most:,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stts_runtime.bundle.manifest import Cropping, FrameSampling, Grid, Prompt, Tokens
+from stts_runtime.bundle.manifest import Cropping, DecoderShape, FrameSampling, Grid, Prompt, Tokens
 from stts_runtime.clip.smart_resize import SmartResize
 
 
@@ -115,6 +115,22 @@ class ModelConfig:
     def feature_width(self) -> int:
         """Width of a group's features, as connector and decoder hand them over: all sets side by side."""
         return self.tower.feature_sets * self.decoder.width
+
+    @property
+    def decoder_shape(self) -> DecoderShape:
+        """What the runtime must know of the decoder."""
+        decoder = self.decoder
+        return DecoderShape(
+            layers=decoder.layers,
+            kv_heads=decoder.kv_heads,
+            head_dim=decoder.head_dim,
+            vocabulary=decoder.vocabulary,
+            width=decoder.width,
+            feature_sets=self.tower.feature_sets,
+            causal=decoder.causal,
+            rope_axes=1 if decoder.rope_sections is None else len(decoder.rope_sections),
+            max_positions=decoder.max_positions,
+        )
 
     def without_scorer(self) -> ModelConfig:
         """Return the same model as it is built and run dense."""

@@ -1,31 +1,27 @@
-"""What models may say that only the torch side computes so far; graphs, estimates, training and the runtime do not."""
+"""What models may say that training, and evaluation of models that are no bundle, do not compute so far."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stts_export.recipe.config import POOL, ModelConfig
+from stts_export.recipe.config import ModelConfig
 from stts_runtime.errors import UsageError
 
 
-def check_has_graphs(config: ModelConfig) -> None:
-    """Raise UsageError for a model that has no graphs yet: it would be built, counted or trained as another one."""
-    if found := tuple(_without_graphs(config)):
+def check_is_trained(config: ModelConfig, command: str) -> None:
+    """Raise UsageError for a model whose frames, or whose tokens' places, `command` would take for others."""
+    if found := tuple(_not_known(config)):
         raise UsageError(
-            f"model {config.name} is known in torch only (stts_export/models): graphs, estimates, training and the "
-            f"runtime do not have {', '.join(found)} yet. Take a Molmo2 recipe, such as molmo2-4b, until they do"
+            f"`{command}` does not know {', '.join(found)} yet, which model {config.name} has: build a bundle of it, "
+            "with --scorer cosine, or take a Molmo2 recipe, such as molmo2-4b"
         )
 
 
-def _without_graphs(config: ModelConfig) -> Iterator[str]:
-    grid, tower, decoder = config.grid, config.tower, config.decoder
+def _not_known(config: ModelConfig) -> Iterator[str]:
+    grid, decoder = config.grid, config.decoder
     if grid.frames > 1:
         yield f"temporal patches of {grid.frames} frames"
-    if tower.position_side is not None or tower.rope_theta is not None:
-        yield "positions that are interpolated and turned in the tower"
-    if tower.connector != POOL:
-        yield "mergers"
     if decoder.rope_sections is not None:
         yield "positions by time, row and column"
-    if decoder.causal or decoder.replaces_embedding:
-        yield "features in the place of embeddings, seen causally"
+    if decoder.causal:
+        yield "vision tokens that see only what is earlier"

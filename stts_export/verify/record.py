@@ -65,7 +65,14 @@ from stts_runtime.verify.reference import (
 )
 from stts_runtime.vision.on_device import encode_groups, runs_of_frames, select_groups
 from stts_runtime.vision.plan import Plan
-from stts_runtime.vision.run import dense_vision, encode_plan, image_vision, plan_groups, score_frames
+from stts_runtime.vision.run import (
+    dense_vision,
+    encode_plan,
+    frames_between,
+    image_vision,
+    plan_groups,
+    score_frames,
+)
 
 
 QUESTION = "What moves in this video, and which way does it go?"
@@ -106,8 +113,9 @@ def record_reference(
     parts = {part.spec.name: part for part in made}
     manifest = torch_manifest(manifest, parts.values())
     recorder, timings = Recorder(checkpoint), Timings()
-    frames = synthetic_clip(config.grid.image_size, clip_frames(config.grid, limits))
-    chunks = clip_chunks(len(frames), limits)
+    count = clip_frames(config.grid, limits)
+    frames = synthetic_clip(config.grid.image_size, odd_frames(count, config.grid))
+    chunks = clip_chunks(count, limits)
     names = [f"frames {first} to {last - 1}" for first, last in chunks]
     in_chunks = replace(manifest, limits=replace(limits, chunk_frames=chunks[0][1]))
     recorder.arrays[FRAMES] = frames
@@ -131,13 +139,13 @@ def record_reference(
                 features = encode_plan(engine, hidden, plan, manifest, timings)
         on_progress("record", 0.4)
         with recorder.engine(parts["vision_dense"], names) as engine:  # a by-product here: one chunk will do
-            dense_vision(engine, frames[: chunks[0][1]], in_chunks, timings)
+            dense_vision(engine, frames_between(frames, *chunks[0], config.grid), in_chunks, timings)
     about_image = None
     if config.image is not None:
         about_image = record_image(recorder, parts["vision_image"], manifest, config.image, tokenizer)
     on_progress("record", 0.6)
     question, ids = prompt_ids(config, frames, keep, tokenizer)
-    asked = Asked(question, ids, features)
+    asked = Asked(question, ids, features, keep)
     answer, image = record_decoder(recorder, parts, manifest, asked, about_image, on_progress)
     answer = replace(answer, prune_fraction=fraction, score_gap=gap)
     source = f"torch, {config.name} ({checkpoint.layout} weights)"
@@ -207,9 +215,14 @@ def record_bundle(
 
 
 def clip_frames(grid: Grid, limits: Limits) -> int:
-    """Return how many frames are recorded: six, or as many as the bundle's limits allow without pruning."""
+    """Return how many temporal patches are recorded: six, or as many as the bundle's limits allow without pruning."""
     fitting = (limits.max_tokens - OTHER_TOKENS - GREEDY_TOKENS) // video_tokens(grid.groups, 1, LONGEST_TIMESTAMP)
     return max(1, min(FRAME_COUNT, limits.max_frames, fitting))
+
+
+def odd_frames(count: int, grid: Grid) -> int:
+    """Return the frames of so many temporal patches, of which the last lacks one where it has several."""
+    return count * grid.frames - (1 if grid.frames > 1 else 0)
 
 
 def clip_chunks(frames: int, limits: Limits) -> list[tuple[int, int]]:
@@ -233,7 +246,7 @@ def prompt_ids(
     if tokenizer is None:
         return None, made_up_turn(config.tokens, config.decoder.vocabulary, kept).token_ids
     clip = clip_from_frames(frames, config.frame_sampling, size=config.grid.image_size)
-    times = clip.timestamps.tolist()
+    _, times = clip.patches(config.grid.frames)
     turn = build_first_turn(open_tokenizer(tokenizer), config.prompt, config.tokens, times, kept, QUESTION)
     return QUESTION, turn.token_ids
 
@@ -255,9 +268,9 @@ def record_image(
         return None
     recorder.arrays[IMAGE_FEATURES] = np.asarray(vision.features)
     if tokenizer is None:
-        return Asked(None, image_ids(manifest.tokens, seen), vision.features)
+        return Asked(None, image_ids(manifest.tokens, seen), vision.features, vision.keep)
     turn = first_turn(open_tokenizer(tokenizer), manifest.prompt, manifest.tokens, seen, IMAGE_QUESTION)
-    return Asked(IMAGE_QUESTION, turn.token_ids, vision.features)
+    return Asked(IMAGE_QUESTION, turn.token_ids, vision.features, vision.keep)
 
 
 @dataclass(frozen=True)
@@ -267,6 +280,7 @@ class Asked:
     question: str | None
     ids: NDArray[np.int64]
     features: Array
+    keep: NDArray[np.bool_]  # the groups that these are of
 
     def answer(self, greedy: tuple[tuple[int, ...], tuple[float, ...]]) -> Answer:
         """Return what was said, where nothing was pruned."""
@@ -293,12 +307,13 @@ def record_decoder(
     flags, text = vision_flags(ids, manifest.tokens), np.zeros(1, bool)
     with recorder.engine(part, ("prefill", "decode")) as engine:
         decoding, short = Decoding(engine, room_for(len(ids) + GREEDY_TOKENS)), Decoding(engine, room_for(DECODE_SLOTS))
-        logits = decoding.read(ids, flags, asked.features)
+        logits = decoding.read(ids, flags, asked.features, asked.keep)
         past = decoding.own_cache.past()
         short.own_cache.append(
             flags[:DECODE_TOKENS],
             {new_name(tensor): past[tensor.name] for tensor in part.spec.inputs if tensor.name.startswith(PAST)},
         )
+        short.rope_offset = decoding.rope_offset
         held, cached = short.own_cache.length, {name: np.array(array) for name, array in short.own_cache.past().items()}
         following = int(logits.argmax())
         short.read(np.array([following]), text)
@@ -306,12 +321,12 @@ def record_decoder(
         if about_image is not None:
             decoding = Decoding(engine, room_for(len(about_image.ids) + IMAGE_GREEDY_TOKENS))
             flags = vision_flags(about_image.ids, manifest.tokens)
-            logits = decoding.read(about_image.ids, flags, about_image.features)
+            logits = decoding.read(about_image.ids, flags, about_image.features, about_image.keep)
             recorder.arrays[IMAGE_LOGITS] = logits[None]
             greedy = greedy_tokens(decoding, logits, IMAGE_GREEDY_TOKENS, lambda _: tell(1.0))
             image = about_image.answer(greedy)
     if "decoder_rows" in parts:
-        record_rows(recorder, parts["decoder_rows"], cached, held, following)
+        record_rows(recorder, parts["decoder_rows"], cached, held, following, short.rope_offset)
     return answer, image
 
 
@@ -331,13 +346,16 @@ def greedy_tokens(
     return tuple(tokens), tuple(gaps)
 
 
-def record_rows(recorder: Recorder, part: Part, cached: Mapping[str, NDArray], held: int, following: int) -> None:
+def record_rows(
+    recorder: Recorder, part: Part, cached: Mapping[str, NDArray], held: int, following: int, rope_offset: int
+) -> None:
     """Record a step of two conversations: all of a cache's `held` tokens and two thirds of them, then a token."""
     lengths = np.array([held, held * 2 // 3])
     slots = np.arange(len(cached["past_positions"]))
     inputs = {
         "token_ids": np.full((2, 1), following),
         "positions": lengths,
+        "rope_positions": lengths + rope_offset,
         "past_positions": np.where(slots < lengths[:, None], slots, EMPTY_POSITION),
         **{name: np.concatenate((array, array)) for name, array in cached.items() if name.startswith(PAST)},
     }

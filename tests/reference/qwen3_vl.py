@@ -12,10 +12,10 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLForConditional
 
 from reference.molmo2 import randomise
 from reference.qwen3_vl_sizes import DECODER, POSITION_SIDE, TOKENS, TOWER
-from stts_runtime.bundle.manifest import Grid
+from stts_runtime.bundle.manifest import Grid, Tokens
 
 
-def released_config(tied: bool = False) -> Qwen3VLConfig:
+def released_config(tied: bool = False, tokens: Tokens = TOKENS, vocabulary: int = DECODER.vocabulary) -> Qwen3VLConfig:
     vision = {
         "depth": TOWER.blocks,
         "hidden_size": TOWER.width,
@@ -30,7 +30,7 @@ def released_config(tied: bool = False) -> Qwen3VLConfig:
     }
     assert DECODER.rope_sections is not None
     text = {
-        "vocab_size": DECODER.vocabulary,
+        "vocab_size": vocabulary,
         "hidden_size": DECODER.width,
         "intermediate_size": DECODER.mlp_width,
         "num_hidden_layers": DECODER.layers,
@@ -50,10 +50,10 @@ def released_config(tied: bool = False) -> Qwen3VLConfig:
     return Qwen3VLConfig(
         vision_config=vision,
         text_config=text,
-        image_token_id=290,
-        video_token_id=TOKENS.image_patch,
-        vision_start_token_id=TOKENS.frame_start,
-        vision_end_token_id=TOKENS.frame_end,
+        image_token_id=tokens.image_patch - 1,
+        video_token_id=tokens.image_patch,
+        vision_start_token_id=tokens.frame_start,
+        vision_end_token_id=tokens.frame_end,
         tie_word_embeddings=tied,
     )
 
@@ -75,6 +75,7 @@ class Qwen3VLReference:
     """A transformers model; `patches` are ours, [T, N, P] in raster order."""
 
     model: Qwen3VLForConditionalGeneration
+    tokens: Tokens = TOKENS
 
     def inputs(self, token_ids: Tensor, patches: Tensor, grid: Grid) -> dict[str, Tensor]:
         return {
@@ -82,7 +83,7 @@ class Qwen3VLReference:
             "attention_mask": torch.ones_like(token_ids),
             "pixel_values_videos": their_pixels(patches, grid),
             "video_grid_thw": torch.tensor([[len(patches), grid.rows, grid.columns]]),
-            "mm_token_type_ids": 2 * (token_ids == TOKENS.image_patch).long(),
+            "mm_token_type_ids": 2 * (token_ids == self.tokens.image_patch).long(),
         }
 
     @torch.no_grad()
@@ -116,10 +117,12 @@ class Qwen3VLReference:
         self.model.save_pretrained(path, max_shard_size="100KB")
 
 
-def reference_model(seed: int = 0, tied: bool = False) -> Qwen3VLReference:
+def reference_model(
+    seed: int = 0, tied: bool = False, tokens: Tokens = TOKENS, vocabulary: int = DECODER.vocabulary
+) -> Qwen3VLReference:
     """Return the toy model, float32, with random weights that depend on `seed` only."""
-    model = Qwen3VLForConditionalGeneration(released_config(tied)).eval()
+    model = Qwen3VLForConditionalGeneration(released_config(tied, tokens, vocabulary)).eval()
     model.generation_config.eos_token_id = None
     randomise(model, seed)
     torch.nn.init.normal_(model.model.visual.pos_embed.weight, std=0.3, generator=torch.Generator().manual_seed(seed))
-    return Qwen3VLReference(model)
+    return Qwen3VLReference(model, tokens)

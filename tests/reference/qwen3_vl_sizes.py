@@ -13,9 +13,9 @@ from stts_runtime.clip.smart_resize import SmartResize
 
 VOCABULARY, POSITION_SIDE = 300, 6
 GRIDS = (
-    Grid(image_size=(24, 40), patch_size=4, pool=2, frames=2),  # 6 x 10 patches, 3 x 5 groups
-    Grid(image_size=(48, 16), patch_size=4, pool=2, frames=2),
-    Grid(image_size=(8, 8), patch_size=4, pool=2, frames=2),  # a group
+    Grid(image_size=(24, 40), patch_size=4, pool=2, frames=2, resampling="bicubic"),  # 6 x 10 patches, 3 x 5 groups
+    Grid(image_size=(48, 16), patch_size=4, pool=2, frames=2, resampling="bicubic"),
+    Grid(image_size=(8, 8), patch_size=4, pool=2, frames=2, resampling="bicubic"),  # a group
 )
 """Larger and smaller than the table of positions, along either axis."""
 GRID = GRIDS[0]

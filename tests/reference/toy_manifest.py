@@ -86,14 +86,13 @@ TOY_MANIFEST = Manifest(
 
 def model_manifest(config: ModelConfig, **others: Any) -> Manifest:
     """Return the manifest of a bundle of a model; `others` are its other fields."""
-    decoder = config.decoder
     return replace(
         TOY_MANIFEST,
         grid=config.grid,
         tokens=config.tokens,
         prompt=config.prompt,
         frame_sampling=config.frame_sampling,
-        decoder=DecoderShape(decoder.layers, decoder.kv_heads, decoder.head_dim, decoder.vocabulary, decoder.width),
+        decoder=config.decoder_shape,
         model=asdict(config),
         image=config.image,
         **others,

@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Manifest, Pruning
+from stts_runtime.clip.frame_sampling import patch_times
 from stts_runtime.clip.images import Images
 from stts_runtime.clip.video import Clip
 from stts_runtime.engine import Array, Engine
 from stts_runtime.errors import LimitError, UsageError
 from stts_runtime.language.generation import Decoding, Generation, generation_from
 from stts_runtime.language.prompt import (
+    MARKER_TOKENS,
     Pieces,
+    Times,
     TokenizedTurn,
     build_next_turn,
     first_turn,
@@ -193,11 +196,11 @@ class Conversation:
         """
         turn = self._begin_turn()
         try:
-            decoding, prompt, features = self._prompt(question)
+            decoding, prompt, seen = self._prompt(question)
             ids = np.array(self._session.tokenizer.encode(answer, specials=False), np.int64)
             decoding.room(len(prompt.token_ids) + len(ids), 1)
             flags = np.concatenate((prompt.vision_flags, np.zeros(len(ids), bool)))
-            decoding.read(np.concatenate((prompt.token_ids, ids)), flags, features)
+            decoding.read(np.concatenate((prompt.token_ids, ids)), flags, *features_of(seen))
         finally:
             self._end_turn(turn)
 
@@ -209,7 +212,7 @@ class Conversation:
         """
         if self._first is None or self._decoding is None:
             return None
-        count = int(np.flatnonzero(self._first.vision_flags)[-1]) + 1
+        count = int(np.flatnonzero(self._first.vision_flags)[-1]) + 1  # up to the last marker
         return Head(self._decoding.head(count), self._first.token_ids[:count], self.vision)
 
     @property
@@ -222,8 +225,8 @@ class Conversation:
         """Tokens of the conversation so far, those of what is seen included."""
         return 0 if self._decoding is None else self._decoding.length
 
-    def _prompt(self, question: str) -> tuple[Decoding, TokenizedTurn, Array | None]:
-        """Return the decoder with its cache, and what it is to read of a question: with features in the first turn."""
+    def _prompt(self, question: str) -> tuple[Decoding, TokenizedTurn, Vision | None]:
+        """Return the decoder with its cache, and what it is to read of a question: what is seen in the first turn."""
         manifest, tokenizer = self._session.manifest, self._session.tokenizer
         if self._decoding is None:
             self._decoding = Decoding(self._session.engine("decoder"), manifest)
@@ -238,12 +241,14 @@ class Conversation:
                 self._decoding = self._given.decoding.head(len(known))
                 rest = TokenizedTurn(prompt.token_ids[len(known) :], prompt.vision_flags[len(known) :])
                 return self._decoding, rest, None
-        return self._decoding, prompt, self.vision.features
+        return self._decoding, prompt, self.vision
 
     def _pieces(self, question: str, settings: Generation) -> Generator[str, NDArray[np.float32] | None, None]:
         tokenizer, is_first = self._session.tokenizer, self.length == 0
-        decoding, prompt, features = self._prompt(question)
-        times = self.clip.timestamps if is_first and isinstance(self.clip, Clip) else ()
+        decoding, prompt, seen = self._prompt(question)
+        times: Times = ()
+        if is_first and isinstance(self.clip, Clip):
+            times = patch_times(self.clip.timestamps, self._session.manifest.grid.frames)
         unknown = unknown_notes(tokenizer, question, times)
         self.notes = (*self.notes, *(note for note in unknown if note not in self.notes))
         most = decoding.room(len(prompt.token_ids), settings.max_tokens)
@@ -251,7 +256,7 @@ class Conversation:
         for stage in ("prefill", "decode"):
             self.timings.milliseconds.pop(stage, None)
         with self.timings.stage("prefill"):
-            logits = decoding.read(prompt.token_ids, prompt.vision_flags, features)
+            logits = decoding.read(prompt.token_ids, prompt.vision_flags, *features_of(seen))
         text = TextStream(tokenizer)
         tokens = decoding.answer(logits, settings, most, self.timings)
         given = None
@@ -267,14 +272,20 @@ class Conversation:
 def seen_pieces(manifest: Manifest, clip: Clip | Images, vision: Vision) -> Pieces:
     """Return what a clip, of which some groups were kept, or images are to the language model."""
     if isinstance(clip, Clip):
-        return video_pieces(manifest.prompt, manifest.tokens, clip.timestamps, vision.keep.sum(axis=1))
+        times = patch_times(clip.timestamps, manifest.grid.frames)
+        return video_pieces(manifest.prompt, manifest.tokens, times, vision.keep.sum(axis=1))
     assert manifest.image is not None  # else there were no images
     return image_pieces(manifest.tokens, clip.layouts, manifest.image)
 
 
+def features_of(seen: Vision | None) -> tuple[Array | None, NDArray[np.bool_] | None]:
+    """Return what a decoder is given of what is seen: features, and which groups they are of."""
+    return (None, None) if seen is None else (seen.features, seen.keep)
+
+
 def check_frames_of_clip(manifest: Manifest, frames: int) -> None:
     """Raise LimitError if the bundle was built for fewer frames."""
-    limit = manifest.limits.max_frames
+    limit = manifest.most_frames
     if frames > limit:
         raise LimitError(
             f"the clip has {frames} frames, the bundle was built for at most {limit}: take fewer frames, or build "
@@ -284,8 +295,9 @@ def check_frames_of_clip(manifest: Manifest, frames: int) -> None:
 
 def check_video_tokens(manifest: Manifest, frames: int, prune_fraction: float, question: int) -> None:
     """Raise LimitError if so many frames and a question of so many tokens are more than a conversation may have."""
-    groups, limit = manifest.grid.groups, manifest.limits.max_tokens
-    least = video_tokens(kept_groups(groups, frames, prune_fraction), frames, timestamp=0)
+    grid, limit = manifest.grid, manifest.limits.max_tokens
+    patches = grid.temporal_patches(frames)
+    least = video_tokens(kept_groups(grid.groups, patches, prune_fraction), patches, timestamp=0)
     if least >= limit:
         raise LimitError(
             f"{frames} frames pruned by {prune_fraction:.0%} make at least {least} tokens, the bundle was built "
@@ -296,6 +308,14 @@ def check_video_tokens(manifest: Manifest, frames: int, prune_fraction: float, q
             f"the question has {question} tokens and the video at least {least}, the bundle was built for {limit} "
             "in all: shorten the question, or build again with a larger --max-tokens"
         )
+    decoder = manifest.decoder
+    if decoder.rope_axes == 3 and decoder.max_positions is not None:
+        needed = patches * (max(grid.group_rows, grid.group_columns) + MARKER_TOKENS)
+        if needed >= decoder.max_positions:
+            raise LimitError(
+                f"{frames} frames of {grid.group_rows} x {grid.group_columns} groups take at least {needed} positions, "
+                f"however many are pruned; the model was made for {decoder.max_positions}: take fewer frames"
+            )
 
 
 def sent(steps: Generator[Step, Sent | None, None], given: Sent | None) -> Step | None:

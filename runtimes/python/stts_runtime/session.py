@@ -199,7 +199,7 @@ class Session:
             LimitError: more frames, or more tokens, than the bundle was built for.
         """
         fraction = self.prune_fraction(prune)
-        sampling, size = self.manifest.frame_sampling, self.manifest.grid.image_size
+        sampling, grid = self.manifest.frame_sampling, self.manifest.grid
         is_file = isinstance(video, str | Path)
         if frames is not None and not is_file:
             raise UsageError("frames chooses among the frames of a file; of an array, pass the frames to look at")
@@ -220,8 +220,8 @@ class Session:
             admit(len(video.frames))
             return video
         if isinstance(video, str | Path):
-            return read_video(video, sampling, frames=frames, size=size, stream=video_stream, admit=admit)
-        return clip_from_frames(video, sampling, fps=fps, size=size, admit=admit)
+            return read_video(video, sampling, frames, grid.image_size, video_stream, admit, grid.resampling)
+        return clip_from_frames(video, sampling, fps, grid.image_size, admit, grid.resampling)
 
     def vision(
         self,
@@ -259,7 +259,7 @@ class Session:
             frames=len(frames),
             groups=vision.keep.size,
             kept_groups=int(vision.keep.sum()),
-            patches=len(frames) * manifest.grid.patches,
+            patches=vision.keep.shape[0] * manifest.grid.patches,
         )
         return vision
 

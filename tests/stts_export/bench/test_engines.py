@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from reference.molmo2_sizes import DECODERS
+from reference.qwen3_vl_sizes import model_config as qwen3_vl_config
 from reference.toy_bundle import toy_checkpoint, toy_config, toy_frames
 from reference.toy_manifest import model_manifest
 
@@ -26,9 +27,11 @@ def clip_of(config, frames):
     return clip_from_frames(toy_frames(frames), config.frame_sampling, size=config.grid.image_size)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "olmo3", "llama"])
+@pytest.mark.parametrize("kind", ["qwen3", "olmo3", "llama", "qwen3-vl", "qwen3-vl, tied"])
 def test_transformers_and_eager_torch_answer_alike_when_dense(kind):
-    config = toy_config(kind)
+    config = toy_config(kind) if "vl" not in kind else qwen3_vl_config()
+    if "tied" in kind:
+        config = replace(config, decoder=replace(config.decoder, tied_embedding=True))
     checkpoint, task, clip = toy_checkpoint(config), task_of(config, 5), clip_of(config, 3)
     (eager,) = eager_subjects(config, checkpoint, [0.0], task)
     transformers = transformers_subject(config, checkpoint, task)

@@ -6,10 +6,12 @@ from statistics import median
 import pytest
 
 from stts_export.cli import main
-from stts_export.estimate.comparison import compare, family, fit, implied
+from stts_export.estimate import count
+from stts_export.estimate.comparison import compare, family, fit, implied, tower_work
 from stts_export.estimate.efficiency import efficiency_table
 from stts_export.estimate.published import published
 from stts_export.estimate.tables import AIM, error_table, median_error, published_table
+from stts_export.recipe.read import read_model_recipe
 from stts_export.recipe.target import all_targets, read_target
 from stts_export.report.tables import markdown_table
 from stts_runtime.text_table import Rows
@@ -123,3 +125,14 @@ def test_the_command_prints_what_the_page_holds(capsys):
     for table in (published_table(compare()), error_table(compare())):
         assert markdown_table(table) in printed
     assert "outlier: jetson-thor qwen3-vl-4b int4 prefill" in printed
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl-2b", "qwen3-vl-4b", "qwen3-vl-8b"])
+def test_published_rows_are_counted_with_the_real_models_sizes(name):
+    """A picture is not two frames, so a temporal patch of the recipe's size stands for one of as many tokens."""
+    config, shape = read_model_recipe(name).config, published().models[name]
+    ours = config.decoder
+    sizes = ("layers", "width", "heads", "kv_heads", "mlp_width", "vocabulary", "head_dim")
+    assert [getattr(shape.decoder, size) for size in sizes] == [getattr(ours, size) for size in sizes]
+    counted = tower_work(published().towers[shape.vision], config.grid.groups).flops
+    assert counted == pytest.approx(count.vision_dense(config, 1).flops, rel=0.03)

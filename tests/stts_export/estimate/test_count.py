@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 import pytest
+from reference.qwen3_vl_bundle import config_of
 from reference.toy_bundle import KINDS, LIMITS, toy_config
 
 from stts_export.estimate import count
@@ -26,8 +27,8 @@ def graph_of(captured):
     """The configuration and the graph of one part of a toy bundle."""
 
     def graph(kind, name):
-        decoder, scorer, packing = KINDS[kind]
-        config = toy_config(decoder, scorer)
+        decoder, scorer, packing = KINDS.get(kind, ("", "learned", kind.removeprefix("qwen-")))
+        config = config_of(scorer) if kind.startswith("qwen-") else toy_config(decoder, scorer)
         parts = parts_of(weightless_model(config), config, LIMITS, packing or "none")
         return config, captured(next(part for part in parts if part.spec.name == name)).graph
 
@@ -102,7 +103,7 @@ def formula(config, kind, part):
     if part == "decoder":
         return count.decoder(config.decoder, S, P + S)
     patches = config.grid.patches
-    packed = Packed(B, patches, B * patches) if kind == "ffd" else Packed(F, L, M)
+    packed = Packed(B, patches, B * patches) if kind.endswith("ffd") else Packed(F, L, M)
     return count.vision_encode(config, packed, K)
 
 
@@ -114,6 +115,11 @@ CASES = [
     ("ragged", "vision_score"),
     ("ragged", "vision_encode"),
     ("ragged", "decoder"),
+    ("qwen-ragged", "vision_score"),
+    ("qwen-ragged", "vision_encode"),
+    ("qwen-ragged", "vision_dense"),
+    ("qwen-ragged", "decoder"),
+    ("qwen-ffd", "vision_encode"),
 ]
 
 

@@ -156,7 +156,7 @@ def test_a_file_that_the_manifest_does_not_list_is_found_by_the_check(root):
 
 def test_a_newer_schema_is_refused_before_its_entries_are_read(root):
     store_data(root, {"schema_version": SCHEMA_VERSION + 4, "something": "new"})
-    with pytest.raises(BundleError, match=r"newer stts-export \(schema 12; .* reads 8\): upgrade stts-runtime"):
+    with pytest.raises(BundleError, match=r"newer stts-export \(schema 13; .* reads 9\): upgrade stts-runtime"):
         open_bundle(root)
 
 

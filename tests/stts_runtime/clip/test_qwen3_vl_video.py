@@ -1,6 +1,7 @@
 """Videos as Qwen3-VL's processor takes them: sizes, frames, pixels, times and prompt, against transformers' own."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,7 +20,7 @@ from transformers.video_utils import VideoMetadata
 from stts_export.checkpoint.config_qwen3_vl import PROMPT
 from stts_runtime.bundle.manifest import FrameSampling, Grid, Tokens
 from stts_runtime.clip.frame_sampling import patch_times, sample_frames
-from stts_runtime.clip.frames import patches_from_frames
+from stts_runtime.clip.frames import patches_from_frames, resize_frames
 from stts_runtime.clip.smart_resize import SmartResize, smart_size
 from stts_runtime.errors import UsageError
 from stts_runtime.language.prompt import build_first_turn
@@ -93,6 +94,20 @@ def test_pixels_of_frames_of_the_grids_size_are_those_of_transformers(count: int
     out = video_processor()(videos=[planes], do_sample_frames=False, return_tensors="pt")
     assert out["video_grid_thw"].tolist() == [[-(-count // 2), GRID.rows, GRID.columns]]
     got = their_pixels(torch.from_numpy(patches_from_frames(frames, GRID)), GRID)
+    torch.testing.assert_close(got, out["pixel_values_videos"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(2, 60, 100), (5, 131, 200), (4, 360, 640), (3, 65, 95)])
+def test_pixels_of_frames_of_any_size_are_those_of_transformers(count: int, height: int, width: int) -> None:
+    """At the size that the processor chooses, which is what a bundle would be built for."""
+    frames = np.random.default_rng(1).integers(0, 256, (count, height, width, 3), np.uint8)
+    out = video_processor()(
+        videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)], do_sample_frames=False, return_tensors="pt"
+    )
+    grid = replace(GRID, image_size=smart_size(RULE, GRID, count, height, width))
+    assert out["video_grid_thw"].tolist() == [[-(-count // 2), grid.rows, grid.columns]]
+    ours = patches_from_frames(resize_frames(frames, grid.image_size, "bicubic"), grid)
+    got = their_pixels(torch.from_numpy(ours), grid)
     torch.testing.assert_close(got, out["pixel_values_videos"], rtol=0, atol=1e-6)
 
 

@@ -114,9 +114,9 @@ def vision_score_memory(
     manifest = open_bundle(bundle).manifest
     if manifest.pruning.is_dense:
         raise UsageError(f"{bundle} was built dense: it has no vision_score to measure")
-    if max(frames) > manifest.limits.max_frames:
+    if max(frames) > manifest.most_frames:
         raise LimitError(
-            f"{bundle} was built for at most {manifest.limits.max_frames} frames, {max(frames)} were to be scored: "
+            f"{bundle} was built for at most {manifest.most_frames} frames, {max(frames)} were to be scored: "
             "build again with a larger --max-frames"
         )
     sizes = [apart("score_working_bytes", bundle=str(bundle), frames=count) for count in frames]

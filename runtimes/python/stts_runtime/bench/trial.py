@@ -19,13 +19,13 @@ from stts_runtime.timings import Timings
 
 def check_bench_limits(manifest: Manifest, frames: int, answer_tokens: int) -> None:
     """Raise LimitError unless the bundle serves a dense question about that many frames."""
-    limits, groups = manifest.limits, manifest.grid.groups
-    if not 1 <= frames <= limits.max_frames:
+    limits, grid = manifest.limits, manifest.grid
+    if not 1 <= frames <= manifest.most_frames:
         raise LimitError(
-            f"{frames} frames were asked for; {manifest.name} was built for 1 to {limits.max_frames}: time fewer, or "
-            "build again with a larger --max-frames"
+            f"{frames} frames were asked for; {manifest.name} was built for 1 to {manifest.most_frames}: time fewer, "
+            "or build again with a larger --max-frames"
         )
-    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, [groups] * frames)
+    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, [grid.groups] * grid.temporal_patches(frames))
     needed = len(turn.token_ids) + answer_tokens
     if needed > limits.max_tokens:
         raise LimitError(
@@ -51,7 +51,7 @@ def answer_once(
     turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, vision.keep.sum(axis=1).tolist())
     decoding = Decoding(session.engine("decoder"), manifest)
     with timings.stage("prefill"):
-        logits = decoding.read(turn.token_ids, turn.vision_flags, vision.features)
+        logits = decoding.read(turn.token_ids, turn.vision_flags, vision.features, vision.keep)
     answer = [int(logits.argmax())]
     for _ in range(answer_tokens):
         with timings.stage("decode"):

@@ -18,6 +18,7 @@ from stts_runtime.bundle.manifest import (
     PACKINGS,
     POOLS,
     PRECISIONS,
+    RESAMPLINGS,
     SAMPLINGS,
     SCORERS,
     TOWER_WEIGHTS,
@@ -38,6 +39,9 @@ Shape = tuple[int | str | None, ...]
 
 MOST_COUNTED = 1 << 20
 """Of what is counted in frames, tokens, pixels, layers and rows: far beyond any model."""
+
+MOST_POSITIONS = 1 << 27
+"""That a model was made for: likewise."""
 
 _LARGEST_IMAGE = 1 << 13
 
@@ -135,9 +139,19 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     counts = {"grid": grid, "decoder": decoder, "limits": limits}
     for record, values in counts.items():
         for name, value in vars(values).items():
+            if value is None or isinstance(value, (bool, str)):
+                continue
             numbers = value if isinstance(value, tuple) else (value,)
-            fits = all(1 <= number <= MOST_COUNTED for number in numbers)
-            yield f"{record}.{name}", value, fits, f"a whole number from 1 to {MOST_COUNTED}"
+            most = MOST_POSITIONS if name == "max_positions" else MOST_COUNTED
+            fits = all(1 <= number <= most for number in numbers)
+            yield f"{record}.{name}", value, fits, f"a whole number from 1 to {most}"
+    yield "decoder.rope_axes", decoder.rope_axes, decoder.rope_axes in (1, 3), "1 or 3"
+    yield (
+        "grid.resampling",
+        grid.resampling,
+        grid.resampling in RESAMPLINGS,
+        f"one of {RESAMPLINGS}; or upgrade stts-runtime",
+    )
     yield "grid.image_size", grid.image_size, max(grid.size) <= _LARGEST_IMAGE, f"at most {_LARGEST_IMAGE}"
     side = grid.patch_size * grid.pool
     fits = not any(pixels % side for pixels in grid.size)
@@ -243,7 +257,7 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
     """Return inputs and outputs of a part that the runtime knows, name -> dtype and shape; None of one it does not."""
     grid, decoder, precision = m.grid, m.decoder, m.engine.precision
     patches: tuple[str, Shape] = ("float32", ("T", grid.patches, grid.patch_values))
-    features: tuple[str, Shape] = (precision, ("K", decoder.width))
+    features: tuple[str, Shape] = (precision, ("K", decoder.feature_width))
     if part == "vision_dense":
         return {"patches": patches}, {"features": features}
     if part == "vision_image" and m.image is not None:
@@ -267,6 +281,7 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
         return {"hidden": hidden, **_packing_contract(m)}, {"features": features}
     if part == "decoder":
         caches = [f"{kind}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
+        flags: dict[str, tuple[str, Shape]] = {"past_vision_flags": ("bool", ("P",)), "vision_flags": ("bool", ("S",))}
         held, new = ((precision, (1, decoder.kv_heads, size, decoder.head_dim)) for size in "PS")
         return (
             {
@@ -275,8 +290,8 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
                 "feature_rows": ("int64", ("S",)),
                 "positions": ("int64", ("S",)),
                 "past_positions": ("int64", ("P",)),
-                "past_vision_flags": ("bool", ("P",)),
-                "vision_flags": ("bool", ("S",)),
+                **({} if decoder.causal else flags),
+                **({"rope_positions": ("int64", (3, "S"))} if decoder.rope_axes == 3 else {}),
                 **{f"past_{name}": held for name in caches},
             },
             {"logits": ("float32", (1, decoder.vocabulary)), **{f"new_{name}": new for name in caches}},
@@ -290,6 +305,7 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
                 "token_ids": ("int64", ("R", 1)),
                 "positions": ("int64", ("R",)),
                 "past_positions": ("int64", ("R", "P")),
+                **({"rope_positions": ("int64", ("R",))} if decoder.rope_axes == 3 else {}),
                 **{f"past_{name}": rows for name in caches},
             },
             {"logits": ("float32", ("R", decoder.vocabulary)), **{f"new_{name}": row for name in caches}},

@@ -9,11 +9,12 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 OLDEST_SCHEMA = 3
 """That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, 6 no
 `source`, `grid.frames`, `tokens.texts`, `prompt.timestamp`, `prompt.between_frames` and `frame_sampling.min_frames`,
-and square pictures only, 7 no `image`, nor had any before; all else is as now."""
+and square pictures only, 7 no `image`, 8 no `grid.resampling`, `decoder.feature_sets`, `decoder.causal`,
+`decoder.rope_axes` and `decoder.max_positions`, nor had any before; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
@@ -46,6 +47,9 @@ class GraphEntry:
     spec: GraphSpec
 
 
+BILINEAR, BICUBIC = "bilinear", "bicubic"
+RESAMPLINGS = (BILINEAR, BICUBIC)
+"""How pictures may be resized: without antialiasing, or bicubically with it."""
 ImageSize = int | tuple[int, int]
 """Pixels of a picture: a square's side, or height and width."""
 
@@ -67,17 +71,23 @@ class Grid:
         patch_size: pixels a patch side (14).
         pool: patches a group side (3).
         frames: frames that make one temporal patch; 1 where each is seen by itself.
+        resampling: one of `RESAMPLINGS`, by which pictures are resized.
     """
 
     image_size: ImageSize
     patch_size: int
     pool: int
     frames: int = 1
+    resampling: str = BILINEAR
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the picture, in pixels."""
         return height_and_width(self.image_size)
+
+    def temporal_patches(self, frames: int) -> int:
+        """Return T, what so many frames are to the tower; the last one is repeated where it lacks some."""
+        return -(-frames // self.frames)
 
     @property
     def rows(self) -> int:
@@ -231,19 +241,40 @@ POOLS = (1, 2)
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """What the runtime must know of the decoder to hold its cache and sample its logits."""
+    """What the runtime must know of the decoder to feed it, hold its cache and sample its logits.
+
+    Attributes:
+        layers: of the cache.
+        kv_heads: of the cache.
+        head_dim: of the cache.
+        vocabulary: logits a token.
+        width: d_model.
+        feature_sets: vectors of that width which a group is given, side by side.
+        causal: whether no token sees a later one; else vision tokens see each other in both directions.
+        rope_axes: positions by which a token is turned: 1, its place in the sequence, or 3, time, row and column.
+        max_positions: that the model was made for; None where the bundle was built before it was told.
+    """
 
     layers: int
     kv_heads: int
     head_dim: int
     vocabulary: int
     width: int
+    feature_sets: int = 1
+    causal: bool = False
+    rope_axes: int = 1
+    max_positions: int | None = None
+
+    @property
+    def feature_width(self) -> int:
+        """Values that a group is given."""
+        return self.feature_sets * self.width
 
 
 @dataclass(frozen=True)
 class Limits:
     """What the bundle was built for: most frames of a clip (A), slots of the cache (P), frames a chunk (T), and
-    conversations that are decoded together (R; 1 for one after the other).
+    conversations that are decoded together (R; 1 for one after the other). A frame is a temporal patch, see `Grid`.
     """
 
     max_frames: int
@@ -342,3 +373,8 @@ class Manifest:
     files: tuple[FileEntry, ...]
     source: Source | None = None  # None where the bundle was built before it was told
     image: Cropping | None = None  # None: the bundle knows videos only
+
+    @property
+    def most_frames(self) -> int:
+        """Frames that a clip may have: as many as make the temporal patches that the bundle was built for."""
+        return self.limits.max_frames * self.grid.frames

@@ -22,7 +22,7 @@ ENGINE_SLACK = 1.1
 class MemoryNeeded:
     """Bytes, for a clip of so many frames in a conversation of so many tokens; in a manifest, the bundle's limits."""
 
-    frames: int  # T
+    frames: int  # that are looked at
     tokens: int  # room that the cache and the decoder's engine are made for
     weights: int  # of the engines that are open together; twice where onnxruntime repacks them
     cache: int  # keys and values of all `tokens`

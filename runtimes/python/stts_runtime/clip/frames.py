@@ -1,7 +1,8 @@
-"""Frames as the tower wants them: squeezed to a square as Molmo2's processor does it, then cut into patches.
+"""Frames as the tower wants them: squeezed to one size as the model's processor does it, then cut into patches.
 
-Every frame becomes 378 x 378 whatever its aspect: bilinear, half-pixel centres (align_corners false), no
-antialiasing, rounded to whole bytes, then scaled to [-1, 1]. Trained weights rely on these very bytes.
+For Molmo2 every frame becomes 378 x 378 whatever its aspect: bilinear, half-pixel centres (align_corners false), no
+antialiasing, rounded to whole bytes, then scaled to [-1, 1]. Trained weights rely on these very bytes. How Qwen3-VL's
+are resized: `bicubic`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from stts_runtime.bundle.manifest import Grid, ImageSize, height_and_width
+from stts_runtime.bundle.manifest import BICUBIC, BILINEAR, RESAMPLINGS, Grid, ImageSize, height_and_width
+from stts_runtime.clip.bicubic import resize_bicubic
 from stts_runtime.errors import UsageError
 
 
@@ -53,11 +55,18 @@ def check_frames(frames: object) -> np.ndarray:
     return frames
 
 
-def aspect_notes(width: int, height: int) -> tuple[str, ...]:
-    """What to tell a user whose frames lose their shape in the square; empty up to an aspect of 3:1."""
-    aspect = max(width, height) / min(width, height)
+def aspect_notes(width: int, height: int, size: ImageSize = 378) -> tuple[str, ...]:
+    """What to tell a user whose frames lose their shape in a square, or a picture of that `size`; empty up to 3:1."""
+    high, wide = height_and_width(size)
+    aspect = max(width * high / (height * wide), height * wide / (width * high))
     if aspect <= MAX_ASPECT:
         return ()
+    if high != wide:
+        note = (
+            f"frames of {width} x {height} are squeezed to {wide} x {high}, and come out {aspect:.1f} times as wide or "
+            "high as they are: shapes are distorted strongly; build with a --video-size of their aspect"
+        )
+        return (note,)
     note = (
         f"frames of {width} x {height} (aspect {aspect:.1f}:1) are squeezed to a square, as the model was trained on;"
         " beyond 3:1 shapes are distorted strongly: crop or split the video if the answers suffer"
@@ -65,7 +74,7 @@ def aspect_notes(width: int, height: int) -> tuple[str, ...]:
     return (note,)
 
 
-def resize_frames(frames: np.ndarray, size: ImageSize = 378) -> np.ndarray:
+def resize_frames(frames: np.ndarray, size: ImageSize = 378, resampling: str = BILINEAR) -> np.ndarray:
     """Squeeze frames to one size, byte for byte as transformers' `Molmo2VideoProcessor` does on several CPU threads.
 
     (On a single thread torch sums in another order, and some three values in a million round the other way.)
@@ -73,20 +82,26 @@ def resize_frames(frames: np.ndarray, size: ImageSize = 378) -> np.ndarray:
     Args:
         frames: uint8 [T, H, W, 3].
         size: pixels of the result, a square's side or height and width.
+        resampling: one of the manifest's `RESAMPLINGS`; `bicubic` is as transformers' `Qwen3VLVideoProcessor` does it.
 
     Returns:
         uint8 [T, height, width, 3]; `frames` itself where nothing is to be done.
 
     Raises:
-        UsageError: `frames` is no such array.
+        UsageError: `frames` is no such array, or the resampling is unknown.
     """
     check_frames(frames)
+    if resampling not in RESAMPLINGS:
+        raise UsageError(f"resampling is {resampling!r}, wanted {' or '.join(RESAMPLINGS)}")
     wanted = height_and_width(size)
     if frames.shape[1:3] == wanted:
         return frames
     resized = np.empty((len(frames), *wanted, 3), np.uint8)
     for target, frame in zip(resized, frames, strict=True):
-        _resize_frame(frame, target)
+        if resampling == BICUBIC:
+            target[...] = resize_bicubic(frame, *wanted)
+        else:
+            _resize_frame(frame, target)
     return resized
 
 

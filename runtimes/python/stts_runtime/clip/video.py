@@ -1,4 +1,4 @@
-"""A video file, or frames in memory, as the clip the model looks at: few frames, already square.
+"""A video file, or frames in memory, as the clip the model looks at: few frames, already of its size.
 
 Frames are squeezed one by one while the file is decoded, so a long video never lies in memory whole.
 """
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from stts_runtime.bundle.manifest import FrameSampling, ImageSize
+from stts_runtime.bundle.manifest import BILINEAR, FrameSampling, ImageSize
 from stts_runtime.bundle.plain import argument
 from stts_runtime.clip.decode import DamagedError, DisorderError, decoded_frames, decodes_whole, frames_of_damaged
-from stts_runtime.clip.frame_sampling import SampledFrames, is_number, sample_frames
+from stts_runtime.clip.frame_sampling import SampledFrames, is_number, patch_times, sample_frames
 from stts_runtime.clip.frames import aspect_notes, check_frames, resize_frames
 from stts_runtime.clip.orientation import display_matrix, picture_of, shown_size
 from stts_runtime.clip.source import check_file, is_picture, opened, stream_name, video_streams
@@ -60,6 +60,13 @@ class Clip:
         """Memory that it takes."""
         return self.frames.nbytes
 
+    def patches(self, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first frame of every temporal patch of so many `frames`, and the seconds it is told to stand at.
+
+        Where frames are seen by themselves, all of them: uint8 [T, height, width, 3] and float64 [T].
+        """
+        return self.frames[::frames], patch_times(self.timestamps, frames)
+
 
 Admit = Callable[[int], None]
 """Called with the number of frames that will be looked at, before any is decoded or resized; raises to refuse them."""
@@ -76,6 +83,7 @@ def read_video(
     size: ImageSize = 378,
     stream: int | None = None,
     admit: Admit = admit_all,
+    resampling: str = BILINEAR,
 ) -> Clip:
     """Read the frames of a video file that the model looks at.
 
@@ -88,6 +96,7 @@ def read_video(
         size: pixels of the frames, a square's side or height and width.
         stream: the number of the video stream in the file, as `ffprobe` shows it; default the players' choice.
         admit: asked before the work begins.
+        resampling: how pictures are resized, see `resize_frames`.
 
     Raises:
         VideoError: PyAV is missing, or the file is missing, empty, unreadable, a playlist or without video.
@@ -100,7 +109,7 @@ def read_video(
     check_file(path)
     av = _library()
     try:
-        return _clip_from_file(av, path, sampling, frames, size, stream, admit)
+        return _clip_from_file(av, path, sampling, frames, _Size(size, resampling), stream, admit)
     except av.error.FFmpegError as error:
         reason = error.strerror or type(error).__name__
         raise VideoError(f"{path} cannot be read as a video: {reason}. Does `ffprobe` open it?") from None
@@ -112,6 +121,7 @@ def clip_from_frames(
     fps: float | None = None,
     size: ImageSize = 378,
     admit: Admit = admit_all,
+    resampling: str = BILINEAR,
 ) -> Clip:
     """Make a clip of frames in memory.
 
@@ -122,6 +132,7 @@ def clip_from_frames(
             taken.
         size: pixels of the frames, a square's side or height and width.
         admit: asked before the work begins.
+        resampling: how pictures are resized, see `resize_frames`.
 
     Raises:
         UsageError: `frames` is no such array, or `fps` is not positive.
@@ -138,14 +149,14 @@ def clip_from_frames(
         chosen = sample_frames(sampling, total, fps)
         admit(len(chosen.indices))
     return Clip(
-        frames=np.concatenate([resize_frames(frames[i : i + 1], size) for i in chosen.indices]),
+        frames=np.concatenate([resize_frames(frames[i : i + 1], size, resampling) for i in chosen.indices]),
         timestamps=chosen.timestamps,
         indices=chosen.indices,
         source_size=(width, height),
         source_fps=fps,
         source_frames=total,
         duration=total / fps,
-        notes=aspect_notes(width, height),
+        notes=aspect_notes(width, height, size),
     )
 
 
@@ -161,7 +172,7 @@ def _library() -> Any:
 
 
 def _clip_from_file(
-    av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: ImageSize, wanted: int | None, admit: Admit
+    av: Any, path: Path, sampling: FrameSampling, frames: int | None, size: _Size, wanted: int | None, admit: Admit
 ) -> Clip:
     film = _film(av, path, wanted)
     timeline, notes = film.timeline, list(film.notes)
@@ -189,8 +200,16 @@ def _clip_from_file(
         source_frames=total,
         duration=total / timeline.fps,
         denser=chosen.denser,
-        notes=(*notes, *_time_notes(timeline, chosen), *aspect_notes(*pictures.source_size)),
+        notes=(*notes, *_time_notes(timeline, chosen), *aspect_notes(*pictures.source_size, size.pixels)),
     )
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What pictures are resized to, and how."""
+
+    pixels: ImageSize
+    resampling: str
 
 
 @dataclass(frozen=True)
@@ -262,7 +281,7 @@ def _is_trimmed(av: Any, path: Path, index: int, declared: int) -> bool:
         return sum(packet.size > 0 for packet in packets_of(container, container.streams[index])) >= declared
 
 
-def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: ImageSize) -> _Pictures:
+def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: _Size) -> _Pictures:
     """Return the frames at the places `indices`, square.
 
     Raises:
@@ -292,7 +311,7 @@ def _pictures(av: Any, path: Path, film: _Film, indices: np.ndarray, size: Image
     return found
 
 
-def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, size: ImageSize) -> _Pictures:
+def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, size: _Size) -> _Pictures:
     """Take the frames at `indices`; for one that does not come, the nearest before it, or after it at the start."""
     squares: list[np.ndarray] = []
     source_size, missing, place = (0, 0), 0, -1
@@ -303,7 +322,7 @@ def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, 
         matrix = display_matrix(frame)
         if not squares:
             source_size = shown_size(frame.width, frame.height, stream.sample_aspect_ratio, matrix)
-        squares.append(resize_frames(picture_of(frame, matrix)[None], size)[0])
+        squares.append(resize_frames(picture_of(frame, matrix)[None], size.pixels, size.resampling)[0])
 
     for place, frame in frames:
         while len(squares) < len(indices) and indices[len(squares)] < place:

@@ -15,6 +15,7 @@ from stts_runtime.engine.memory import new_array
 from stts_runtime.errors import BundleError, LimitError, UsageError
 from stts_runtime.foreign import foreign_errors
 from stts_runtime.language.kv_cache import KvCache, RowCache
+from stts_runtime.language.rope_positions import rope_positions
 from stts_runtime.language.sampling import check_sampling, sample_token
 from stts_runtime.timings import Timings
 
@@ -66,12 +67,15 @@ class Decoding:
 
     Attributes:
         cache: keys and values of it.
+        rope_offset: how much further on the next token is turned than its place in the sequence, which is where text
+            stands that no frame lies before. Frames change it, text does not.
     """
 
     def __init__(self, engine: Engine, manifest: Manifest) -> None:
         self._engine, self._manifest = engine, manifest
         spec = manifest.graphs["decoder"].spec
         self.cache: KvCache | RowCache = self.new_cache()
+        self.rope_offset = 0
         self._unread: list[int] = []
         self._no_features = new_array(engine.memory, spec.tensor("features"), 1)
         engine.memory.zero(self._no_features)
@@ -84,12 +88,14 @@ class Decoding:
     def head(self, count: int) -> Decoding:
         """Return another one that has read the first `count` tokens of this one, of which it has a copy.
 
+        Behind them lies text alone, and no frame.
+
         Raises:
             EngineError: there is no room for it.
             UsageError: this one's cache is a row among others.
         """
         head = Decoding(self._engine, self._manifest)
-        head.cache = self.own_cache.head(count)
+        head.cache, head.rope_offset = self.own_cache.head(count), self.rope_offset
         return head
 
     @property
@@ -130,7 +136,14 @@ class Decoding:
         Raises:
             LimitError: the new tokens alone do not fit the bundle's limit.
         """
-        limit = self._manifest.limits.max_tokens
+        limit, positions = self._manifest.limits.max_tokens, self._manifest.decoder.max_positions
+        if positions is not None and (left := positions - self.rope_offset) < limit:
+            limit = left
+            if self.length + new >= limit:
+                raise LimitError(
+                    f"the conversation has {self.length + new} tokens, and its frames take {self.rope_offset} "
+                    f"positions more than they have tokens: the model was made for {positions}; use fewer frames"
+                )
         if self.length + new >= limit:
             raise LimitError(
                 f"the conversation has {self.length + new} tokens, the bundle was built for {limit}: use fewer frames "
@@ -139,20 +152,26 @@ class Decoding:
         return min(answer, limit - self.length - new)
 
     def read(
-        self, token_ids: NDArray[np.int64], vision_flags: NDArray[np.bool_], features: Array | None = None
+        self,
+        token_ids: NDArray[np.int64],
+        vision_flags: NDArray[np.bool_],
+        features: Array | None = None,
+        keep: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """Read new tokens and return the logits of the next one, float32 [vocabulary].
 
         Args:
             token_ids: int64 [S].
             vision_flags: bool [S].
-            features: [K, d_model] for the image patch tokens among them, in order; from a vision engine. Without it,
-                image patch tokens are read as they are: a model may well say one.
+            features: [K, sets * d_model] for the image patch tokens among them, in order; from a vision engine. Without
+                it, image patch tokens are read as they are: a model may well say one.
+            keep: bool [T, G], the groups that the features are of, which say where tokens stand that are turned by
+                time, row and column; without it all are text. Of no account in other models.
 
         Raises:
             EngineError: the engine failed; what was read before is still known, the new tokens are not.
             LimitError: more tokens than the bundle was built for.
-            UsageError: there are not as many image patch tokens as features.
+            UsageError: there are not as many image patch tokens as features or groups kept, or positions run out.
         """
         cache = self.own_cache
         rows = np.zeros(len(self._unread) + len(token_ids), np.int64)
@@ -166,6 +185,7 @@ class Decoding:
         with foreign_errors(lambda reason: BundleError(f"no logits are as large as the manifest says ({reason})")):
             logits = np.empty((1, self._manifest.decoder.vocabulary), np.float32)
         new = cache.outputs(count)
+        turned, following = self._turned(token_ids, keep)
         self._engine.run(
             {
                 "token_ids": token_ids[None],
@@ -173,13 +193,23 @@ class Decoding:
                 "feature_rows": rows,
                 "positions": np.arange(start, start + count, dtype=np.int64),
                 "vision_flags": vision_flags,
+                "rope_positions": turned,
                 **cache.past(),
             },
             {"logits": logits, **new},
         )
         cache.append(vision_flags, new)
-        self._unread = []
+        self._unread, self.rope_offset = [], following - cache.length
         return logits[0]
+
+    def _turned(self, token_ids: NDArray[np.int64], keep: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], int]:
+        """Return time, row and column of each token, int64 [3, S], and the position of the token that follows."""
+        manifest, first = self._manifest, self.cache.length + self.rope_offset
+        if keep is None or manifest.decoder.rope_axes == 1:
+            following = first + len(token_ids)
+            return np.repeat(np.arange(first, following)[None], 3, axis=0), following
+        most = manifest.decoder.max_positions
+        return rope_positions(token_ids, manifest.tokens, keep, manifest.grid, first, most)
 
     def answer(
         self, logits: NDArray[np.float32], settings: Generation, most: int, timings: Timings

@@ -59,6 +59,7 @@ class Rows:
             {
                 "token_ids": np.array([decoding.unread for decoding in self._held], np.int64),
                 "positions": lengths,
+                "rope_positions": lengths + np.array([decoding.rope_offset for decoding in self._held], np.int64),
                 "past_positions": self._positions[:count],
                 **{name: buffer[0:count] for name, buffer in self._buffers.items()},
             },

@@ -272,6 +272,11 @@ def most_groups(manifest: Manifest, frames: int, prune_fraction: float, question
 def check_streams(manifest: Manifest, prune_fraction: float) -> None:
     """Raise UsageError unless a bundle can look at a stream frame by frame at this prune fraction."""
     pruning = manifest.pruning
+    if manifest.grid.frames > 1:
+        raise UsageError(
+            f"a stream is looked at frame by frame, and {manifest.name} sees {manifest.grid.frames} frames as one: "
+            "record it, and ask about the files"
+        )
     if pruning.is_dense or prune_fraction == 0:
         raise UsageError(
             "a stream is looked at pruned, frame by frame: wanted a bundle with a scorer, a share to prune above 0. "

@@ -155,7 +155,7 @@ class Server:
             "stts": {
                 "prune": manifest.pruning.fraction,
                 "scorer": manifest.pruning.scorer,
-                "max_frames": manifest.limits.max_frames,
+                "max_frames": manifest.most_frames,
                 "max_tokens": manifest.limits.max_tokens,
                 "notes": list(manifest.notes),
             },

@@ -105,10 +105,11 @@ async def decode(
     request = DecodeRequest(
         manifest.frame_sampling,
         manifest.grid.image_size,
+        manifest.grid.resampling,
         len(files) if are_pictures else 0,
         frames,
         fps,
-        manifest.limits.max_frames,
+        manifest.most_frames,
         limits.clip_seconds,
         limits.frame_megapixels * 1_000_000,
         limits.decode_mib << 20,

@@ -37,6 +37,7 @@ class DecodeRequest:
 
     sampling: FrameSampling  # the model's
     size: ImageSize  # pixels of the frames, a square's side or height and width
+    resampling: str  # how pictures are resized
     pictures: int  # that the clip consists of; 0 for a video file
     frames: int | None  # of a video file
     fps: float | None  # of pictures
@@ -99,10 +100,12 @@ def read(request: DecodeRequest) -> Clip:
 
     if request.pictures:
         frames = [_picture(request, number) for number in range(request.pictures)]
-        clip = clip_from_frames(np.concatenate(frames), request.sampling, request.fps, request.size, admit)
+        pictures, sampling = np.concatenate(frames), request.sampling
+        clip = clip_from_frames(pictures, sampling, request.fps, request.size, admit, request.resampling)
     else:
         _check_head(request, Path(VIDEO))
-        clip = read_video(VIDEO, request.sampling, frames=request.frames, size=request.size, admit=admit)
+        sampling, count, size = request.sampling, request.frames, request.size
+        clip = read_video(VIDEO, sampling, count, size, admit=admit, resampling=request.resampling)
     _check_seconds(request, clip.duration)
     return clip
 
@@ -119,7 +122,7 @@ def peak_bytes() -> int:
 def _picture(request: DecodeRequest, number: int) -> np.ndarray:
     path = Path(PICTURE.format(number))
     _check_head(request, path)
-    return read_video(path, request.sampling, frames=1, size=request.size).frames
+    return read_video(path, request.sampling, 1, request.size, resampling=request.resampling).frames
 
 
 def _check_head(request: DecodeRequest, path: Path) -> None:

@@ -36,8 +36,9 @@ def asked_tokens(session: Session, turns: Sequence[Turn]) -> int:
 
 def most_tokens(manifest: Manifest, frames: int, prune_fraction: float, turns: int, more: int) -> int:
     """Return the tokens that a conversation may come to, at most: video, the roles of its turns, and so many `more`."""
-    kept = kept_groups(manifest.grid.groups, frames, prune_fraction)
-    video = video_tokens(kept, frames, LONGEST_TIMESTAMP)
+    patches = manifest.grid.temporal_patches(frames)
+    kept = kept_groups(manifest.grid.groups, patches, prune_fraction)
+    video = video_tokens(kept, patches, LONGEST_TIMESTAMP)
     return min(manifest.limits.max_tokens, video + QUESTION_TOKENS * turns + more)
 
 

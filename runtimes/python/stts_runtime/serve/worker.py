@@ -321,7 +321,7 @@ class Worker:
                 with self._engine:
                     conversation.recall(turn.question, turn.answer or "")
         if job.chat.explain:
-            job.emit(Seen(job.clip.frames, job.clip.timestamps, vision.keep, vision.scores))
+            job.emit(Seen(*job.clip.patches(self._session.manifest.grid.frames), vision.keep, vision.scores))
         pieces = conversation.steps(job.question, job.chat.generation)
         return _Answer(job, conversation, pieces, StopTexts(job.chat.stop), known, conversation.notes)
 

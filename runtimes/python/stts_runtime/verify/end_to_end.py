@@ -145,10 +145,8 @@ def compare_prompt(
     if answer.question is None:
         ids = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, kept).token_ids
     else:
-        clip = session.read(reference.arrays[FRAMES])
-        turn = build_first_turn(
-            session.tokenizer, manifest.prompt, manifest.tokens, clip.timestamps.tolist(), kept, answer.question
-        )
+        _, times = session.read(reference.arrays[FRAMES]).patches(manifest.grid.frames)
+        turn = build_first_turn(session.tokenizer, manifest.prompt, manifest.tokens, times, kept, answer.question)
         ids = turn.token_ids
     found.append(compare_tokens("prompt ids", answer.token_ids, ids.tolist()))
     return ids
@@ -184,7 +182,7 @@ def compare_answer(
     run does. A token that differs where the model's two likeliest are tied is no fault.
     """
     decoding = Decoding(session.engine("decoder"), session.manifest)
-    logits = decoding.read(ids, vision_flags(ids, session.manifest.tokens), vision.features)
+    logits = decoding.read(ids, vision_flags(ids, session.manifest.tokens), vision.features, vision.keep)
     found.append(compare_rows("first logits", first_logits, logits[None], magnitude, tolerance))
     got, ties = [], 0
     for place, (token, gap) in enumerate(zip(answer.greedy, answer.logit_gaps, strict=True)):

@@ -55,7 +55,7 @@ class RecordedRun:
     part: str  # its name
     name: str  # which run: `frames 0 to 2`, `bins 0 to 3`, `prefill`, `decode`
     inputs: dict[str, str]  # input name -> array of the reference. `patches` is not among them where `frames` is given.
-    # first frame (or crop of the image), and one past the last, that the input `patches` is made of
+    # first temporal patch (or crop of the image), and one past the last, that the input `patches` is made of
     frames: tuple[int, int] | None
     values: tuple[Value, ...]  # taps and outputs in data-flow order
 
@@ -95,7 +95,7 @@ class Reference:
     """A recorded reference."""
 
     info: ReferenceInfo  # what the arrays are
-    # `frames` uint8 [T, size, size, 3]; `keep` bool [T, G] and `scores` float32 [T, G] where the bundle prunes;
+    # `frames` uint8 [F, height, width, 3]; `keep` bool [T, G] and `scores` float32 [T, G] where the bundle prunes;
     # `image` uint8 [H, W, 3] and its `crops` [C, size, size, 3] where it knows images, and where something is asked
     # about it `image/features` [K, D] and the first `image/logits` [1, vocabulary]; inputs, and float32 rows [rows, D]
     # of values, by the names that `info` uses; `rows/N`, which rows those are of a tensor that has N
@@ -113,8 +113,9 @@ class Reference:
         """
         found: dict[str, NDArray] = {name: self.arrays[key] for name, key in run.inputs.items()}
         if run.frames is not None:
-            squares = self.arrays[CROPS if run.part == "vision_image" else FRAMES]
-            found["patches"] = patches_from_frames(squares[slice(*run.frames)], grid)
+            first, last = run.frames
+            pictures = self.arrays[CROPS if run.part == "vision_image" else FRAMES]
+            found["patches"] = patches_from_frames(pictures[first * grid.frames : last * grid.frames], grid)
         wanted = [tensor.name for tensor in spec.inputs]
         if sorted(found) != sorted(wanted):
             raise VerificationError(

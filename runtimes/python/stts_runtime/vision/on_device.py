@@ -38,7 +38,7 @@ def vision_on_device(
     timings: Timings,
     on_progress: OnProgress = no_progress,
 ) -> Vision:
-    """Return the features of the groups kept of `frames` uint8 [T, size, size, 3].
+    """Return the features of the groups kept of `frames` uint8 [F, height, width, 3].
 
     Args:
         score: the engine of vision_score.
@@ -54,9 +54,10 @@ def vision_on_device(
         EngineError: a score is not finite, or an engine failed.
     """
     grid, memory = manifest.grid, score.memory
-    scores = new_array(memory, manifest.graphs["vision_score"].spec.tensor("scores"), len(frames))
+    count = grid.temporal_patches(len(frames))
+    scores = new_array(memory, manifest.graphs["vision_score"].spec.tensor("scores"), count)
     hidden = score_frames_into(scores, score, frames, manifest, timings, on_progress)
-    kept = kept_groups(grid.groups, len(frames), prune_fraction)
+    kept = kept_groups(grid.groups, count, prune_fraction)
     with timings.stage("plan"):
         order, cumulative_groups = select_groups(select, scores, kept, manifest)
     try:

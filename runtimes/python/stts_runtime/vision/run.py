@@ -27,9 +27,9 @@ from stts_runtime.vision.plan import FfdPlan, Plan
 
 @dataclass(frozen=True)
 class Vision:
-    """What the vision side says about a clip."""
+    """What the vision side says about a clip; of T temporal patches where frames are seen together."""
 
-    features: Array  # [K, d_model], one row a kept group in raster order; in the engine's memory and precision
+    features: Array  # [K, sets * d_model], one row a kept group in raster order; in the engine's memory and precision
     keep: NDArray[np.bool_]  # [T, G]; of images, which have no frames, [1, K], all true
     scores: NDArray[np.float32] | None  # [T, G], or None where nothing was scored (a dense run)
     plan: Plan | None = None  # how the host packed the kept patches, if it did
@@ -42,19 +42,25 @@ def dense_vision(
     timings: Timings,
     on_progress: OnProgress = no_progress,
 ) -> Vision:
-    """Return the features of every group of `frames` uint8 [T, size, size, 3]."""
+    """Return the features of every group of `frames` uint8 [F, height, width, 3]."""
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
+    count = grid.temporal_patches(len(frames))
     tensor = manifest.graphs["vision_dense"].spec.tensor("features")
-    features = new_array(engine.memory, tensor, len(frames) * grid.groups)
-    for first in range(0, len(frames), chunk):
+    features = new_array(engine.memory, tensor, count * grid.groups)
+    for first in range(0, count, chunk):
         with timings.stage("preprocessing"):
-            patches = patches_from_frames(frames[first : first + chunk], grid)
+            patches = patches_from_frames(frames_between(frames, first, first + chunk, grid), grid)
         with timings.stage("vision_dense"):
             rows = slice(first * grid.groups, (first + len(patches)) * grid.groups)
             engine.run({"patches": patches}, {"features": features[rows]})
-        on_progress("vision", min(1.0, (first + chunk) / len(frames)))
-    timings.tokens["packed_patches"] = len(frames) * grid.patches
-    return Vision(features, np.ones((len(frames), grid.groups), bool), None)
+        on_progress("vision", min(1.0, (first + chunk) / count))
+    timings.tokens["packed_patches"] = count * grid.patches
+    return Vision(features, np.ones((count, grid.groups), bool), None)
+
+
+def frames_between(frames: NDArray[np.uint8], first: int, last: int, grid: Grid) -> NDArray[np.uint8]:
+    """Return the frames of the temporal patches from `first` to one before `last`."""
+    return frames[first * grid.frames : last * grid.frames]
 
 
 def image_vision(
@@ -83,11 +89,12 @@ def score_frames(
     timings: Timings,
     on_progress: OnProgress = no_progress,
 ) -> tuple[Array, NDArray[np.float32]]:
-    """Return hidden [T, N, D] and scores float32 [T, G] of `frames` uint8 [T, size, size, 3].
+    """Return hidden [T, N, D] and scores float32 [T, G] of `frames` uint8 [F, height, width, 3].
 
     The scorer's state is carried from chunk to chunk, so the result is that of one call over all frames.
     """
-    scores = np.empty((len(frames), manifest.grid.groups), np.float32)
+    grid = manifest.grid
+    scores = np.empty((grid.temporal_patches(len(frames)), grid.groups), np.float32)
     return score_frames_into(scores, engine, frames, manifest, timings, on_progress), scores
 
 
@@ -101,18 +108,21 @@ def score_frames_into(
 ) -> Array:
     """Fill `scores` float32 [T, G], wherever they lie, and return hidden [T, N, D]; see `score_frames`."""
     grid, chunk = manifest.grid, manifest.limits.chunk_frames
+    count = grid.temporal_patches(len(frames))
     spec, memory = manifest.graphs["vision_score"].spec, engine.memory
-    hidden = new_array(memory, spec.tensor("hidden"), len(frames))
+    hidden = new_array(memory, spec.tensor("hidden"), count)
     state, last = (new_array(memory, spec.tensor(name)) for name in ("previous", "last"))
     memory.zero(state)
-    gate = np.ones(len(frames), np.float32)
+    gate = np.ones(count, np.float32)
     gate[0] = 0  # the first frame has no predecessor: its scores must not bias anything
-    for first in range(0, len(frames), chunk):
+    for first in range(0, count, chunk):
         part = slice(first, first + chunk)
         outputs = {"hidden": hidden[part], "scores": scores[part], "last": last}
-        score_chunk(engine, frames[part], state, gate[part], outputs, grid, timings)
+        score_chunk(
+            engine, frames_between(frames, first, first + chunk, grid), state, gate[part], outputs, grid, timings
+        )
         state, last = last, state
-        on_progress("scoring", min(1.0, (first + chunk) / len(frames)))
+        on_progress("scoring", min(1.0, (first + chunk) / count))
     return hidden
 
 
@@ -129,7 +139,7 @@ def score_chunk(
 
     Args:
         engine: of vision_score.
-        frames: uint8 [T, size, size, 3].
+        frames: uint8 [F, height, width, 3], those of T temporal patches.
         previous: the scorer's state behind the frame before them; zeros where there is none.
         gate: float32 [T], 0 for the first frame of a video, else 1.
         outputs: see the part's table; may not overlap `previous`.
@@ -158,7 +168,7 @@ def encode_plan(
     timings: Timings,
     on_progress: OnProgress = no_progress,
 ) -> Array:
-    """Return features [K, d_model] of the packed patches, rows in raster order."""
+    """Return features [K, sets * d_model] of the packed patches, rows in raster order."""
     tensor, memory = manifest.graphs["vision_encode"].spec.tensor("features"), engine.memory
     features = new_array(memory, tensor, len(plan.readout))
     pieces, chunk = plan.pieces, manifest.limits.chunk_frames
