@@ -162,7 +162,7 @@ def _colours(values: np.ndarray) -> np.ndarray:
 
 def _enlarged(cells: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
     width, height = tile
-    return cells.repeat(height // len(cells), axis=0).repeat(width // len(cells), axis=1)
+    return cells.repeat(height // len(cells), axis=0).repeat(width // cells.shape[1], axis=1)
 
 
 def _outlined(pixels: np.ndarray, mask: np.ndarray, tile: tuple[int, int]) -> np.ndarray:

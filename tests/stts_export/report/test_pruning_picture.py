@@ -55,6 +55,20 @@ def test_a_long_clip_shows_evenly_chosen_frames_the_first_and_the_last_among_the
     assert picture.size == pruning_picture(*clip(SHOWN_FRAMES)).size
 
 
+@pytest.mark.parametrize("size", [(24, 40), (48, 16)])
+def test_grids_that_are_not_square_are_drawn_in_their_own_shape(size):
+    """The right half of the groups is dropped, and half of each frame loses its colour."""
+    grid = Grid(image_size=size, patch_size=4, pool=1, frames=2)
+    keep = np.zeros((2, grid.group_rows, grid.group_columns), bool)
+    keep[:, :, : grid.group_columns // 2] = True
+    keep = keep.reshape(2, grid.groups)
+    frames = np.broadcast_to(np.uint8(ORANGE), (2, *size, 3)).copy()
+    scores = np.where(keep, 1.0, 0.0)
+    half = share_of(pruning_picture(frames, scores, keep, [0.0, 1.0], grid), ORANGE)
+    whole = share_of(pruning_picture(frames, scores, np.ones_like(keep), [0.0, 1.0], grid), ORANGE)
+    assert half == pytest.approx(whole / 2, rel=0.1)  # less the outline
+
+
 @pytest.mark.parametrize(("height", "width"), [(272, 640), (100, 400), (64, 640), (640, 64), (9, 9)])
 def test_frames_of_any_aspect_are_drawn(height, width):
     picture = pruning_picture(*clip(5, height, width))

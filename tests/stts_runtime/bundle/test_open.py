@@ -163,6 +163,12 @@ def test_a_newer_schema_is_refused_before_its_entries_are_read(root):
 def test_the_schemas_before_are_still_read(root):
     data = json.loads((root / MANIFEST).read_bytes())
     del data["digest"]
+    del data["grid"]["resampling"]
+    for name in ("feature_sets", "causal", "rope_axes", "max_positions"):
+        del data["decoder"][name]
+    store_data(root, {**data, "schema_version": 8})
+    before = open_bundle(root).manifest
+    assert (before.grid.resampling, before.decoder) == ("bilinear", TOY_MANIFEST.decoder)
     for name in ("weights", "tower_weights", "keep_float"):
         del data["engine"][name]
     store_data(root, {**data, "schema_version": 5})
