@@ -24,7 +24,7 @@ class LowerOpset(ir.passes.InPlacePass):
     17 is the newest that TensorRT 8.6 (JetPack 6.0) reads. Every newer TensorRT reads it too, so one stored graph
     serves them all. A graph whose weights are in few bits needs a newer one for them.
 
-    1. `Gelu(approximate="tanh")`, new in 20, becomes its formula.
+    1. `Gelu`, new in 20, becomes its formula, by tanh or by erf.
     2. For opset 17: axes of a reduction, an input since 18, become an attribute.
     3. For opset 17: `Split(num_outputs=n)`, new in 18, becomes the plain equal split.
     4. `Shape(start, end)` becomes a Slice of the whole shape, and Squeeze gets its axes as an input: opset 17 has both,
@@ -81,10 +81,8 @@ class LowerOpset(ir.passes.InPlacePass):
 
 
 def expand_gelu(graph: ir.Graph, node: ir.Node) -> None:
-    """Replace a Gelu by 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    """Replace a Gelu by 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), or by 0.5 x (1 + erf(x / sqrt(2)))."""
     approximation = node.attributes.get("approximate")
-    if approximation is None or approximation.as_string() != "tanh":
-        raise ir.passes.PreconditionError(f"{node.name} is not the tanh form, the only one our towers have")
     x, result = node.inputs[0], node.outputs[0]
     assert x is not None
 
@@ -97,9 +95,12 @@ def expand_gelu(graph: ir.Graph, node: ir.Node) -> None:
     def number(name: str, value: float) -> ir.Value:
         return constant(graph, f"gelu.{name}", np.array(value, np.float32))
 
-    cube = step("Mul", step("Mul", step("Mul", x, x), x), number("cubic", 0.044715))
-    inner = step("Mul", step("Add", x, cube), number("scale", math.sqrt(2 / math.pi)))
-    gate = step("Mul", step("Add", step("Tanh", inner), number("one", 1.0)), number("half", 0.5))
+    if approximation is not None and approximation.as_string() == "tanh":
+        cube = step("Mul", step("Mul", step("Mul", x, x), x), number("cubic", 0.044715))
+        curve = step("Tanh", step("Mul", step("Add", x, cube), number("scale", math.sqrt(2 / math.pi))))
+    else:
+        curve = step("Erf", step("Mul", x, number("slope", math.sqrt(0.5))))
+    gate = step("Mul", step("Add", curve, number("one", 1.0)), number("half", 0.5))
     name = result.name
     replacement = step("Mul", x, gate)
     ir.convenience.replace_all_uses_with(result, replacement, replace_graph_outputs=True)
