@@ -17,7 +17,21 @@ LARGEST = {ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 3.389531389251535
 DTYPES = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 
 FLOAT32_OPS = frozenset(
-    ["Cos", "Div", "Erf", "Log", "Pow", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Sin", "Softmax", "Sqrt", "Tanh"]
+    [
+        "Cos",
+        "Div",
+        "Erf",
+        "Log",
+        "Pow",
+        "Reciprocal",
+        "ReduceL2",
+        "ReduceMean",
+        "ReduceSum",
+        "Sin",
+        "Softmax",
+        "Sqrt",
+        "Tanh",
+    ]
 )
 """Operators computed in float32: their sums are long, or their results span more than half precision holds."""
 
