@@ -75,9 +75,18 @@ def write_checkpoint(
 
 
 def stored_tensors(tensors: Mapping[str, LazyTensor], config: ModelConfig, layout: Layout) -> dict[str, torch.Tensor]:
-    """Return a model's tensors in float32 under a layout's names, all in memory; arguments as `write_checkpoint`'s."""
-    stored = _stored_from_ours(tensors, config, layout)
-    return {name: _fused(parts, config) for name, parts in stored.items()}
+    """Return a model's tensors in float32 under a layout's names, all in memory; arguments as `write_checkpoint`'s.
+
+    Those that are stored as they are share their memory with what `tensors` hand out.
+    """
+
+    def made(parts: list[_Part]) -> torch.Tensor:
+        first = parts[0]
+        if len(parts) == 1 and first.rows == slice(None):
+            return to_stored(first.piece, first.tensor.read(), config)
+        return _fused(parts, config)
+
+    return {name: made(parts) for name, parts in _stored_from_ours(tensors, config, layout).items()}
 
 
 def _stored_from_ours(tensors: Mapping[str, LazyTensor], config: ModelConfig, layout: Layout) -> dict[str, list[_Part]]:
