@@ -95,6 +95,8 @@ def estimate(scenario: Scenario) -> Estimate:
 
 def _notes(scenario: Scenario, savings: tuple[Saving, ...]) -> Iterator[str]:
     yield "times are the engines' alone: reading the video, resizing frames and the host's plan are not predicted"
+    if scenario.batch > 1:
+        yield "times are one conversation's: what several take that are decoded together is not predicted"
     for saving in savings:
         dense, pruned = saving.milliseconds_dense, saving.milliseconds
         if dense is not None and pruned is not None and pruned > dense:

@@ -28,6 +28,9 @@ def test_everything_is_labelled_predicted_and_what_is_left_out_is_said(made):
     assert all(table.title.startswith("PREDICTED") for table in estimate_tables(made))
     assert any("resizing frames" in note for note in made.notes)
     assert made.efficiencies.startswith("orin: TensorRT Edge-LLM")
+    together = "times are one conversation's: what several take that are decoded together is not predicted"
+    assert together not in made.notes
+    assert together in estimate(scenario(batch=8)).notes
 
 
 def test_savings_compare_the_same_clip_dense_and_pruned(made):
