@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from error_messages import Kind, Message, kinds_of, messages, sources
+from error_text import text
 
 
 ROOMS = {
@@ -83,7 +84,7 @@ that name no way themselves, which are marked ▸.
 def page() -> str:
     """Return the page."""
     modules = sources()
-    kinds, found = kinds_of(modules), messages()
+    kinds, found = kinds_of(modules), messages(modules)
     return "".join((HEAD, kind_table(kinds), _others(modules), *rooms(found, kinds)))
 
 
@@ -114,8 +115,6 @@ def _others(modules: dict[str, ast.Module]) -> str:
 
 
 def _shown(node: ast.expr) -> str:
-    from error_text import text
-
     return text(node, {"advice": ast.Constant("This is a bug. Run again with --debug and report what it prints.")})
 
 

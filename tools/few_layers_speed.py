@@ -17,7 +17,7 @@ from rich.console import Console
 from stts_export.bench.run import BenchRequest, run_bench
 from stts_export.bench.table import terminal_report
 from stts_export.checkpoint.seeded import random_checkpoint
-from stts_export.estimate import count
+from stts_export.estimate.latency import stages_of
 from stts_export.estimate.scenario import Scenario
 from stts_export.pipeline import BuildRequest, build
 from stts_export.recipe.config import ModelConfig
@@ -42,13 +42,9 @@ def shortened_recipe(model: str, layers: int, folder: Path) -> Path:
 def allowed(config: ModelConfig, frames: int, prune: float) -> float:
     """Return the FLOPs of a dense vision and prefill in times of the pruned ones."""
 
-    def flops(fraction: float) -> int:
-        clip = Scenario(config, read_target(TARGET), "float32", frames, fraction, packing="ragged").clip
-        prefill = count.decoder(config.decoder, clip.tokens, clip.tokens).flops
-        if not fraction:
-            return prefill + count.vision_dense(config, clip.frames).flops
-        encoded = sum(count.vision_encode(config, run.packed, run.kept).flops for run in clip.encode)
-        return prefill + count.vision_score(config, clip.frames).flops + encoded
+    def flops(fraction: float) -> float:
+        scenario = Scenario(config, read_target(TARGET), "float32", frames, fraction, packing="ragged")
+        return sum(stage.tflop for stage in stages_of(scenario) if stage.stage != "decode")
 
     return flops(0.0) / flops(prune)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stts_export.bench.import_transformers import make_transformers_importable
 from stts_export.bench.torch_subject import Task, torch_subject
 from stts_export.bench.transformers_config import is_llama, llama_config, molmo2_config
-from stts_export.bench.transformers_qwen3_vl import qwen3_vl_modules, qwen3_vl_reader
+from stts_export.bench.transformers_qwen3_vl import Qwen3VLReader, qwen3_vl_modules
 from stts_export.checkpoint.layouts import layout_named, pieces_of
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.models.vision import all_groups
@@ -42,7 +42,7 @@ def transformers_subject(config: ModelConfig, checkpoint: Checkpoint, task: Task
     make_transformers_importable()
     if config.tower.connector == MERGERS:
         model, look_at = qwen3_vl_modules(config, checkpoint)
-        return torch_subject(ENGINE, 0.0, look_at, lambda: qwen3_vl_reader(model, config), task)
+        return torch_subject(ENGINE, 0.0, look_at, lambda: Qwen3VLReader(model, config), task)
     tower, adapter, language = (llama_modules if is_llama(config.decoder) else molmo2_modules)(config, checkpoint)
     mask = four_dimensional_mask if is_llama(config.decoder) else token_types
     grid, patch = config.grid, config.tokens.image_patch

@@ -10,7 +10,7 @@ from accelerate import init_empty_weights
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stts_export.bench.torch_subject import Look, Reader
+from stts_export.bench.torch_subject import Look
 from stts_export.checkpoint.layouts import layout_named
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.write import stored_tensors
@@ -95,11 +95,6 @@ class Qwen3VLReader:
             **deep,
         )
         return self._model.lm_head(out.last_hidden_state[0, -1]).numpy()
-
-
-def qwen3_vl_reader(model: Any, config: ModelConfig) -> Reader:
-    """Return a language model that has read nothing."""
-    return Qwen3VLReader(model, config)
 
 
 def qwen3_vl_config(config: ModelConfig) -> Any:

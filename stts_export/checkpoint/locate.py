@@ -73,6 +73,14 @@ def find_model(
     return ModelRecipe(config, source="checkpoint", prune_fraction=prune, license=license_said or UNTOLD), folder
 
 
+def check_one_source(checkpoint: object, random_weights: int | None) -> None:
+    """Raise UsageError where weights are to come from a checkpoint and from a seed."""
+    if checkpoint is not None and random_weights is not None:
+        raise UsageError(
+            "--checkpoint and --random-weights exclude each other: weights come from one place. Leave one out"
+        )
+
+
 def find_checkpoint(place: str | Path | None, on_progress: OnProgress = no_progress, log: Log = no_log) -> Path | None:
     """Return the folder or file of the weights that are named, None where none are.
 

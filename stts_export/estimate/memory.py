@@ -89,9 +89,7 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
     if scenario.plugins and scenario.prune_fraction:
         held["vision_select"] = 0  # an engine without a weight
     if scenario.batch > 1 and scenario.is_fused:
-        held["decoder_rows"] = held[
-            "decoder"
-        ]  # an engine has weights of its own; graphs that are run as they are share
+        held["decoder_rows"] = held["decoder"]  # an engine's own; graphs that are run as they are share them
     # a question is about a clip or about images, whose engine holds no more than those of a clip together
     unopened = ("vision_image", "vision_dense") if scenario.prune_fraction else ("vision_image",)
     opened = sum(held[part] for part in held if part not in unopened)

@@ -22,6 +22,7 @@ from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.not_yet import check_is_trained
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_runtime.bundle.manifest import PACKINGS
+from stts_runtime.bundle.open import MANIFEST, SUFFIX
 from stts_runtime.language.tokenizer import Tokenizer
 from stts_runtime.progress import OnProgress
 
@@ -58,7 +59,7 @@ class Weights:
 
 def is_bundle(path: Path) -> bool:
     """Tell whether `path` is a bundle's folder."""
-    return path.is_dir() and (path.suffix == ".stts" or (path / "manifest.json").is_file())
+    return path.is_dir() and (path.suffix == SUFFIX or (path / MANIFEST).is_file())
 
 
 def trained_file(path: Path) -> Path | None:

@@ -6,7 +6,6 @@ model -> manifest -> verify -> publish -> engines, where this machine can build 
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from dataclasses import asdict
 from importlib.metadata import version
@@ -27,6 +26,7 @@ from stts_export.verify.report import check_report, write_report
 from stts_export.verify.verify_bundle import verify_bundle
 from stts_runtime.build import build_engines, check_build_resources, part_and_phase
 from stts_runtime.bundle.backend import backend_named
+from stts_runtime.bundle.locate import build_command
 from stts_runtime.bundle.manifest import SCHEMA_VERSION, GraphEntry, Manifest
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.bundle.plain import to_plain
@@ -104,10 +104,8 @@ def build_engines_of(resolved: ResolvedBuild, on_progress: OnProgress, log: Log)
             log=log,
         )
     except SttsError as error:
-        place = shlex.quote(str(output))
-        raise EngineError(
-            f"{error}\n{output} is whole but for its engines; `stts-runtime build {place}` goes on from here"
-        ) from error
+        command = build_command(output)
+        raise EngineError(f"{error}\n{output} is whole but for its engines; {command} goes on from here") from error
 
 
 def write_graphs(

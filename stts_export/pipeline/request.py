@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import get_type_hints
 
 from stts_export.calibrate.calibrate import lies_on_grid
-from stts_export.checkpoint.locate import DEFAULT_PRUNE, UNTOLD, find_checkpoint, find_model, weights_folder
+from stts_export.checkpoint.locate import (
+    DEFAULT_PRUNE,
+    UNTOLD,
+    check_one_source,
+    find_checkpoint,
+    find_model,
+    weights_folder,
+)
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -40,6 +47,7 @@ from stts_runtime.bundle.manifest import (
     Pruning,
     Source,
 )
+from stts_runtime.bundle.open import SUFFIX
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.device.probe import probe_device
@@ -268,12 +276,9 @@ def check_options(request: BuildRequest) -> None:
     for name in ("max_frames", "chunk_frames", "batch"):  # of tokens a model has its own limit
         if (getattr(request, name) or 1) > MOST_COUNTED:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(request, name)}, wanted at most {MOST_COUNTED}")
-    if request.checkpoint is not None and request.random_weights is not None:
-        raise UsageError(
-            "--checkpoint and --random-weights exclude each other: weights come from one place. Leave one out"
-        )
-    if request.output.suffix != ".stts":
-        raise UsageError(f"the bundle's name must end in .stts, got {request.output}")
+    check_one_source(request.checkpoint, request.random_weights)
+    if request.output.suffix != SUFFIX:
+        raise UsageError(f"the bundle's name must end in {SUFFIX}, got {request.output}")
 
 
 def prune_and_scorer(request: BuildRequest, recipe: ModelRecipe) -> tuple[float, ModelConfig]:

@@ -6,11 +6,8 @@ import re
 from dataclasses import replace
 
 from stts_export.recipe.config import ModelConfig
+from stts_runtime.bundle.check import LARGEST_IMAGE
 from stts_runtime.errors import UsageError
-
-
-MOST_PIXELS = 1 << 13
-"""Of a side: what the runtime takes."""
 
 
 def with_video_size(config: ModelConfig, asked: str | None) -> ModelConfig:
@@ -32,10 +29,10 @@ def with_video_size(config: ModelConfig, asked: str | None) -> ModelConfig:
             f"--video-size {asked}: model {config.name} has a learned position for each patch of {wide} x {high} "
             "pixels, and sees no other size; leave it out"
         )
-    nearest = "x".join(str(min(max(side, round(pixels / side) * side), MOST_PIXELS)) for pixels in (width, height))
-    if any(pixels % side or not side <= pixels <= MOST_PIXELS for pixels in (width, height)):
+    nearest = "x".join(str(min(max(side, round(pixels / side) * side), LARGEST_IMAGE)) for pixels in (width, height))
+    if any(pixels % side or not side <= pixels <= LARGEST_IMAGE for pixels in (width, height)):
         raise UsageError(
-            f"--video-size {asked}: wanted multiples of {side} up to {MOST_PIXELS} (patches of {grid.patch_size} "
+            f"--video-size {asked}: wanted multiples of {side} up to {LARGEST_IMAGE} (patches of {grid.patch_size} "
             f"pixels, merged {grid.pool} x {grid.pool}); {nearest} is the nearest"
         )
     return replace(config, grid=replace(grid, image_size=(height, width)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stts_export.checkpoint.locate import find_checkpoint, find_model, untrained, weights_folder
+from stts_export.checkpoint.locate import check_one_source, find_checkpoint, find_model, untrained, weights_folder
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -58,10 +58,7 @@ def open_starting_model(
         UsageError: the recipe brings no weights and none are given, or there is no tokenizer or not the given one.
         CheckpointError: the weights cannot be had, or are another model's.
     """
-    if checkpoint is not None and random_weights is not None:
-        raise UsageError(
-            "--checkpoint and --random-weights exclude each other: weights come from one place. Leave one out"
-        )
+    check_one_source(checkpoint, random_weights)
     if tokenizer is not None and not tokenizer.is_file():
         raise UsageError(f"--tokenizer {tokenizer}: there is no such file")
     reads_weights = random_weights is None and checkpoint is None

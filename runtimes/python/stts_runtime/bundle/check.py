@@ -43,7 +43,8 @@ MOST_COUNTED = 1 << 20
 MOST_POSITIONS = 1 << 27
 """That a model was made for: likewise."""
 
-_LARGEST_IMAGE = 1 << 13
+LARGEST_IMAGE = 1 << 13
+"""Of a side of a picture, in pixels."""
 
 
 def check_manifest(manifest: Manifest, where: str) -> None:
@@ -152,7 +153,7 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
         grid.resampling in RESAMPLINGS,
         f"one of {RESAMPLINGS}; or upgrade stts-runtime",
     )
-    yield "grid.image_size", grid.image_size, max(grid.size) <= _LARGEST_IMAGE, f"at most {_LARGEST_IMAGE}"
+    yield "grid.image_size", grid.image_size, max(grid.size) <= LARGEST_IMAGE, f"at most {LARGEST_IMAGE}"
     side = grid.patch_size * grid.pool
     fits = not any(pixels % side for pixels in grid.size)
     yield "grid.image_size", grid.image_size, fits, f"a multiple of patch_size x pool, {side}"

@@ -25,6 +25,7 @@ from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.errors import VerificationError
+from stts_runtime.vision.run import frames_between
 
 
 REFERENCE = "verify/reference.npz"
@@ -113,9 +114,8 @@ class Reference:
         """
         found: dict[str, NDArray] = {name: self.arrays[key] for name, key in run.inputs.items()}
         if run.frames is not None:
-            first, last = run.frames
             pictures = self.arrays[CROPS if run.part == "vision_image" else FRAMES]
-            found["patches"] = patches_from_frames(pictures[first * grid.frames : last * grid.frames], grid)
+            found["patches"] = patches_from_frames(frames_between(pictures, *run.frames, grid), grid)
         wanted = [tensor.name for tensor in spec.inputs]
         if sorted(found) != sorted(wanted):
             raise VerificationError(
