@@ -123,8 +123,9 @@ engines-polygraphy: $(READY) | $(OUT)/two-blocks-rtx.stts  ## have Polygraphy, o
 	$(BIN)/python tools/polygraphy_engines.py $(OUT)/two-blocks-rtx.stts
 
 # The decoder alone, to stand beside the one in floats above; a dense bundle, which has two graphs instead of four.
-engines-weights: $(READY) $(OUT)/two-blocks.toml $(OUT)/rtx-50.toml  ## the decoder's engines with weights in 8 and 4 bits
+engines-weights: $(READY) $(OUT)/two-blocks.toml $(OUT)/rtx-50.toml  ## the decoder's engines with weights in 8 and 4 bits, and keys and values in 8
 	for weights in int8 int4; do $(BUILD_WEIGHTS) --target rtx --weights $$weights && $(INSPECT_WEIGHTS) 86 120 || exit 1; done
+	$(BUILD_WEIGHTS) --target rtx --kv-cache int8 && $(INSPECT_WEIGHTS) 86
 	for weights in fp8 nvfp4; do $(BUILD_WEIGHTS) --target $(OUT)/rtx-50.toml --weights $$weights && $(INSPECT_WEIGHTS) 120 || exit 1; done
 
 BUILD_WEIGHTS = $(BIN)/stts-export build --model $(OUT)/two-blocks.toml --random-weights 0 --prune 0 --ops portable --no-engines --no-verify --overwrite -o $(OUT)/two-blocks-weights.stts

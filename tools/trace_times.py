@@ -69,8 +69,9 @@ def main() -> None:
 def times_of(request: BuildRequest, is_whole: bool) -> Times:
     """Return what each part of a build takes, of this process's processor time."""
     resolved = resolve(request, no_progress)
-    model, plugins = weightless_model(resolved.config), resolved.engine.has_plugins
-    parts = parts_of(model, resolved.config, resolved.limits, resolved.pruning.packing, plugins=plugins)
+    model, engine, packing = weightless_model(resolved.config), resolved.engine, resolved.pruning.packing
+    cached, plugins = engine.kv_cache, engine.has_plugins
+    parts = parts_of(model, resolved.config, resolved.limits, packing, plugins=plugins, kv_cache=cached)
     traces, times = partial(capture, whole=True) if is_whole else capture, {}
     for part in parts:
         start = time.process_time()

@@ -87,6 +87,11 @@ def add_options(parser: argparse.ArgumentParser, *model: str) -> None:
         "--weights are rounded, else float)",
     )
     option(
+        "--kv-cache",
+        help="keep the decoder's keys and values in float, or in int8, a fourth of that on a CPU and half on a GPU "
+        "(default: float)",
+    )
+    option(
         "--keep-float",
         nargs="+",
         default=(),
@@ -146,6 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
         ops=arguments.ops,
         weights=arguments.weights,
         tower_weights=arguments.tower_weights,
+        kv_cache=arguments.kv_cache,
         keep_float=tuple(arguments.keep_float),
         calibration=arguments.calibration,
         video_size=arguments.video_size,

@@ -45,6 +45,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     weights = "of the decoder: float, int8, int4, q4_1, fp8 or nvfp4 (default: %(default)s)"
     parser.add_argument("--weights", default=FLOAT, help=weights)
     parser.add_argument("--tower-weights", help="float or int8 (default: int8 on a CPU where --weights are rounded)")
+    parser.add_argument("--kv-cache", default=FLOAT, help="of the decoder: float or int8 (default: %(default)s)")
     parser.add_argument("--backend", help="onnxruntime, tensorrt or tensorrt_rtx (default: the target's first)")
     parser.add_argument("--packing", help="ffd or ragged (default: the model's)")
     parser.add_argument("--chunk-frames", type=int, default=8, help="frames a vision run (default: %(default)s)")
@@ -129,6 +130,7 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
         weights=arguments.weights,
         tower_weights=tower_weights_of(arguments.tower_weights, arguments.weights, backend),
         batch=arguments.batch,
+        kv_cache=arguments.kv_cache,
     )
 
 

@@ -107,7 +107,7 @@ def memory_of(scenario: Scenario) -> MemoryNeeded:
             if is_prepacked(config, scenario.target, scenario.precision, scenario.choice, scenario.tower_weights)
             else 1
         ),
-        cache=cache_bytes(config.decoder, scenario.capacity, size),
+        cache=cache_bytes(config.decoder, scenario.capacity, size, scenario.kv_cache),
         hidden=clip.patches * config.tower.width * size if scenario.prune_fraction else 0,
         features=most_groups * config.feature_width * size,
         vision_activations=vision_activations(scenario),
@@ -138,9 +138,11 @@ def available_bytes(scenario: Scenario) -> int | None:
     return int(target.memory_gib * GIB) - (SHARED_SYSTEM if target.shared_memory else CARD_SYSTEM)
 
 
-def cache_bytes(decoder: DecoderConfig, tokens: int, item_bytes: int) -> int:
-    """Return the size of keys and values of so many tokens in every layer."""
-    return 2 * decoder.layers * decoder.kv_heads * decoder.head_dim * tokens * item_bytes
+def cache_bytes(decoder: DecoderConfig, tokens: int, item_bytes: int, kv_cache: str = FLOAT) -> int:
+    """Return the size of keys and values of so many tokens in every layer; rounded, each has a scale a head."""
+    rounded = decoder.head_dim + item_bytes
+    row = decoder.head_dim * item_bytes if kv_cache == FLOAT else rounded
+    return 2 * decoder.layers * decoder.kv_heads * tokens * row
 
 
 def vision_activations(scenario: Scenario) -> int:

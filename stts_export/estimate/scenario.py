@@ -14,7 +14,7 @@ from stts_export.quantise.check import check_tower_weights, check_weights
 from stts_export.quantise.choice import Choice, choice_of
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_runtime.bundle.backend import backend_named
-from stts_runtime.bundle.manifest import FLOAT, PACKINGS, TOWER_WEIGHTS, WEIGHTS, Limits, Pruning
+from stts_runtime.bundle.manifest import FLOAT, KV_CACHES, PACKINGS, TOWER_WEIGHTS, WEIGHTS, Limits, Pruning
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
@@ -44,6 +44,7 @@ class Scenario:
     weights: str = FLOAT  # what the decoder's are stored in, as `--weights` says
     tower_weights: str = FLOAT  # likewise, of tower and connector
     batch: int = 1  # conversations that are decoded together; beyond one there is a graph for it
+    kv_cache: str = FLOAT  # what the decoder's cache is kept in, as `--kv-cache` says
 
     @property
     def clip(self) -> Clip:
@@ -99,6 +100,7 @@ def check_scenario(scenario: Scenario) -> None:
     for option, value, known in (
         ("weights", scenario.weights, WEIGHTS),
         ("tower-weights", scenario.tower_weights, TOWER_WEIGHTS),
+        ("kv-cache", scenario.kv_cache, KV_CACHES),
     ):
         if value not in known:
             raise UsageError(f"--{option} {value} is unknown (known: {', '.join(known)})")
@@ -175,6 +177,7 @@ def scenario_of_build(
     plugins: bool = False,
     weights: str = FLOAT,
     tower_weights: str = FLOAT,
+    kv_cache: str = FLOAT,
 ) -> Scenario:
     """Return the largest clip that a build's limits allow."""
     whole = Scenario(
@@ -192,5 +195,6 @@ def scenario_of_build(
         weights=weights,
         tower_weights=tower_weights,
         batch=limits.max_rows,
+        kv_cache=kv_cache,
     )
     return replace(whole, frames=max(1, most_frames(whole, limits.max_tokens)))

@@ -23,6 +23,7 @@ from stts_export.graph.form import Form, spec_in_form
 from stts_export.graph.passes.check_plugins import CheckPlugins
 from stts_export.graph.passes.dequantize_weights import DequantizeWeights
 from stts_export.graph.passes.expand_ops import ExpandOps
+from stts_export.graph.passes.fold_cache_scales import FoldCacheScales
 from stts_export.graph.passes.fuse_norms import FuseNorms
 from stts_export.graph.passes.fuse_rotary import FuseRotary
 from stts_export.graph.passes.join_products import JoinProducts
@@ -56,6 +57,7 @@ def lower(model: ir.Model, spec: GraphSpec, form: Form, roundings: Mapping[str, 
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),  # the mask is the same in every block: compute it once
+        *([FoldCacheScales()] if form.fuses else []),
         # with fewer, larger nodes a prefill has nothing to gain, and a decode step much
         *([JoinProducts(rounded), FuseRotary(), FuseNorms()] if form.fuses and spec.step else []),
         *([RoundWeights(rounded)] if rounded and not form.dequantizes else []),

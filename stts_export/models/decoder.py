@@ -17,15 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stts_export.models.gated_mlp import GatedMlp
+from stts_export.models.kv_cache import Cache, appended
 from stts_export.models.norm import RMSNorm
 from stts_export.models.prefix_attention import prefix_attention
 from stts_export.models.rope import RotaryTable, rotate
 from stts_export.recipe.check import check_decoder
 from stts_export.recipe.config import DecoderConfig
 
-
-Cache = tuple[Tensor, Tensor]
-"""Keys and values of one block, each [1, Hkv, tokens, d], keys after RoPE."""
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """query, key, value -> output, of one block: a `Core` that was told who may see whom."""
@@ -96,7 +94,7 @@ class Attention(nn.Module):
         attend: Attend,
         asking: tuple[Tensor, Rotation] | None = None,
     ) -> tuple[Tensor, Cache]:
-        """Return what the new tokens gather [1, S, d_model], and their keys and values; no cache is an empty one.
+        """Return what the new tokens gather [1, S, d_model], and their entries in the cache; none is an empty one.
 
         Where only some of them ask, `asking` are those [1, Q, d_model] and their rotation, and what they gather is all.
         """
@@ -104,11 +102,8 @@ class Attention(nn.Module):
         query = rotate(self.split(self.query(asked), self.query_norm), *turn)
         key = rotate(self.split(self.key(hidden), self.key_norm), *rotation)
         value = self.value(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        if cache is None:
-            gathered = attend(query, key, value)
-        else:
-            gathered = attend(query, torch.cat((cache[0], key), dim=2), torch.cat((cache[1], value), dim=2))
-        return self.output(gathered.transpose(1, 2).flatten(2)), (key, value)
+        keys, values, entries = appended(cache, key, value)
+        return self.output(attend(query, keys, values).transpose(1, 2).flatten(2)), entries
 
 
 class Block(nn.Module):
@@ -130,7 +125,7 @@ class Block(nn.Module):
         attend: Attend,
         places: Tensor | None = None,
     ) -> tuple[Tensor, Cache]:
-        """Return the block's output [1, S, d_model], and the new tokens' keys and values.
+        """Return the block's output [1, S, d_model], and the new tokens' entries in the cache.
 
         In training, where the last block's output is wanted at some places alone, int64 `places` [R, Q] among the
         tokens of R rows, it is [R, Q, d_model]; `attend` is then called with queries of these places only.
@@ -255,7 +250,7 @@ class Decoder(nn.Module):
         core: Core = prefix_attention,
         rope_positions: Tensor | None = None,
     ) -> tuple[Tensor, list[Cache]]:
-        """Return the next token's logits, float32 [1, vocabulary], and the new tokens' keys and values of each block.
+        """Return the next token's logits, float32 [1, vocabulary], and the new tokens' entries in each block's cache.
 
         Args:
             token_ids: int64 [1, S], the new tokens.
@@ -266,7 +261,7 @@ class Decoder(nn.Module):
             key_positions: int64 [P + S], of the cache's slots, then of the new tokens; later than any query where a
                 slot is empty.
             vision_flags: bool [P + S], which of them are vision tokens (image patches, frame markers).
-            cache: a pair (key, value) per block, each [1, Hkv, P, d]; P may be 0.
+            cache: keys and values of each block, of P tokens, see `Cache`; P may be 0.
             core: the attention core.
             rope_positions: int64 [3, S], time, row and column of each new token, which only turn queries and keys: the
                 tokens of a frame share one, so they say nothing about who is earlier. Not given, tokens are turned by

@@ -14,6 +14,13 @@
 | out | logits | [1, vocabulary] float32 | of the last new token |
 | out | new_key_i, new_value_i | [1, Hkv, S, d] float32 | what the caller puts into the cache for the new tokens |
 
+With a cache in 8 bits these are int8, and behind each follows what it is scaled by, see `models/kv_cache.py`:
+
+| | name | shape | meaning |
+|---|---|---|---|
+| in | past_key_scales_i, past_value_scales_i | [1, Hkv, P, 1] float32 | of each token and head |
+| out | new_key_scales_i, new_value_scales_i | [1, Hkv, S, 1] float32 | likewise |
+
 Who may see whom goes by places alone. By `rope_positions` tokens are turned, and the groups of a frame share a time.
 
 With plugins the graph says itself whose token is whose: one sequence has the cache today, so all rows are 0.
@@ -36,9 +43,10 @@ from torch import nn
 from stts_export.models.decoder import Core
 from stts_export.models.model import Model
 from stts_export.ops.vision_prefix_attention.call import vision_prefix_attention
+from stts_export.parts.cache import by_layer, cache_tensors
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.bundle.manifest import Limits
+from stts_runtime.bundle.manifest import FLOAT, Limits
 from stts_runtime.bundle.spec import ENGINE, Dim, GraphSpec, TensorSpec
 
 
@@ -74,7 +82,7 @@ class DecoderStep(nn.Module):
             flags = torch.zeros_like(key_positions, dtype=torch.bool)
         if self.turned:
             rope_positions = given.pop(0)
-        cache = list(zip(given[::2], given[1::2], strict=True))
+        cache = by_layer(given, self.decoder.config.layers)
         core: Core = vision_prefix_attention
         if self.plugins:
             rows, key_rows = torch.zeros_like(positions), torch.zeros_like(key_positions)
@@ -82,28 +90,22 @@ class DecoderStep(nn.Module):
         logits, new = self.decoder(
             token_ids, features, feature_rows, positions, key_positions, flags, cache, core, rope_positions
         )
-        return (logits, *(tensor for pair in new for tensor in pair))
+        return (logits, *(tensor for entries in new for tensor in entries))
 
 
-def decoder_part(model: Model, config: ModelConfig, limits: Limits, *, plugins: bool = False) -> Part:
+def decoder_part(
+    model: Model, config: ModelConfig, limits: Limits, *, plugins: bool = False, kv_cache: str = FLOAT
+) -> Part:
     """Return the language part."""
     decoder = config.decoder
     most, groups = limits.max_tokens, limits.max_frames * config.grid.groups
     features = Dim("K", 1, min(1024, groups), groups, "--max-frames")
     if config.image is not None and most > groups:  # of images as many as a conversation has room for
         features = Dim("K", 1, min(1024, most), most, "--max-tokens")
-
-    def cache(prefix: str, length: str) -> tuple[TensorSpec, ...]:
-        shape = (1, decoder.kv_heads, length, decoder.head_dim)
-        return tuple(
-            TensorSpec(f"{prefix}_{kind}_{layer}", "float32", shape, ENGINE)
-            for layer in range(decoder.layers)
-            for kind in ("key", "value")
-        )
-
     flags = () if decoder.causal else VISION_FLAGS
     axes = () if decoder.rope_sections is None else (ROPE_POSITIONS,)
-    outputs = (TensorSpec("logits", "float32", (1, decoder.vocabulary)), *cache("new", "S"))
+    new = cache_tensors(decoder, "new", 1, "S", kv_cache)
+    outputs = (TensorSpec("logits", "float32", (1, decoder.vocabulary)), *new)
     spec = GraphSpec(
         name="decoder",
         inputs=(
@@ -114,7 +116,7 @@ def decoder_part(model: Model, config: ModelConfig, limits: Limits, *, plugins: 
             TensorSpec("past_positions", "int64", ("P",)),
             *flags,
             *axes,
-            *cache("past", "P"),
+            *cache_tensors(decoder, "past", 1, "P", kv_cache),
         ),
         outputs=outputs,
         dims=(

@@ -10,6 +10,8 @@
 | out | logits | [R, vocabulary] float32 | of the token after it |
 | out | new_key_i, new_value_i | [R, Hkv, 1, d] float32 | what the caller puts into the caches |
 
+In 8 bits caches are as those of `decoder` are.
+
 Weights are read once for all of them, which is what a step takes its time for. Shorter conversations are filled up with
 empty slots: each reads P of them. A decoded token is text, and sees all that its conversation holds: so there are no
 vision flags here, no features, and one position of a token on all axes, which after a video is not its place.
@@ -23,10 +25,11 @@ from torch import Tensor, nn
 from stts_export.models.model import Model
 from stts_export.models.rope import RotaryTable
 from stts_export.ops.domain import MASKED
+from stts_export.parts.cache import by_layer, cache_tensors
 from stts_export.parts.part import Part
 from stts_export.recipe.config import ModelConfig
-from stts_runtime.bundle.manifest import Limits
-from stts_runtime.bundle.spec import ENGINE, Dim, GraphSpec, TensorSpec
+from stts_runtime.bundle.manifest import FLOAT, Limits
+from stts_runtime.bundle.spec import Dim, GraphSpec, TensorSpec
 
 
 class DecoderRows(nn.Module):
@@ -56,9 +59,10 @@ class DecoderRows(nn.Module):
         plain = rotation(decoder.rotary)
         scaled = rotation(decoder.scaled_rotary) if decoder.yarn_layers else plain
         new: list[Tensor] = []
-        for layer, block in enumerate(decoder.blocks):
+        caches = by_layer(past, len(decoder.blocks))
+        for layer, (block, cache) in enumerate(zip(decoder.blocks, caches, strict=True)):
             turn = scaled if layer in decoder.yarn_layers else plain
-            hidden, entries = block(hidden, turn, (past[2 * layer], past[2 * layer + 1]), attend)
+            hidden, entries = block(hidden, turn, cache, attend)
             new += entries
         return (decoder.logits(hidden[:, 0]), *new)
 
@@ -78,19 +82,11 @@ def row_attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Te
     return (logits.softmax(-1).to(value.dtype) @ value).reshape(rows, heads, 1, width)
 
 
-def decoder_rows_part(model: Model, config: ModelConfig, limits: Limits) -> Part:
+def decoder_rows_part(model: Model, config: ModelConfig, limits: Limits, *, kv_cache: str = FLOAT) -> Part:
     """Return the part that decodes up to `limits.max_rows` conversations together."""
     decoder, most = config.decoder, limits.max_tokens
-
-    def cache(prefix: str, length: int | str) -> tuple[TensorSpec, ...]:
-        shape = ("R", decoder.kv_heads, length, decoder.head_dim)
-        return tuple(
-            TensorSpec(f"{prefix}_{kind}_{layer}", "float32", shape, ENGINE)
-            for layer in range(decoder.layers)
-            for kind in ("key", "value")
-        )
-
-    outputs = (TensorSpec("logits", "float32", ("R", decoder.vocabulary)), *cache("new", 1))
+    new = cache_tensors(decoder, "new", "R", 1, kv_cache)
+    outputs = (TensorSpec("logits", "float32", ("R", decoder.vocabulary)), *new)
     spec = GraphSpec(
         name="decoder_rows",
         inputs=(
@@ -98,7 +94,7 @@ def decoder_rows_part(model: Model, config: ModelConfig, limits: Limits) -> Part
             TensorSpec("positions", "int64", ("R",)),
             TensorSpec("past_positions", "int64", ("R", "P")),
             *(() if decoder.rope_sections is None else (TensorSpec("rope_positions", "int64", ("R",)),)),
-            *cache("past", "P"),
+            *cache_tensors(decoder, "past", "R", "P", kv_cache),
         ),
         outputs=outputs,
         dims=(

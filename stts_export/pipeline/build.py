@@ -114,7 +114,12 @@ def write_graphs(
     """Trace, lower and write every part with the weights it needs, each weight once."""
     model = weightless_model(resolved.config)
     parts = parts_of(
-        model, resolved.config, resolved.limits, resolved.pruning.packing, plugins=resolved.engine.has_plugins
+        model,
+        resolved.config,
+        resolved.limits,
+        resolved.pruning.packing,
+        plugins=resolved.engine.has_plugins,
+        kv_cache=resolved.engine.kv_cache,
     )
     tensors = resolved.checkpoint.tensors
     form = form_for(resolved.engine)

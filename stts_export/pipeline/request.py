@@ -36,6 +36,7 @@ from stts_runtime.bundle.backend import BACKENDS, ONNXRUNTIME, backend_named
 from stts_runtime.bundle.check import MOST_COUNTED
 from stts_runtime.bundle.manifest import (
     FLOAT,
+    KV_CACHES,
     MOST_CROPS,
     OPS,
     PACKINGS,
@@ -85,6 +86,7 @@ class BuildRequest:
     weights: str | None = None  # what the decoder's are stored in: one of `WEIGHTS`; None is `float`
     tower_weights: str | None = None  # likewise, of tower and connector: `float` or `int8`; None see `tower_weights_of`
     keep_float: tuple[str, ...] = ()  # patterns of names of weights that stay floats all the same
+    kv_cache: str | None = None  # what the decoder's cache is kept in: one of `KV_CACHES`; None is `float`
     # what scales are found with before weights are rounded: a dataset's folder, `default` or `none`; None is
     # `default` for `int4` where weights are not random, else `none`
     calibration: str | None = None
@@ -231,6 +233,7 @@ def estimate_of(
             plugins=engine.has_plugins,
             weights=engine.weights,
             tower_weights=engine.tower_weights,
+            kv_cache=engine.kv_cache,
         )
     )
 
@@ -265,6 +268,7 @@ def check_options(request: BuildRequest) -> None:
         ("precision", request.precision, tuple(ITEM_BYTES)),
         ("weights", request.weights, WEIGHTS),
         ("tower-weights", request.tower_weights, TOWER_WEIGHTS),
+        ("kv-cache", request.kv_cache, KV_CACHES),
     )
     for name, value, known in choices:
         if value is not None and value not in known:
@@ -357,7 +361,14 @@ def engine_of(request: BuildRequest, target: Target, config: ModelConfig) -> Eng
         raise UsageError("--keep-float names what is not rounded, and --weights float rounds nothing: leave one out")
     prepack = is_prepacked(config, target, precision, choice_of(backend, decoder, precision), tower)
     return EngineSettings(
-        backend, device, precision, prepack, weights=decoder, tower_weights=tower, keep_float=request.keep_float
+        backend,
+        device,
+        precision,
+        prepack,
+        weights=decoder,
+        tower_weights=tower,
+        keep_float=request.keep_float,
+        kv_cache=request.kv_cache or FLOAT,
     )
 
 

@@ -109,7 +109,8 @@ def record_reference(
     """
     limits, pruning = manifest.limits, manifest.pruning
     plugins = manifest.engine.has_plugins
-    made = parts_of(weightless_model(config), config, limits, pruning.packing, plugins=plugins)
+    kv_cache = manifest.engine.kv_cache
+    made = parts_of(weightless_model(config), config, limits, pruning.packing, plugins=plugins, kv_cache=kv_cache)
     parts = {part.spec.name: part for part in made}
     manifest = torch_manifest(manifest, parts.values())
     recorder, timings = Recorder(checkpoint), Timings()

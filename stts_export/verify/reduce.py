@@ -88,7 +88,7 @@ def reduce_bundle(
     part = part_of(bundle, run.part)
     operators = operators_of(part, trace(part))
     on_progress("reduce", 0.5)
-    tolerance = engine_tolerance(manifest.engine)
+    tolerance = engine_tolerance(manifest.engine, run.part)
     stored = {str(node.name) for node in ir.load(bundle.file(manifest.graphs[run.part].file)).graph}
     with cpu_emulation(bundle) as emulated:
         model = ir.load(emulated.file(manifest.graphs[run.part].file))
@@ -157,9 +157,9 @@ def layers_backwards(run: RecordedRun, layer: str) -> list[str]:
 
 def part_of(bundle: Bundle, name: str) -> Part:
     """Return the part that a bundle's graph was made of, its parameters without storage."""
-    config, manifest = model_of(bundle), bundle.manifest
-    plugins = manifest.engine.has_plugins
-    made = parts_of(weightless_model(config), config, manifest.limits, manifest.pruning.packing, plugins=plugins)
+    config, manifest, engine = model_of(bundle), bundle.manifest, bundle.manifest.engine
+    model, packing = weightless_model(config), manifest.pruning.packing
+    made = parts_of(model, config, manifest.limits, packing, plugins=engine.has_plugins, kv_cache=engine.kv_cache)
     return next(part for part in made if part.spec.name == name)
 
 

@@ -1,4 +1,4 @@
-"""What rounding the weights costs on text, token by token, against the model in floats.
+"""What rounding weights, or keys and values, costs on text, token by token, against the model in floats.
 
 Twice: by the weights alone, in torch, and as the bundle computes, whose products may round what they read as well.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from stts_export.quantise.checkpoint import as_rounded
 from stts_export.quantise.choice import roundings_of
 from stts_export.recipe.config import ModelConfig
 from stts_export.verify.rounded_text import logits_of_variants
-from stts_runtime.bundle.manifest import EngineSettings
+from stts_runtime.bundle.manifest import FLOAT, EngineSettings
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.errors import SttsError
 from stts_runtime.language.generation import Decoding
@@ -40,7 +41,7 @@ DIGEST = "cb1b574836bbea2a6bfccd63b3ab3db05f6eb189ad236ff9a98471160b29d75a"
 
 @dataclass(frozen=True)
 class TextCost:
-    """What rounding weights costs."""
+    """What rounding costs."""
 
     perplexity: float  # of the text, as a multiple of the model's in floats
     top1: float  # share of places at which both name the same token
@@ -48,7 +49,7 @@ class TextCost:
 
 @dataclass(frozen=True)
 class TextLimit:
-    """What rounded weights are held to."""
+    """What a model that rounds is held to."""
 
     perplexity: float  # most that the text's perplexity may grow by, as a ratio
     top1: float  # least share of places at which both name the same token
@@ -74,9 +75,13 @@ ROUNDED_PRODUCTS = TextLimit(1.02, 0.94)
 """How much more it may cost that products round what they read, to 8 bits."""
 HALF_PRODUCTS = TextLimit(1.01, 0.97)
 """The same of products in half precision."""
+ROUNDED_CACHE = TextLimit(1.01, 0.96)
+"""The same of keys and values that are kept in 8 bits."""
 WAY_OUT = (
     "leave some layers in floats with --keep-float (`stts-export sensitivity` finds which), or all with --weights float"
 )
+CACHE_WAY_OUT = "leave keys and values in floats with --kv-cache float"
+CACHE_TOO = ", or keys and values with --kv-cache float"
 
 
 def compare_text(
@@ -86,7 +91,7 @@ def compare_text(
     checkpoint: Checkpoint,
     on_progress: OnProgress = no_progress,
 ) -> tuple[CaseResult | None, tuple[str, ...]]:
-    """Return how a bundle with rounded weights reads text, None where it cannot be asked, and what to know of that.
+    """Return how a bundle that rounds weights or its cache reads text, None where it cannot be asked, and notes on it.
 
     Memory: see `logits_of_variants`.
 
@@ -113,14 +118,29 @@ def compare_text(
         except SttsError as error:
             return CaseResult(PART, CASE, (failure("running it", str(error)),)), ()
     roundings = roundings_of(engine, config)
-    rounded, variants = as_rounded(checkpoint, roundings), (frozenset[str](), frozenset(roundings))
-    first = len(ids) - 1 - len(got)
-    expected, alone = logits_of_variants(config, checkpoint, rounded, variants, ids[:-1], first)
-    following, limit = ids[-len(got) :], LIMITS[engine.weights]
-    found = [*compared("weights alone", expected, alone, following, limit)]
-    in_products = ROUNDED_PRODUCTS if engine.has_rounded_products else HALF_PRODUCTS
-    found += compared("as computed", expected, got, following, limit.times(in_products))
+    variants = [frozenset[str](), *([frozenset(roundings)] if engine.weights != FLOAT else [])]
+    rounded, first = as_rounded(checkpoint, roundings), len(ids) - 1 - len(got)
+    expected, *alone = logits_of_variants(config, checkpoint, rounded, variants, ids[:-1], first)
+    following, limit = ids[-len(got) :], limit_as_computed(engine)
+    found: list[Comparison] = []
+    for logits in alone:
+        found += compared("weights alone", expected, logits, following, LIMITS[engine.weights], WAY_OUT)
+    way = CACHE_WAY_OUT if engine.weights == FLOAT else f"{WAY_OUT}{CACHE_TOO if engine.kv_cache != FLOAT else ''}"
+    found += compared("as computed", expected, got, following, limit, way)
     return CaseResult(PART, CASE, tuple(found)), text_notes()
+
+
+def limit_as_computed(engine: EngineSettings) -> TextLimit:
+    """Return what a bundle is held to, whose weights, products and cache may each be rounded."""
+    limits = [
+        *([LIMITS[engine.weights]] if engine.weights != FLOAT else []),
+        *([ROUNDED_CACHE] if engine.kv_cache != FLOAT else []),
+    ]
+    if engine.has_rounded_products:
+        limits.append(ROUNDED_PRODUCTS)
+    elif engine.precision != "float32":
+        limits.append(HALF_PRODUCTS)
+    return reduce(TextLimit.times, limits)
 
 
 def text_ids(tokenizer: Tokenizer, most: int) -> NDArray[np.int64] | None:
@@ -157,7 +177,12 @@ def bundle_logits(session: Session, ids: NDArray[np.int64], on_progress: OnProgr
 
 
 def compared(
-    name: str, expected: NDArray[np.float32], got: NDArray[np.float32], following: NDArray[np.int64], limit: TextLimit
+    name: str,
+    expected: NDArray[np.float32],
+    got: NDArray[np.float32],
+    following: NDArray[np.int64],
+    limit: TextLimit,
+    way_out: str,
 ) -> tuple[Comparison, ...]:
     """Return perplexity and most likely tokens of two that read the same text.
 
@@ -167,6 +192,7 @@ def compared(
         got: the other's.
         following: int64 [tokens], the token that follows in each place.
         limit: what passes.
+        way_out: what would do where it does not.
     """
     if not np.isfinite(got).all():
         return (failure(f"logits, {name}", "some are NaN or infinite"),)
@@ -175,7 +201,7 @@ def compared(
     told = f"{wanted * times:.3f}, in floats {wanted:.3f}: {times:.4f} times, allowed {limit.perplexity:g}"
     agree = f"{same:.1%} of {len(got)} are the model's, wanted {limit.top1:.1%}"
     verdicts = times <= limit.perplexity, same >= limit.top1
-    way = "" if limit.passes(found) else f"; {WAY_OUT}"
+    way = "" if limit.passes(found) else f"; {way_out}"
     return (
         Comparison(f"perplexity, {name}", PASSED if verdicts[0] else FAILED, message=told + way),
         Comparison(f"likeliest token, {name}", PASSED if verdicts[1] else FAILED, overlap=same, message=agree + way),

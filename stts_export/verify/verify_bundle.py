@@ -19,7 +19,6 @@ from stts_runtime.verify.end_to_end import FEATURES, KEEP_SET
 from stts_runtime.verify.engines import compared_answers, verify_engines
 from stts_runtime.verify.reference import SCORES, Reference
 from stts_runtime.verify.report import CaseResult, Comparison, Report
-from stts_runtime.verify.tolerances import engine_tolerance
 
 
 def verify_bundle(
@@ -34,8 +33,8 @@ def verify_bundle(
         bundle: the bundle.
         reference: see `reference_of`.
         on_progress: told how far it is.
-        floats: the model with its weights in floats; one whose bundle has rounded weights is asked what they cost,
-            on text and in groups that stay.
+        floats: the model with its weights in floats; one whose bundle has rounded weights, or a rounded cache, is asked
+            what that costs, on text and in groups that stay.
 
     Raises:
         SttsError: as `verify_engines`, `compare_text` and `compare_kept` do.
@@ -49,7 +48,7 @@ def verify_bundle(
     said: tuple[str, ...] = ()
     with cpu_emulation(bundle) as emulated:
         report = verify_engines(emulated, reference, tell, open_tapped_engine)
-        if floats is not None and engine.weights != FLOAT:
+        if floats is not None and {engine.weights, engine.kv_cache} != {FLOAT}:
             runs = bundle if engine.has_rounded_products else emulated
             text, said = compare_text(runs, engine, *floats, on_progress)
             asked += filter(None, [text])
@@ -58,7 +57,7 @@ def verify_bundle(
     results, notes = report.results, (*report.notes, *emulation_notes(bundle))
     if engine.has_rounded_products:
         with Session(bundle) as session:
-            found = compared_answers(session, reference, engine_tolerance(engine))
+            found = compared_answers(session, reference)
         for own in found:
             comparisons = tuple(with_way_out(one, engine) for one in own.comparisons)
             results = (*results, CaseResult(own.part, f"{own.case}, products in 8 bits", comparisons))

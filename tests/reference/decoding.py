@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stts_export.models.decoder import Cache, Core, Decoder, feature_rows
+from stts_export.models.decoder import Core, Decoder, feature_rows
+from stts_export.models.kv_cache import Cache
 from stts_export.models.prefix_attention import prefix_attention
 
 
 def grown_cache(cache: Sequence[Cache], new: Sequence[Cache]) -> list[Cache]:
-    """Return `cache` with the `new` tokens' keys and values behind it."""
+    """Return `cache` with the `new` tokens' entries behind it."""
     return [
-        (torch.cat((key, new_key), dim=2), torch.cat((value, new_value), dim=2))
-        for (key, value), (new_key, new_value) in zip(cache, new, strict=True)
+        tuple(torch.cat((old, more), dim=2) for old, more in zip(block, entries, strict=True))
+        for block, entries in zip(cache, new, strict=True)
     ]
 
 

@@ -10,9 +10,9 @@ import onnx_ir as ir
 FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
-def value(name: str, *shape: int | str) -> ir.Value:
-    """Return a float32 value."""
-    return ir.Value(name=name, type=FLOAT, shape=ir.Shape(shape))
+def value(name: str, *shape: int | str, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+    """Return a value, float32 unless said otherwise."""
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 
 def named(node: ir.Node, *names: str, shape: Sequence[int | str] | None = None) -> ir.Node:

@@ -43,7 +43,8 @@ class SetPrecision(ir.passes.InPlacePass):
     """Rewrite a float32 graph so that weights and products are in half precision, and what needs it stays in float32.
 
     1. In float32 stay: operators in `FLOAT32_OPS` (softmax, and what norms, rotary angles and Gelu are made of); what
-       is cast from integers (positions, which half precision cannot count beyond 2048, nor bfloat16 beyond 256); nodes
+       is cast from integers of more than 8 bits (positions, which half precision cannot count beyond 2048, nor bfloat16
+       beyond 256); nodes
        between a tap and an output in `exact` (the scorer: a budget cut by rounded scores keeps other groups); and nodes
        without a weight that read nothing but float32 values, so that no value goes down and up again.
        LayerNormalization reads and writes half precision, but is exact inside by definition.
@@ -228,8 +229,10 @@ def is_float(value: ir.Value | None) -> bool:
 
 
 def is_count(node: ir.Node) -> bool:
-    """Tell whether a node makes floats of integers."""
-    return node.op_type == "Cast" and is_float(node.outputs[0]) and not is_float(node.inputs[0])
+    """Tell whether a node makes floats of integers that half precision may not hold; those of 8 bits it does."""
+    if node.op_type != "Cast" or not is_float(node.outputs[0]) or node.inputs[0] is None:
+        return False
+    return not is_float(node.inputs[0]) and node.inputs[0].dtype != ir.DataType.INT8
 
 
 def is_weight(value: ir.Value) -> bool:

@@ -83,7 +83,7 @@ def test_nor_does_one_of_a_graph_in_half_precision_with_plugins(plugin_bundle, p
 
 def none_departs(path, name):
     bundle = open_bundle(path)
-    reference, tolerance = reference_of(bundle), engine_tolerance(bundle.manifest.engine)
+    reference, tolerance = reference_of(bundle), engine_tolerance(bundle.manifest.engine, "decoder")
     part, program = traced(path, name)
     operators = operators_of(part, program)
     with cpu_emulation(bundle) as emulated:

@@ -156,7 +156,7 @@ def test_a_file_that_the_manifest_does_not_list_is_found_by_the_check(root):
 
 def test_a_newer_schema_is_refused_before_its_entries_are_read(root):
     store_data(root, {"schema_version": SCHEMA_VERSION + 4, "something": "new"})
-    with pytest.raises(BundleError, match=r"newer stts-export \(schema 13; .* reads 9\): upgrade stts-runtime"):
+    with pytest.raises(BundleError, match=r"newer stts-export \(schema 14; .* reads 10\): upgrade stts-runtime"):
         open_bundle(root)
 
 
@@ -169,6 +169,9 @@ def test_the_schemas_before_are_still_read(root):
     store_data(root, {**data, "schema_version": 8})
     before = open_bundle(root).manifest
     assert (before.grid.resampling, before.decoder) == ("bilinear", TOY_MANIFEST.decoder)
+    del data["engine"]["kv_cache"]
+    store_data(root, {**data, "schema_version": 9})
+    assert open_bundle(root).manifest.engine.kv_cache == "float"
     for name in ("weights", "tower_weights", "keep_float"):
         del data["engine"][name]
     store_data(root, {**data, "schema_version": 5})

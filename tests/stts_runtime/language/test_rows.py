@@ -21,9 +21,10 @@ LIMITS = Limits(max_frames=2, max_tokens=ROOM_STEP + 24, chunk_frames=2, max_row
 class Toy:
     """A toy decoder in torch, of one conversation and of several."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, kv_cache: str) -> None:
         config = toy_config(kind, "none")
-        parts = {part.spec.name: part for part in parts_of(toy_model(config), config, LIMITS, "none")}
+        made = parts_of(toy_model(config), config, LIMITS, "none", kv_cache=kv_cache)
+        parts = {part.spec.name: part for part in made}
         self.manifest: Manifest = torch_manifest(model_manifest(config, limits=LIMITS), parts.values())
         self.one, self.several = TorchEngine(parts["decoder"]), TorchEngine(parts["decoder_rows"])
         self.words = config.decoder.vocabulary
@@ -36,9 +37,9 @@ class Toy:
         return decoding
 
 
-@pytest.fixture(params=["qwen3", "llama", "olmo3"], scope="module")
+@pytest.fixture(params=[("qwen3", "float"), ("llama", "int8"), ("olmo3", "float")], ids="-".join, scope="module")
 def toy(request: pytest.FixtureRequest) -> Toy:
-    return Toy(request.param)
+    return Toy(*request.param)
 
 
 def alone(decoding: Decoding, count: int) -> list[int]:

@@ -139,16 +139,19 @@ def check_same_model(session: Session, other: Session) -> None:
 
 
 def name_beside(manifest: Manifest, taken: Sequence[str]) -> str:
-    """Return what a bundle beside the first is called: by what its weights are stored in, the tower's behind them.
+    """Return what a bundle beside the first is called: by what its weights are stored in, the tower's behind them, and
+    its keys and values.
 
     Raises:
-        UsageError: another one has its weights in the same.
+        UsageError: another one has all of them in the same.
     """
     engine = manifest.engine
     tower = "" if engine.tower_weights == FLOAT else f"/{engine.tower_weights}"
-    name = f"{BUNDLE} {engine.weights}{tower}"
+    cache = "" if engine.kv_cache == FLOAT else f", cache {engine.kv_cache}"
+    stored = f"{engine.weights}{tower}{cache}"
+    name = f"{BUNDLE} {stored}"
     if name in taken:
-        raise UsageError(f"two bundles beside the first have weights in {engine.weights}{tower}: leave one out")
+        raise UsageError(f"two bundles beside the first have weights in {stored}: leave one out")
     return name
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from stts_runtime.bundle.backend import BACKENDS
 from stts_runtime.bundle.manifest import (
+    FLOAT,
+    KV_CACHES,
     MOST_CROPS,
     OPS,
     PACKINGS,
@@ -31,7 +33,7 @@ from stts_runtime.bundle.spec import ENGINE, EXACT, HOST, Dim, GraphSpec
 from stts_runtime.errors import BundleError
 
 
-DTYPES = (*PRECISIONS, "int64", "int32", "bool")
+DTYPES = (*PRECISIONS, "int64", "int32", "int8", "bool")
 DEVICES = ("cpu", "cuda")
 
 Shape = tuple[int | str | None, ...]
@@ -203,6 +205,8 @@ def _rules(m: Manifest) -> Iterator[tuple[str, object, bool, str]]:
     yield "engine.weights", engine.weights, engine.weights in WEIGHTS, f"one of {WEIGHTS}; or upgrade stts-runtime"
     fits = engine.tower_weights in TOWER_WEIGHTS
     yield "engine.tower_weights", engine.tower_weights, fits, f"one of {TOWER_WEIGHTS}; or upgrade stts-runtime"
+    fits = engine.kv_cache in KV_CACHES
+    yield "engine.kv_cache", engine.kv_cache, fits, f"one of {KV_CACHES}; or upgrade stts-runtime"
     for place, value in _leaves(to_plain(m.memory), "memory"):
         yield place, value, isinstance(value, int) and value >= 0, "bytes or a count, 0 or more"
     for place, value in _leaves(to_plain(m.target), "target"):
@@ -281,9 +285,7 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
         hidden: tuple[str, Shape] = (precision, ("A", grid.patches, None))
         return {"hidden": hidden, **_packing_contract(m)}, {"features": features}
     if part == "decoder":
-        caches = [f"{kind}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
         flags: dict[str, tuple[str, Shape]] = {"past_vision_flags": ("bool", ("P",)), "vision_flags": ("bool", ("S",))}
-        held, new = ((precision, (1, decoder.kv_heads, size, decoder.head_dim)) for size in "PS")
         return (
             {
                 "token_ids": ("int64", (1, "S")),
@@ -293,25 +295,35 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
                 "past_positions": ("int64", ("P",)),
                 **({} if decoder.causal else flags),
                 **({"rope_positions": ("int64", (3, "S"))} if decoder.rope_axes == 3 else {}),
-                **{f"past_{name}": held for name in caches},
+                **_cache_contract(m, "past", 1, "P"),
             },
-            {"logits": ("float32", (1, decoder.vocabulary)), **{f"new_{name}": new for name in caches}},
+            {"logits": ("float32", (1, decoder.vocabulary)), **_cache_contract(m, "new", 1, "S")},
         )
     if part == "decoder_rows":
-        caches = [f"{kind}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
-        row: tuple[str, Shape] = (precision, ("R", decoder.kv_heads, 1, decoder.head_dim))
-        rows: tuple[str, Shape] = (precision, ("R", decoder.kv_heads, "P", decoder.head_dim))
         return (
             {
                 "token_ids": ("int64", ("R", 1)),
                 "positions": ("int64", ("R",)),
                 "past_positions": ("int64", ("R", "P")),
                 **({"rope_positions": ("int64", ("R",))} if decoder.rope_axes == 3 else {}),
-                **{f"past_{name}": rows for name in caches},
+                **_cache_contract(m, "past", "R", "P"),
             },
-            {"logits": ("float32", ("R", decoder.vocabulary)), **{f"new_{name}": row for name in caches}},
+            {"logits": ("float32", ("R", decoder.vocabulary)), **_cache_contract(m, "new", "R", 1)},
         )
     return None
+
+
+def _cache_contract(m: Manifest, prefix: str, rows: int | str, slots: int | str) -> dict[str, tuple[str, Shape]]:
+    """Return the tensors of a decoder that are keys and values, and what they are scaled by where they are rounded."""
+    decoder, engine = m.decoder, m.engine
+    names = [f"{prefix}_{kind}{{}}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
+    dtype = engine.precision if engine.kv_cache == FLOAT else engine.kv_cache
+    held: dict[str, tuple[str, Shape]] = {
+        name.format(""): (dtype, (rows, decoder.kv_heads, slots, decoder.head_dim)) for name in names
+    }
+    if engine.kv_cache == FLOAT:
+        return held
+    return held | {name.format("_scales"): (engine.precision, (rows, decoder.kv_heads, slots, 1)) for name in names}
 
 
 def _packing_contract(m: Manifest) -> dict[str, tuple[str, Shape]]:

@@ -9,12 +9,12 @@ from stts_runtime.bundle.spec import GraphSpec
 from stts_runtime.bundle.target import Target
 
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 OLDEST_SCHEMA = 3
 """That is still read: it had no `pruning.trained_fractions`, 4 had no `engine.ops`, 5 no `engine.weights`, 6 no
 `source`, `grid.frames`, `tokens.texts`, `prompt.timestamp`, `prompt.between_frames` and `frame_sampling.min_frames`,
 and square pictures only, 7 no `image`, 8 no `grid.resampling`, `decoder.feature_sets`, `decoder.causal`,
-`decoder.rope_axes` and `decoder.max_positions`, nor had any before; all else is as now."""
+`decoder.rope_axes` and `decoder.max_positions`, 9 no `engine.kv_cache`, nor had any before; all else is as now."""
 SCORERS = ("learned", "cosine", "random")
 """What may decide which groups go; a dense bundle's is `none`."""
 PACKINGS = ("ffd", "ragged")
@@ -28,6 +28,8 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 FLOAT = "float"
 WEIGHTS, TOWER_WEIGHTS = (FLOAT, "int8", "int4", "q4_1", "fp8", "nvfp4"), (FLOAT, "int8")
 """What the decoder's weights, and the tower's, may be stored in: floats of the precision, or numbers with scales."""
+KV_CACHES = (FLOAT, "int8")
+"""What keys and values may be kept in: floats of the precision, or numbers of 8 bits with a scale a token and head."""
 
 
 @dataclass(frozen=True)
@@ -300,6 +302,7 @@ class EngineSettings:
             what is multiplied with them is rounded to 8 bits when it is.
         tower_weights: one of `TOWER_WEIGHTS`, of the tower's blocks and the connector; never of the scorer.
         keep_float: patterns of names of weights that stayed floats all the same.
+        kv_cache: one of `KV_CACHES`.
     """
 
     backend: str
@@ -310,6 +313,7 @@ class EngineSettings:
     weights: str = FLOAT
     tower_weights: str = FLOAT
     keep_float: tuple[str, ...] = ()
+    kv_cache: str = FLOAT
 
     @property
     def has_plugins(self) -> bool:
@@ -326,6 +330,8 @@ def weights_line(engine: EngineSettings) -> str:
     """Return what weights are stored in, in a few words."""
     words = [f"decoder in {engine.precision if engine.weights == FLOAT else engine.weights}"]
     words.append(f"tower in {engine.precision if engine.tower_weights == FLOAT else engine.tower_weights}")
+    if engine.kv_cache != FLOAT:
+        words.append(f"keys and values in {engine.kv_cache}")
     if engine.keep_float:
         words.append(f"in {engine.precision} all the same: {' '.join(engine.keep_float)}")
     return ", ".join(words)

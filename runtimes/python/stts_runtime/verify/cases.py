@@ -86,8 +86,8 @@ def run_engine(
 
 def _unwritten(value: Value, dtype: str) -> NDArray:
     """Return an array for an output that shows what the engine leaves unwritten."""
-    if dtype == "int64":
-        return np.full(value.shape, np.iinfo(np.int64).min)
+    if dtype.startswith("int"):
+        return np.full(value.shape, np.iinfo(dtype).min, dtype)
     return stored_values(np.full(value.shape, np.nan, np.float32), dtype)
 
 

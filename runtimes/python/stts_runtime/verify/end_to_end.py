@@ -24,7 +24,7 @@ from stts_runtime.verify.compare import compare_rows, failure
 from stts_runtime.verify.reference import FRAMES, IMAGE, IMAGE_FEATURES, IMAGE_LOGITS, KEEP, SCORES, Answer, Reference
 from stts_runtime.verify.report import FAILED, PASSED, SKIPPED, TIED, CaseResult, Comparison
 from stts_runtime.verify.stored import float32_values, stored_values
-from stts_runtime.verify.tolerances import Tolerance
+from stts_runtime.verify.tolerances import Tolerance, engine_tolerance
 from stts_runtime.vision.run import Vision
 
 
@@ -32,31 +32,29 @@ END_TO_END = "end_to_end"
 KEEP_SET, FEATURES = "keep set", "features"
 
 
-def compare_end_to_end(session: Session, reference: Reference, tolerance: Tolerance) -> CaseResult:
+def compare_end_to_end(session: Session, reference: Reference) -> CaseResult:
     """Return what the bundle says about the recorded clip, step by step, against what the model says.
 
     A step that cannot be run fails, and ends the list.
     """
-    tolerance = replace(tolerance, relative=tolerance.end_to_end)
     found: list[Comparison] = []
     prefill = reference.cases("decoder")[0]
     logits = reference.arrays[prefill.key("logits")]
     magnitude = next(value.magnitude for value in prefill.values if value.name == "logits")
     try:
-        vision = compare_vision(found, session, reference, tolerance)
+        vision = compare_vision(found, session, reference)
         ids = compare_prompt(found, session, reference, vision)
-        compare_answer(found, session, reference.info.answer, logits, magnitude, tolerance, ids, vision)
+        compare_answer(found, session, reference.info.answer, logits, magnitude, ids, vision)
     except SttsError as error:
         found.append(failure("running it", str(error)))
     return CaseResult(END_TO_END, "frames to tokens", tuple(found))
 
 
-def compare_image(session: Session, reference: Reference, tolerance: Tolerance) -> CaseResult | None:
+def compare_image(session: Session, reference: Reference) -> CaseResult | None:
     """Return the same of the recorded image; None where nothing was asked about one."""
     answer, arrays, manifest = reference.info.image, reference.arrays, session.manifest
     if answer is None:
         return None
-    tolerance = replace(tolerance, relative=tolerance.end_to_end)
     found: list[Comparison] = []
     expected, logits = arrays[IMAGE_FEATURES], arrays[IMAGE_LOGITS]
     try:
@@ -64,10 +62,11 @@ def compare_image(session: Session, reference: Reference, tolerance: Tolerance) 
         vision = conversation.vision
         dtype = manifest.graphs["vision_image"].spec.tensor("features").dtype
         got = float32_values(session.engine("vision_image").memory.to_host(vision.features), dtype)
-        found.append(compare_rows(FEATURES, expected, got, float(np.abs(expected).max()), tolerance))
+        magnitude = float(np.abs(expected).max())
+        found.append(compare_rows(FEATURES, expected, got, magnitude, through(session, "vision_image")))
         ids = image_prompt(session, seen_pieces(manifest, conversation.clip, vision), answer.question)
         found.append(compare_tokens("prompt ids", answer.token_ids, ids.tolist()))
-        compare_answer(found, session, answer, logits, float(np.abs(logits).max()), tolerance, ids, vision)
+        compare_answer(found, session, answer, logits, float(np.abs(logits).max()), ids, vision)
     except SttsError as error:
         found.append(failure("running it", str(error)))
     return CaseResult(END_TO_END, "image to tokens", tuple(found))
@@ -81,7 +80,13 @@ def image_prompt(session: Session, seen: Pieces, question: str | None) -> NDArra
     return first_turn(session.tokenizer, manifest.prompt, manifest.tokens, seen, question).token_ids
 
 
-def compare_vision(found: list[Comparison], session: Session, reference: Reference, tolerance: Tolerance) -> Vision:
+def through(session: Session, part: str) -> Tolerance:
+    """Return what values are held to that have gone through all engines up to a part's."""
+    tolerance = engine_tolerance(session.manifest.engine, part)
+    return replace(tolerance, relative=tolerance.end_to_end)
+
+
+def compare_vision(found: list[Comparison], session: Session, reference: Reference) -> Vision:
     """Add scores, keep set and features; return what the language model is to read.
 
     Groups whose recorded scores are tied with the cut may change sides; then features are of other groups and cannot be
@@ -93,6 +98,7 @@ def compare_vision(found: list[Comparison], session: Session, reference: Referen
     prefill = reference.cases("decoder")[0]
     expected = arrays[prefill.inputs["features"]]
     part = "vision_dense" if vision.scores is None else "vision_encode"
+    tolerance = through(session, part)
     dtype = session.manifest.graphs[part].spec.tensor("features").dtype
     if vision.scores is not None:
         scores, keep = arrays[SCORES], arrays[KEEP]
@@ -172,7 +178,6 @@ def compare_answer(
     answer: Answer,
     first_logits: NDArray[np.float32],
     magnitude: float,
-    tolerance: Tolerance,
     ids: NDArray[np.int64],
     vision: Vision,
 ) -> None:
@@ -181,7 +186,7 @@ def compare_answer(
     Every step reads the model's own token before it, so that each is judged alone; they all agree just where a free
     run does. A token that differs where the model's two likeliest are tied is no fault.
     """
-    decoding = Decoding(session.engine("decoder"), session.manifest)
+    tolerance, decoding = through(session, "decoder"), Decoding(session.engine("decoder"), session.manifest)
     logits = decoding.read(ids, vision_flags(ids, session.manifest.tokens), vision.features, vision.keep)
     found.append(compare_rows("first logits", first_logits, logits[None], magnitude, tolerance))
     got, ties = [], 0

@@ -22,7 +22,7 @@ from stts_runtime.verify.compare import failure
 from stts_runtime.verify.end_to_end import compare_end_to_end, compare_image
 from stts_runtime.verify.reference import Reference
 from stts_runtime.verify.report import CaseResult, Report
-from stts_runtime.verify.tolerances import Tolerance, engine_tolerance
+from stts_runtime.verify.tolerances import engine_tolerance
 
 
 def verify_engines(
@@ -45,7 +45,6 @@ def verify_engines(
         EngineError: the bundle cannot run on this device at all; says what to do.
         UsageError: there are no tolerances for the bundle's precision, or a setting in the environment is wrong.
     """
-    tolerance = engine_tolerance(bundle.manifest.engine)
     check_runs(bundle, reference)
     results: list[CaseResult] = []
     steps = len(reference.info.cases) + 1
@@ -54,11 +53,11 @@ def verify_engines(
         engine = engine_name(bundle)
         for part in dict.fromkeys(run.part for run in reference.info.cases):
             on_progress(part, len(results) / steps)
-            for result in part_results(bundle, part, reference, tolerance, opener):
+            for result in part_results(bundle, part, reference, opener):
                 results.append(result)
                 on_progress(part, len(results) / steps)
         on_progress("end to end", len(results) / steps)
-        results += compared_answers(session, reference, tolerance)
+        results += compared_answers(session, reference)
     on_progress("end to end", 1.0)
     return Report(
         bundle=bundle.manifest.name,
@@ -70,10 +69,10 @@ def verify_engines(
     )
 
 
-def compared_answers(session: Session, reference: Reference, tolerance: Tolerance) -> list[CaseResult]:
+def compared_answers(session: Session, reference: Reference) -> list[CaseResult]:
     """Return what comes out at the end, about the clip and, where there is one, about the image."""
-    image = compare_image(session, reference, tolerance)
-    return [compare_end_to_end(session, reference, tolerance), *([] if image is None else [image])]
+    image = compare_image(session, reference)
+    return [compare_end_to_end(session, reference), *([] if image is None else [image])]
 
 
 def engine_name(bundle: Bundle) -> str:
@@ -94,10 +93,9 @@ def engine_name(bundle: Bundle) -> str:
     return f"{title} on {'the CPU' if settings.device == 'cpu' else probe_device().gpu_name or 'an unnamed GPU'}"
 
 
-def part_results(
-    bundle: Bundle, part: str, reference: Reference, tolerance: Tolerance, opener: Opener
-) -> Iterator[CaseResult]:
+def part_results(bundle: Bundle, part: str, reference: Reference, opener: Opener) -> Iterator[CaseResult]:
     """Yield the result of each recorded run of a part, with its engine open in between."""
+    tolerance = engine_tolerance(bundle.manifest.engine, part)
     graph, runs = bundle.manifest.graphs[part], reference.cases(part)
     inputs = [reference.inputs(run, graph.spec, bundle.manifest.grid) for run in runs]
     try:

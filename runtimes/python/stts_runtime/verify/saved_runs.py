@@ -91,7 +91,7 @@ def as_stored(tensors: tuple[TensorSpec, ...], arrays: Mapping[str, NDArray]) ->
 def line_of(bundle: Bundle, part: str, folder: Path, outputs: list[dict[str, NDArray]]) -> str:
     """Return the line for a part, whose `outputs` decide how large an error passes: as in `verify`."""
     settings, graph = bundle.manifest.engine, bundle.manifest.graphs[part]
-    relative = engine_tolerance(settings).relative
+    relative = engine_tolerance(settings, part).relative
     errors = {
         name: relative * max(float(np.abs(run[name].astype(np.float32)).max(initial=0)) for run in outputs)
         for name in outputs[0]
