@@ -80,7 +80,7 @@ def clips(data: Path | None, config: ModelConfig, count: int) -> Iterator[NDArra
         return
     paths = dict.fromkeys(question.clip for question in open_questions(data, "test"))
     for path in list(paths)[:count]:
-        yield read_clip(data / path, config.frame_sampling).frames
+        yield read_clip(data / path, config.frame_sampling, None, config.grid).frames
 
 
 def torch_scores(

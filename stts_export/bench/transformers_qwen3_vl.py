@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stts_export.bench.torch_subject import Look
-from stts_export.checkpoint.layouts import layout_named
+from stts_export.checkpoint.layouts import is_scorer, layout_named
 from stts_export.checkpoint.records import Checkpoint
 from stts_export.checkpoint.write import stored_tensors
 from stts_export.recipe.config import DecoderConfig, ModelConfig
@@ -31,7 +31,8 @@ def qwen3_vl_modules(config: ModelConfig, checkpoint: Checkpoint) -> tuple[Any, 
     with init_empty_weights(include_buffers=False):
         model = Qwen3VLForConditionalGeneration(qwen3_vl_config(config)).eval()
     stored = stored_tensors(checkpoint.tensors, config, layout_named("qwen3_vl"))
-    inner = {name: tensor for name, tensor in stored.items() if name.startswith(("visual.", "language_model."))}
+    theirs = ("visual.", "language_model.")
+    inner = {name: one for name, one in stored.items() if name.startswith(theirs) and not is_scorer(name)}
     model.model.load_state_dict(inner, assign=True)
     head = inner["language_model.embed_tokens.weight"] if config.decoder.tied_embedding else stored["lm_head.weight"]
     model.lm_head.weight = torch.nn.Parameter(head, requires_grad=False)

@@ -31,13 +31,14 @@ def run_block(
     """
     block = decoder.blocks[index]
     table = decoder.scaled_rotary if index in decoder.yarn_layers else decoder.rotary
-    total = sum(len(sequence.positions) for sequence in sequences)
+    total = sum(len(sequence.turns) for sequence in sequences)
     watches = {fold.name: _Watch(fold, max(1, -(-total // SAMPLES))) for fold in folds}
     behind = []
     with _watching(block, f"decoder.blocks.{index}.", folds, watches):
         for sequence in sequences:
-            rotation = decoder.rotation(table, sequence.positions, sequence.hidden.dtype)
-            hidden, _ = block(sequence.hidden, rotation, None, _attend(sequence.mask))
+            hidden, _ = block(sequence.hidden, table.by_turns(sequence.turns), None, _attend(sequence.mask))
+            if index < len(sequence.deep):
+                hidden = hidden + sequence.deep[index]
             behind.append(replace(sequence, hidden=hidden))
     return behind, {name: watch.inputs() for name, watch in watches.items()}
 

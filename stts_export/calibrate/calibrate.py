@@ -33,7 +33,7 @@ from stts_runtime.language.tokenizer import Tokenizer
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 
 
-_FORMAT = 1  # counted up when other scales are found of the same
+_FORMAT = 2  # counted up when other scales are found of the same
 STAGE = "calibrate"
 ON_GRID = 1e-5
 """Of a weight's largest value: how far its numbers may be from it where it was rounded to the same grid before."""

@@ -17,8 +17,8 @@ from stts_export.data.read import open_questions, splits_of
 from stts_export.data.recipe import SplitSizes, read_data_recipe
 from stts_export.data.records import clips_of
 from stts_export.errors import DataError
+from stts_export.recipe.config import ModelConfig
 from stts_export.train.example import Example
-from stts_runtime.bundle.manifest import FrameSampling
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -53,7 +53,7 @@ class Material:
         return content.hexdigest()
 
 
-def read_material(wanted: str, tokenizer: Tokenizer, sampling: FrameSampling) -> Material:
+def read_material(wanted: str, tokenizer: Tokenizer, config: ModelConfig) -> Material:
     """Return the set that `--calibration` names: a dataset's folder, or `default`.
 
     Raises:
@@ -61,11 +61,11 @@ def read_material(wanted: str, tokenizer: Tokenizer, sampling: FrameSampling) ->
             model.
     """
     if wanted != DEFAULT:
-        return Material(examples_of(Path(wanted), tokenizer, sampling), (), wanted)
+        return Material(examples_of(Path(wanted), tokenizer, config), (), wanted)
     text = python_text()
     is_open = not tokenizer.unknown_words("\n".join(text))
     with TemporaryDirectory(prefix="stts-calibration-") as folder:
-        examples = generated_examples(Path(folder), OPEN_CLIPS if is_open else CLOSED_CLIPS, tokenizer, sampling)
+        examples = generated_examples(Path(folder), OPEN_CLIPS if is_open else CLOSED_CLIPS, tokenizer, config)
     ids = (tuple(tokenizer.encode(piece, specials=False)[:TEXT_TOKENS]) for piece in text) if is_open else ()
     return Material(examples, tuple(ids), DEFAULT)
 
@@ -77,14 +77,14 @@ def python_text() -> tuple[str, ...]:
     return tuple(topics.topics[name] for name in TOPICS)
 
 
-def generated_examples(folder: Path, recipe: str, tokenizer: Tokenizer, sampling: FrameSampling) -> tuple[Example, ...]:
+def generated_examples(folder: Path, recipe: str, tokenizer: Tokenizer, config: ModelConfig) -> tuple[Example, ...]:
     """Return clips that a dataset recipe's seed makes, by way of `folder`."""
     made = replace(read_data_recipe(recipe), clips=SplitSizes(MOST_CLIPS, 0, 0, 0))
     generate(made, folder, workers=1)
-    return examples_of(folder, tokenizer, sampling)
+    return examples_of(folder, tokenizer, config)
 
 
-def examples_of(data: Path, tokenizer: Tokenizer, sampling: FrameSampling) -> tuple[Example, ...]:
+def examples_of(data: Path, tokenizer: Tokenizer, config: ModelConfig) -> tuple[Example, ...]:
     """Return clips of a dataset, spread evenly over its first split, with some of the questions on each.
 
     Raises:
@@ -104,10 +104,11 @@ def examples_of(data: Path, tokenizer: Tokenizer, sampling: FrameSampling) -> tu
                 f"{data}: the model has a vocabulary of its own that {words[0]!r} is not in: {question.prompt!r}. "
                 "Calibrate with the data that it was trained on: --calibration DIR"
             )
+    sampling = config.frame_sampling
     few = replace(sampling, max_frames=min(sampling.max_frames, MOST_FRAMES))
     examples = []
     for clip in chosen:
-        sampled = read_clip(data / clip[0].clip, few)
+        sampled = read_clip(data / clip[0].clip, few, None, config.grid)
         frames = torch.from_numpy(np.ascontiguousarray(sampled.frames))
         examples.append(Example(frames, sampled.timestamps, tuple(clip[:MOST_QUESTIONS])))
     return tuple(examples)

@@ -18,7 +18,8 @@ from stts_export.models.model import Model
 from stts_export.models.parameters import swapped_parameters
 from stts_export.train.example import Example
 from stts_export.train.forward import Pruning, row_mask, see
-from stts_export.train.layout import ClipTokens, RowWriter
+from stts_export.train.layout import ClipTokens, RowWriter, row_writer
+from stts_runtime.clip.frame_sampling import patch_times
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -28,13 +29,15 @@ class Sequence:
 
     Attributes:
         hidden: float32 [1, S, d_model].
-        positions: int64 [S].
+        turns: int64 [S, 1], or [S, 3] where tokens are turned by time, row and column.
         mask: bool [S, S], which token each sees.
+        deep: float32 [B, S, d_model], what is added behind each of the first B blocks (DeepStack); B is mostly 0.
     """
 
     hidden: Tensor
-    positions: Tensor
+    turns: Tensor
     mask: Tensor
+    deep: Tensor
 
 
 def embedded_sequences(
@@ -57,13 +60,14 @@ def embedded_sequences(
         pruning: of the clips; None for a dense model.
         on_share: told how much is done.
     """
-    writer = RowWriter(tokenizer, model.config.prompt, model.config.tokens)
+    writer = row_writer(tokenizer, model.config)
     with weights_of_vision(model, tensors):
         made = []
         for done, example in enumerate(material.examples, start=1):
             made.append(_clip(model, tensors, writer, example, pruning))
             on_share(done / len(material.examples))
-    return [*made, *(_text(tensors, ids) for ids in material.texts)]
+    axes = 1 if model.config.decoder.rope_sections is None else 3
+    return [*made, *(_text(tensors, ids, axes) for ids in material.texts)]
 
 
 def weights_of_vision(model: Model, tensors: Mapping[str, LazyTensor]) -> ExitStack:
@@ -91,20 +95,31 @@ def _clip(
     example: Example,
     pruning: Pruning | None,
 ) -> Sequence:
-    features, _, kept = see(model, [example], pruning)
-    rows = writer.rows([ClipTokens(example.timestamps, kept, example.questions)], row_tokens=1)
+    features, _, keep = see(model, [example], pruning)
+    times = patch_times(example.timestamps, model.grid.frames)
+    rows = writer.rows([ClipTokens(times, keep, example.questions)], row_tokens=1)
     columns = {name: torch.from_numpy(array) for name, array in vars(rows).items()}
     # a row is padded, and padding sees none but itself: what products read there would be counted
     read = torch.from_numpy(np.flatnonzero(rows.clips[0] >= 0))
     ids = columns["token_ids"][:, read]
     is_patch = ids == model.decoder.image_patch
-    hidden = add_features(_embedded(tensors, ids), is_patch, features, columns["feature_rows"][0, read])
-    return Sequence(hidden, columns["positions"][0, read], row_mask(columns)[0][read][:, read])
+    first, *deep = model.decoder.feature_sets(features)
+    given, embedded = columns["feature_rows"][0, read], _embedded(tensors, ids)
+    hidden = model.decoder.with_features(embedded, is_patch, first, given)
+    nothing = torch.zeros_like(embedded)
+    added = [add_features(nothing, is_patch, more, given) for more in deep]
+    return Sequence(
+        hidden,
+        columns["rope_positions"][0, read],
+        row_mask(columns, model.config.decoder.causal)[0][read][:, read],
+        torch.cat([nothing[:0], *added]),
+    )
 
 
-def _text(tensors: Mapping[str, LazyTensor], ids: tuple[int, ...]) -> Sequence:
-    positions = torch.arange(len(ids))
-    return Sequence(_embedded(tensors, torch.tensor([ids])), positions, positions[None, :] <= positions[:, None])
+def _text(tensors: Mapping[str, LazyTensor], ids: tuple[int, ...], axes: int) -> Sequence:
+    places = torch.arange(len(ids))
+    turns, hidden = places[:, None].repeat(1, axes), _embedded(tensors, torch.tensor([ids]))
+    return Sequence(hidden, turns, places[None, :] <= places[:, None], hidden[:0])
 
 
 def _embedded(tensors: Mapping[str, LazyTensor], ids: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from stts_export.checkpoint.layouts import layout_named
+from stts_export.checkpoint.layouts import layout_to_write
 from stts_export.checkpoint.package_file import find_gguf
 from stts_export.checkpoint.records import LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -46,8 +46,8 @@ def default_cache() -> Path:
 def assemble(recipe: ModelRecipe, cache_dir: Path | None = None, on_progress: OnProgress = no_progress) -> Path:
     """Return the directory in `cache_dir`, or `default_cache()`, that holds the model; written if not there yet.
 
-    It is an ordinary checkpoint in the trainer's layout with a tokenizer.json (micro: 640 MB, ten seconds; nano: 3 MB).
-    It appears whole or not at all; an interrupted call leaves nothing behind.
+    It is an ordinary checkpoint, in the trainer's layout where that has its tensors, with a tokenizer.json (micro: 640
+    MB, ten seconds; nano: 3 MB). It appears whole or not at all; an interrupted call leaves nothing behind.
 
     Raises:
         RecipeError: the recipe is of a model that is not assembled, or names weights that are not shipped.
@@ -110,7 +110,7 @@ def _write(folder: Path, config: ModelConfig, assembly: Assembly, on_progress: O
         _check_trained(trained, tensors, tokenizer, config, assembly)
         tensors = merge_trained(tensors, trained)
     tokenizer.save(str(folder / TOKENIZER_FILE))
-    write_checkpoint(folder, tensors, config, layout_named("trainer"), on_progress=on_progress)
+    write_checkpoint(folder, tensors, config, layout_to_write(tensors), on_progress=on_progress)
 
 
 def _check_trained(

@@ -68,6 +68,11 @@ _SCORER = (
 )
 _TOWER = "vision_backbone.image_vit."
 
+
+def _scorer(prefix: str) -> tuple[Rule, ...]:
+    return tuple(rule(f"scorer.{ours}", f"{prefix}{SCORER_MARK}{theirs}") for ours, theirs in _SCORER)
+
+
 _AUTHORS_VISION = (
     rule("vision_tower.patch_embedding", f"{_TOWER}patch_embedding"),
     rule("vision_tower.position_embedding", f"{_TOWER}positional_embedding"),
@@ -75,7 +80,7 @@ _AUTHORS_VISION = (
         rule(f"vision_tower.blocks.{{i}}.{ours}", f"{_TOWER}transformer.resblocks.{{i}}.{theirs}")
         for ours, theirs, _ in _TOWER_BLOCK
     ),
-    *(rule(f"scorer.{ours}", f"{_TOWER}transformer.{SCORER_MARK}{theirs}") for ours, theirs in _SCORER),
+    *_scorer(f"{_TOWER}transformer."),
     *(rule(f"connector.{ours}", f"vision_backbone.{theirs}") for ours, theirs, _ in _CONNECTOR),
 )
 
@@ -112,7 +117,8 @@ _NESTED_TEXT = _authors_text("lm_head", flat=False)
 _FLAT_TEXT = _authors_text("transformer.ff_out", flat=True)
 
 LAYOUTS = (
-    qwen3_vl.LAYOUT,  # before transformers' Molmo2, whose decoder has the same names
+    # before transformers' Molmo2, whose decoder has the same names; a scorer, which released files lack, is ours
+    replace(qwen3_vl.LAYOUT, rules=(*qwen3_vl.LAYOUT.rules, *_scorer("visual."))),
     Layout("native", re.compile(r"(model\.)?(language_model|vision_tower|multi_modal_projector)\."), _NATIVE),
     # the trainer's blocks are flat; files converted half-way carry the nested names without the prefix
     Layout("trainer", re.compile(r"(model\.)?transformer\.blocks\.\d+\.att_proj\."), _AUTHORS_VISION + _FLAT_TEXT),
@@ -144,6 +150,13 @@ def detect_layout(names: Iterable[str], where: str) -> Layout:
 def layout_named(name: str) -> Layout:
     """Return the layout called `name`; of two with that name the first, which is the one to write."""
     return next(layout for layout in LAYOUTS if layout.name == name)
+
+
+def layout_to_write(ours: Iterable[str]) -> Layout:
+    """Return the layout that a model with these tensors of ours is written in: the trainer's, if it has all of them."""
+    names = list(ours)
+    written = (layout_named("trainer"), *LAYOUTS)
+    return next(layout for layout in written if all(pieces_of(name, layout) for name in names))
 
 
 def canonical(name: str) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from stts_export.errors import DataError
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import BILINEAR, FrameSampling, Grid
 from stts_runtime.bundle.swap import write_whole
 from stts_runtime.clip.frame_sampling import sample_frames
 
@@ -33,6 +33,7 @@ CLASSES = "classes.npy"
 FRAMES = "frames.npy"
 # Past it the files get hardly smaller, and take longer to write.
 DEFLATE_LEVEL = 4
+_SIDE = 378
 # What reading a damaged zip, picture or table may raise.
 DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, IndexError)
 
@@ -46,10 +47,11 @@ class SampledClip:
     indices: np.ndarray  # int64 [T], which frames of the clip these are
 
 
-def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) -> SampledClip:
+def read_clip(path: Path, sampling: FrameSampling, frames: int | None, grid: Grid | None) -> SampledClip:
     """Read the frames of a clip, its zip or a video file, that a model looks at, chosen as the runtime chooses them.
 
-    Where `frames` is given, exactly so many are taken, evenly spread.
+    Where `frames` is given, exactly so many are taken, evenly spread. Those of a file are resized as the runtime does
+    it for a model with that `grid`, and without one for Molmo2; those of a zip are as they lie there.
 
     Raises:
         DataError: a zip is missing or damaged.
@@ -59,7 +61,8 @@ def read_clip(path: Path, sampling: FrameSampling, frames: int | None = None) ->
     if path.suffix != ".zip":
         from stts_runtime.clip.video import read_video
 
-        video = read_video(path, sampling, frames)
+        size, resampling = (_SIDE, BILINEAR) if grid is None else (grid.image_size, grid.resampling)
+        video = read_video(path, sampling, frames, size=size, resampling=resampling)
         return SampledClip(video.frames, video.timestamps, video.indices)
     with _opened(path) as archive:
         settings = json.loads(archive.read(SETTINGS))
@@ -144,7 +147,7 @@ def clip_to_video(path: Path, output: Path) -> None:
         raise DataError("writing a video file needs PyAV: pip install av") from None
     fps = read_settings(path)["fps"]
     every = FrameSampling(method="uniform", max_frames=10**6, max_fps=float(10**6))
-    frames = read_clip(path, every).frames
+    frames = read_clip(path, every, None, None).frames
     height, width = (side - side % 2 for side in frames.shape[1:3])  # H.264 wants even sides
 
     def write(file: Path) -> None:

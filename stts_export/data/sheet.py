@@ -50,7 +50,7 @@ def _strips(data: Path, split: str, questions: Sequence[Question], wanted: int) 
         asked = [question for question in questions if question.clip == clip]
         still = f", {100 * asked[0].still:.0f} % still" if asked[0].still is not None else ""
         lines = [f"{split}: {clip}{still}", *map(_line, asked)]
-        strips.append(_strip(read_clip(data / clip, ALL_FRAMES).frames, lines))
+        strips.append(_strip(read_clip(data / clip, ALL_FRAMES, None, None).frames, lines))
     return strips
 
 

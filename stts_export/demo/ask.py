@@ -55,9 +55,9 @@ def ask(bundle: Path, data: Path, questions: tuple[Question, ...]) -> tuple[Aske
     """Ask a bundle each question with a look of its own, as one who has a single question does; draw what was kept."""
     path = data / questions[0].clip
     with load(bundle) as session:
-        sampled = read_clip(path, session.manifest.frame_sampling)
         grid, name = session.manifest.grid, f"{session.manifest.pruning.scorer} scorer"
-        clip = runtime_clip(sampled, grid.image_size)
+        sampled = read_clip(path, session.manifest.frame_sampling, None, grid)
+        clip = runtime_clip(sampled, grid)
         session.ask(clip, questions[0].prompt, prune=PRUNE, max_tokens=1)  # engines open, or the first would pay for it
         talks = tuple(session.look(clip, prune=PRUNE) for _ in questions)
         answers = tuple(

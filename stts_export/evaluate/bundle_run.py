@@ -17,7 +17,7 @@ from stts_export.evaluate.live_run import Stream
 from stts_export.evaluate.loader import middle_frame
 from stts_export.evaluate.records import DENSE, MAIN, ONE_FRAME, SCORERS, Answers, Asked, Setting, right_text
 from stts_export.evaluate.settings import FRACTIONS, check_fractions
-from stts_runtime.bundle.manifest import ImageSize, Manifest
+from stts_runtime.bundle.manifest import Grid, Manifest
 from stts_runtime.clip.frames import resize_frames
 from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation
@@ -78,7 +78,8 @@ def evaluate_bundle(
     clips = clips_of(asked)
     for done, questions in enumerate(clips):
         for length in dict.fromkeys(setting.frames for setting in settings):
-            sampled = read_clip(data / questions[0].clip, session.manifest.frame_sampling, length)
+            manifest = session.manifest
+            sampled = read_clip(data / questions[0].clip, manifest.frame_sampling, length, manifest.grid)
             for setting in settings:
                 if setting.frames == length:
                     shown = sampled
@@ -98,7 +99,7 @@ def evaluate_bundle(
 
 def look_at(session: Session, prune: float, sampled: SampledClip) -> Conversation:
     """Return a conversation about a clip alone."""
-    return session.look(runtime_clip(sampled, session.manifest.grid.image_size), prune=prune)
+    return session.look(runtime_clip(sampled, session.manifest.grid), prune=prune)
 
 
 def answers_about(session: Session, look: Conversation, questions: Sequence[Asked]) -> list[str]:
@@ -114,14 +115,14 @@ def answers_about(session: Session, look: Conversation, questions: Sequence[Aske
     return said
 
 
-def runtime_clip(sampled: SampledClip, size: ImageSize) -> Clip:
+def runtime_clip(sampled: SampledClip, grid: Grid) -> Clip:
     """Return sampled frames as the runtime takes them, with the same timestamps."""
-    frames = sampled.frames
+    frames, size, resampling = sampled.frames, grid.image_size, grid.resampling
     last = float(sampled.timestamps[-1])
     fps = float(sampled.indices[-1]) / last if last > 0 else 1.0
     total = int(sampled.indices[-1]) + 1
     return Clip(
-        frames=np.concatenate([resize_frames(frames[i : i + 1], size) for i in range(len(frames))]),
+        frames=np.concatenate([resize_frames(frames[i : i + 1], size, resampling) for i in range(len(frames))]),
         timestamps=sampled.timestamps,
         indices=sampled.indices,
         source_size=(frames.shape[2], frames.shape[1]),

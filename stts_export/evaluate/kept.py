@@ -23,6 +23,7 @@ from stts_export.models.model import Model
 from stts_export.models.scorer import Scorer
 from stts_export.models.vision import dense_outputs, scores_of
 from stts_export.train.example import Example, patches_of
+from stts_export.train.patch_classes import patch_classes_of
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.vision.plan import group_patches, select_groups
 
@@ -103,12 +104,13 @@ def _scored(
     model: Model, scorers: dict[str, Scorer], path: Path, frames: int | None
 ) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]] | None:
     """Return fates of a clip's groups and each scorer's scores, all [T, G]; None where no labels fit."""
-    clip = read_clip(path, model.config.frame_sampling, frames)
+    clip = read_clip(path, model.config.frame_sampling, frames, model.grid)
     classes = read_patch_classes(path, clip.indices)
-    if classes is None or classes.shape[1] != model.grid.patches:
+    if classes is None or classes.shape[1] != model.grid.patches or model.grid.rows != model.grid.columns:
         return None
-    example = Example(torch.from_numpy(np.ascontiguousarray(clip.frames)), clip.timestamps, ())
+    frames_seen = torch.from_numpy(np.ascontiguousarray(clip.frames))
+    example = Example(frames_seen, clip.timestamps, (), torch.from_numpy(classes))
     patches = patches_of([example], model.grid, model.vision_tower.position_embedding.device)
     *_, hidden = islice(dense_outputs(model.vision_tower, patches), model.tower_config.biased_block)
     scores = {kind: scores_of(scorer, hidden).cpu().numpy() for kind, scorer in scorers.items()}
-    return group_fates(patches, classes, model.grid), scores
+    return group_fates(patches, patch_classes_of(example, model.grid).numpy(), model.grid), scores

@@ -15,7 +15,7 @@ import torch
 from stts_export.data.clips import read_clip
 from stts_export.evaluate.records import Asked
 from stts_export.train.example import Example
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling, Grid
 
 
 Clip = tuple[Asked, ...]
@@ -39,12 +39,17 @@ def middle_frame(frames: Frames) -> Frames:
 
 
 def load_batches(
-    data: Path, batches: Sequence[Sequence[Clip]], sampling: FrameSampling, frames: int | None, pinned: bool = False
+    data: Path,
+    batches: Sequence[Sequence[Clip]],
+    sampling: FrameSampling,
+    frames: int | None,
+    grid: Grid,
+    pinned: bool = False,
 ) -> Iterator[list[Example]]:
     """Yield the examples of each batch in turn, decoding the next batches meanwhile.
 
-    The model looks at the frames that `sampling` says, or at exactly `frames`. They lie in pinned memory where wanted,
-    from where a GPU fetches them beside its work.
+    The model, of that `grid`, looks at the frames that `sampling` says, or at exactly `frames`. They lie in pinned
+    memory where wanted, from where a GPU fetches them beside its work.
 
     Raises:
         DataError: a clip cannot be read.
@@ -52,7 +57,7 @@ def load_batches(
     """
 
     def example(clip: Clip) -> Example:
-        sampled = read_clip(data / clip[0].clip, sampling, frames)
+        sampled = read_clip(data / clip[0].clip, sampling, frames, grid)
         pixels = torch.from_numpy(np.ascontiguousarray(sampled.frames))
         return Example(
             pixels.pin_memory() if pinned else pixels, sampled.timestamps, tuple(one.question for one in clip)

@@ -19,7 +19,6 @@ from stts_export.checkpoint.trained import FILE as TRAINED_FILE, merge_trained, 
 from stts_export.errors import CheckpointError, UsageError
 from stts_export.models.model import Model
 from stts_export.recipe.config import ModelConfig, ScorerConfig
-from stts_export.recipe.not_yet import check_is_trained
 from stts_export.recipe.read import ModelRecipe, read_model_recipe
 from stts_runtime.bundle.manifest import PACKINGS
 from stts_runtime.bundle.open import MANIFEST, SUFFIX
@@ -168,7 +167,6 @@ def open_weights(source: Source) -> Weights:
 
 def load_weights(weights: Weights) -> tuple[Model, Tokenizer]:
     """Return the model in float32 on the CPU, and its tokenizer."""
-    check_is_trained(weights.config, "stts-export eval")
     with init_empty_weights(include_buffers=False):  # drawing weights that are read at once would take seconds
         model = Model(weights.config)
     load_into(model, weights.checkpoint)

@@ -18,7 +18,7 @@ from stts_export.evaluate.loader import batches_of, load_batches, middle_frame
 from stts_export.evaluate.records import ONE_FRAME, UNPRUNED, Answers, Asked, Setting, right_text
 from stts_export.models.model import Model
 from stts_export.models.scorer import CosineScorer, LearnedScorer, RandomScorer, Scorer
-from stts_export.train.example import Example
+from stts_export.train.example import Example, lengths_of
 from stts_export.train.forward import Pruning, VideoQA
 from stts_export.train.memory import memory_fits
 from stts_runtime.language.tokenizer import Tokenizer
@@ -106,7 +106,7 @@ def evaluate_torch(
         for frames in lengths:
             at_length = [setting for setting in settings if setting.frames == frames]
             sampling = model.config.frame_sampling
-            for examples in load_batches(data, batches, sampling, frames, pinned=kind == "cuda"):
+            for examples in load_batches(data, batches, sampling, frames, model.grid, pinned=kind == "cuda"):
                 moved = [replace(one, frames=one.frames.to(options.device, non_blocking=True)) for one in examples]
                 found = [_judged(video_qa, scorers, moved, setting, options) for setting in at_length]
                 for setting, flags in zip(at_length, torch.stack(found).cpu().numpy(), strict=True):
@@ -130,7 +130,7 @@ def _judged(
     if setting.scorer not in UNPRUNED:
         scorer = scorers[setting.kind]
         if isinstance(scorer, ClipwiseRandom):
-            scorer.lengths = [len(example.frames) for example in examples]
+            scorer.lengths = lengths_of(examples, video_qa.model.grid)
         video_qa.model.scorer = scorer  # type: ignore[assignment]
         pruning = Pruning(setting.prune, packing=options.packing, soft_bias=setting.soft_bias)
     smaller = f"--batch {max(1, len(examples) // 2)}" if len(examples) > 1 else "fewer --frames"

@@ -97,6 +97,10 @@ class RotaryTable(nn.Module):
         """Return (cosine, sine), each float32 [S, head_dim / 2], of `positions` int64 [3, S]: three a token."""
         return self.turned(positions.index_select(0, self.axes).T)
 
+    def by_turns(self, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (cosine, sine), each float32 [..., head_dim / 2], of `turns` int64 [..., 3], or [..., 1] for one."""
+        return self.turned(turns if turns.shape[-1] == 1 else turns.index_select(-1, self.axes))
+
     def turned(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return (cosine, sine) of `positions` [..., planes], or [..., 1] where all planes turn with the same."""
         angles = positions.float() * self.frequencies.float()

@@ -24,7 +24,7 @@ from stts_export.data.clips import read_clip, read_patch_classes
 from stts_export.data.records import Question
 from stts_export.errors import DataError, TrainingError
 from stts_export.train.example import Example
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling, Grid
 from stts_runtime.errors import SttsError, UsageError
 
 
@@ -48,6 +48,7 @@ class Clips(Dataset[Example]):
     data: Path
     clips: Sequence[tuple[Question, ...]]  # each clip's questions, at least one
     sampling: FrameSampling  # the model's, for clips with fewer frames than asked for
+    grid: Grid  # the model's
     frames: int
     patch_classes: bool = False  # whether patch classes are wanted
     # a seed, and the most questions drawn for a clip; without, clips come in order with all of theirs
@@ -83,9 +84,9 @@ class Clips(Dataset[Example]):
         questions, frames = self.questions(place), self.frames_at(place)
         path = self.data / questions[0].clip
         try:
-            clip = read_clip(path, self.sampling, frames)
+            clip = read_clip(path, self.sampling, frames, self.grid)
         except UsageError:  # it has fewer frames
-            clip = read_clip(path, replace(self.sampling, max_frames=frames))
+            clip = read_clip(path, replace(self.sampling, max_frames=frames), None, self.grid)
         classes = read_patch_classes(path, clip.indices) if self.patch_classes else None
         if self.patch_classes and classes is None:
             raise DataError(

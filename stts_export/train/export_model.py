@@ -1,4 +1,4 @@
-"""Writes a trained model as a whole checkpoint in the trainer's layout, as `build` and `eval` take it."""
+"""Writes a trained model as a whole checkpoint, as `build` and `eval` take it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from stts_export.checkpoint.expected import expected_tensors
-from stts_export.checkpoint.layouts import layout_named
+from stts_export.checkpoint.layouts import layout_to_write
 from stts_export.checkpoint.tokenizer import FILE as TOKENIZER_FILE
 from stts_export.checkpoint.trained import Trained, merge_trained
 from stts_export.checkpoint.write import write_checkpoint
@@ -37,7 +37,7 @@ def write_model(folder: Path, base: StartingModel, trained: Trained) -> None:
     try:
         remove(unfinished)
         unfinished.mkdir(parents=True)
-        write_checkpoint(unfinished, tensors, config, layout_named("trainer"))
+        write_checkpoint(unfinished, tensors, config, layout_to_write(tensors))
         shutil.copyfile(base.tokenizer, unfinished / TOKENIZER_FILE)
         for name in _BESIDE:
             if base.folder is not None and (base.folder / name).is_file():

@@ -21,9 +21,10 @@ from stts_export.models.fused_attention import additive_mask
 from stts_export.models.model import Model, VisionModel
 from stts_export.models.rope import RotaryTable
 from stts_export.models.vision import run_vision, run_vision_dense
-from stts_export.train.example import Example, patches_of
-from stts_export.train.layout import NO_TARGET, ClipTokens, RowWriter
+from stts_export.train.example import Example, lengths_of, patches_of
+from stts_export.train.layout import NO_TARGET, ClipTokens, row_writer
 from stts_export.train.oracle import oracle_keep
+from stts_runtime.clip.frame_sampling import patch_times
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -78,15 +79,15 @@ class VideoQA(nn.Module):
         super().__init__()
         self.model = model
         self.row_tokens, self.turns = row_tokens, turns
-        self.writer = RowWriter(CachingTokenizer(tokenizer), model.config.prompt, model.config.tokens)
+        self.writer = row_writer(CachingTokenizer(tokenizer), model.config)
 
     def forward(self, examples: Sequence[Example], pruning: Pruning | None) -> Outcome:
         """Return losses and right answers of a batch with at least one question; dense where `pruning` is None."""
         model = self.model
-        features, aux_loss, kept = see(model, examples, pruning)
-        first = np.cumsum([0, *(len(example.frames) for example in examples)])
+        features, aux_loss, keep = see(model, examples, pruning)
+        first = np.cumsum([0, *lengths_of(examples, model.grid)])
         clips = [
-            ClipTokens(example.timestamps, kept[start:stop], example.questions)
+            ClipTokens(patch_times(example.timestamps, model.grid.frames), keep[start:stop], example.questions)
             for example, start, stop in zip(examples, first, first[1:], strict=False)
         ]
         rows = self.writer.rows(clips, self.row_tokens, self.turns if self.training else 1)
@@ -110,35 +111,36 @@ class VideoQA(nn.Module):
             aux_loss=aux_loss,
             correct=wrong == 0,
             tokens=int((rows.clips >= 0).sum()),
-            kept=float(kept.mean() / model.grid.groups),
+            kept=float(keep.mean()),
         )
 
 
 def see(
     model: VisionModel, examples: Sequence[Example], pruning: Pruning | None
-) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
     """Return what the vision side hands on of all clips, which lie in one batch row as the authors train.
 
-    These are features [K, d_model] in raster order of frames and groups, the auxiliary loss (a scalar with its
-    coefficient, 0 where nothing is pruned), both with gradients, and how many groups each frame keeps, int64 [T]. The
-    model has a scorer, or `pruning` is None, and it runs dense, or labels say what is kept.
+    These are features [K, sets * d_model] in raster order of frames and groups, the auxiliary loss (a scalar with its
+    coefficient, 0 where nothing is pruned), both with gradients, and the groups that are kept, bool [T, G]. The model
+    has a scorer, or `pruning` is None, and it runs dense, or labels say what is kept.
     """
     patches = patches_of(examples, model.grid, model.vision_tower.position_embedding.device)
     if pruning is None:
-        return run_vision_dense(model, patches), patches.new_zeros(()), np.full(len(patches), model.grid.groups)
+        everything = np.ones((len(patches), model.grid.groups), bool)
+        return run_vision_dense(model, patches), patches.new_zeros(()), everything
     if pruning.oracle_seed is not None:
         keep = oracle_keep(examples, model.grid, pruning.fraction, pruning.oracle_seed)
-        return run_vision_dense(model, patches, keep), patches.new_zeros(()), keep.sum(axis=1)
+        return run_vision_dense(model, patches, keep), patches.new_zeros(()), keep
     result = run_vision(
         model,
         patches,
-        [len(example.frames) for example in examples],
+        lengths_of(examples, model.grid),
         pruning.fraction,
         pruning.packing,
         pruning.soft_bias,
         aux_coefficient=pruning.aux_coefficient,
     )
-    return result.features, result.aux_loss, result.keep.numpy().sum(axis=1)
+    return result.features, result.aux_loss, result.keep.numpy()
 
 
 def answering_places(targets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -162,7 +164,7 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
     first, *deep = decoder.feature_sets(features)
     hidden = decoder.with_features(embedded, is_patch, first, rows["feature_rows"])
     kind = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else embedded.dtype
-    mask = additive_mask(row_mask(rows)[:, None], kind)
+    mask = additive_mask(row_mask(rows, decoder.config.causal)[:, None], kind)
     own = mask.gather(2, places[:, None, :, None].expand(-1, 1, -1, mask.shape[-1]))
 
     def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor = mask) -> Tensor:
@@ -172,8 +174,8 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
         return F.scaled_dot_product_attention(query.to(kind), key.to(kind), value, attn_mask=mask)
 
     def rotation(table: RotaryTable) -> tuple[Tensor, Tensor]:
-        cosine, sine = decoder.rotation(table, rows["positions"], kind)
-        return cosine[:, None], sine[:, None]  # [R, 1, S, d / 2], alike for all heads
+        cosine, sine = table.by_turns(rows["rope_positions"])
+        return cosine.to(kind)[:, None], sine.to(kind)[:, None]  # [R, 1, S, d / 2], alike for all heads
 
     plain = rotation(decoder.rotary)
     scaled = rotation(decoder.scaled_rotary) if decoder.yarn_layers else plain
@@ -188,10 +190,11 @@ def _decoded(decoder: Decoder, features: Tensor, rows: dict[str, Tensor], places
     return hidden
 
 
-def row_mask(rows: dict[str, Tensor]) -> Tensor:
+def row_mask(rows: dict[str, Tensor], causal: bool = False) -> Tensor:
     """Return which token each token may see, bool [R, S, S].
 
-    Within its clip the trunk and its own branch, up to itself, and as a vision token all vision tokens.
+    Within its clip the trunk and its own branch, up to itself, and unless the model is `causal`, as a vision token all
+    vision tokens.
     """
     clips, branches, positions, vision = (rows[name] for name in ("clips", "branches", "positions", "vision_flags"))
 
@@ -201,4 +204,5 @@ def row_mask(rows: dict[str, Tensor]) -> Tensor:
     (clip, key_clip), (branch, key_branch) = pairs(clips), pairs(branches)
     (position, key_position), (flag, key_flag) = pairs(positions), pairs(vision)
     near = (clip == key_clip) & ((key_branch == 0) | (branch == key_branch))
-    return near & ((key_position <= position) | (flag & key_flag))
+    earlier = key_position <= position
+    return near & (earlier if causal else earlier | (flag & key_flag))

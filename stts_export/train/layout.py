@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stts_export.data.records import Question
-from stts_runtime.bundle.manifest import Prompt, Tokens
+from stts_export.recipe.config import ModelConfig
+from stts_runtime.bundle.manifest import Grid, Prompt, Tokens
 from stts_runtime.language.prompt import build_first_turn, build_next_turn, vision_flags
+from stts_runtime.language.rope_positions import rope_positions
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -34,7 +36,9 @@ class Rows:
 
     token_ids: NDArray[np.int64]  # [R, S]
     feature_rows: NDArray[np.int64]  # [R, S], the row of the batch's features an image patch is given; 0 elsewhere
-    positions: NDArray[np.int64]  # [R, S]
+    positions: NDArray[np.int64]  # [R, S], places in a sequence of trunk and branch, which say who is earlier
+    # [R, S, 3], time, row and column that a token is turned by, or [R, S, 1], its place, where a model turns by that
+    rope_positions: NDArray[np.int64]
     clips: NDArray[np.int64]  # [R, S], the clip a token belongs to; -1 for padding
     branches: NDArray[np.int64]  # [R, S], 0 in a trunk, else counted from 1 within the clip
     vision_flags: NDArray[np.bool_]  # [R, S]
@@ -46,18 +50,19 @@ class Rows:
 
 @dataclass(frozen=True)
 class ClipTokens:
-    """What is known of one clip in a row: when its frames were, how many groups each keeps, what is asked."""
+    """What is known of one clip in a row."""
 
-    timestamps: NDArray[np.float64]
-    kept_per_frame: NDArray[np.int64]
-    questions: tuple[Question, ...]
+    timestamps: NDArray[np.float64]  # [T], of its temporal patches
+    keep: NDArray[np.bool_]  # [T, G], the groups that are kept
+    questions: tuple[Question, ...]  # that are asked
 
 
 class RowWriter:
     """Turns clips and questions into token rows; remembers the ids of questions it has seen."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens) -> None:
-        self.tokenizer, self.prompt, self.tokens = tokenizer, prompt, tokens
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, tokens: Tokens, turned: Grid | None = None) -> None:
+        """Write rows for a model; `turned` is its grid where it turns tokens by time, row and column."""
+        self.tokenizer, self.prompt, self.tokens, self.turned = tokenizer, prompt, tokens, turned
         self.branch = lru_cache(maxsize=65536)(self._branch)
         self.follow_up = lru_cache(maxsize=65536)(self._follow_up)
 
@@ -67,10 +72,11 @@ class RowWriter:
         With more than one of `turns`, some of a clip's questions follow others in one conversation, with the wanted
         answers between them; as many branches have one turn as have two, and so on.
         """
-        pieces, features, questions = [], 0, 0
+        pieces: list[Rows] = []
+        features = questions = 0
         for number, clip in enumerate(clips):
             pieces.append(self._clip(number, clip, features, questions, turns))
-            features += int(clip.kept_per_frame.sum())
+            features += int(clip.keep.sum())
             questions += len(clip.questions)
         groups = _first_fit([piece.token_ids.shape[1] for piece in pieces], row_tokens)
         length = max(sum(pieces[index].token_ids.shape[1] for index in group) for group in groups)
@@ -94,7 +100,12 @@ class RowWriter:
         lengths = [len(part) for part in parts]
         ids = np.concatenate(parts)
         is_patch = ids == self.tokens.image_patch
-        place = np.concatenate([np.arange(lengths[0]), *(lengths[0] + np.arange(length) for length in lengths[1:])])
+        places = np.concatenate([np.arange(lengths[0]), *(lengths[0] + np.arange(length) for length in lengths[1:])])
+        turned: NDArray[np.int64] = places[:, None]
+        if self.turned is not None:  # text behind the frames is turned by one number, further on than its place
+            of_trunk, following = rope_positions(trunk, self.tokens, clip.keep, self.turned)
+            behind = np.repeat(turned[len(trunk) :] + following - len(trunk), 3, axis=1)
+            turned = np.concatenate([of_trunk.T, behind])
         targets = np.full(len(ids), NO_TARGET, np.int64)
         weights = np.zeros(len(ids), np.float32)
         asked = np.full(len(ids), PADDING, np.int64)
@@ -106,7 +117,8 @@ class RowWriter:
         return Rows(
             token_ids=ids[None],
             feature_rows=np.where(is_patch, first_feature + np.cumsum(is_patch) - 1, 0)[None],
-            positions=place[None],
+            positions=places[None],
+            rope_positions=turned[None],
             clips=np.full((1, len(ids)), number),
             branches=np.repeat(np.arange(len(parts)), lengths)[None],
             vision_flags=vision_flags(ids, self.tokens)[None],
@@ -117,7 +129,8 @@ class RowWriter:
 
     def _trunk(self, clip: ClipTokens) -> NDArray[np.int64]:
         """Return the ids up to the video's last marker; which question follows does not matter."""
-        turn = build_first_turn(self.tokenizer, self.prompt, self.tokens, clip.timestamps, clip.kept_per_frame, "?")
+        kept = clip.keep.sum(axis=1)
+        turn = build_first_turn(self.tokenizer, self.prompt, self.tokens, clip.timestamps, kept, "?")
         return turn.token_ids[: np.flatnonzero(turn.vision_flags)[-1] + 1]
 
     def _branch(self, prompt: str, answer: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -129,6 +142,12 @@ class RowWriter:
     def _follow_up(self, prompt: str) -> NDArray[np.int64]:
         """Return the ids from the end of the answer before a question to the opening of its own."""
         return build_next_turn(self.tokenizer, self.prompt, self.tokens, prompt).token_ids
+
+
+def row_writer(tokenizer: Tokenizer, config: ModelConfig) -> RowWriter:
+    """Return the writer of a model's rows."""
+    turned = None if config.decoder.rope_sections is None else config.grid
+    return RowWriter(tokenizer, config.prompt, config.tokens, turned)
 
 
 def _conversations(questions: Sequence[Question], turns: int, number: int) -> Iterator[Sequence[Question]]:
@@ -155,11 +174,16 @@ def _first_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def _stacked(groups: Sequence[Sequence[Rows]], length: int) -> Rows:
-    empty = {"token_ids": 0, "feature_rows": 0, "positions": 0, "clips": PADDING, "branches": 0}
+    empty = {"token_ids": 0, "feature_rows": 0, "positions": 0, "rope_positions": 0, "clips": PADDING, "branches": 0}
     empty |= {"vision_flags": False, "targets": NO_TARGET, "weights": 0, "questions": PADDING}
 
     def column(name: str, filler: int) -> NDArray:
         rows = [np.concatenate([getattr(piece, name)[0] for piece in group]) for group in groups]
-        return np.stack([np.pad(row, (0, length - len(row)), constant_values=filler) for row in rows])
+        return np.stack([_filled(row, length, filler) for row in rows])
 
     return Rows(**{name: column(name, filler) for name, filler in empty.items()})
+
+
+def _filled(row: NDArray, length: int, filler: int) -> NDArray:
+    """Return a row [S, ...] with `filler` behind it up to `length` places."""
+    return np.pad(row, [(0, length - len(row)), *[(0, 0)] * (row.ndim - 1)], constant_values=filler)

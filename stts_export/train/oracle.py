@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stts_export.train.example import Example
+from stts_export.train.example import Example, lengths_of
 from stts_export.train.patch_classes import patch_classes_of
 from stts_runtime.bundle.manifest import Grid
 from stts_runtime.vision.plan import group_patches, select_groups
@@ -34,6 +34,4 @@ def oracle_keep(
         classes = patch_classes_of(example, grid).cpu().numpy()[:, groups]
         changed = (classes != np.concatenate([classes[:1], classes[:-1]])).any(axis=-1)
         scores.append(changed * (1.0 + (classes > 0).any(axis=-1)) + noise.random(changed.shape))
-    return select_groups(
-        np.concatenate(scores).astype(np.float32), prune_fraction, [len(example.frames) for example in examples]
-    )
+    return select_groups(np.concatenate(scores).astype(np.float32), prune_fraction, lengths_of(examples, grid))

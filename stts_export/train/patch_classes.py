@@ -16,7 +16,7 @@ from stts_export.errors import DataError
 from stts_export.models.decoder import Decoder
 from stts_export.models.model import VisionModel
 from stts_export.models.vision import all_groups, dense_outputs
-from stts_export.train.example import Example, patches_of
+from stts_export.train.example import Example, patches_of, whole_patches
 from stts_export.train.recipe import Words
 from stts_export.train.words import check_class_words
 from stts_runtime.bundle.manifest import Grid
@@ -107,14 +107,21 @@ class PatchClasses(nn.Module):
         grid = self.model.grid
         readout = torch.from_numpy(group_patches(grid)).to(taps.device)
         everything = torch.from_numpy(all_groups(len(classes), grid)).to(taps.device)
-        features = self.model.connector(taps, everything).float().unflatten(0, (len(classes), grid.groups))
+        # of several sets the first takes the words; what is added behind blocks of the decoder begins as nothing
+        features, *deep = (
+            self.model.connector(taps, everything)
+            .float()
+            .unflatten(0, (len(classes), grid.groups))
+            .split(words.shape[-1], dim=-1)
+        )
         named = shown_by_groups(classes[:, readout], self.classes)
         front = named > 0
         wanted = words[named, torch.arange(grid.groups, device=taps.device)]
         # nearest is who has the largest product, less half of its own square
         products = torch.einsum("tgd,cgd->tgc", features, words) - words.square().sum(dim=-1).T / 2
         size = wanted[front].square().sum(dim=-1).mean()
-        losses = (features - wanted).square().sum(dim=-1) / size.clamp(min=1e-12)
+        off = (features - wanted).square().sum(dim=-1) + sum(one.square().sum(dim=-1) for one in deep)
+        losses = off / size.clamp(min=1e-12)
         return _balanced(losses, front), _share(products.argmax(dim=-1) == named, front)
 
 
@@ -180,7 +187,9 @@ def _share(values: Tensor, among: Tensor) -> Tensor:
 
 
 def patch_classes_of(example: Example, grid: Grid) -> Tensor:
-    """Return the patch classes of an example, uint8 [T, N].
+    """Return what each patch of an example shows, uint8 [T, N].
+
+    Of frames that are seen as one patch, the last in which there is anything says what it is.
 
     Raises:
         DataError: it has none, or on another grid.
@@ -197,4 +206,7 @@ def patch_classes_of(example: Example, grid: Grid) -> Tensor:
             f"has {grid.patches} patches a frame. Generate the dataset with label_side = {grid.rows}, or "
             "leave out the stages that learn from labels."
         )
-    return example.patch_classes
+    shown, *later = whole_patches(example.patch_classes, grid.frames).unflatten(0, (-1, grid.frames)).unbind(1)
+    for frame in later:
+        shown = torch.where(frame > 0, frame, shown)
+    return shown

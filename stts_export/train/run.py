@@ -240,9 +240,9 @@ def _settings(run: _Run, stage: Stage) -> dict[str, Any]:
 def _clips(
     run: _Run, stage: Stage, clips: tuple[tuple[Question, ...], ...], shuffled: tuple[int, int] | None = None
 ) -> Clips:
-    sampling, labelled = run.base.config.frame_sampling, stage.objective != ANSWERS
+    model, labelled = run.base.config, stage.objective != ANSWERS
     longer = None if stage.most_frames is None else (stage.most_frames, stage.clips_per_step)
-    return Clips(run.request.data, clips, sampling, stage.frames, labelled, shuffled, longer)
+    return Clips(run.request.data, clips, model.frame_sampling, model.grid, stage.frames, labelled, shuffled, longer)
 
 
 def _result(run: _Run, stage: Stage, finished: bool, step: int, model: str | None) -> StageResult:

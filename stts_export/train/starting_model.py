@@ -13,7 +13,6 @@ from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer
 from stts_export.recipe.config import ModelConfig, ScorerConfig
-from stts_export.recipe.not_yet import check_is_trained
 from stts_runtime.errors import UsageError
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 
@@ -64,7 +63,6 @@ def open_starting_model(
     reads_weights = random_weights is None and checkpoint is None
     recipe, folder_named = find_model(model, on_progress, log, reads_weights)
     recipe = untrained(recipe)
-    check_is_trained(recipe.config, "stts-export train")
     config = replace(recipe.config, scorer=ScorerConfig("learned", soft_bias=True))
     if random_weights is not None:
         if tokenizer is None and recipe.assembly is None:

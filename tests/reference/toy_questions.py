@@ -96,8 +96,8 @@ def _said(bundle: Path, data: Path, questions: list[Question], prune: float) -> 
     with load(bundle) as session:
         found = []
         for question in questions:
-            sampled = read_clip(data / question.clip, session.manifest.frame_sampling, None)
-            clip = runtime_clip(sampled, session.manifest.grid.image_size)
+            grid = session.manifest.grid
+            clip = runtime_clip(read_clip(data / question.clip, session.manifest.frame_sampling, None, grid), grid)
             text = session.ask(clip, question.prompt, prune=prune, max_tokens=4)
             found.append(session.tokenizer.encode(text, specials=False))
         return found

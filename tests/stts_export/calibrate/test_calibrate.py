@@ -40,7 +40,7 @@ PRUNING = Pruning(0.5, soft_bias=True)
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     data = write_toy_data(tmp_path_factory.mktemp("data"), clips=4)
-    found = read_material(str(data), TOKENIZER, CONFIG.frame_sampling)
+    found = read_material(str(data), TOKENIZER, CONFIG)
     return replace(found, texts=(tuple(TOKENIZER.encode("What happens in the video?", specials=False)),))
 
 
@@ -73,7 +73,7 @@ def test_blocks_run_one_by_one_give_what_the_decoder_gives(material):
             ids, *nothing, positions, positions, flags, decoder.empty_cache(), prefix_attention
         )
     torch.testing.assert_close(behind[-1].hidden, wanted, rtol=1e-4, atol=1e-4)
-    tokens = sum(len(sequence.positions) for sequence in made)
+    tokens = sum(len(sequence.turns) for sequence in made)
     for fold in folds_of(CONFIG.decoder, CONFIG.decoder.layers - 1):
         assert inputs[fold.name].rows.shape == (tokens, fold.channels * fold.sharing)
         torch.testing.assert_close(inputs[fold.name].mean, inputs[fold.name].rows.abs().mean(0))

@@ -32,7 +32,7 @@ def clip(tmp_path):
 
 @pytest.mark.parametrize("frames", [None, 1, 8, 16])
 def test_frames_are_those_that_the_runtime_would_take(clip, frames):
-    read = read_clip(clip, SAMPLING, frames)
+    read = read_clip(clip, SAMPLING, frames, None)
     wanted = sample_frames(SAMPLING, 16, 5.0, frames=frames)
     np.testing.assert_array_equal(read.indices, wanted.indices)
     np.testing.assert_array_equal(read.timestamps, wanted.timestamps)
@@ -58,7 +58,7 @@ def test_a_clip_without_classes_has_none(tmp_path):
 
 
 def test_the_same_clip_gives_the_same_bytes(clip, tmp_path):
-    every = read_clip(clip, SAMPLING, 16).frames
+    every = read_clip(clip, SAMPLING, 16, None).frames
     for name in ("one.zip", "two.zip"):
         write_clip(tmp_path / name, every, 5.0)
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
@@ -69,21 +69,25 @@ def test_frames_stored_without_loss_are_read_as_they_were(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (16, 24, 32, 3), np.uint8)
     path = tmp_path / "a.zip"
     write_clip(path, frames, 5.0, np.ones((16, 9)), {"camera": "still"}, lossless=True)
-    read = read_clip(path, SAMPLING, 8)
+    read = read_clip(path, SAMPLING, 8, None)
     np.testing.assert_array_equal(read.frames, frames[read.indices])
     np.testing.assert_array_equal(read_patch_classes(path, read.indices), np.ones((8, 9)))
     whole = path.read_bytes()
     path.write_bytes(whole[:400] + bytes(400) + whole[800:])
     with pytest.raises(DataError, match=r"cannot be read as a clip.*delete it and generate"):
-        read_clip(path, SAMPLING)
+        read_clip(path, SAMPLING, None, None)
 
 
 def test_a_missing_or_damaged_clip_says_what_to_do(clip, tmp_path):
     with pytest.raises(DataError, match=r"gone.zip does not exist; generate the dataset again"):
-        read_clip(tmp_path / "gone.zip", SAMPLING)
+        read_clip(tmp_path / "gone.zip", SAMPLING, None, None)
     clip.write_bytes(clip.read_bytes()[:900])
     assert not is_whole(clip)
-    for read in (lambda: read_clip(clip, SAMPLING), lambda: read_patch_classes(clip, [0]), lambda: read_settings(clip)):
+    for read in (
+        lambda: read_clip(clip, SAMPLING, None, None),
+        lambda: read_patch_classes(clip, [0]),
+        lambda: read_settings(clip),
+    ):
         with pytest.raises(DataError, match=r"cannot be read as a clip.*delete it and generate"):
             read()
 
@@ -91,7 +95,7 @@ def test_a_missing_or_damaged_clip_says_what_to_do(clip, tmp_path):
 def test_a_video_made_of_a_clip_is_read_in_its_place(clip, tmp_path):
     video = tmp_path / "clip.mp4"
     clip_to_video(clip, video)
-    read = read_clip(video, SAMPLING, 4)
+    read = read_clip(video, SAMPLING, 4, None)
     np.testing.assert_array_equal(read.indices, [0, 4, 8, 12])
     assert read.frames.shape == (4, 378, 378, 3)
     assert np.abs(read.frames.mean(axis=(1, 2, 3)) - 10 * read.indices).max() < 6
@@ -99,4 +103,4 @@ def test_a_video_made_of_a_clip_is_read_in_its_place(clip, tmp_path):
 
 def test_a_missing_video_is_the_runtimes_error(tmp_path):
     with pytest.raises(VideoError, match="does not exist"):
-        read_clip(tmp_path / "gone.mp4", SAMPLING)
+        read_clip(tmp_path / "gone.mp4", SAMPLING, None, None)

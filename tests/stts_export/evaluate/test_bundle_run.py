@@ -67,9 +67,9 @@ def test_a_bundle_tells_what_it_said_and_how_long_it_took(toy: Toy) -> None:
 
 def test_the_clip_that_the_runtime_gets_has_the_timestamps_of_training(toy: Toy) -> None:
     clip = toy_questions()[0].clip
-    sampling = read_manifest(toy.bundle / "manifest.json").frame_sampling
-    sampled = read_clip(toy.data / clip, sampling, 4)
-    made = runtime_clip(sampled, 126)
+    manifest = read_manifest(toy.bundle / "manifest.json")
+    sampled = read_clip(toy.data / clip, manifest.frame_sampling, 4, manifest.grid)
+    made = runtime_clip(sampled, manifest.grid)
     assert np.array_equal(made.timestamps, [0.0, 1.0, 2.0, 3.0])
     assert np.array_equal(made.indices, [0, 2, 4, 6])
     assert (made.frames.shape, made.source_fps) == ((4, 126, 126, 3), 2.0)
@@ -78,8 +78,9 @@ def test_the_clip_that_the_runtime_gets_has_the_timestamps_of_training(toy: Toy)
 
 
 def test_a_single_frame_makes_a_clip_too(toy: Toy) -> None:
-    sampling = read_manifest(toy.bundle / "manifest.json").frame_sampling
-    assert runtime_clip(read_clip(toy.data / toy_questions()[0].clip, sampling, 1), 126).source_frames == 1
+    manifest = read_manifest(toy.bundle / "manifest.json")
+    sampled = read_clip(toy.data / toy_questions()[0].clip, manifest.frame_sampling, 1, manifest.grid)
+    assert runtime_clip(sampled, manifest.grid).source_frames == 1
 
 
 def test_the_rows_of_a_bundle_are_those_of_its_own_scorer(toy: Toy) -> None:

@@ -143,7 +143,7 @@ def test_one_frame_stands_in_every_place(data: Path) -> None:
     one_frame, dense = (Setting("model", scorer, 0.0, 4) for scorer in ("one-frame", "dense"))
     found = {one: run(model, data, (one,)) for one in (one_frame, dense)}
     for path in data.glob("clips/*.zip"):
-        frames = read_clip(path, model.config.frame_sampling, 4).frames  # the frames that are looked at
+        frames = read_clip(path, model.config.frame_sampling, 4, model.grid).frames  # the frames that are looked at
         write_clip(path, np.repeat(frames[2:3], 8, axis=0), 2.0, lossless=True)
     assert run(model, data, (dense,)) == found[one_frame]
 

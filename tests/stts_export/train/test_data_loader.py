@@ -13,15 +13,16 @@ from stts_export.data.read import open_questions
 from stts_export.data.records import clips_of
 from stts_export.errors import DataError, TrainingError
 from stts_export.train.data_loader import Clips, batches, positions_of, stage_seed
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import FrameSampling, Grid
 
 
 SAMPLING = FrameSampling("uniform", max_frames=8, max_fps=2.0)
+GRID = Grid(image_size=126, patch_size=14, pool=3)
 
 
 def toy_clips(data: Path, frames: int = 3, patch_classes: bool = False, shuffled: tuple[int, int] | None = (7, 2)):
     questions = open_questions(data, "train")
-    return Clips(data, clips_of(questions), SAMPLING, frames, patch_classes, shuffled)
+    return Clips(data, clips_of(questions), SAMPLING, GRID, frames, patch_classes, shuffled)
 
 
 def test_every_epoch_shows_every_clip_once_in_another_order(tmp_path: Path):
