@@ -25,7 +25,7 @@ class Stream:
         """Take the setting's subject for the mode."""
         self._session, self._setting = session, setting
         self._live: Live | None = None
-        self._now = 0.0
+        self._now, self._frames = 0.0, 0
 
     def look(self, sampled: SampledClip) -> Conversation:
         """Return a conversation about a clip, after its frames have come.
@@ -37,9 +37,10 @@ class Stream:
         frames, setting = len(sampled.frames), self._setting
         if self._live is None:
             self._live = Live(self._session, frames=frames, mode=setting.subject, prune=setting.prune)
-        if frames != self._live.window.size:
+            self._frames = frames
+        if frames != self._frames:
             raise UsageError(
-                f"a clip gives {frames} frames, and those before it {self._live.window.size}: a window has one size: "
+                f"a clip gives {frames} frames, and those before it {self._frames}: a window has one size: "
                 "say how many to take of each (--frames)"
             )
         for frame, time in zip(sampled.frames, sampled.timestamps.tolist(), strict=True):

@@ -19,6 +19,7 @@ from stts_export.models.decoder import feature_rows
 from stts_export.models.model import Model
 from stts_export.models.vision import run_vision
 from stts_export.verify.verify_bundle import verify_bundle
+from stts_runtime import Feed
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.clip.frame_sampling import patch_times
 from stts_runtime.clip.frames import patches_from_frames, resize_frames
@@ -190,9 +191,56 @@ def test_more_frames_than_the_model_has_positions_for_are_refused(session: Sessi
         check_video_tokens(few, 6, 0.9, 0)
 
 
-def test_a_stream_is_refused_in_one_line(session: Session) -> None:
-    with pytest.raises(UsageError, match="looked at frame by frame, and toy-qwen3-vl sees 2 frames as one: record"):
-        session.live()
+@pytest.mark.parametrize("count", [4, 9, 11])
+def test_a_stream_is_a_look_at_its_last_frames_two_at_a_time(session: Session, count: int) -> None:
+    """At a window of three temporal patches; the last frame of an odd number waits for another, or stands for two."""
+    frames = clip(count, 3, SIZE)
+    live = session.live(frames=6, mode="exact")
+    for number, frame in enumerate(frames):
+        live.push(frame, 50 + number / FPS)
+
+    def check(seen: np.ndarray) -> None:
+        found = live.look()
+        wanted = session.look(replace(session.read(seen, fps=None), timestamps=found.clip.timestamps))
+        assert np.array_equal(found.clip.frames, wanted.clip.frames)
+        assert np.array_equal(found.vision.keep, wanted.vision.keep)
+        np.testing.assert_allclose(found.vision.features, wanted.vision.features, atol=1e-5)
+        assert found.ask(QUESTION, max_tokens=4) == wanted.ask(QUESTION, max_tokens=4)
+
+    whole = count // 2 * 2
+    check(frames[:whole][-6:])
+    assert live.times.tolist() == pytest.approx([50 + number / FPS for number in range(whole)][-6:])
+    live.complete()
+    check(np.concatenate([frames, frames[-1:]])[-6:] if count % 2 else frames[-6:])
+
+
+def test_a_window_counts_frames_and_holds_whole_patches(session: Session) -> None:
+    live = session.live()
+    assert live.window.size == LIMITS.max_frames
+    live.push(clip(1)[0], 0.0)
+    with pytest.raises(UsageError, match=r"push one first\. The model sees 2 frames as one, so it wants as many"):
+        live.look()
+    with pytest.raises(UsageError, match=r"a frame of 0 s came behind one of 0 s"):
+        live.push(clip(1)[0], 0.0)
+    with pytest.raises(
+        UsageError, match="a window of 5 frames: the model sees 2 frames as one, wanted a multiple of 2"
+    ):
+        session.live(frames=5)
+    with pytest.raises(UsageError, match="a window of 2 frames cannot roll, wanted at least 4"):
+        session.live(frames=2)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_what_waits_when_a_stream_ends_is_asked_about(session: Session, count: int) -> None:
+    feed = Feed("door")
+    with session.watch(feed, ask=QUESTION, every=60.0, frames=6, fps=FPS, max_tokens=2) as watch:
+        for number, frame in enumerate(clip(count, 3, SIZE)):
+            while feed._waiting is not None:
+                watch.sources[0].take()
+            feed.push(frame, number / FPS)
+        feed.end()
+        (answer,) = watch
+    assert (answer.time, answer.frames) == ((count - 1) / FPS, count + 1)
 
 
 def test_a_single_frame_is_seen_twice(session: Session) -> None:

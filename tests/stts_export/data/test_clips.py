@@ -12,8 +12,9 @@ from stts_export.data.clips import (
     write_clip,
 )
 from stts_export.errors import DataError
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_runtime.bundle.manifest import BICUBIC, FrameSampling, Grid
 from stts_runtime.clip.frame_sampling import sample_frames
+from stts_runtime.clip.video import read_video
 from stts_runtime.errors import VideoError
 
 
@@ -99,6 +100,16 @@ def test_a_video_made_of_a_clip_is_read_in_its_place(clip, tmp_path):
     np.testing.assert_array_equal(read.indices, [0, 4, 8, 12])
     assert read.frames.shape == (4, 378, 378, 3)
     assert np.abs(read.frames.mean(axis=(1, 2, 3)) - 10 * read.indices).max() < 6
+
+
+def test_a_video_is_resized_as_the_runtime_does_it_for_that_model(clip, tmp_path):
+    video = tmp_path / "clip.mp4"
+    clip_to_video(clip, video)
+    for grid in (Grid(96, 12, 2), Grid((24, 40), 4, 2, frames=2, resampling=BICUBIC)):
+        read = read_clip(video, SAMPLING, 4, grid)
+        expected = read_video(video, SAMPLING, 4, size=grid.image_size, resampling=grid.resampling)
+        np.testing.assert_array_equal(read.frames, expected.frames)
+        assert read.frames.shape[1:3] == grid.size
 
 
 def test_a_missing_video_is_the_runtimes_error(tmp_path):

@@ -2,7 +2,8 @@
 
 frame -> vision_score -> window -> plan of the stale frames -> vision_encode -> features of all -> a conversation
 
-What is held of a frame lies in its slot of arrays that are made once: memory does not grow with the stream.
+What is held of a frame lies in its slot of arrays that are made once: memory does not grow with the stream. Where a
+model sees several frames as one temporal patch, these wait until they are as many; the window counts temporal patches.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from stts_runtime.bundle.manifest import Grid, Manifest
 from stts_runtime.bundle.plain import argument
+from stts_runtime.clip.frame_sampling import patch_times
 from stts_runtime.clip.frames import aspect_notes, check_frames, resize_frames
 from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation, Host as Conversing
@@ -82,7 +84,7 @@ class Live:
 
         Args:
             session: whose engines look.
-            frames: W, most frames of the window; default 32, or as many as the model's own sampling takes at most.
+            frames: most frames of the window; default 32, or as many as the model's own sampling takes at most.
             mode: `settled` or `exact`.
             prune: share of groups to drop, in (0, 1); default the bundle's.
             question: tokens of the longest question that will be asked.
@@ -94,21 +96,30 @@ class Live:
         manifest = session.manifest
         self.prune_fraction = session.prune_fraction(prune)
         check_streams(manifest, self.prune_fraction)
-        most = min(FRAMES, manifest.frame_sampling.max_frames, manifest.limits.max_frames)
-        size = most if frames is None else argument(int, frames, "frames")
-        if size < 2:
-            raise UsageError(f"a window of {size} frames cannot roll, wanted at least 2: of one, ask `look`")
+        together, most = manifest.grid.frames, min(FRAMES, manifest.frame_sampling.max_frames, manifest.most_frames)
+        frames = most // together * together if frames is None else argument(int, frames, "frames")
+        if frames < 2 * together:
+            raise UsageError(
+                f"a window of {frames} frames cannot roll, wanted at least {2 * together}: of fewer, ask `look`"
+            )
+        if frames % together:
+            raise UsageError(
+                f"a window of {frames} frames: the model sees {together} frames as one, wanted a multiple of {together}"
+            )
+        size = frames // together
         if mode not in MODES:
             raise UsageError(f"mode is {mode!r}, wanted {' or '.join(MODES)}")
-        session.check_frame_limit(size)
-        session.check_token_limit(size, self.prune_fraction, question)
+        session.check_frame_limit(frames)
+        session.check_token_limit(frames, self.prune_fraction, question)
         self.mode = mode
         self.window = Window(size, self.prune_fraction, most_groups(manifest, size, self.prune_fraction, question))
         self._session = session
         self._timings = Timings()
         self._source_size = (0, 0)
         grid = manifest.grid
-        self._pixels = np.empty((size, *grid.size, 3), np.uint8)
+        self._pixels = np.empty((size, together, *grid.size, 3), np.uint8)
+        self._times = np.zeros((size, together))
+        self._waiting: list[tuple[NDArray[np.uint8], float]] = []  # frames of a temporal patch that is not whole yet
         spec, memory = manifest.graphs["vision_score"].spec, session.engine("vision_score").memory
         self._hidden = new_array(memory, spec.tensor("hidden"), size)
         self._state, self._last = (new_array(memory, spec.tensor(name)) for name in ("previous", "last"))
@@ -120,8 +131,15 @@ class Live:
         tensor = manifest.graphs["vision_encode"].spec.tensor("features")
         self._features = new_array(self._memory, tensor, size * grid.groups)
 
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Seconds of the window's frames, oldest first, float64 [F]."""
+        return self._times[self.window.slots].reshape(-1)
+
     def push(self, frame: NDArray[np.uint8], time: float) -> None:
         """Take a frame in: it is scored at once, and the oldest leaves a full window.
+
+        Where the model sees several frames as one, it waits for the others first, and is not looked at until they came.
 
         Args:
             frame: uint8 [H, W, 3], RGB.
@@ -134,19 +152,39 @@ class Live:
         """
         frames = check_frames(frame[None] if isinstance(frame, np.ndarray) and frame.ndim == 3 else frame)
         time = argument(float, time, "time")
-        manifest, window = self._session.manifest, self.window
+        grid = self._session.manifest.grid
         if len(frames) != 1:
             raise UsageError(f"frames are pushed one by one, uint8 [height, width, 3]; got {len(frames)}")
-        check_time(window, time)
-        self.window = window = with_room(window)  # what is held of the oldest is overwritten from here on
-        square = resize_frames(frames, manifest.grid.image_size)
-        slot = window.arrived % window.size
-        scores = np.empty((1, manifest.grid.groups), np.float32)
-        self._score(square, slot, self._state, scores, self._last, is_first=not window.seen)
-        self.window = advance(window, time, scores[0])
-        self._state, self._last = self._last, self._state
-        self._pixels[slot] = square[0]
+        last = self._waiting[-1][1] if self._waiting else self.times[-1] if self.window.seen else None
+        check_time(last, time)
+        waiting = [*self._waiting, (resize_frames(frames, grid.image_size, grid.resampling)[0], time)]
+        if len(waiting) == grid.frames:
+            self._take(np.stack([one for one, _ in waiting]), np.array([when for _, when in waiting]))
+            waiting = []
+        self._waiting = waiting
         self._source_size = (frames.shape[2], frames.shape[1])
+
+    def complete(self) -> None:
+        """Take in frames that still wait for others, the last one in their place, as at the end of a file.
+
+        Raises:
+            EngineError: see `push`.
+        """
+        if self._waiting:
+            lacking = self._session.manifest.grid.frames - len(self._waiting)
+            whole = [*self._waiting, *self._waiting[-1:] * lacking]
+            self._take(np.stack([one for one, _ in whole]), np.array([when for _, when in whole]))
+            self._waiting = []
+
+    def _take(self, frames: NDArray[np.uint8], times: NDArray[np.float64]) -> None:
+        """Take a temporal patch into the window: its frames, of the grid's size, and their seconds."""
+        self.window = window = with_room(self.window)  # what is held of the oldest is overwritten from here on
+        slot = window.arrived % window.size
+        scores = np.empty((1, self._session.manifest.grid.groups), np.float32)
+        self._score(frames, slot, self._state, scores, self._last, is_first=not window.seen)
+        self.window = advance(window, float(patch_times(times, len(times))[0]), scores[0])
+        self._state, self._last = self._last, self._state
+        self._pixels[slot], self._times[slot] = frames, times
 
     def vision(self, timings: Timings | None = None) -> Vision:
         """Return the features of the window's kept groups; those that are held and have not changed are not made again.
@@ -158,7 +196,8 @@ class Live:
         timings = Timings() if timings is None else timings
         manifest, grid, groups = self._session.manifest, self._session.manifest.grid, self._session.manifest.grid.groups
         if not self.window.seen:
-            raise UsageError("no frame was pushed yet, so there is nothing to look at: push one first")
+            more = "" if grid.frames == 1 else f" The model sees {grid.frames} frames as one, so it wants as many."
+            raise UsageError(f"no frame was pushed yet, so there is nothing to look at: push one first.{more}")
         if manifest.pruning.soft_bias and not self.window.seen[0].is_unbiased:
             self._make_first_unbiased(timings)
         with timings.stage("plan"):
@@ -192,26 +231,27 @@ class Live:
 
     def clip(self) -> Clip:
         """Return the window's frames, with the seconds since its first, as `Session.look` would take them."""
-        times = np.array([one.time for one in self.window.seen])
+        times, together = self.times, self._session.manifest.grid.frames
         duration = float(times[-1] - times[0])
+        numbers = np.array([one.number for one in self.window.seen], np.int64)
         return Clip(
-            frames=self._pixels[self.window.slots],
+            frames=self._pixels[self.window.slots].reshape(-1, *self._pixels.shape[2:]),
             timestamps=times - times[0],
-            indices=np.array([one.number for one in self.window.seen], np.int64),
+            indices=(numbers[:, None] * together + np.arange(together)).reshape(-1),
             source_size=self._source_size,
             source_fps=(len(times) - 1) / duration if duration else self._session.manifest.frame_sampling.max_fps,
-            source_frames=self.window.arrived,
+            source_frames=self.window.arrived * together,
             duration=duration,
-            notes=aspect_notes(*self._source_size),
+            notes=aspect_notes(*self._source_size, self._session.manifest.grid.image_size),
         )
 
     def _score(
-        self, frame: np.ndarray, slot: int, previous: Array, scores: np.ndarray, last: Array, is_first: bool
+        self, frames: np.ndarray, slot: int, previous: Array, scores: np.ndarray, last: Array, is_first: bool
     ) -> None:
         gate = np.zeros(1, np.float32) if is_first else np.ones(1, np.float32)
         outputs = {"hidden": self._hidden[slot : slot + 1], "scores": scores, "last": last}
         engine, grid = self._session.engine("vision_score"), self._session.manifest.grid
-        score_chunk(engine, frame, previous, gate, outputs, grid, self._timings)
+        score_chunk(engine, frames, previous, gate, outputs, grid, self._timings)
 
     def _encoded(self, keep: NDArray[np.bool_], slots: NDArray[np.int64], timings: Timings) -> Array:
         """Return features of the kept groups `keep` [s, G] of frames in `slots`, int64 [s], rising."""
@@ -227,7 +267,7 @@ class Live:
         slot = int(self.window.slots[0])
         before, self._timings = self._timings, timings
         scores = np.empty((1, self._session.manifest.grid.groups), np.float32)
-        self._score(self._pixels[slot : slot + 1], slot, self._no_state, scores, self._unread, is_first=True)
+        self._score(self._pixels[slot], slot, self._no_state, scores, self._unread, is_first=True)
         self._timings = before
         self.window = with_first_unbiased(self.window)
 
@@ -272,11 +312,6 @@ def most_groups(manifest: Manifest, frames: int, prune_fraction: float, question
 def check_streams(manifest: Manifest, prune_fraction: float) -> None:
     """Raise UsageError unless a bundle can look at a stream frame by frame at this prune fraction."""
     pruning = manifest.pruning
-    if manifest.grid.frames > 1:
-        raise UsageError(
-            f"a stream is looked at frame by frame, and {manifest.name} sees {manifest.grid.frames} frames as one: "
-            "record it, and ask about the files"
-        )
     if pruning.is_dense or prune_fraction == 0:
         raise UsageError(
             "a stream is looked at pruned, frame by frame: wanted a bundle with a scorer, a share to prune above 0. "

@@ -27,7 +27,8 @@ class Watched:
         self.feed, self.live, self.recording, self._watching = feed, live, recording, watching
         self._due: float | None = None
         self._latest: float | None = None
-        self._asked: float | None = None
+        self._asked: float | None = None  # the latest frame when it was asked, which may still wait for others
+        self._answered: float | None = None  # the last frame that was looked at then
         self._matched = False
         self._told: set[str] = set()
         self._slowest = 0.0
@@ -50,12 +51,17 @@ class Watched:
         """Whether it is time to ask: so many seconds of the camera's are over, or frames came and no more will."""
         if self._due is None or self._latest is None or self._latest == self._asked:
             return False
+        if not self.live.window.seen and not self.feed.is_over:
+            return False  # the first frame waits for others, which the model sees as one with it
         return self._latest >= self._due - EARLY or self.feed.is_over
 
     def ask(self) -> Answer:
         """Ask about the window."""
-        start, watching, seen = clock.perf_counter(), self._watching, self.live.window.seen
-        time = seen[-1].time
+        start, watching = clock.perf_counter(), self._watching
+        if self.feed.is_over:
+            self.live.complete()
+        times = self.live.times.tolist()
+        time = times[-1]
         if self.recording is not None:
             self.recording.hold(time)
         conversation = self.live.look()
@@ -70,12 +76,12 @@ class Watched:
             source=self.feed.name,
             at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             time=time,
-            start=seen[0].time,
+            start=times[0],
             answer=text,
             matches=found,
             is_event=is_event,
-            frames=len(seen),
-            interval=None if self._asked is None else time - self._asked,
+            frames=len(times),
+            interval=None if self._answered is None else time - self._answered,
             seconds=clock.perf_counter() - start,
             milliseconds=dict(conversation.timings.milliseconds),
             tokens=dict(conversation.timings.tokens),
@@ -85,7 +91,7 @@ class Watched:
         )
         due = time if self._due is None else self._due
         self._due = (due if due + watching.every > time else time) + watching.every  # on a grid, unless it fell behind
-        self._matched, self._asked = bool(found), time
+        self._matched, self._asked, self._answered = bool(found), self._latest, time
         self.answers += 1
         self._note(answer, conversation.notes)
         return answer

@@ -6,7 +6,8 @@ And the budget is one for all frames, so that which groups of an older frame sta
 `exact` follows it there; `settled` fixes a frame's groups when it comes, so that it is encoded once, and once more when
 it becomes the first.
 
-Legend: W frames that a window holds at most, t frames in it now, G groups a frame.
+Legend: W frames that a window holds at most, t frames in it now, G groups a frame. A frame is a temporal patch, where a
+model sees several as one.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def advance(window: Window, time: float, scores: NDArray[np.float32]) -> Window:
         UsageError: the frame is not later than those before it.
     """
     check_scores(scores[None])
-    check_time(window, time)
+    check_time(window.seen[-1].time if window.seen else None, time)
     others = with_room(window).seen
     before = np.stack([*(one.scores for one in others), scores])
     called_for = settle(before, window.size, window.prune_fraction)
@@ -86,12 +87,12 @@ def advance(window: Window, time: float, scores: NDArray[np.float32]) -> Window:
     return replace(window, seen=(*others, new))
 
 
-def check_time(window: Window, time: float) -> None:
-    """Raise UsageError unless a frame of this time is later than those before it."""
-    if window.seen and not time > window.seen[-1].time:
+def check_time(before: float | None, time: float) -> None:
+    """Raise UsageError unless a frame of this time is later than the one before it, if there was one."""
+    if before is not None and not time > before:
         raise UsageError(
-            f"a frame of {time:g} s came behind one of {window.seen[-1].time:g} s: frames come in the order of their "
-            "times, in seconds"
+            f"a frame of {time:g} s came behind one of {before:g} s: frames come in the order of their times, in "
+            "seconds"
         )
 
 
