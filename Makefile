@@ -152,7 +152,7 @@ $(OUT)/two-blocks.toml: recipes/models/micro.toml
 	mkdir -p $(@D)
 	sed -e 's/^name = .*/name = "two-blocks"/' -e 's/^layers = .*/layers = 2/' $< > $@
 
-engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the engines of the vision side of Molmo2-4B: 9 GB of disk
+engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the engines of the vision sides of Molmo2-4B and Qwen3-VL-4B: 18 GB of disk
 	$(BIN)/stts-export build --model micro --target rtx --ops portable -o $(OUT)/micro-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/micro-rtx.stts --engines --all-fused --compute-capability 86 120
 	$(BIN)/stts-export build --model micro --target rtx --ops portable --precision bfloat16 --no-engines --no-verify -o $(OUT)/micro-rtx-bf16.stts --overwrite
@@ -162,6 +162,8 @@ engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the e
 		$(BIN)/stts-export inspect $(OUT)/micro-rtx-$$weights.stts --engines --all-fused --parts decoder --compute-capability 86 120 || exit 1; done
 	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --ops portable --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
+	$(BIN)/stts-export build --model qwen3-vl-4b --random-weights --scorer cosine --packing ragged --target rtx --no-engines --no-verify -o $(OUT)/full-qwen-rtx.stts --overwrite
+	$(BIN)/stts-export inspect $(OUT)/full-qwen-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
 
 plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)
 	$(BIN)/python tools/make_plugins.py $(OUT)/plugins --work $(OUT)/kernels $(if $(SMS),--sm $(SMS)) $(if $(MACHINES),--machine $(MACHINES))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stts_export.cli.progress import progress_bars
-from stts_runtime.cli import add_command, path_or_name
+from stts_runtime.cli import add_command, path_or_name, png_path
 
 
 EXAMPLES = """examples:
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("-o", "--output", type=Path, metavar="DATA", help="the dataset's folder; goes on if it is there")
     option("--clips", type=int, metavar="N", help="about this many clips in all, instead of the recipe's")
     option("--workers", type=int, metavar="N", help="processes (default: one a processor)")
-    option("--sheet", type=Path, metavar="FILE.png", help="draw sample clips with questions and answers")
+    option("--sheet", type=png_path, metavar="FILE.png", help="draw sample clips with questions and answers")
     option("--video", type=Path, nargs=2, metavar=("CLIP", "OUTPUT.mp4"), help="write a clip as a video file")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stts_export.cli.progress import progress_bars
 from stts_runtime.bundle.manifest import FLOAT
-from stts_runtime.cli import add_command, log_note, path_or_name
+from stts_runtime.cli import add_command, log_note, path_or_name, png_path
 from stts_runtime.errors import UsageError
 
 
@@ -56,7 +55,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of its memory")
     parser.add_argument("--tflops", type=float, metavar="TFLOP/S", help="its dense peak in that precision")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw latency over T: dense, 30 %%, 50 %%, 70 %%")
+    parser.add_argument("--plot", type=png_path, metavar="PNG", help="draw latency over T: dense, 30 %%, 50 %%, 70 %%")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -39,6 +39,12 @@ def test_json_is_the_record(capsys):
     assert [stage["stage"] for stage in made["stages"]] == ["vision_score", "vision_encode", "prefill", "decode"]
 
 
+def test_a_plot_that_is_to_be_no_png_is_refused(capsys, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        main([*ORIN, "--plot", str(tmp_path / "latency.txt")])
+    assert "latency.txt: the picture is written as .png" in capsys.readouterr().err
+
+
 def test_the_plot_is_written_where_asked(capsys, tmp_path):
     assert main([*ORIN, "--plot", str(tmp_path / "latency.png")]) == 0
     assert (tmp_path / "latency.png").stat().st_size > 10_000

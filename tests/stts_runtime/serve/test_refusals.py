@@ -149,6 +149,7 @@ def test_what_cannot_be_answered_is_refused_by_its_name_and_names_no_path_of_thi
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (status, code, parameter), error["message"]
     assert error["type"] == "invalid_request_error"
+    assert parameter is None or parameter in error["message"]
     assert len(error["message"]) < 500
 
 

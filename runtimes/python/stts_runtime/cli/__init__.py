@@ -18,6 +18,7 @@ from stts_runtime.cli.command import (
     log_note,
     note,
     path_or_name,
+    png_path,
     show_progress,
 )
 from stts_runtime.cli.completion import add_completion
@@ -37,6 +38,7 @@ __all__ = [
     "main",
     "note",
     "path_or_name",
+    "png_path",
     "show_progress",
 ]
 

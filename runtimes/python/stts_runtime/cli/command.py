@@ -111,6 +111,14 @@ def path_or_name(text: str) -> str:
     return text
 
 
+def png_path(text: str) -> Path:
+    """Return an argument that is the path of a picture to be written."""
+    path = Path(text)
+    if path.suffix != ".png":
+        raise argparse.ArgumentTypeError(f"{text}: the picture is written as .png, so its name has to end in that")
+    return path
+
+
 def bundle_folder(place: str) -> Path:
     """Return the folder of the bundle that a person named, fetching it where it is on a hub."""
     from stts_runtime.bundle.locate import locate_bundle

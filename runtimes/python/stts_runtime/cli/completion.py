@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from stts_runtime.cli.command import add_command, path_or_name
+from stts_runtime.cli.command import add_command, path_or_name, png_path
 from stts_runtime.errors import UsageError
 
 
@@ -65,5 +65,5 @@ def _complete_files(parser: argparse.ArgumentParser, file: dict[str, str]) -> No
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_files(command, file)
-        elif action.type in (Path, path_or_name):
+        elif action.type in (Path, path_or_name, png_path):
             vars(action)["complete"] = file  # where shtab looks

@@ -313,5 +313,6 @@ def _value(asked: Mapping[str, Any], name: str, kind: type[Value], where: str | 
 def _required(asked: Mapping[str, Any], name: str, kind: type[Value], where: str | None = None) -> Value:
     value = _value(asked, name, kind, where)
     if value is None:
-        raise RefusedError(400, "missing_field", "is missing", f"{where}.{name}" if where else name)
+        field = f"{where}.{name}" if where else name
+        raise RefusedError(400, "missing_field", f"{field} is missing", field)
     return value

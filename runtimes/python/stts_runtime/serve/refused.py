@@ -33,9 +33,11 @@ class RefusedError(Exception):
         self.status, self.code, self.parameter, self.retry_after = status, code, parameter, retry_after
 
     def body(self) -> dict[str, Any]:
-        """Return what is sent."""
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        return {"error": {"message": str(self), "type": kind, "param": self.parameter, "code": self.code}}
+        """Return what is sent; the message names the field too, since most clients show nothing else."""
+        kind, message = "server_error" if self.status >= 500 else "invalid_request_error", str(self)
+        if self.parameter is not None and self.parameter not in message:
+            message = f"{self.parameter}: {message}"
+        return {"error": {"message": message, "type": kind, "param": self.parameter, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to it."""
