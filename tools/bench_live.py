@@ -52,12 +52,14 @@ def main() -> int:
 
 def frames_of(session: Session, video: Path, count: int) -> np.ndarray:
     """Return `count` frames of a video, evenly, uint8 [count, size, size, 3]."""
-    return read_video(video, FrameSampling("uniform", count, 1e6), count, session.manifest.grid.image_size).frames
+    sampling, grid = FrameSampling("uniform", count, 1e6), session.manifest.grid
+    return read_video(video, sampling, count, grid.image_size, resampling=grid.resampling).frames
 
 
 def times(session: Session, video: Path, window: int, updates: int) -> None:
     """Print the vision time of an update in each mode beside that of a look; medians of `updates`."""
-    frames = frames_of(session, video, window + updates)
+    together = session.manifest.grid.frames  # an update is a temporal patch
+    frames = frames_of(session, video, window + updates * together)
     lives = {mode: session.live(frames=window, mode=mode) for mode in MODES}
     for live in lives.values():
         for number in range(window):
@@ -66,14 +68,15 @@ def times(session: Session, video: Path, window: int, updates: int) -> None:
     session.vision(session.read(frames[:window]))  # the engines' first run at this size
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*MODES, "look")}
     encoded: dict[str, list[int]] = {name: [] for name in MODES}
-    for number in range(window, window + updates):
+    for last in range(window + together - 1, len(frames), together):
         for mode, live in lives.items():
             counts, start = Timings(), now()
-            live.push(frames[number], float(number))
+            for number in range(last - together + 1, last + 1):
+                live.push(frames[number], float(number))
             live.vision(counts)
             found[mode].append(since(start))
             encoded[mode].append(counts.tokens["encoded_frames"])
-        clip = session.read(frames[number + 1 - window : number + 1])
+        clip = session.read(frames[last + 1 - window : last + 1])
         start = now()
         session.vision(clip)
         found["look"].append(since(start))

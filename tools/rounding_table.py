@@ -54,7 +54,7 @@ def main() -> None:
     folder, config = weights_folder(recipe, None), recipe.config
     checkpoint = open_checkpoint(folder, config)
     tokenizer = model_tokenizer(find_tokenizer(folder), config)
-    material = read_material(arguments.calibration, tokenizer, config.frame_sampling)
+    material = read_material(arguments.calibration, tokenizer, config)
     pruning = Pruning(recipe.prune_fraction, soft_bias=config.scorer.soft_bias)
     ids = np.array(tokenizer.encode(python_text(), specials=False)[: TOKENS + 1], np.int64)
     following = ids[READ:]

@@ -10,7 +10,7 @@ from stts_export.estimate.scenario import ITEM_BYTES, Scenario, largest, with_sc
 from stts_export.quantise.check import takes_weights
 from stts_export.recipe.target import all_targets
 from stts_runtime.bundle.backend import backend_named
-from stts_runtime.bundle.manifest import FLOAT
+from stts_runtime.bundle.manifest import FLOAT, KV_CACHES
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.target import Target
 from stts_runtime.sizes import GIB, size_text
@@ -121,11 +121,12 @@ def _together(scenario: Scenario) -> str:
     smallest = _smallest(scenario)
     if _fits(smallest):
         return (
-            f"all together: --precision {smallest.precision} --weights {smallest.weights} --frames {smallest.frames} "
-            f"--prune {smallest.prune_fraction:g} --chunk-frames {smallest.chunk_frames}"
+            f"all together: --precision {smallest.precision} --weights {smallest.weights} "
+            f"--kv-cache {smallest.kv_cache} --frames {smallest.frames} --prune {smallest.prune_fraction:g} "
+            f"--chunk-frames {smallest.chunk_frames}"
         )
     memory, available = memory_of(smallest), available_bytes(smallest) or 0
-    nothing = "frames, prune fraction, chunks, precision and --weights change nothing:"
+    nothing = "frames, prune fraction, chunks, precision, --kv-cache and --weights change nothing:"
     stored = smallest.precision if smallest.weights == FLOAT else smallest.weights
     if memory.weights > available:
         return f"{nothing} the weights alone are {size_text(memory.weights)} in {stored}. Take a smaller model"
@@ -154,6 +155,8 @@ def _single_changes(scenario: Scenario) -> Iterator[str]:
         if _fits(replace(scenario, weights=weights)):
             yield f"fewer bits a weight of the decoder: --weights {weights}"
             break
+    if scenario.kv_cache == FLOAT and _fits(replace(scenario, kv_cache=KV_CACHES[-1])):
+        yield f"keys and values in 8 bits: --kv-cache {KV_CACHES[-1]}"
     for prune in PRUNE_STEPS:
         if prune > scenario.prune_fraction and _fits(_pruned(scenario, prune)):
             yield f"more pruning: --prune {prune:g}"
@@ -183,5 +186,6 @@ def _pruned(scenario: Scenario, prune: float) -> Scenario:
 def _smallest(scenario: Scenario) -> Scenario:
     narrow = min(scenario.target.precisions, key=lambda name: ITEM_BYTES[name])
     smaller = replace(_shorter(scenario, min(8, scenario.frames)), precision=narrow, chunk_frames=1)
+    smaller = replace(smaller, kv_cache=KV_CACHES[-1])
     smaller = replace(smaller, weights=[smaller.weights, *_fewer_bits(smaller)][-1])
     return _pruned(smaller, max(PRUNE_STEPS[-1], scenario.prune_fraction))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stts_export.estimate.count import Work, decoder, vision_dense, vision_encode, vision_score
 from stts_export.estimate.efficiency import Speed, speed_of
-from stts_export.estimate.memory import held_bytes, parameters
+from stts_export.estimate.memory import cache_bytes, held_bytes, parameters
 from stts_export.estimate.scenario import Scenario
 
 
@@ -55,8 +55,9 @@ def stages_of(scenario: Scenario) -> tuple[StageEstimate, ...]:
 def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) -> StageEstimate:
     speed, size = speed_of(scenario.target, scenario.precision, stage), scenario.item_bytes
     weight = weight_size(scenario, stage)
-    moved = sum(weight * run.weights + size * run.activations for run in runs)
-    took = [] if speed is None else [duration(run, speed, weight * run.weights, size) for run in runs]
+    saved = cache_saving(scenario, tokens) if stage in ("prefill", "decode") else 0
+    moved = sum(weight * run.weights + size * run.activations - saved for run in runs)
+    took = [] if speed is None else [duration(run, speed, weight * run.weights - saved, size) for run in runs]
     return StageEstimate(
         stage=stage,
         runs=len(runs),
@@ -66,6 +67,12 @@ def _stage(scenario: Scenario, stage: str, tokens: int, runs: Sequence[Work]) ->
         milliseconds=sum(run.milliseconds for run in took) if took else None,
         bound=max(took, key=lambda run: run.milliseconds).bound if took else None,
     )
+
+
+def cache_saving(scenario: Scenario, tokens: int) -> int:
+    """Return how many bytes less a run reads of so many tokens' keys and values than it would of floats."""
+    shape, size = scenario.config.decoder, scenario.item_bytes
+    return cache_bytes(shape, tokens, size) - cache_bytes(shape, tokens, size, scenario.kv_cache)
 
 
 def weight_size(scenario: Scenario, stage: str) -> float:
@@ -81,7 +88,8 @@ def weight_size(scenario: Scenario, stage: str) -> float:
 def duration(work: Work, speed: Speed, weight_bytes: float, activation_bytes: float) -> Duration:
     """Return how long one run takes by roofline: products at a share of the peak, or bytes of the bandwidth.
 
-    `weight_bytes` are those of all weights that it reads, `activation_bytes` those of one element of an activation.
+    `weight_bytes` are those of all weights that it reads, less what is saved elsewhere, `activation_bytes` those of one
+    element of an activation.
     """
     compute = (work.linear_flops + speed.attention_cost * work.attention_flops) / speed.flops
     moved = (weight_bytes + activation_bytes * work.activations) / speed.bandwidth

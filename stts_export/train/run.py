@@ -107,7 +107,9 @@ def train(
         model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer, on_progress, log
     )
     if any(stage.objective != PATCH_CLASSES for stage in chosen):
-        check_words(model_tokenizer(base.tokenizer, base.config), data, open_info(request.data))
+        check_words(
+            model_tokenizer(base.tokenizer, base.config), data, open_info(request.data), base.config.grid.frames
+        )
     accelerator = accelerator_for(chosen, request.cpu)
     run = _Run(request, recipe, base, data, _digest(request.data, data), accelerator, stop, log, on_progress)
     results: list[StageResult] = []

@@ -9,8 +9,12 @@ from stts_export.errors import DataError
 from stts_runtime.language.tokenizer import Tokenizer
 
 
-def check_words(tokenizer: Tokenizer, data: Mapping[str, Sequence[Question]], info: DatasetInfo | None) -> None:
+def check_words(
+    tokenizer: Tokenizer, data: Mapping[str, Sequence[Question]], info: DatasetInfo | None, together: int
+) -> None:
     """Hold every question and answer of the splits `data` against the tokenizer, and the times of its clips' frames.
+
+    Where the model sees more than one frame `together`, their time is midway between the first and the last of them.
 
     A tokenizer that spells unknown words out, as those of large models do, knows all of them.
 
@@ -32,7 +36,8 @@ def check_words(tokenizer: Tokenizer, data: Mapping[str, Sequence[Question]], in
                 known.add(text)
     if info is None:  # made by hand
         return
-    for time in (f"{frame / info.fps:.1f}" for frame in range(info.frames)):
+    halves = 1 if together == 1 else 2
+    for time in (f"{step / (halves * info.fps):.1f}" for step in range(halves * (info.frames - 1) + 1)):
         if tokenizer.unknown_words(time):
             raise DataError(
                 f"dataset.json: frames lie {1 / info.fps:g} s apart, and the model's tokenizer does not know the time "

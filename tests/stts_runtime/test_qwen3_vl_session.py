@@ -230,6 +230,25 @@ def test_a_window_counts_frames_and_holds_whole_patches(session: Session) -> Non
         session.live(frames=2)
 
 
+@pytest.mark.parametrize(
+    ("every", "told"), [(1.0, [1.5, 2.5, 3.5, 4.0]), (2.0, [2.5, 4.0]), (0.5, [0.5, 1.5, 2.5, 3.5, 4.0])]
+)
+def test_a_window_is_asked_about_once_when_its_frames_are_whole(session: Session, every: float, told: list) -> None:
+    feed, frames = Feed("door"), clip(9, 3, SIZE)
+    with session.watch(feed, ask=QUESTION, every=every, frames=6, fps=FPS, max_tokens=1) as watch:
+        source, answers = watch.sources[0], []
+        for number, frame in enumerate(frames):
+            feed.push(frame, number / FPS)
+            source.take()
+            if source.is_due:
+                answers.append(source.ask())
+        feed.end()
+        answers += list(watch)
+    assert [answer.time for answer in answers] == pytest.approx(told)
+    assert all(answer.interval is None or answer.interval > 0 for answer in answers)
+    assert answers[-1].frames == answers[-1].tokens["frames"] == 6
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_what_waits_when_a_stream_ends_is_asked_about(session: Session, count: int) -> None:
     feed = Feed("door")

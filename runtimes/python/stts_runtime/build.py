@@ -33,7 +33,13 @@ from stts_runtime.errors import BundleError, EngineError, UsageError
 from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 from stts_runtime.termination import termination_as_exit
 from stts_runtime.trt.bindings import Bindings, import_bindings
-from stts_runtime.trt.dialect import check_plugins, check_precision, check_weights, rtx_compute_capabilities
+from stts_runtime.trt.dialect import (
+    check_kv_cache,
+    check_plugins,
+    check_precision,
+    check_weights,
+    rtx_compute_capabilities,
+)
 from stts_runtime.trt.engine_file import EngineRequest, build_engine
 from stts_runtime.trt.onnx_file import read_onnx_file
 
@@ -95,6 +101,7 @@ def build_engines(
     )
     check_precision(bindings, wanted.precision, wanted.compute_capabilities)
     check_weights(bindings, manifest.engine.weights, wanted.compute_capabilities)
+    check_kv_cache(bindings, manifest.engine.kv_cache)
     library = None
     if manifest.engine.has_plugins:
         check_plugins(bindings)

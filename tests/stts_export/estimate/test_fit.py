@@ -54,7 +54,7 @@ def options_of(proposal):
 
 def changed(asked, proposal):
     options = options_of(proposal)
-    whole = {"weights": options["weights"]} if "weights" in options else {}
+    whole = {name: options[name] for name in ("weights", "kv_cache") if name in options}
     whole |= {name: int(options[name]) for name in ("frames", "chunk_frames") if name in options}
     if "prune" in options:
         whole["prune_fraction"] = float(options["prune"])

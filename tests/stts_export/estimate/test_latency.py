@@ -1,5 +1,7 @@
 """Time by roofline: what binds, what scales, and what is not known."""
 
+from dataclasses import replace
+
 import pytest
 from reference.scenario import scenario
 
@@ -57,3 +59,16 @@ def test_a_peak_that_a_recipe_lacks_is_asked_for():
     bare = replace(asked, target=replace(asked.target, peak_tflops=PeakTflops(bfloat16=40.0)))
     with pytest.raises(UsageError, match=r"no figure for float16 products .*--tflops"):
         stages_of(bare)
+
+
+def test_a_cache_in_8_bits_is_read_in_half_of_the_bytes_and_little_more():
+    asked = scenario("molmo2-4b", "jetson-orin", frames=16)
+    shape = asked.config.decoder
+    floats, rounded = (
+        {stage.stage: stage for stage in stages_of(replace(asked, kv_cache=kept))} for kept in ("float", "int8")
+    )
+    step = floats["decode"]
+    read = 2 * shape.layers * shape.kv_heads * step.tokens * (2 * shape.head_dim - (shape.head_dim + 2))
+    assert 1e9 * (step.gigabytes - rounded["decode"].gigabytes) == pytest.approx(read * asked.answer_tokens)
+    assert rounded["decode"].milliseconds < step.milliseconds
+    assert rounded["vision_encode"] == floats["vision_encode"]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ def question(text: str, answer: str = "red") -> Question:
 
 
 def test_known_words_pass_whatever_their_case() -> None:
-    check_words(TOKENIZER, {"train": [question("What colour moves?")]}, INFO)
-    check_words(TOKENIZER, {"train": [question("What moves?", "BLUE")]}, None)
+    check_words(TOKENIZER, {"train": [question("What colour moves?")]}, INFO, 1)
+    check_words(TOKENIZER, {"train": [question("What moves?", "BLUE")]}, None, 1)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_known_words_pass_whatever_their_case() -> None:
 def test_an_unknown_word_is_named_with_its_question(asked: Question, word: str) -> None:
     known = question("What colour moves?")
     with pytest.raises(DataError) as raised:
-        check_words(TOKENIZER, {"train": [known], "validation": [known, asked]}, INFO)
+        check_words(TOKENIZER, {"train": [known], "validation": [known, asked]}, INFO, 1)
     told = str(raised.value)
     assert told.startswith("validation.jsonl, question")
     assert f"does not know {word!r}" in told
@@ -40,7 +41,16 @@ def test_an_unknown_word_is_named_with_its_question(asked: Question, word: str) 
 
 def test_times_of_frames_that_are_no_word_are_told() -> None:
     with pytest.raises(DataError, match=r"frames lie 0.5 s apart, .* does not know the time '1.5'"):
-        check_words(TOKENIZER, {}, DatasetInfo("toy", 1, 4, 2.0, ("background", "red"), 8, {"train": 1}))
+        check_words(TOKENIZER, {}, DatasetInfo("toy", 1, 4, 2.0, ("background", "red"), 8, {"train": 1}), 1)
+
+
+def test_times_between_the_frames_of_a_pair_have_to_be_known_too() -> None:
+    info = DatasetInfo("toy", 1, 2, 1.0, ("background", "red"), 8, {"train": 1})
+    check_words(TOKENIZER, {}, info, 1)
+    halves = replace(info, fps=1 / 0.6)  # at 0.0 and 0.6 s, and 0.3 between
+    check_words(Tokenizer(word_tokenizer((*WORDS, "0.6"))), {}, halves, 1)
+    with pytest.raises(DataError, match=r"does not know the time '0\.3'"):
+        check_words(Tokenizer(word_tokenizer((*WORDS, "0.6"))), {}, halves, 2)
 
 
 def test_classes_and_places_need_words() -> None:

@@ -316,6 +316,14 @@ def test_bfloat16_wants_a_later_tensorrt_than_jetpack_6_0s(tmp_path):
     assert ("problem", "target") not in levels(check(probe_of("agx_orin_jp62"), bundle))
 
 
+def test_keys_and_values_in_8_bits_want_a_later_tensorrt_than_jetpack_6_0s(tmp_path):
+    bundle = bundle_for("jetson-orin", tmp_path, kv_cache="int8")
+    old = check(probe_of("agx_orin_jp62", l4t="36.3.0", tensorrt="8.6.2"), bundle)
+    problem = next(one for one in old if (one.level, one.topic) == ("problem", "target"))
+    assert "keys and values are in int8, which TensorRT 8.6.2 does not take" in problem.text
+    assert ("problem", "target") not in levels(check(probe_of("agx_orin_jp62"), bundle))
+
+
 def test_weights_in_few_bits_want_a_later_tensorrt_than_jetpack_6_0s(tmp_path):
     bundle = bundle_for("jetson-orin", tmp_path, weights="int4")
     old = check(probe_of("agx_orin_jp62", l4t="36.3.0", tensorrt="8.6.2"), bundle)

@@ -127,6 +127,10 @@ def test_weights_in_few_bits_are_refused_where_they_cannot_be_read():
     with pytest.raises(EngineError, match=r"SM 87 has no fp8 \(89 and up has\).*--weights int"):
         dialect.check_weights(bindings_of("10.3.0"), "fp8", (87,))
     dialect.check_weights(bindings_of("8.6.0"), "float", (87,))
+    with pytest.raises(EngineError, match=r"8\.6\.0 cannot take keys and values in int8 .*--kv-cache float"):
+        dialect.check_kv_cache(bindings_of("8.6.0"), "int8")
+    dialect.check_kv_cache(bindings_of("8.6.0"), "float")
+    dialect.check_kv_cache(bindings_of("10.3.0"), "int8")
     for version in VERSIONS[1:]:
         dialect.check_weights(bindings_of(version), "int4", (87,))
 

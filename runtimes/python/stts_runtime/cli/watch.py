@@ -40,7 +40,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("bundle", type=path_or_name, help=BUNDLE)
     option("--ask", required=True, metavar="QUESTION", help="the question")
     option("--every", type=float, default=2.0, metavar="S", help="seconds between answers (default: %(default)s)")
-    option("--frames", type=int, metavar="W", help="most frames of the window (default: 32, or the model's own most)")
+    option(
+        "--frames",
+        type=int,
+        metavar="W",
+        help="most frames of the window, even where the model sees two as one (default: 32, or the model's own most)",
+    )
     option("--fps", type=float, help="frames a second that are taken (default: the model's highest)")
     option("--mode", default="settled", help="settled or exact, see below (default: %(default)s)")
     option("--prune", type=float, help="share of groups to drop, in (0, 1) (default: the bundle's)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stts_runtime.bundle.backend import TENSORRT, backend_named
 from stts_runtime.bundle.locate import build_command
-from stts_runtime.bundle.manifest import weights_line
+from stts_runtime.bundle.manifest import FLOAT, weights_line
 from stts_runtime.bundle.memory_needed import BUILD_BASE_BYTES, BUILD_FACTORS, MemoryNeeded
 from stts_runtime.bundle.open import Bundle
 from stts_runtime.bundle.versions import numbers, release_of
@@ -18,7 +18,7 @@ from stts_runtime.device.known_targets import targets_for
 from stts_runtime.device.probe import Probe
 from stts_runtime.errors import SttsError
 from stts_runtime.sizes import GIB, size_text
-from stts_runtime.trt.dialect import LEAST_FOR_WEIGHTS
+from stts_runtime.trt.dialect import LEAST_FOR_WEIGHTS, OLDEST_WITH_WHOLE_CACHE
 
 
 if TYPE_CHECKING:
@@ -78,6 +78,12 @@ def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> Iterator[Findi
     if engine.backend == TENSORRT.name and probe.tensorrt is not None and release_of(probe.tensorrt) < least:
         text = f"the bundle's weights are in {engine.weights}, which TensorRT {probe.tensorrt} does not read"
         advice = "build it again with `stts-export build --weights float`, or install a later JetPack or TensorRT"
+        yield Finding(PROBLEM, "target", text, advice)
+
+    release = None if engine.backend != TENSORRT.name or probe.tensorrt is None else release_of(probe.tensorrt)
+    if release is not None and engine.kv_cache != FLOAT and release < OLDEST_WITH_WHOLE_CACHE:
+        text = f"the bundle's keys and values are in {engine.kv_cache}, which TensorRT {probe.tensorrt} does not take"
+        advice = "build it again with `stts-export build --kv-cache float`, or install a later JetPack or TensorRT"
         yield Finding(PROBLEM, "target", text, advice)
 
 

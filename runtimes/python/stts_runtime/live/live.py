@@ -136,6 +136,16 @@ class Live:
         """Seconds of the window's frames, oldest first, float64 [F]."""
         return self._times[self.window.slots].reshape(-1)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether frames wait for others that the model sees as one with them."""
+        return bool(self._waiting)
+
+    @property
+    def cut_frames(self) -> int:
+        """How many of the window's frames keep fewer groups than their scores call for, for want of room."""
+        return self._session.manifest.grid.frames * sum(one.is_cut for one in self.window.seen)
+
     def push(self, frame: NDArray[np.uint8], time: float) -> None:
         """Take a frame in: it is scored at once, and the oldest leaves a full window.
 
@@ -205,14 +215,17 @@ class Live:
             stale = stale_frames(self.window, keep)
             stale = stale[keep[stale].any(axis=1)]  # of frames with nothing kept there is nothing to make
             stale = stale[np.argsort(slots[stale])]  # plugins take groups in the order in which they lie
-        timings.tokens["encoded_frames"] = len(stale)
+        timings.tokens["encoded_frames"] = len(stale) * grid.frames
         if len(stale):
             encoded = self._encoded(keep[stale], slots[stale], timings)
             rows = [slots[place] * groups + np.arange(keep[place].sum()) for place in stale]
             self._memory.copy_rows(self._features, np.concatenate(rows), encoded)
         self.window = with_encoded(self.window, keep)
         timings.tokens.update(
-            frames=len(keep), groups=keep.size, kept_groups=int(keep.sum()), patches=len(keep) * grid.patches
+            frames=len(keep) * grid.frames,
+            groups=keep.size,
+            kept_groups=int(keep.sum()),
+            patches=len(keep) * grid.patches,
         )
         return Vision(self._in_order(keep, slots), keep, self.window.scores)
 

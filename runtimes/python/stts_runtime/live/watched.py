@@ -26,9 +26,8 @@ class Watched:
     def __init__(self, feed: Feed, live: Live, recording: Recording | None, watching: Watching) -> None:
         self.feed, self.live, self.recording, self._watching = feed, live, recording, watching
         self._due: float | None = None
-        self._latest: float | None = None
-        self._asked: float | None = None  # the latest frame when it was asked, which may still wait for others
-        self._answered: float | None = None  # the last frame that was looked at then
+        self._asked = 0  # what had come into the window when it was last asked
+        self._answered: float | None = None  # seconds of the last frame that was looked at then
         self._matched = False
         self._told: set[str] = set()
         self._slowest = 0.0
@@ -41,19 +40,21 @@ class Watched:
         if waiting is None:
             return False
         self.live.push(waiting.frame, waiting.time)
-        self._latest = waiting.time
         if self._due is None:
             self._due = waiting.time + self._watching.every
         return True
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to ask: so many seconds of the camera's are over, or frames came and no more will."""
-        if self._due is None or self._latest is None or self._latest == self._asked:
-            return False
-        if not self.live.window.seen and not self.feed.is_over:
-            return False  # the first frame waits for others, which the model sees as one with it
-        return self._latest >= self._due - EARLY or self.feed.is_over
+        """Whether it is time to ask: so many seconds of the camera's are over, or frames came and no more will.
+
+        Frames that wait for others, see `Live`, count when these came.
+        """
+        times = self.live.times
+        is_new = len(times) > 0 and self.live.window.arrived != self._asked
+        if self.feed.is_over:
+            return is_new or self.live.is_waiting
+        return is_new and self._due is not None and bool(times[-1] >= self._due - EARLY)
 
     def ask(self) -> Answer:
         """Ask about the window."""
@@ -91,13 +92,13 @@ class Watched:
         )
         due = time if self._due is None else self._due
         self._due = (due if due + watching.every > time else time) + watching.every  # on a grid, unless it fell behind
-        self._matched, self._asked, self._answered = bool(found), self._latest, time
+        self._matched, self._asked, self._answered = bool(found), self.live.window.arrived, time
         self.answers += 1
         self._note(answer, conversation.notes)
         return answer
 
     def _note(self, answer: Answer, notes: Sequence[str]) -> None:
-        every, cut = self._watching.every, sum(one.is_cut for one in self.live.window.seen)
+        every, cut = self._watching.every, self.live.cut_frames
         if cut:
             text = f"in {cut} frames fewer groups are kept than their scores call for: more would not fit the bundle's"
             notes = (*notes, f"{text} tokens; use fewer frames, prune more, or build with a larger --max-tokens")

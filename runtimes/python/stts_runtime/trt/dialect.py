@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from stts_runtime.bundle.manifest import FLOAT
 from stts_runtime.errors import EngineError
 from stts_runtime.trt.bindings import Bindings
 
@@ -56,6 +57,8 @@ OLDEST_WITH_PLUGINS = (10, 0)
 """The first version that loads plugins of the kind that ours are, IPluginV3."""
 LEAST_FOR_WEIGHTS = {"int8": ((10, 0), 0), "int4": ((10, 0), 0), "fp8": ((10, 0), 89), "nvfp4": ((10, 8), 100)}
 """What a bundle's rounded weights are -> the first version that reads our graphs with them, and the first SM."""
+OLDEST_WITH_WHOLE_CACHE = (10, 0)
+"""The first version that takes keys and values in 8 bits as they are. 8.6 wants a range told for each such tensor."""
 
 
 # building
@@ -122,6 +125,15 @@ def check_weights(bindings: Bindings, weights: str, compute_capabilities: Sequen
     if old:
         raise EngineError(
             f"SM {old[0]} has no {weights} ({sm} and up has): build the bundle with --weights int4 or int8"
+        )
+
+
+def check_kv_cache(bindings: Bindings, kv_cache: str) -> None:
+    """Raise EngineError if this version cannot take keys and values that are kept so."""
+    if kv_cache != FLOAT and not bindings.is_rtx and bindings.release < OLDEST_WITH_WHOLE_CACHE:
+        raise EngineError(
+            f"{bindings.title} cannot take keys and values in {kv_cache} (10.0 and up can): build the bundle with "
+            "--kv-cache float, or install a newer TensorRT"
         )
 
 
