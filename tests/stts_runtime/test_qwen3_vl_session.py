@@ -194,10 +194,11 @@ def test_more_frames_than_the_model_has_positions_for_are_refused(session: Sessi
 @pytest.mark.parametrize("count", [4, 9, 11])
 def test_a_stream_is_a_look_at_its_last_frames_two_at_a_time(session: Session, count: int) -> None:
     """At a window of three temporal patches; the last frame of an odd number waits for another, or stands for two."""
-    frames = clip(count, 3, SIZE)
-    live = session.live(frames=6, mode="exact")
+    frames = clip(count, 3, GRID.size)
+    live, camera = session.live(frames=6, mode="exact"), np.empty_like(frames[0])
     for number, frame in enumerate(frames):
-        live.push(frame, 50 + number / FPS)
+        camera[...] = frame  # one array for all
+        live.push(camera, 50 + number / FPS)
 
     def check(seen: np.ndarray) -> None:
         found = live.look()

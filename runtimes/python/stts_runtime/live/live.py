@@ -167,7 +167,8 @@ class Live:
             raise UsageError(f"frames are pushed one by one, uint8 [height, width, 3]; got {len(frames)}")
         last = self._waiting[-1][1] if self._waiting else self.times[-1] if self.window.seen else None
         check_time(last, time)
-        waiting = [*self._waiting, (resize_frames(frames, grid.image_size, grid.resampling)[0], time)]
+        # a copy, where it waits: who pushes may use the same array for the next frame
+        waiting = [*self._waiting, (np.array(resize_frames(frames, grid.image_size, grid.resampling)[0]), time)]
         if len(waiting) == grid.frames:
             self._take(np.stack([one for one, _ in waiting]), np.array([when for _, when in waiting]))
             waiting = []
