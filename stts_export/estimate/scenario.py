@@ -14,7 +14,16 @@ from stts_export.quantise.check import check_tower_weights, check_weights
 from stts_export.quantise.choice import Choice, choice_of
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_runtime.bundle.backend import backend_named
-from stts_runtime.bundle.manifest import FLOAT, KV_CACHES, PACKINGS, TOWER_WEIGHTS, WEIGHTS, Limits, Pruning
+from stts_runtime.bundle.manifest import (
+    FLOAT,
+    KV_CACHES,
+    PACKINGS,
+    TOWER_WEIGHTS,
+    WEIGHTS,
+    EngineSettings,
+    Limits,
+    Pruning,
+)
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
@@ -171,30 +180,24 @@ def scenario_of_build(
     target: Target,
     limits: Limits,
     pruning: Pruning,
-    precision: str,
-    backend: str | None = None,
-    *,
-    plugins: bool = False,
-    weights: str = FLOAT,
-    tower_weights: str = FLOAT,
-    kv_cache: str = FLOAT,
+    engine: EngineSettings,
 ) -> Scenario:
     """Return the largest clip that a build's limits allow."""
     whole = Scenario(
         config=config,
         target=target,
-        precision=precision,
+        precision=engine.precision,
         frames=limits.max_frames * config.grid.frames,
         prune_fraction=pruning.fraction,
         packing=PACKINGS[0] if pruning.is_dense else pruning.packing,
         chunk_frames=limits.chunk_frames,
         answer_tokens=min(ANSWER_TOKENS, max(1, limits.max_tokens // 8)),
-        backend=backend,
+        backend=engine.backend,
         max_tokens=limits.max_tokens,
-        plugins=plugins,
-        weights=weights,
-        tower_weights=tower_weights,
+        plugins=engine.has_plugins,
+        weights=engine.weights,
+        tower_weights=engine.tower_weights,
         batch=limits.max_rows,
-        kv_cache=kv_cache,
+        kv_cache=engine.kv_cache,
     )
     return replace(whole, frames=max(1, most_frames(whole, limits.max_tokens)))

@@ -222,20 +222,7 @@ def estimate_of(
     config: ModelConfig, target: Target, limits: Limits, pruning: Pruning, engine: EngineSettings
 ) -> Estimate:
     """Return what a bundle takes, and how long."""
-    return estimate(
-        scenario_of_build(
-            config,
-            target,
-            limits,
-            pruning,
-            engine.precision,
-            engine.backend,
-            plugins=engine.has_plugins,
-            weights=engine.weights,
-            tower_weights=engine.tower_weights,
-            kv_cache=engine.kv_cache,
-        )
-    )
+    return estimate(scenario_of_build(config, target, limits, pruning, engine))
 
 
 def keeps_grid(engine: EngineSettings, config: ModelConfig, checkpoint: Checkpoint) -> bool:

@@ -66,7 +66,7 @@ def bundle_for(
 
 def _memory(target: Target, engine: EngineSettings, limits: Limits, share: float) -> MemoryNeeded:
     config = with_scorer(read_model_recipe("molmo2-4b").config, TOY_MANIFEST.pruning.fraction)
-    whole = memory_of(scenario_of_build(config, target, limits, TOY_MANIFEST.pruning, engine.precision, engine.backend))
+    whole = memory_of(scenario_of_build(config, target, limits, TOY_MANIFEST.pruning, engine))
     return replace(
         whole,
         weights=int(share * whole.weights),

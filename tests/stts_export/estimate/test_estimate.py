@@ -9,7 +9,7 @@ from stts_export.estimate.estimate import Estimate, estimate
 from stts_export.estimate.plot import FRACTIONS, latency_curves, plot_latency
 from stts_export.estimate.scenario import scenario_of_build
 from stts_export.estimate.tables import estimate_tables
-from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_runtime.bundle.manifest import EngineSettings, Limits, Pruning
 from stts_runtime.bundle.plain import from_plain, to_plain
 from stts_runtime.errors import UsageError
 
@@ -53,7 +53,8 @@ def test_pruning_that_makes_vision_slower_is_said_and_the_way_out_named():
 def test_a_build_for_a_device_of_unknown_speed_has_an_estimate_without_times():
     config = scenario("micro").config
     limits, pruning = Limits(64, 8192, 8), Pruning(0.5, "cosine", soft_bias=False, packing="ffd")
-    made = estimate(scenario_of_build(config, scenario("micro", "cpu").target, limits, pruning, "float32"))
+    engine = EngineSettings("onnxruntime", "cpu", "float32", prepack=True)
+    made = estimate(scenario_of_build(config, scenario("micro", "cpu").target, limits, pruning, engine))
     assert made.first_token_ms is None
     assert made.fit.fits
     assert made.max_tokens == 8192

@@ -7,7 +7,7 @@ import pytest
 from reference.scenario import scenario
 
 from stts_export.estimate.scenario import check_scenario, most_frames, scenario_of_build, with_scorer
-from stts_runtime.bundle.manifest import Limits, Pruning
+from stts_runtime.bundle.manifest import EngineSettings, Limits, Pruning
 from stts_runtime.errors import UsageError
 
 
@@ -62,7 +62,8 @@ def test_a_dense_model_is_pruned_as_by_the_trained_scorer_and_a_pruned_one_dense
 def test_a_build_is_estimated_at_its_limits_and_at_the_longest_clip_they_hold():
     base = scenario("micro", prune=0.5)
     limits, pruning = Limits(256, 8192, 4), Pruning(0.5, "cosine", soft_bias=False, packing="ragged")
-    made = scenario_of_build(base.config, base.target, limits, pruning, "float16")
+    engine = EngineSettings(base.target.backends[0], "cuda", "float16", prepack=False)
+    made = scenario_of_build(base.config, base.target, limits, pruning, engine)
     check_scenario(made)
     assert (made.chunk_frames, made.packing, made.capacity) == (4, "ragged", 8192)
     assert 100 < made.frames < 256
