@@ -235,7 +235,7 @@ $(NANO_RUN)/%/trained.safetensors: | $(NANO)/data/dataset.json
 
 $(NANO_RUN)/words/trained.safetensors: | $(NANO_RUN)/patches/trained.safetensors
 $(NANO_RUN)/oracle/trained.safetensors: | $(NANO_RUN)/words/trained.safetensors
-$(NANO_RUN)/scorer/trained.safetensors: | $(NANO_RUN)/oracle/trained.safetensors
+$(NANO_RUN)/scorer/trained.safetensors $(NANO_RUN)/no-auxiliary/trained.safetensors: | $(NANO_RUN)/oracle/trained.safetensors
 $(foreach stage,pruned $(NANO_TWINS),$(NANO_RUN)/$(stage)/trained.safetensors): | $(NANO_RUN)/scorer/trained.safetensors
 
 # The site is made last: were it there without the decoder, the next call would take it for finished.
