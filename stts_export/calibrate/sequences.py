@@ -17,9 +17,8 @@ from stts_export.models.decoder import add_features
 from stts_export.models.model import Model
 from stts_export.models.parameters import swapped_parameters
 from stts_export.train.example import Example
-from stts_export.train.forward import Pruning, row_mask, see
-from stts_export.train.layout import ClipTokens, RowWriter, row_writer
-from stts_runtime.clip.frame_sampling import patch_times
+from stts_export.train.forward import Pruning, clip_tokens, row_mask, see
+from stts_export.train.layout import RowWriter, row_writer
 from stts_runtime.language.tokenizer import Tokenizer
 
 
@@ -66,7 +65,7 @@ def embedded_sequences(
         for done, example in enumerate(material.examples, start=1):
             made.append(_clip(model, tensors, writer, example, pruning))
             on_share(done / len(material.examples))
-    axes = 1 if model.config.decoder.rope_sections is None else 3
+    axes = model.config.decoder_shape.rope_axes
     return [*made, *(_text(tensors, ids, axes) for ids in material.texts)]
 
 
@@ -96,8 +95,7 @@ def _clip(
     pruning: Pruning | None,
 ) -> Sequence:
     features, _, keep = see(model, [example], pruning)
-    times = patch_times(example.timestamps, model.grid.frames)
-    rows = writer.rows([ClipTokens(times, keep, example.questions)], row_tokens=1)
+    rows = writer.rows([clip_tokens(example, keep, model.grid)], row_tokens=1)
     columns = {name: torch.from_numpy(array) for name, array in vars(rows).items()}
     # a row is padded, and padding sees none but itself: what products read there would be counted
     read = torch.from_numpy(np.flatnonzero(rows.clips[0] >= 0))

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from stts_export.errors import DataError
-from stts_runtime.bundle.manifest import BILINEAR, FrameSampling, Grid
+from stts_runtime.bundle.manifest import FrameSampling, Grid
 from stts_runtime.bundle.swap import write_whole
 from stts_runtime.clip.frame_sampling import sample_frames
 
@@ -33,7 +33,6 @@ CLASSES = "classes.npy"
 FRAMES = "frames.npy"
 # Past it the files get hardly smaller, and take longer to write.
 DEFLATE_LEVEL = 4
-_SIDE = 378
 # What reading a damaged zip, picture or table may raise.
 DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, IndexError)
 
@@ -61,8 +60,10 @@ def read_clip(path: Path, sampling: FrameSampling, frames: int | None, grid: Gri
     if path.suffix != ".zip":
         from stts_runtime.clip.video import read_video
 
-        size, resampling = (_SIDE, BILINEAR) if grid is None else (grid.image_size, grid.resampling)
-        video = read_video(path, sampling, frames, size=size, resampling=resampling)
+        if grid is None:
+            video = read_video(path, sampling, frames)
+        else:
+            video = read_video(path, sampling, frames, grid.image_size, resampling=grid.resampling)
         return SampledClip(video.frames, video.timestamps, video.indices)
     with _opened(path) as archive:
         settings = json.loads(archive.read(SETTINGS))

@@ -140,8 +140,7 @@ def available_bytes(scenario: Scenario) -> int | None:
 
 def cache_bytes(decoder: DecoderConfig, tokens: int, item_bytes: int, kv_cache: str = FLOAT) -> int:
     """Return the size of keys and values of so many tokens in every layer; rounded, each has a scale a head."""
-    rounded = decoder.head_dim + item_bytes
-    row = decoder.head_dim * item_bytes if kv_cache == FLOAT else rounded
+    row = decoder.head_dim * item_bytes if kv_cache == FLOAT else decoder.head_dim + item_bytes
     return 2 * decoder.layers * decoder.kv_heads * tokens * row
 
 

@@ -24,6 +24,7 @@ from stts_export.models.vision import run_vision, run_vision_dense
 from stts_export.train.example import Example, lengths_of, patches_of
 from stts_export.train.layout import NO_TARGET, ClipTokens, row_writer
 from stts_export.train.oracle import oracle_keep
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.clip.frame_sampling import patch_times
 from stts_runtime.language.tokenizer import Tokenizer
 
@@ -87,7 +88,7 @@ class VideoQA(nn.Module):
         features, aux_loss, keep = see(model, examples, pruning)
         first = np.cumsum([0, *lengths_of(examples, model.grid)])
         clips = [
-            ClipTokens(patch_times(example.timestamps, model.grid.frames), keep[start:stop], example.questions)
+            clip_tokens(example, keep[start:stop], model.grid)
             for example, start, stop in zip(examples, first, first[1:], strict=False)
         ]
         rows = self.writer.rows(clips, self.row_tokens, self.turns if self.training else 1)
@@ -141,6 +142,11 @@ def see(
         aux_coefficient=pruning.aux_coefficient,
     )
     return result.features, result.aux_loss, result.keep.numpy()
+
+
+def clip_tokens(example: Example, keep: NDArray[np.bool_], grid: Grid) -> ClipTokens:
+    """Return what rows are written of, of a clip whose groups `keep` [T, G] stay."""
+    return ClipTokens(patch_times(example.timestamps, grid.frames), keep, example.questions)
 
 
 def answering_places(targets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -44,9 +44,9 @@ class SetPrecision(ir.passes.InPlacePass):
 
     1. In float32 stay: operators in `FLOAT32_OPS` (softmax, and what norms, rotary angles and Gelu are made of); what
        is cast from integers of more than 8 bits (positions, which half precision cannot count beyond 2048, nor bfloat16
-       beyond 256); nodes
-       between a tap and an output in `exact` (the scorer: a budget cut by rounded scores keeps other groups); and nodes
-       without a weight that read nothing but float32 values, so that no value goes down and up again.
+       beyond 256); nodes between a tap and an output in `exact` (the scorer: a budget cut by rounded scores keeps other
+       groups); and nodes without a weight that read nothing but float32 values, so that no value goes down and up
+       again.
        LayerNormalization reads and writes half precision, but is exact inside by definition.
     2. All else, and with it every weight that such a node reads, is in the precision asked for. A weight's type says
        how `write_graph` is to store it.

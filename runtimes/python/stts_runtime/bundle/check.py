@@ -316,14 +316,14 @@ def _contract(m: Manifest, part: str) -> tuple[dict[str, tuple[str, Shape]], dic
 def _cache_contract(m: Manifest, prefix: str, rows: int | str, slots: int | str) -> dict[str, tuple[str, Shape]]:
     """Return the tensors of a decoder that are keys and values, and what they are scaled by where they are rounded."""
     decoder, engine = m.decoder, m.engine
-    names = [f"{prefix}_{kind}{{}}_{layer}" for layer in range(decoder.layers) for kind in ("key", "value")]
-    dtype = engine.precision if engine.kv_cache == FLOAT else engine.kv_cache
-    held: dict[str, tuple[str, Shape]] = {
-        name.format(""): (dtype, (rows, decoder.kv_heads, slots, decoder.head_dim)) for name in names
-    }
-    if engine.kv_cache == FLOAT:
-        return held
-    return held | {name.format("_scales"): (engine.precision, (rows, decoder.kv_heads, slots, 1)) for name in names}
+    is_rounded = engine.kv_cache != FLOAT
+    dtype, held = engine.kv_cache if is_rounded else engine.precision, dict[str, tuple[str, Shape]]()
+    for layer in range(decoder.layers):
+        for kind in ("key", "value"):
+            held[f"{prefix}_{kind}_{layer}"] = dtype, (rows, decoder.kv_heads, slots, decoder.head_dim)
+            if is_rounded:
+                held[f"{prefix}_{kind}_scales_{layer}"] = engine.precision, (rows, decoder.kv_heads, slots, 1)
+    return held
 
 
 def _packing_contract(m: Manifest) -> dict[str, tuple[str, Shape]]:

@@ -74,13 +74,12 @@ def target_findings(probe: Probe, bundle: Bundle, ready: bool) -> Iterator[Findi
         text = f"the bundle computes in bfloat16, which TensorRT {probe.tensorrt} does not have"
         advice = "build it again with `stts-export build --precision float16`, or install a later JetPack or TensorRT"
         yield Finding(PROBLEM, "target", text, advice)
+    release = None if engine.backend != TENSORRT.name or probe.tensorrt is None else release_of(probe.tensorrt)
     least, _ = LEAST_FOR_WEIGHTS.get(engine.weights, ((0, 0), 0))
-    if engine.backend == TENSORRT.name and probe.tensorrt is not None and release_of(probe.tensorrt) < least:
+    if release is not None and release < least:
         text = f"the bundle's weights are in {engine.weights}, which TensorRT {probe.tensorrt} does not read"
         advice = "build it again with `stts-export build --weights float`, or install a later JetPack or TensorRT"
         yield Finding(PROBLEM, "target", text, advice)
-
-    release = None if engine.backend != TENSORRT.name or probe.tensorrt is None else release_of(probe.tensorrt)
     if release is not None and engine.kv_cache != FLOAT and release < OLDEST_WITH_WHOLE_CACHE:
         text = f"the bundle's keys and values are in {engine.kv_cache}, which TensorRT {probe.tensorrt} does not take"
         advice = "build it again with `stts-export build --kv-cache float`, or install a later JetPack or TensorRT"

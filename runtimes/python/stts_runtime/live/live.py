@@ -8,6 +8,7 @@ model sees several frames as one temporal patch, these wait until they are as ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -170,7 +171,7 @@ class Live:
         # a copy, where it waits: who pushes may use the same array for the next frame
         waiting = [*self._waiting, (np.array(resize_frames(frames, grid.image_size, grid.resampling)[0]), time)]
         if len(waiting) == grid.frames:
-            self._take(np.stack([one for one, _ in waiting]), np.array([when for _, when in waiting]))
+            self._take(waiting)
             waiting = []
         self._waiting = waiting
         self._source_size = (frames.shape[2], frames.shape[1])
@@ -183,12 +184,12 @@ class Live:
         """
         if self._waiting:
             lacking = self._session.manifest.grid.frames - len(self._waiting)
-            whole = [*self._waiting, *self._waiting[-1:] * lacking]
-            self._take(np.stack([one for one, _ in whole]), np.array([when for _, when in whole]))
+            self._take([*self._waiting, *self._waiting[-1:] * lacking])
             self._waiting = []
 
-    def _take(self, frames: NDArray[np.uint8], times: NDArray[np.float64]) -> None:
+    def _take(self, patch: Sequence[tuple[NDArray[np.uint8], float]]) -> None:
         """Take a temporal patch into the window: its frames, of the grid's size, and their seconds."""
+        frames, times = np.stack([frame for frame, _ in patch]), np.array([time for _, time in patch])
         self.window = window = with_room(self.window)  # what is held of the oldest is overwritten from here on
         slot = window.arrived % window.size
         scores = np.empty((1, self._session.manifest.grid.groups), np.float32)
