@@ -218,7 +218,7 @@ inline bool has_size(fs::path const& file, int64_t size) {
 // Reads the bundle in `folder`, whose library must be there for `machine`, as uname says it. Sizes are compared,
 // digests are not: `stts-export inspect --check` does that.
 inline Bundle open_bundle(fs::path const& folder, std::string const& machine) {
-  constexpr int64_t kOldest = 5, kNewest = 9;  // before, there were no plugins
+  constexpr int64_t kOldest = 5, kNewest = 10;  // before, there were no plugins
   fs::path const file = folder / "manifest.json";
   if (!fs::is_regular_file(file)) fail("no bundle at ", folder.string(), ": pass a folder NAME.stts, of a build");
   Json const manifest = JsonReader(file).read();
