@@ -32,11 +32,13 @@ TRAIN_RUN := $(OUT)/train/run
 # Training nano here, on a CPU: two runs beside each other, of a thread each, are faster than one of two
 SEED ?= 20261129
 NANO := $(OUT)/nano
-NANO_RUN = $(NANO)/run-$(SEED)
+NANO_MODEL ?= nano
+IS_NANO := $(filter nano,$(NANO_MODEL))
+NANO_RUN = $(NANO)/$(if $(IS_NANO),run,$(NANO_MODEL))-$(SEED)
 NANO_OPTIONS ?=
 NANO_EVAL ?= --questions 3000
 NANO_SHIP ?= --ship
-NANO_TWINS := dense-twin pruned-30 pruned-50 pruned-70
+NANO_TWINS := $(if $(IS_NANO),dense-twin pruned-30 pruned-50 pruned-70)
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
@@ -214,22 +216,22 @@ train-micro: $(if $(wildcard $(OUT)/train/parts),$(OUT)/train/site)  ## there (o
 
 # Every stage is a file, so that finished ones are kept and a killed one goes on. Four stages follow one another, and
 # `pruned` and its twins go on from the last of them, two at a time.
-train-nano: $(READY)  ## train nano from nothing: data, every stage, evaluation, weights (2 hours on 2 cores; SEED=...)
+train-nano: $(READY)  ## train nano from nothing: data, every stage, evaluation, weights (2 hours on 2 cores; SEED=... NANO_MODEL=nano-qwen3-vl)
 	$(MAKE) --no-print-directory -j2 $(foreach stage,pruned $(NANO_TWINS),$(NANO_RUN)/$(stage)/trained.safetensors)
-	OMP_NUM_THREADS=2 $(BIN)/stts-export eval $(NANO_RUN)/pruned --model nano --data $(NANO)/data --packing ragged --one-frame $(NANO_EVAL) \
-		--dense-twin $(NANO_RUN)/dense-twin -o $(NANO_RUN)/eval
+	OMP_NUM_THREADS=2 $(BIN)/stts-export eval $(NANO_RUN)/pruned --model $(NANO_MODEL) --data $(NANO)/data --packing ragged --one-frame $(NANO_EVAL) \
+		$(if $(IS_NANO),--dense-twin $(NANO_RUN)/dense-twin) -o $(NANO_RUN)/eval
 	$(BIN)/python tools/ship_weights.py $(NANO_RUN)/pruned $(NANO_RUN)/weights --papers $(NANO_RUN)/eval/eval.json $(NANO_RUN)/eval/eval.md
 
 # What docs/nano.md tells, and the accuracy that tests/test_nano.py holds nano to. Twins are told where they were trained here.
-eval-nano: $(READY) | $(NANO)/data/dataset.json  ## measure the nano that ships, in torch and as bundles; writes page, plot and record (SEED=...)
-	OMP_NUM_THREADS=2 $(BIN)/python tools/eval_nano.py $(NANO)/data $(NANO)/eval $(if $(wildcard $(NANO_RUN)),--run $(NANO_RUN)) $(NANO_SHIP)
+eval-nano: $(READY) | $(NANO)/data/dataset.json  ## measure the nano that ships, in torch and as bundles; writes page, plot and record (SEED=... NANO_MODEL=...)
+	OMP_NUM_THREADS=2 $(BIN)/python tools/eval_nano.py $(NANO)/data $(NANO)/eval/$(NANO_MODEL) --model $(NANO_MODEL) $(if $(wildcard $(NANO_RUN)),--run $(NANO_RUN)) $(NANO_SHIP)
 
 $(NANO)/data/dataset.json: | $(READY)
 	$(BIN)/stts-export data nano -o $(@D) --clips $(NANO_CLIPS)
 
 $(NANO_RUN)/%/trained.safetensors: | $(NANO)/data/dataset.json
 	mkdir -p $(@D)
-	OMP_NUM_THREADS=1 $(BIN)/stts-export train nano --data $(NANO)/data -o $(NANO_RUN) --stage $* --seed $(SEED) --resume --cpu \
+	OMP_NUM_THREADS=1 $(BIN)/stts-export train $(NANO_MODEL) --data $(NANO)/data -o $(NANO_RUN) --stage $* --seed $(SEED) --resume --cpu \
 		--workers 1 $(NANO_OPTIONS) >> $(@D)/output.txt 2>&1 || { tail -n 3 $(@D)/output.txt; exit 1; }
 	test -f $@
 

@@ -48,6 +48,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "bundle-float16": {"target": "jetson-orin", "engines": False},  # as TensorRT reads it
 }
 """Name -> options of a build."""
+MODEL = WORLD = "nano"
+MORE_FRAMES = 16  # all that a clip of that world has
 BUNDLE_FRACTIONS = (0.0, 0.3, 0.5)  # at 30 % frames lie alone in their bins, and `ffd` gives them patches back
 
 
@@ -57,10 +59,10 @@ def main(given: list[str] | None = None) -> int:
     option = parser.add_argument
     option("data", type=Path, help="a dataset's folder, from stts-export data")
     option("output", type=Path, help="folder for what is written")
-    option("--model", default="nano", help="the model's recipe (default: %(default)s)")
+    option("--model", default=MODEL, help="the model's recipe (default: %(default)s)")
     option("--run", type=Path, help="a training run's folder: its stages dense-twin and pruned-... stand beside")
     option("--split", nargs="+", default=["test", "held_out"], help="(default: test held_out)")
-    option("--frames", type=int, nargs="+", default=[8, 16], help="those of training first (default: 8 16)")
+    option("--frames", type=int, nargs="+", help=f"of training first (default: the model's most, and {MORE_FRAMES})")
     option("--questions", type=int, help="asked in torch (default: all)")
     option("--bundle-questions", type=int, default=1000, help="asked of each bundle (default: %(default)s)")
     option("--ship", action="store_true", help="lay the record beside the weights, the page and the plot in docs/")
@@ -76,6 +78,8 @@ def measure(arguments: argparse.Namespace) -> int:
     """Evaluate in torch, then each bundle, print it all and write it."""
     output: Path = arguments.output
     weights = shipped_weights(arguments.model) if arguments.ship else None
+    if arguments.frames is None:
+        arguments.frames = [read_model_recipe(arguments.model).config.frame_sampling.max_frames, MORE_FRAMES]
     output.mkdir(parents=True, exist_ok=True)
     with progress_bars() as on_progress:
         whole = evaluate(torch_request(arguments), on_progress)
@@ -91,9 +95,9 @@ def measure(arguments: argparse.Namespace) -> int:
             questions=arguments.bundle_questions,
         )
         found = [(one, compare(whole, one)) for one in (asked_of(name, output, asked, on_progress) for name in FORMS)]
-        generate_asked("nano", output / "asked")
+        generate_asked(WORLD, output / "asked")
         again = replace(asked, data=output / "asked", splits=(SPLIT,), fractions=FRACTIONS, frames=(), questions=None)
-        record = recorded(evaluate(again, on_progress), "nano")
+        record = recorded(evaluate(again, on_progress), WORLD)
     shown = (*tables(whole), *(agreement_rows(whole, one, rows) for one, rows in found))
     print_tables(shown, whole.notes)
     page = page_of(shown, whole)
@@ -159,9 +163,10 @@ def shipped_weights(model: str) -> Path:
 
 def page_of(shown: tuple[Rows, ...], whole: Evaluation) -> str:
     """Return everything as a page."""
+    command = "make eval-nano" if whole.what == MODEL else f"make eval-nano NANO_MODEL={whole.what}"
     head = (
         f"# What {whole.what} answers\n\n"
-        "Written by `make eval-nano`, not by hand. How it is trained and measured: [training.md](training.md). Of a "
+        f"Written by `{command}`, not by hand. How it is trained and measured: [training.md](training.md). Of a "
         f"bundle, {LIMIT_POINTS} points beside torch are allowed where it is packed and computed alike; `ffd` and "
         "float16 are told.\n"
     )
