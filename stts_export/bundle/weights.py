@@ -106,7 +106,7 @@ class WeightWriter:
             weight = _loaded(name, tensor)
             for piece in _pieces(weight, self._piece_bytes):
                 check_finite(piece, f"{tensor.source} (our {name})")
-            pieces = list(rounded_rows(weight, rounding, _rows(weight, self._piece_bytes)))
+            pieces = list(rounded_rows(weight, rounding))
             numbers, scales = (torch.cat([getattr(piece, part) for piece in pieces]) for part in ("numbers", "scales"))
             if not scales.isfinite().all():
                 raise ExportError(

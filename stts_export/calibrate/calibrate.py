@@ -25,7 +25,7 @@ from stts_export.checkpoint.records import Checkpoint, LazyTensor
 from stts_export.graph.capture import weightless_model
 from stts_export.models.decoder import Decoder
 from stts_export.models.parameters import swapped_parameters
-from stts_export.quantise.rounding import Rounding, rounded
+from stts_export.quantise.rounding import Rounding, restored
 from stts_export.quantise.scaling import folds_of
 from stts_export.recipe.config import ModelConfig
 from stts_export.train.forward import Pruning
@@ -121,7 +121,7 @@ def lies_on_grid(config: ModelConfig, checkpoint: Checkpoint, roundings: Mapping
 
 
 def _is_kept(weight: Tensor, rounding: Rounding) -> bool:
-    return float((rounded(weight, rounding).floats() - weight).abs().max()) <= ON_GRID * float(weight.abs().max())
+    return float((restored(weight, rounding) - weight).abs().max()) <= ON_GRID * float(weight.abs().max())
 
 
 def weights_digest(checkpoint: Checkpoint) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from stts_export.checkpoint.records import check_finite
 from stts_export.errors import CheckpointError
-from stts_export.quantise.rounding import Rounding, rounded
+from stts_export.quantise.rounding import Rounding, pieces_of, restored
 from stts_export.quantise.scaling import Fold
 
 
@@ -110,11 +110,13 @@ def _evened(fold: Fold, inputs: Inputs, weights: Mapping[str, Tensor], roundings
         change = torch.zeros(len(columns))
         for name, weight in weights.items():
             block = roundings[name].block or weight.shape[1]
-            sizes = (weight.square() * columns).unflatten(1, (-1, block))
-            largest = sizes.amax(-1, keepdim=True).clamp(min=_TINY)
-            near = (sizes / largest) ** SHARPNESS
-            total = near.sum(-1, keepdim=True)
-            shares = (largest * near * total ** (1 / SHARPNESS - 1)).sum(0)  # of each column, of its blocks' size
+            shares = torch.zeros(len(columns) // block, block)  # of each column, of its blocks' size
+            for rows in pieces_of(weight):
+                sizes = (rows.square() * columns).unflatten(1, (-1, block))
+                largest = sizes.amax(-1, keepdim=True).clamp(min=_TINY)
+                near = (sizes / largest) ** SHARPNESS
+                total = near.sum(-1, keepdim=True)
+                shares += (largest * near * total ** (1 / SHARPNESS - 1)).sum(0)
             share = (shares / shares.sum(-1, keepdim=True)).clamp(min=_TINY)
             blocks = read.unflatten(0, (-1, block))
             change += (blocks / blocks.sum(-1, keepdim=True) / share).flatten().log() / len(weights)
@@ -140,9 +142,9 @@ def _loss(
     loss = 0.0
     for name, weight in weights.items():
         scaled, rounding = weight * columns, roundings[name]
-        numbers = rounded(scaled, rounding).floats()
+        numbers = restored(scaled, rounding)
         wrong = rows @ (numbers - scaled).T
         if rounding.block is None:
-            wrong += (rounded(rows, rounding).floats() - rows) @ numbers.T
+            wrong += (restored(rows, rounding) - rows) @ numbers.T
         loss += float(wrong.square().sum())
     return loss

@@ -9,11 +9,7 @@ from functools import partial
 import torch
 
 from stts_export.checkpoint.records import Checkpoint, LazyTensor
-from stts_export.quantise.rounding import Rounding, rounded_rows
-
-
-ROWS = 1 << 14
-"""Rounded at a time: a vocabulary's table is large."""
+from stts_export.quantise.rounding import Rounding, restored
 
 
 def as_rounded(checkpoint: Checkpoint, roundings: Mapping[str, Rounding]) -> Checkpoint:
@@ -27,4 +23,4 @@ def as_rounded(checkpoint: Checkpoint, roundings: Mapping[str, Rounding]) -> Che
 
 
 def _load(tensor: LazyTensor, rounding: Rounding) -> torch.Tensor:
-    return torch.cat([rows.floats() for rows in rounded_rows(tensor.load(), rounding, ROWS)])
+    return restored(tensor.load(), rounding)

@@ -91,7 +91,7 @@ def test_a_pattern_that_matches_nothing_is_told():
 
 
 def test_a_rounded_checkpoint_is_read_as_what_its_numbers_stand_for(monkeypatch):
-    monkeypatch.setattr("stts_export.quantise.checkpoint.ROWS", 5)
+    monkeypatch.setattr("stts_export.quantise.rounding.PIECE_ELEMENTS", 5 * 64)
     own = torch.randn(12, 64, generator=torch.Generator().manual_seed(0)).half()
     tensors = {name: LazyTensor(tuple(own.shape), own.dtype, "test", lambda: own) for name in ("a", "b")}
     checkpoint = as_rounded(Checkpoint("native", None, tensors, has_scorer=False), {"a": INT4})

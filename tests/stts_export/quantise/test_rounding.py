@@ -138,9 +138,11 @@ def test_scales_are_exact_in_what_they_are_stored_in_and_numbers_make_up_for_it(
 
 
 @pytest.mark.parametrize("rounding", FOR_TENSORRT)
-def test_rows_may_be_rounded_a_few_at_a_time(rounding):
+def test_rows_may_be_rounded_a_few_at_a_time(rounding, monkeypatch):
+    monkeypatch.setattr("stts_export.quantise.rounding.PIECE_ELEMENTS", 4 * weight().shape[1] + 1)
     whole = rounded(weight(), rounding)
-    pieces = list(rounded_rows(weight(), rounding, 4))
+    pieces = list(rounded_rows(weight(), rounding))
+    assert {len(piece.numbers) for piece in pieces} == {4, len(weight()) % 4}
     assert {piece.unit for piece in pieces} == {whole.unit}
     torch.testing.assert_close(torch.cat([piece.floats() for piece in pieces]), whole.floats(), rtol=0, atol=0)
 
