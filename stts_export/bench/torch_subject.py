@@ -89,7 +89,7 @@ def _answer(clip: Clip, timings: Timings, look: Look, reader: Reader, task: Task
         patches = torch.from_numpy(patches_from_frames(clip.frames, manifest.grid))
     with timings.stage("vision"):
         features, keep = look(patches)
-    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, keep.sum(axis=1).tolist())
+    turn = made_up_turn(manifest.prompt, manifest.tokens, manifest.decoder.vocabulary, keep.sum(axis=1).tolist())
     with timings.stage("prefill"):
         logits = reader.read(turn.token_ids, turn.vision_flags, features.numpy(), keep)
     tokens = [int(logits.argmax())]

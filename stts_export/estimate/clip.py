@@ -45,17 +45,17 @@ class Clip:
     encode: tuple[EncodeRun, ...]  # runs of vision_encode; none where nothing is pruned
 
 
-def prompt_tokens(grid: Grid, frames: int, prune_fraction: float) -> int:
+def prompt_tokens(grid: Grid, frames: int, prune_fraction: float, timestamp: int) -> int:
     """Return S of the first turn: kept groups, markers and timestamps of all frames, a short question."""
-    return video_tokens(kept_groups(grid.groups, frames, prune_fraction), frames) + TEXT_TOKENS
+    return video_tokens(kept_groups(grid.groups, frames, prune_fraction), frames, timestamp) + TEXT_TOKENS
 
 
 @lru_cache(maxsize=256)
-def clip_of(grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_frames: int) -> Clip:
+def clip_of(grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_frames: int, timestamp: int) -> Clip:
     """Return what a clip becomes.
 
     Scores are drawn evenly, so frames keep about alike. It is the hard case for bins: at 30 % two frames never share
-    one, while a clip with still frames leaves room. Parameters are as in `Scenario`.
+    one, while a clip with still frames leaves room. Parameters are as in `Scenario`, and tokens of a `timestamp`.
     """
     encode = tuple(_encode_runs(grid, frames, prune_fraction, packing, chunk_frames)) if prune_fraction else ()
     kept = kept_groups(grid.groups, frames, prune_fraction)
@@ -65,7 +65,7 @@ def clip_of(grid: Grid, frames: int, prune_fraction: float, packing: str, chunk_
         packed_patches=sum(run.packed.rows for run in encode) or frames * grid.patches,
         groups=frames * grid.groups,
         kept_groups=kept,
-        tokens=prompt_tokens(grid, frames, prune_fraction),
+        tokens=prompt_tokens(grid, frames, prune_fraction, timestamp),
         vision_tokens=video_tokens(kept, frames, timestamp=0),
         chunks=tuple(min(chunk_frames, frames - first) for first in range(0, frames, chunk_frames)),
         encode=encode,

@@ -26,6 +26,7 @@ from stts_export.estimate.published import PublishedTower, Row, published
 from stts_export.recipe.config import ModelConfig, ScorerConfig
 from stts_export.recipe.read import read_model_recipe
 from stts_export.recipe.target import read_target
+from stts_runtime.language.prompt import timestamp_tokens
 
 
 OURS = "molmo2-4b"
@@ -67,7 +68,7 @@ def _total(work: Work, attention_cost: float) -> float:
 
 def _own_flops(row: Row, cost: AttentionCost) -> float:
     config = own_config()
-    clip = clip_of(config.grid, row.frames, row.prune, "ffd", row.frames)
+    clip = clip_of(config.grid, row.frames, row.prune, "ffd", row.frames, timestamp_tokens(config.prompt))
     if row.stage == "prefill":
         return _total(decoder(config.decoder, clip.tokens, clip.tokens), cost.prefix)
     dense = Packed(row.frames, config.grid.patches, clip.patches)

@@ -27,6 +27,7 @@ from stts_runtime.bundle.manifest import (
 from stts_runtime.bundle.plain import argument
 from stts_runtime.bundle.target import Target
 from stts_runtime.errors import UsageError
+from stts_runtime.language.prompt import timestamp_tokens
 
 
 CACHE_STEP = 256  # the cache's room grows in such steps
@@ -59,8 +60,8 @@ class Scenario:
     def clip(self) -> Clip:
         """What the clip becomes."""
         grid = self.config.grid
-        patches = grid.temporal_patches(self.frames)
-        return clip_of(grid, patches, self.prune_fraction, self.packing, self.chunk_frames)
+        patches, timestamp = grid.temporal_patches(self.frames), timestamp_tokens(self.config.prompt)
+        return clip_of(grid, patches, self.prune_fraction, self.packing, self.chunk_frames, timestamp)
 
     @property
     def engine(self) -> str:
@@ -166,8 +167,8 @@ def _check_tokens(scenario: Scenario) -> None:
 def most_frames(scenario: Scenario, tokens: int) -> int:
     """Return the longest clip, up to the scenario's own, whose tokens and answer fit into `tokens`; 0 if none does."""
     left, grid, prune = tokens - scenario.answer_tokens, scenario.config.grid, scenario.prune_fraction
-    most = min(scenario.frames, tokens * grid.frames)
-    return largest(most, lambda frames: prompt_tokens(grid, grid.temporal_patches(frames), prune) <= left)
+    most, time = min(scenario.frames, tokens * grid.frames), timestamp_tokens(scenario.config.prompt)
+    return largest(most, lambda frames: prompt_tokens(grid, grid.temporal_patches(frames), prune, time) <= left)
 
 
 def largest(most: int, holds: Callable[[int], bool]) -> int:

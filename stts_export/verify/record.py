@@ -245,7 +245,7 @@ def prompt_ids(
     """Return the question, None without a tokenizer, and the prompt's token ids."""
     kept = keep.sum(axis=1).tolist()
     if tokenizer is None:
-        return None, made_up_turn(config.tokens, config.decoder.vocabulary, kept).token_ids
+        return None, made_up_turn(config.prompt, config.tokens, config.decoder.vocabulary, kept).token_ids
     clip = clip_from_frames(frames, config.frame_sampling, size=config.grid.image_size)
     _, times = clip.patches(config.grid.frames)
     turn = build_first_turn(open_tokenizer(tokenizer), config.prompt, config.tokens, times, kept, QUESTION)

@@ -169,7 +169,7 @@ def test_the_arithmetic_of_the_method_comes_out(frames, vision, pruned, prefill,
     assert dense.flops / 1e12 == pytest.approx(vision, abs=0.5)
     assert kept.flops / 1e12 == pytest.approx(pruned, abs=0.5)
     for fraction, expected in ((0.0, prefill), (0.5, pruned_prefill)):
-        clip = clip_of(grid, frames, fraction, "ragged", 8)
+        clip = clip_of(grid, frames, fraction, "ragged", 8, 5)
         pairs = visible_pairs(clip.tokens, clip.vision_tokens)
         work = count.decoder(MOLMO2.decoder, clip.tokens, clip.tokens, pairs)
         assert work.flops / 1e12 == pytest.approx(expected, abs=0.5)

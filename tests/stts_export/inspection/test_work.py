@@ -64,7 +64,7 @@ def test_flops_of_bins_are_those_of_the_closed_formulas(toy_bundle):
     found = counted(toy_bundle("ffd"))
     manifest = open_bundle(toy_bundle("ffd")).manifest
     config = from_plain(ModelConfig, manifest.model, "model")
-    clip = clip_of(config.grid, FRAMES, manifest.pruning.fraction, "ffd", LIMITS.chunk_frames)
+    clip = clip_of(config.grid, FRAMES, manifest.pruning.fraction, "ffd", LIMITS.chunk_frames, 5)
     encode = sum(count.vision_encode(config, run.packed, run.kept).flops for run in clip.encode)
     assert found["vision_score"].counted.flops == count.vision_score(config, FRAMES).flops
     assert (found["vision_encode"].counted.flops, found["vision_encode"].runs) == (encode, len(clip.encode))

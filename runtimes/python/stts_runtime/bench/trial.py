@@ -25,7 +25,8 @@ def check_bench_limits(manifest: Manifest, frames: int, answer_tokens: int) -> N
             f"{frames} frames were asked for; {manifest.name} was built for 1 to {manifest.most_frames}: time fewer, "
             "or build again with a larger --max-frames"
         )
-    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, [grid.groups] * grid.temporal_patches(frames))
+    groups = [grid.groups] * grid.temporal_patches(frames)
+    turn = made_up_turn(manifest.prompt, manifest.tokens, manifest.decoder.vocabulary, groups)
     needed = len(turn.token_ids) + answer_tokens
     if needed > limits.max_tokens:
         raise LimitError(
@@ -48,7 +49,7 @@ def answer_once(
     """
     manifest = session.manifest
     vision = session.vision(clip, prune, timings)
-    turn = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, vision.keep.sum(axis=1).tolist())
+    turn = made_up_turn(manifest.prompt, manifest.tokens, manifest.decoder.vocabulary, vision.keep.sum(axis=1).tolist())
     decoding = Decoding(session.engine("decoder"), manifest)
     with timings.stage("prefill"):
         logits = decoding.read(turn.token_ids, turn.vision_flags, vision.features, vision.keep)

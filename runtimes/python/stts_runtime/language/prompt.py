@@ -40,7 +40,7 @@ IMAGE_MARKERS = {
 """Of a model that knows images; where it begins both views of one alike, its first two ids are the same."""
 CONTROL = re.compile(r"<[^<>{}\s]+>|\[/?[A-Z_]+\]")
 """What is meant as one token where a template says it: `<|im_end|>`, `</s>`, `[INST]`."""
-TIMESTAMP_TOKENS = 5  # " 12.5 " digit by digit
+TIME_TOKENS = 4  # "12.5" digit by digit
 LONGEST_TIMESTAMP = 10  # tokens, with some air
 QUESTION_TOKENS = 48  # system text, roles and a short question
 CHARACTERS_A_TOKEN = 16  # no text of a language has more on average
@@ -71,7 +71,13 @@ def video_text(timestamps: Times, kept_per_frame: Counts) -> str:
     return " ".join(f"{time:.1f} <frame_start>{'<im_patch>' * int(kept)}<frame_end>" for time, kept in frames)
 
 
-def video_tokens(kept_groups: int, frames: int, timestamp: int = TIMESTAMP_TOKENS) -> int:
+def timestamp_tokens(prompt: Prompt) -> int:
+    """Return what a frame's time takes as a rule: its digits, words and signs around it, what parts frames."""
+    around = re.findall(r"\w+|[^\w\s]", prompt.timestamp.replace(TIME, " "))
+    return TIME_TOKENS + len(around) + (prompt.between_frames != "")
+
+
+def video_tokens(kept_groups: int, frames: int, timestamp: int) -> int:
     """Return the tokens of a video: its K kept groups, and markers and a `timestamp` of so many tokens a frame.
 
     Without timestamps (0) it is the tokens that see each other in both directions, see `vision_flags`.
@@ -242,10 +248,11 @@ def _is_control(tokenizer: Tokenizer, number: int) -> bool:
     return text is not None and (text in tokenizer.control_ids or CONTROL.fullmatch(text) is not None)
 
 
-def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
+def made_up_turn(prompt: Prompt, tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int]) -> TokenizedTurn:
     """Return a first turn for a bundle without a tokenizer: laid out as a real one, its text ids are arbitrary.
 
     Args:
+        prompt: the texts around video and question.
         tokens: ids with a meaning.
         vocabulary: text ids lie below.
         kept_per_frame: [T] groups kept in each frame.
@@ -255,9 +262,9 @@ def made_up_turn(tokens: Tokens, vocabulary: int, kept_per_frame: Sequence[int])
     def words(count: int, start: int) -> list[int]:
         return text[(7 * np.arange(start, start + count)) % len(text)].tolist()
 
-    ids = [tokens.bos]
+    ids, timestamp = [tokens.bos], timestamp_tokens(prompt)
     for kept in kept_per_frame:
-        ids += [*words(TIMESTAMP_TOKENS, len(ids)), tokens.frame_start, *[tokens.image_patch] * int(kept)]
+        ids += [*words(timestamp, len(ids)), tokens.frame_start, *[tokens.image_patch] * int(kept)]
         ids.append(tokens.frame_end)
     token_ids = np.array(ids + words(QUESTION_TOKENS, len(ids)), np.int64)
     return TokenizedTurn(token_ids, vision_flags(token_ids, tokens))

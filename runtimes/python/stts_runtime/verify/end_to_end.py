@@ -149,7 +149,7 @@ def compare_prompt(
     manifest, answer = session.manifest, reference.info.answer
     kept = vision.keep.sum(axis=1).tolist()
     if answer.question is None:
-        ids = made_up_turn(manifest.tokens, manifest.decoder.vocabulary, kept).token_ids
+        ids = made_up_turn(manifest.prompt, manifest.tokens, manifest.decoder.vocabulary, kept).token_ids
     else:
         _, times = session.read(reference.arrays[FRAMES]).patches(manifest.grid.frames)
         turn = build_first_turn(session.tokenizer, manifest.prompt, manifest.tokens, times, kept, answer.question)
