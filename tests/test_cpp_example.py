@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from reference.once import once
 from reference.plugin_harness import harness_for, headers
+from reference.qwen3_vl_bundle import clip as wide_clip
 from reference.standin_tensorrt import SOURCES as STANDIN, make_standin, run_program, write_engines
 from reference.toy_bundle import toy_frames
 
@@ -129,6 +130,28 @@ def test_features_and_kept_groups_are_those_of_the_runtime(program, played, tmp_
 
 
 @on_this_machine
+@pytest.mark.parametrize(("frames", "prune", "runs"), [(1, 0.5, 1), (4, 0.5, 1), (11, 0.3, 3), (12, 0.5, 2)])
+def test_wide_frames_of_which_two_make_a_patch_come_out_as_from_the_runtime(
+    program, qwen_bundle, tmp_path, frames, prune, runs
+):
+    folder = shutil.copytree(qwen_bundle("plugin"), tmp_path / "qwen.stts")
+    (folder / file_for(HERE)).write_bytes((program.bundle / file_for(HERE)).read_bytes())
+    manifest, clip = write_engines(folder, open_bundle(folder).manifest, VERSION, SM), wide_clip(frames)
+    with cpu_emulation(open_bundle(folder)) as emulated:
+        engines = {part: open_engine(emulated, part) for part in PARTS}
+        expected = vision_on_device(*engines.values(), clip, prune, emulated.manifest, Timings())
+        played = {part: engine.run for part, engine in engines.items()}
+        done = program.run(clip, tmp_path, prune=prune, bundle=folder, manifest=manifest, engines=played)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy").view(np.uint16), expected.features.view(np.uint16))
+    np.testing.assert_array_equal(np.load(tmp_path / "keep.npy"), expected.keep)
+    assert expected.keep.shape == (-(-frames // 2), 15)
+    assert f"groups of {frames} frames, encoded in {runs} run" in done.stdout
+    many = program.run(wide_clip(13), tmp_path, prune=prune, bundle=folder, manifest=manifest, engines=played)
+    assert "has 13 frames, the bundle was built for at most 12: use fewer" in many.stderr
+
+
+@on_this_machine
 def test_bytes_without_a_head_are_frames_too_and_the_bundle_says_how_much_goes(program, tmp_path):
     clip = toy_frames(3)
     for frames in (clip, clip.tobytes()):
@@ -150,6 +173,10 @@ def _of_portable(manifest, folder):
 
 def _of_another_machine(manifest, folder):
     manifest["files"] = [entry for entry in manifest["files"] if HERE not in entry["path"]]
+
+
+def _with_half_a_size(manifest, folder):
+    manifest["grid"]["image_size"] = [126]
 
 
 def _of_a_newer_schema(manifest, folder):
@@ -201,6 +228,7 @@ def _without_engines(manifest, folder):
         (_of_portable, "has no plugins .its graphs are portable.*: build it with --ops plugin"),
         (_of_another_machine, rf"carries no plugins/{HERE}/libstts_trt.so .it has: plugins/\w+/libstts_trt.so.: "),
         (_of_a_newer_schema, f"is of schema {SCHEMA_VERSION + 1}, this program reads 5 to {SCHEMA_VERSION}: "),
+        (_with_half_a_size, "manifest.json: grid.image_size: wanted a square's side, or height and width: build"),
         (_without_a_limit, "manifest.json: limits: wanted max_frames: build the bundle again"),
         (_with_an_odd_number, r"graphs.vision_encode.spec.dims.0.maximum: wanted a whole number"),
         (_with_half_a_library, "libstts_trt.so is missing, or is not the file that was written: copy the bundle"),
