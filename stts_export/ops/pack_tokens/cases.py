@@ -31,9 +31,7 @@ def case_of(name: str, hidden: NDArray[np.floating], order: NDArray[np.int64], p
     return OpCase(name, (hidden, order), (packed.reshape(-1, width),), {"pool": pool, "columns": columns})
 
 
-def planned_case(
-    name: str, hidden: NDArray[np.floating], keep: NDArray[np.bool_], pool: int, columns: int
-) -> OpCase:
+def planned_case(name: str, hidden: NDArray[np.floating], keep: NDArray[np.bool_], pool: int, columns: int) -> OpCase:
     """Return the case of the groups `keep` [A, G], by the rows that the host's plan reads out."""
     plan = pack_ragged(keep, grid_of(hidden.shape[1], pool, columns))
     packed = hidden.reshape(-1, hidden.shape[2])[plan.gather[plan.readout.reshape(-1)]]

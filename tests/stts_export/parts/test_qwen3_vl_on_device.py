@@ -22,7 +22,7 @@ FRAMES = LIMITS.chunk_frames
 
 @pytest.fixture
 def pair(tmp_path, captured):
-    """Return a function from a model and a part's name to what runs its plugin graph, and the portable part in torch."""
+    """Return a function from a model and a part to what runs its plugin graph, and the portable part in torch."""
 
     def made(config, name):
         model = toy_model(config)
