@@ -56,9 +56,11 @@ class PatchRotation(nn.Module):
     def places_of(self, order: Tensor) -> Tensor:
         """Return where the patches of groups, int64 [k] as `frame * G + group`, lie in their frames, int64 [q * k].
 
-        What is no group, as -1, is packed as zeros, which nothing turns: it may lie anywhere.
+        What is no group, -1, is packed as zeros, which nothing turns: it may lie anywhere in a frame.
         """
-        return self.places.index_select(0, order.clamp(min=0) % len(self.places)).flatten()
+        groups = len(self.places)
+        # a round more, so that none is negative: engines differ in what is left of such numbers
+        return self.places.index_select(0, (order + groups) % groups).flatten()
 
     def around(self, attend: Attend, heads: int, places: Tensor | None = None) -> Attend:
         """Return the attention core `attend` with queries and keys turned before it.
