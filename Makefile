@@ -164,7 +164,7 @@ engines-full: $(READY)  ## the same with all thirty blocks everywhere, and the e
 		$(BIN)/stts-export inspect $(OUT)/micro-rtx-$$weights.stts --engines --all-fused --parts decoder --compute-capability 86 120 || exit 1; done
 	$(BIN)/stts-export build --model molmo2-4b-lite-50 --random-weights --target rtx --ops portable --no-engines --no-verify -o $(OUT)/full-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/full-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
-	$(BIN)/stts-export build --model qwen3-vl-4b --random-weights --scorer cosine --packing ragged --target rtx --no-engines --no-verify -o $(OUT)/full-qwen-rtx.stts --overwrite
+	$(BIN)/stts-export build --model qwen3-vl-4b --random-weights --scorer cosine --packing ragged --target rtx --ops portable --no-engines --no-verify -o $(OUT)/full-qwen-rtx.stts --overwrite
 	$(BIN)/stts-export inspect $(OUT)/full-qwen-rtx.stts --engines --all-fused --parts vision_score vision_encode vision_dense --compute-capability 86 120
 
 plugins: $(READY)  ## the TensorRT plugins with their kernels, for this machine and Jetsons (no GPU needed; SMS=87 MACHINES=aarch64)

@@ -95,7 +95,7 @@ def toy_bundle(run_folder: Path, captured: Capture) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def qwen_bundle(run_folder: Path, captured: Capture) -> Callable[[str], Path]:
-    """Where the toy Qwen3-VL bundle of a kind (`ragged`, `ffd`, `dense`) lies; not to be changed."""
+    """Where the toy Qwen3-VL bundle of a kind (`ragged`, `ffd`, `dense`, `plugin`) lies; not to be changed."""
     from reference.qwen3_vl_bundle import qwen_bundles
 
     return qwen_bundles(run_folder / "qwen3-vl", captured)

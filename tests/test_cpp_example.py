@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from reference.once import once
 from reference.plugin_harness import harness_for, headers
+from reference.qwen3_vl_bundle import clip as wide_clip
 from reference.standin_tensorrt import SOURCES as STANDIN, make_standin, run_program, write_engines
 from reference.toy_bundle import toy_frames
 
@@ -129,6 +130,32 @@ def test_features_and_kept_groups_are_those_of_the_runtime(program, played, tmp_
 
 
 @on_this_machine
+@pytest.mark.parametrize(("frames", "prune"), [(1, 0.5), (4, 0.5), (11, 0.3)])
+def test_wide_frames_of_which_two_make_a_patch_come_out_as_from_the_runtime(
+    program, qwen_bundle, tmp_path, frames, prune
+):
+    built = open_bundle(qwen_bundle("plugin"))
+    folder = shutil.copytree(built.path, tmp_path / "qwen.stts")
+    (folder / file_for(HERE)).write_bytes((program.bundle / file_for(HERE)).read_bytes())
+    manifest, clip = write_engines(folder, built.manifest, VERSION, SM), wide_clip(frames)
+    with cpu_emulation(open_bundle(folder)) as emulated:
+        engines = {part: open_engine(emulated, part) for part in PARTS}
+        expected = vision_on_device(*engines.values(), clip, prune, emulated.manifest, Timings())
+        played = {part: engine.run for part, engine in engines.items()}
+        done = program.run(clip, tmp_path, prune=prune, bundle=folder, manifest=manifest, engines=played)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy").view(np.uint16), expected.features.view(np.uint16))
+    np.testing.assert_array_equal(np.load(tmp_path / "keep.npy"), expected.keep)
+    assert expected.keep.shape == (-(-frames // 2), 15)
+    ends = np.append(0, np.cumsum(expected.keep.sum(axis=1)))
+    runs = len(list(runs_of_frames(ends, built.manifest.graphs["vision_encode"].spec.dim("K").maximum)))
+    assert (runs > 1) == (frames == 11)
+    assert f"groups of {frames} frames, encoded in {runs} run" in done.stdout
+    many = program.run(wide_clip(13), tmp_path, prune=prune, bundle=folder, manifest=manifest, engines=played)
+    assert "has 13 frames, the bundle was built for at most 12: use fewer" in many.stderr
+
+
+@on_this_machine
 def test_bytes_without_a_head_are_frames_too_and_the_bundle_says_how_much_goes(program, tmp_path):
     clip = toy_frames(3)
     for frames in (clip, clip.tobytes()):
@@ -150,6 +177,10 @@ def _of_portable(manifest, folder):
 
 def _of_another_machine(manifest, folder):
     manifest["files"] = [entry for entry in manifest["files"] if HERE not in entry["path"]]
+
+
+def _with_half_a_size(manifest, folder):
+    manifest["grid"]["image_size"] = [126]
 
 
 def _of_a_newer_schema(manifest, folder):
@@ -201,6 +232,7 @@ def _without_engines(manifest, folder):
         (_of_portable, "has no plugins .its graphs are portable.*: build it with --ops plugin"),
         (_of_another_machine, rf"carries no plugins/{HERE}/libstts_trt.so .it has: plugins/\w+/libstts_trt.so.: "),
         (_of_a_newer_schema, f"is of schema {SCHEMA_VERSION + 1}, this program reads 5 to {SCHEMA_VERSION}: "),
+        (_with_half_a_size, "manifest.json: grid.image_size: wanted a square's side, or height and width: build"),
         (_without_a_limit, "manifest.json: limits: wanted max_frames: build the bundle again"),
         (_with_an_odd_number, r"graphs.vision_encode.spec.dims.0.maximum: wanted a whole number"),
         (_with_half_a_library, "libstts_trt.so is missing, or is not the file that was written: copy the bundle"),
@@ -241,8 +273,8 @@ def test_a_manifest_that_is_cut_off_anywhere_is_refused(program, tmp_path):
         (toy_frames(3), {"prune": "0.5x"}, "0.5x is no prune fraction: wanted a number like 0.5"),
         (toy_frames(3), {"prune": 0}, "prune fraction is 0: nothing is to be selected then, ask stts-runtime"),
         (toy_frames(9), {}, "has 9 frames, the bundle was built for at most 8: use fewer, or build it again with a"),
-        (toy_frames(3)[:, :125], {}, r"'shape': \(3, 125, 126, 3\).*wanted RGB frames of 126 x 126, uint8"),
-        (toy_frames(3).astype(float), {}, "'descr': '<f8'.*wanted RGB frames of 126 x 126, uint8"),
+        (toy_frames(3)[:, :125], {}, r"'shape': \(3, 125, 126, 3\).*wanted RGB frames 126 wide and 126 high, uint8"),
+        (toy_frames(3).astype(float), {}, "'descr': '<f8'.*wanted RGB frames 126 wide and 126 high, uint8"),
         (b"", {}, "has 0 bytes of pixels, a frame has 47628: wanted RGB frames"),
         (b"\x93NUMPY\1\0\xff\xff", {}, "clip.npy says .*: wanted RGB frames"),
         (toy_frames(3).tobytes() + b"?", {}, "has 142885 bytes of pixels, a frame has 47628: wanted RGB frames"),

@@ -3,8 +3,9 @@
 //
 //   frames_to_features BUNDLE FRAMES FEATURES.npy KEEP.npy [FRACTION]
 //
-// FRAMES is a .npy of uint8 [T, size, size, 3] or the same bytes raw; FEATURES becomes [K, d_model], one row a kept
-// group in raster order (bfloat16, which numpy lacks, as uint16), and KEEP bool [T, G]: which groups they are of.
+// FRAMES is a .npy of uint8 [F, height, width, 3] or the same bytes raw; FEATURES becomes [K, sets * d_model], one row
+// a kept group in raster order (bfloat16, which numpy lacks, as uint16), and KEEP bool [T, G]: which groups they are
+// of, T being F or, where the model sees several frames as one, the number of those.
 
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
@@ -214,7 +215,7 @@ class Engine {
 
 // What the vision side says about a clip.
 struct Vision {
-  std::shared_ptr<char> features;  // [K, d_model]
+  std::shared_ptr<char> features;  // [K, sets * d_model]
   std::shared_ptr<int64_t> order;  // [K], the kept groups as frame * G + group
   size_t bytes = 0, encoder_runs = 0;
 };
@@ -234,10 +235,11 @@ class FramesToFeatures {
   FramesToFeatures(FramesToFeatures const&) = delete;
 
   Vision look(Frames const& frames, int64_t kept) {
-    Array const scores = held(select_.array_for("scores", frames.count));
+    int64_t const count = grid_.temporal_patches(frames.count);
+    Array const scores = held(select_.array_for("scores", count));
     Array const hidden = score_frames(frames, scores);
     Array const order = held(select_.array_for("order", kept));
-    Array const ends = held(select_.array_for("cumulative_groups", frames.count + 1));
+    Array const ends = held(select_.array_for("cumulative_groups", count + 1));
     Array const number = held(select_.array_for("kept", kept));  // its length is what is read
     select_.run({{"scores", scores}, {"kept", number}, {"order", order}, {"cumulative_groups", ends}});
     Vision vision;
@@ -247,7 +249,7 @@ class FramesToFeatures {
     } catch (Failure const&) {  // the cause, if they are not finite: nothing can be encoded then
       auto const on_host = to_host<float>(scores);
       device_.wait();
-      check_scores(on_host.get(), frames.count, grid_.groups());
+      check_scores(on_host.get(), count, grid_.groups());
       throw;
     }
     auto const on_host = to_host<float>(scores);
@@ -255,14 +257,14 @@ class FramesToFeatures {
     vision.order = to_host<int64_t>(order);
     vision.bytes = features.bytes();
     device_.wait();
-    check_scores(on_host.get(), frames.count, grid_.groups());
+    check_scores(on_host.get(), count, grid_.groups());
     return vision;
   }
 
  private:
   // Fills `scores` [T, G] and returns hidden [T, N, D]. The scorer's state is carried from chunk to chunk.
   Array score_frames(Frames const& frames, Array const& scores) {
-    int64_t const count = frames.count, patch_values = grid_.patches() * grid_.patch_values();
+    int64_t const count = grid_.temporal_patches(frames.count), patch_values = grid_.patches() * grid_.patch_values();
     Array const hidden = held(score_.array_for("hidden", count)), patches = held(score_.array_for("patches", chunk_));
     Array state = held(score_.array_for("previous")), last = held(score_.array_for("last"));
     CHECK_CUDA(cudaMemsetAsync(state.memory.get(), 0, state.bytes(), device_.stream));
@@ -298,7 +300,7 @@ class FramesToFeatures {
     return hidden;
   }
 
-  // Returns features [K, d_model] of the groups in `order`; all at once if an engine's run has room for them.
+  // Returns features [K, sets * d_model] of the groups in `order`; all at once if an engine's run has room for them.
   Array encode_groups(Array const& hidden, Array const& order, Array const& ends, size_t& runs) {
     int64_t const kept = order.shape[0], frames = ends.shape[0] - 1, room = encode_.spec().dims.at("K").most;
     Array const features = held(encode_.array_for("features", kept));
@@ -378,11 +380,12 @@ void run(fs::path const& folder, fs::path const& clip, fs::path const& features_
   if (!wanted_fraction.empty() && !is_number(wanted_fraction, fraction)) {
     fail(wanted_fraction, " is no prune fraction: wanted a number like 0.5");
   }
-  int64_t const groups = bundle.grid.groups(), kept = kept_groups(groups, frames.count, fraction);
+  int64_t const groups = bundle.grid.groups(), count = bundle.grid.temporal_patches(frames.count);
+  int64_t const kept = kept_groups(groups, count, fraction);
   if (fraction == 0) fail("prune fraction is 0: nothing is to be selected then, ask stts-runtime for a dense run");
-  if (frames.count > bundle.max_frames) {
-    fail(clip.string(), " has ", frames.count, " frames, the bundle was built for at most ", bundle.max_frames,
-         ": use fewer, or build it again with a larger --max-frames");
+  if (count > bundle.max_frames) {
+    fail(clip.string(), " has ", frames.count, " frames, the bundle was built for at most ",
+         bundle.max_frames * bundle.grid.frames, ": use fewer, or build it again with a larger --max-frames");
   }
   Device const device;
   Logger logger;
@@ -402,13 +405,13 @@ void run(fs::path const& folder, fs::path const& clip, fs::path const& features_
   Vision const vision = FramesToFeatures(bundle, device, *score, *select, *encode).look(frames, kept);
   std::chrono::duration<double, std::milli> const taken = std::chrono::steady_clock::now() - start;
 
-  std::vector<char> keep(static_cast<size_t>(frames.count * groups));
+  std::vector<char> keep(static_cast<size_t>(count * groups));
   for (int64_t i = 0; i < kept; ++i) keep.at(static_cast<size_t>(vision.order.get()[i])) = 1;
   TensorSpec const& spec = bundle.graphs.at("vision_encode").tensor("features");
   std::string const descr = spec.dtype == "float32" ? "<f4" : spec.dtype == "float16" ? "<f2" : "<u2";
   int64_t const width = spec.shape[1].size;
   write_npy(features_file, descr, {kept, width}, vision.features.get(), vision.bytes);
-  write_npy(keep_file, "|b1", {frames.count, groups}, keep.data(), keep.size());
+  write_npy(keep_file, "|b1", {count, groups}, keep.data(), keep.size());
   std::cout << "engines " << files.at("vision_score").parent_path().filename().string() << "\n"
             << "kept " << kept << " of " << keep.size() << " groups of " << frames.count << " frames, encoded in "
             << vision.encoder_runs << (vision.encoder_runs == 1 ? " run\n" : " runs\n") << "features [" << kept << ", "

@@ -58,6 +58,8 @@ struct Json {
     if (!holds) fail(where, ": wanted ", what, ": build the bundle again");
   }
 
+  bool has(std::string const& key) const { return std::find(keys.begin(), keys.end(), key) != keys.end(); }
+
   Json const& operator[](std::string const& key) const {
     auto const found = std::find(keys.begin(), keys.end(), key);
     want(found != keys.end(), key);
@@ -175,20 +177,33 @@ inline size_t bytes_of(std::string const& dtype) {
   fail("a tensor is of ", dtype, ", which is none of float16, bfloat16, float32, int32 and int64");
 }
 
-// How a frame becomes patches and groups; all sides are in pixels, but for `pool`, which is in patches.
+// How a frame becomes patches and groups; all sides are in pixels, but for `pool`, which is in patches. Where the tower
+// sees several `frames` as one, they are a temporal patch, which is a frame to scores, groups and what is kept.
 struct Grid {
-  int64_t image_size = 0, patch_size = 0, pool = 0;
-  int64_t patches_per_side() const { return image_size / patch_size; }
-  int64_t patches() const { return patches_per_side() * patches_per_side(); }
+  int64_t height = 0, width = 0, patch_size = 0, pool = 0, frames = 1;
+  int64_t columns() const { return width / patch_size; }
+  int64_t patches() const { return height / patch_size * columns(); }
   int64_t groups() const { return patches() / (pool * pool); }
-  int64_t patch_values() const { return patch_size * patch_size * 3; }
-  int64_t frame_bytes() const { return image_size * image_size * 3; }
+  int64_t patch_values() const { return frames * patch_size * patch_size * 3; }
+  int64_t frame_bytes() const { return height * width * 3; }
+  int64_t temporal_patches(int64_t count) const { return (count + frames - 1) / frames; }
 };
+
+inline Grid grid_from(Json const& said) {
+  Json const& size = said["image_size"];
+  bool const is_square = size.kind == 'w';
+  size.want(is_square || size.list().size() == 2, "a square's side, or height and width");
+  Grid grid{(is_square ? size : size.items[0]).integer(), (is_square ? size : size.items[1]).integer(),
+            said["patch_size"].integer(), said["pool"].integer(),
+            said.has("frames") ? said["frames"].integer() : 1};  // which schema 7 brought
+  said.want(std::min({grid.height, grid.width, grid.patch_size, grid.pool, grid.frames}) > 0, "sizes above 0");
+  return grid;
+}
 
 struct Bundle {
   fs::path folder, library;  // libstts_trt.so for this machine
   Grid grid;
-  int64_t chunk_frames = 0, max_frames = 0;
+  int64_t chunk_frames = 0, max_frames = 0;  // temporal patches
   double prune_fraction = 0;  // that it was built for
   std::string backend;        // `tensorrt`, `tensorrt_rtx`
   std::map<std::string, GraphSpec> graphs;
@@ -234,9 +249,7 @@ inline Bundle open_bundle(fs::path const& folder, std::string const& machine) {
          "), and this program wants them: ", "build it with --ops plugin, or ask it by stts-runtime");
   }
   bundle.backend = engine["backend"].word();
-  Json const& grid = manifest["grid"];
-  bundle.grid = {grid["image_size"].integer(), grid["patch_size"].integer(), grid["pool"].integer()};
-  grid.want(std::min({bundle.grid.image_size, bundle.grid.patch_size, bundle.grid.pool}) > 0, "sizes above 0");
+  bundle.grid = grid_from(manifest["grid"]);
   bundle.chunk_frames = manifest["limits"]["chunk_frames"].integer();
   bundle.max_frames = manifest["limits"]["max_frames"].integer();
   manifest["limits"].want(bundle.chunk_frames > 0, "chunks of at least one frame");
@@ -298,24 +311,23 @@ inline std::map<std::string, fs::path> find_engines(Bundle const& bundle, std::s
        "` on this device");
 }
 
-// A clip, [count, image_size, image_size, 3] in RGB order.
+// A clip, [count, height, width, 3] in RGB order.
 struct Frames {
   int64_t count = 0;
   std::string pixels;
 };
 
-// Reads a .npy file of uint8 [T, size, size, 3], or bytes without a head in that order. Frames must be square already:
-// stts_runtime.clip.frames.resize_frames squeezes them as the model was trained on.
+// Reads a .npy file of uint8 [F, height, width, 3], or bytes without a head in that order. Frames must be of the grid's
+// size already: stts_runtime.clip.frames.resize_frames squeezes them as the model was trained on.
 inline Frames read_frames(fs::path const& file, Grid const& grid) {
   std::string content = read_file(file);
-  int64_t const side = grid.image_size;
-  std::string const wanted =
-      "wanted RGB frames of " + std::to_string(side) + " x " + std::to_string(side) + ", uint8, raw or as .npy";
+  std::string const height = std::to_string(grid.height), width = std::to_string(grid.width);
+  std::string const wanted = "wanted RGB frames " + width + " wide and " + height + " high, uint8, raw or as .npy";
   if (content.compare(0, 6, "\x93NUMPY") == 0 && content.size() >= 10) {
     auto const byte = [&](size_t place) { return static_cast<size_t>(static_cast<unsigned char>(content[place])); };
     size_t const start = 10 + (byte(8) | byte(9) << 8);  // of version 1, in which numpy writes all such arrays
     std::string const head = content.substr(0, start);
-    std::string const sizes = std::to_string(side) + ", " + std::to_string(side) + ", 3)";
+    std::string const sizes = height + ", " + width + ", 3)";
     bool const fits = head.find("'|u1'") != head.npos && head.find("'fortran_order': False") != head.npos;
     size_t const shape = head.find("'shape': (");
     size_t const comma = shape == head.npos ? head.npos : head.find(", ", shape);
@@ -343,17 +355,18 @@ inline int64_t kept_groups(int64_t groups, int64_t frames, double prune_fraction
   return frames * groups - std::min(wanted, groups * (frames - 1));
 }
 
-// Cuts `count` frames from `first` on into patches [count, N, patch_values], with pixels in [-1, 1]: patches in raster
-// order, in each rows, columns, channels.
+// Cuts `count` temporal patches from `first` on into patches [count, N, patch_values], with pixels in [-1, 1]: patches
+// in raster order, in each frames, rows, columns, channels. What the last one lacks is the last frame once more.
 inline void cut_patches(Frames const& frames, int64_t first, int64_t count, Grid const& grid, float* patches) {
   auto const* pixels = reinterpret_cast<unsigned char const*>(frames.pixels.data());
-  int64_t const side = grid.patches_per_side(), line = grid.patch_size * 3;
-  for (int64_t frame = first; frame < first + count; ++frame) {
+  int64_t const columns = grid.columns(), line = grid.patch_size * 3;
+  for (int64_t temporal = first; temporal < first + count; ++temporal) {
     for (int64_t patch = 0; patch < grid.patches(); ++patch) {
-      for (int64_t row = 0; row < grid.patch_size; ++row) {
-        int64_t const y = patch / side * grid.patch_size + row, x = patch % side * line;
-        unsigned char const* source = pixels + frame * grid.frame_bytes() + y * grid.image_size * 3 + x;
-        for (int64_t i = 0; i < line; ++i) *patches++ = (static_cast<float>(source[i]) - 127.5f) / 127.5f;
+      for (int64_t i = 0; i < grid.frames * grid.patch_size; ++i) {
+        int64_t const frame = std::min(temporal * grid.frames + i / grid.patch_size, frames.count - 1);
+        int64_t const y = patch / columns * grid.patch_size + i % grid.patch_size, x = patch % columns * line;
+        unsigned char const* source = pixels + frame * grid.frame_bytes() + y * grid.width * 3 + x;
+        for (int64_t j = 0; j < line; ++j) *patches++ = (static_cast<float>(source[j]) - 127.5f) / 127.5f;
       }
     }
   }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from math import isqrt
 
 from torch import Tensor
 
@@ -32,12 +31,8 @@ def grouped(hidden: Tensor, grid: Grid) -> Tensor:
     return grouped_by(hidden, grid.pool, grid.columns)
 
 
-def grouped_by(hidden: Tensor, pool: int, columns: int | None = None) -> Tensor:
-    """Return `hidden` [T, N, D] as `grouped` does; N is a square where its `columns` are not given.
-
-    The pool divides rows and columns.
-    """
-    columns = isqrt(hidden.shape[1]) if columns is None else columns
+def grouped_by(hidden: Tensor, pool: int, columns: int) -> Tensor:
+    """Return `hidden` [T, N, D] as `grouped` does, of frames with `columns` patches a row; pool divides both sides."""
     rows = hidden.shape[1] // columns
     tiles = hidden.unflatten(1, (rows // pool, pool, columns // pool, pool)).transpose(2, 3)
     return tiles.flatten(3, 4).flatten(1, 2)
@@ -49,17 +44,18 @@ def group_means(hidden: Tensor, grid: Grid) -> Tensor:
     return hidden.unflatten(1, (grid.group_rows, pool, grid.group_columns, pool)).mean(dim=(2, 4)).flatten(1, 2)
 
 
-def group_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, pool: int) -> Tensor:
+def group_attention(query: Tensor, key: Tensor, value: Tensor, heads: int, pool: int, columns: int) -> Tensor:
     """Return multi-head attention of each group's query over the patches of its group, [T, G, D].
 
     The core of `GroupPool`, with keys and values as they lie in the frame.
 
     Args:
         query: [T, G, D], one a group.
-        key: [T, N, D], as `value`; N is a square whose side is a multiple of `pool`.
+        key: [T, N, D], as `value`, in raster order.
         value: [T, N, D].
         heads: divides D.
         pool: patches along a group's side.
+        columns: patches in a row of a frame; a multiple of `pool`, as the number of its rows is.
     """
-    keys, values = (grouped_by(rows, pool).flatten(0, 1) for rows in (key, value))
+    keys, values = (grouped_by(rows, pool, columns).flatten(0, 1) for rows in (key, value))
     return scaled_attention(query.flatten(0, 1)[:, None], keys, values, heads).reshape(query.shape)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stts_export.models.attention import Attend
 from stts_export.models.rope import plain_frequencies, rotate
 from stts_runtime.bundle.manifest import Grid
+from stts_runtime.vision.plan import group_patches
 
 
 class LearnedPositions:
@@ -39,6 +40,7 @@ class PatchRotation(nn.Module):
 
     cosine: Tensor
     sine: Tensor
+    places: Tensor
 
     def __init__(self, grid: Grid, head_dim: int, theta: float) -> None:
         super().__init__()
@@ -49,6 +51,16 @@ class PatchRotation(nn.Module):
         # they follow from the configuration, so they are not part of a checkpoint; [N, head_dim / 2]
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
+        self.register_buffer("places", torch.from_numpy(group_patches(grid)), persistent=False)  # [G, q]
+
+    def places_of(self, order: Tensor) -> Tensor:
+        """Return where the patches of groups, int64 [k] as `frame * G + group`, lie in their frames, int64 [q * k].
+
+        What is no group, -1, is packed as zeros, which nothing turns: it may lie anywhere in a frame.
+        """
+        groups = len(self.places)
+        # a round more, so that none is negative: engines differ in what is left of such numbers
+        return self.places.index_select(0, (order + groups) % groups).flatten()
 
     def around(self, attend: Attend, heads: int, places: Tensor | None = None) -> Attend:
         """Return the attention core `attend` with queries and keys turned before it.

@@ -137,7 +137,7 @@ def aux_loss(scores: Tensor, hidden: Tensor, grid: Grid, coefficient: float = 0.
     return coefficient * (scores[1:] - (1 - cosine)).square().mean()
 
 
-def group_change(hidden: Tensor, previous: Tensor, pool: int, columns: int | None = None) -> tuple[Tensor, Tensor]:
+def group_change(hidden: Tensor, previous: Tensor, pool: int, columns: int) -> tuple[Tensor, Tensor]:
     """Return 1 - cosine of each group's patches with the frame before, [T, G], and the last frame's directions.
 
     A direction is a group's patches one after another, scaled to length 1; the zero state has cosine 0 with everything,
@@ -147,7 +147,7 @@ def group_change(hidden: Tensor, previous: Tensor, pool: int, columns: int | Non
         hidden: [T, N, D], T at least 1.
         previous: float32 [G, pool * pool * D], directions of the frame before the first, or zeros; as what is returned.
         pool: patches along a group's side.
-        columns: patches from left to right; as many as from top to bottom where not given.
+        columns: patches in a row of a frame.
     """
     directions = _directions(hidden, pool, columns)
     return 1 - (directions * _shifted(directions, previous)).sum(dim=-1), directions[-1]
@@ -158,7 +158,7 @@ def group_directions(hidden: Tensor, grid: Grid) -> Tensor:
     return _directions(hidden, grid.pool, grid.columns)
 
 
-def _directions(hidden: Tensor, pool: int, columns: int | None) -> Tensor:
+def _directions(hidden: Tensor, pool: int, columns: int) -> Tensor:
     return F.normalize(grouped_by(hidden, pool, columns).flatten(2).float(), dim=-1)
 
 

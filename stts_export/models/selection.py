@@ -46,15 +46,16 @@ def select_groups(scores: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]
     )
 
 
-def pack_tokens(hidden: Tensor, order: Tensor, pool: int) -> Tensor:
+def pack_tokens(hidden: Tensor, order: Tensor, pool: int, columns: int) -> Tensor:
     """Return the patches of the groups that `order` names, group by group, [q * k, D].
 
     Args:
-        hidden: [A, N, D], float of any precision; N is a square, and its side a multiple of `pool`.
+        hidden: [A, N, D], float of any precision, patches in raster order.
         order: int64 [k], groups as `frame * G + group` in any order; rows of what is no group, as -1, are zero.
         pool: patches along a group's side; q is its square.
+        columns: patches in a row of a frame; a multiple of `pool`, as the number of its rows is.
     """
-    groups = grouped_by(hidden, pool).flatten(0, 1)
+    groups = grouped_by(hidden, pool, columns).flatten(0, 1)
     is_group = (order >= 0) & (order < groups.shape[0])
     rows = groups.index_select(0, torch.where(is_group, order, 0))
     return torch.where(is_group[:, None, None], rows, 0.0).flatten(0, 1)

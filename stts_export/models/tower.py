@@ -106,13 +106,15 @@ class VisionTower(nn.Module):
         corners = F.embedding(self.table_rows, self.position_embedding)
         return (corners * self.table_weights[..., None].to(corners.dtype)).sum(dim=1)
 
-    def placed(self, attend: Attend, gather: Tensor | None = None) -> Attend:
+    def placed(self, attend: Attend, gather: Tensor | None = None, order: Tensor | None = None) -> Attend:
         """Return the attention core `attend` as the blocks want it: with rotary positions, where the tower has them.
 
         Args:
-            attend: over whole frames [T, N, D]; or over packed patches [..., D].
-            gather: int64 [...], of packed patches: which of the clip's patches, counted through all frames, each is.
+            attend: over whole frames [T, N, D]; or over packed patches [..., D], of which one of the others tells.
+            gather: int64 [...], which of the clip's patches, counted through all frames, each is.
+            order: int64 [k], which of the clip's groups, counted likewise, lie side by side; see `pack_tokens`.
         """
         if self.rotation is None:
             return attend
-        return self.rotation.around(attend, self.heads, None if gather is None else gather % self.patches)
+        places = None if gather is None else gather % self.patches
+        return self.rotation.around(attend, self.heads, places if order is None else self.rotation.places_of(order))

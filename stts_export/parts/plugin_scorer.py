@@ -16,8 +16,9 @@ def scored_by_plugins(scorer: Scorer, hidden: Tensor, previous: Tensor) -> tuple
         case LearnedScorer():
             attention, grid = scorer.pool, scorer.grid
             query = attention.query(group_means(hidden, grid))
-            pooled = group_pool(query, attention.key(hidden), attention.value(hidden), attention.heads, grid.pool)
+            key, value = attention.key(hidden), attention.value(hidden)
+            pooled = group_pool(query, key, value, attention.heads, grid.pool, grid.columns)
             return scorer.compared(attention.output(pooled), previous)
         case CosineScorer():
-            return group_score(hidden, previous, scorer.grid.pool)
+            return group_score(hidden, previous, scorer.grid.pool, scorer.grid.columns)
     return scorer(hidden, previous)

@@ -60,7 +60,7 @@ class VisionEncode(nn.Module):
         super().__init__()
         self.vision_tower = model.vision_tower
         self.connector = model.connector
-        self.tower, self.pool = config.tower, config.grid.pool
+        self.tower, self.grid = config.tower, config.grid
 
     def tapped(self, packed: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Return the tapped outputs side by side, [rows, taps * D], of packed patches [..., D]."""
@@ -114,10 +114,12 @@ class VisionEncodeOnDevice(VisionEncode):
         positions: torch.Tensor,
     ) -> torch.Tensor:
         """Return features [K, sets * d_model]; see the table above."""
-        packed = pack_tokens(hidden, order, self.pool)
-        lengths = cumulative_groups * self.pool**2
+        patches = self.grid.pool**2
+        packed = pack_tokens(hidden, order, self.grid.pool, self.grid.columns)
+        lengths = cumulative_groups * patches
         attend = partial(ragged_attention, heads=self.tower.heads, cumulative_lengths=lengths, positions=positions)
-        groups = self.tapped(packed, attend).unflatten(0, (order.shape[0], self.pool**2))
+        groups = self.tapped(packed, self.vision_tower.placed(attend, order=order))
+        groups = groups.unflatten(0, (order.shape[0], patches))
         return self.connector.features(groups)
 
 

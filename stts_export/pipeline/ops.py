@@ -98,9 +98,6 @@ def _hindrance(packing: str | None, target: Target, engine: EngineSettings, conf
             f"attention plugins compute in half precision, and the build is in {engine.precision}",
             f"take --precision {' or '.join(HALVES)}",
         )
-    if config.grid.rows != config.grid.columns or config.tower.rope_theta is not None:
-        reason = f"they know square frames whose patches are not turned by their places, and {config.name} has others"
-        return reason, ""
     heads = (
         ("tower", config.tower.width // config.tower.heads, ragged_attention.PLUGIN),
         ("decoder", config.decoder.head_dim, vision_prefix_attention.PLUGIN),

@@ -95,6 +95,7 @@ def sizes_of(model: str) -> Sizes:
     return Sizes(
         name=config.name,
         patches=grid.patches,
+        columns=grid.columns,
         pool=grid.pool,
         width=tower.width,
         heads=tower.heads,

@@ -46,7 +46,7 @@ def write_page(library: Path, **changes: Any) -> Path:
     sms = changes.get("sms", (86, 120))
     compilers = {sm: f"nvidia-cuda-nvrtc{'-cu12==12.6.85' if sm < 100 else '-cu13==13.0.1'}" for sm in sms}
     said = {
-        "contract": 1,
+        "contract": 2,
         "machine": "x86_64",
         "tensorrt_headers": "10.14.1",
         "compiler": "g++ 12",

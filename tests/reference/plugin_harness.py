@@ -26,7 +26,7 @@ from stts_runtime.bundle.plugin_library import LIBRARY
 
 CHECKOUT = Path(__file__).parents[2]
 WORK = CHECKOUT / "build/kernels"  # what is downloaded once for all
-CONTRACT = 1
+CONTRACT = 2
 OPTIMISED = "CXXFLAGS=-O1"  # compiles fastest
 
 

@@ -8,15 +8,19 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tokenizers import AddedToken, Tokenizer as Library
 
 from reference.once import once
+from reference.plugin_bundle import library_folder
 from reference.qwen3_vl import Qwen3VLReference, reference_model
 from reference.qwen3_vl_sizes import DECODER, GRID, model_config
-from reference.toy_bundle import write_toy_recipe
+from reference.toy_bundle import toy_checkpoint, write_toy_recipe
 from reference.toy_tokenizer import trained_tokenizer
+from stts_export.checkpoint.layouts import layout_named
 from stts_export.checkpoint.load import load_into
 from stts_export.checkpoint.open import open_checkpoint
+from stts_export.checkpoint.write import write_checkpoint as write_weights
 from stts_export.graph.capture import Capture
 from stts_export.models.model import Model
 from stts_export.pipeline import BuildRequest, build
@@ -96,14 +100,41 @@ def request_of(folder: Path, kind: str, **more: object) -> BuildRequest:
     return BuildRequest(**values)  # type: ignore[arg-type]
 
 
+def plugin_config() -> ModelConfig:
+    """Return the toy model with decoder heads of 24, which the plugins have kernels for."""
+    config = config_of("cosine")
+    return replace(config, decoder=replace(config.decoder, head_dim=24, rope_sections=(6, 3, 3)))
+
+
+def plugin_request(folder: Path, **more: object) -> BuildRequest:
+    """Return the request for the bundle with plugins, verified and without engines; its weights are random.
+
+    Recipe and checkpoint are written into the existing `folder`. `STTS_TRT_LIBRARY` must name `library_folder`.
+    """
+    config = plugin_config()
+
+    def write(path: Path) -> None:
+        path.mkdir()
+        write_weights(path, toy_checkpoint(config).tensors, config, layout_named("qwen3_vl"))
+        (path / "tokenizer.json").write_text(tokenizer_text())
+
+    request = request_of(folder, "ragged", target="rtx", precision="float16", engines=False)
+    recipe = write_toy_recipe(folder / "plugin.toml", config)
+    checkpoint = once(folder / "plugin-checkpoint", write)
+    own = replace(request, model=str(recipe), checkpoint=checkpoint, output=folder / "plugin.stts", ops="plugin")
+    return replace(own, **more)  # type: ignore[arg-type]
+
+
 def qwen_bundles(root: Path, capture: Capture) -> Callable[[str], Path]:
-    """Return a function that says where a bundle of `KINDS` lies, and builds it under `root` when it is first asked."""
+    """Return a function that says where a bundle of `KINDS`, or `plugin`, lies, built under `root` when first asked."""
     root.mkdir(exist_ok=True)
 
-    def bundle(kind: str) -> Path:
-        return once(root / f"{kind}.stts", lambda _: build(request_of(root, kind), capture=capture))
+    def make(kind: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STTS_TRT_LIBRARY", str(library_folder(root / "libraries")))
+            build(plugin_request(root) if kind == "plugin" else request_of(root, kind), capture=capture)
 
-    return bundle
+    return lambda kind: once(root / f"{kind}.stts", lambda _: make(kind))
 
 
 def clip(count: int, seed: int = 0, size: tuple[int, int] = GRID.size) -> np.ndarray:

@@ -10,8 +10,8 @@
 namespace stts {
 
 // Written into every graph and engine; what was made for another one is refused. It counts up when an operator changes
-// its meaning.
-constexpr int32_t kContract = 1;
+// its meaning: 1 took frames for squares, 2 is told their `columns`.
+constexpr int32_t kContract = 2;
 
 // Sets of types, for `Tensor::types`.
 constexpr uint32_t only(nvinfer1::DataType type) noexcept { return 1u << static_cast<int>(type); }

@@ -3,17 +3,16 @@
 
 #include <NvInferRuntime.h>
 
-#include <cmath>
 #include <cstdint>
 
 #include "kernel.h"
 
 namespace stts {
 
-// Groups along the side of a frame of `patches` patches, of which `pool` x `pool` make a group; 0 where they make none.
-inline int groups_per_side(int64_t patches, int pool) noexcept {
-  int64_t const row = std::lround(std::sqrt(static_cast<double>(patches)));
-  return row * row == patches && row % pool == 0 ? static_cast<int>(row / pool) : 0;
+// Groups of a frame of `patches` patches, `columns` in a row and `pool` x `pool` in a group; 0 where they make none.
+inline int64_t groups_of(int64_t patches, int columns, int pool) noexcept {
+  bool const fits = columns % pool == 0 && patches % (int64_t{columns} * pool) == 0;
+  return fits ? patches / (int64_t{pool} * pool) : 0;
 }
 
 inline int bytes_of(nvinfer1::DataType type) noexcept { return type == nvinfer1::DataType::kFLOAT ? 4 : 2; }

@@ -8,17 +8,17 @@ from stts_export.ops.domain import STTS
 
 
 @script(STTS, default_opset=op)
-def GroupPool(query: FLOAT, key: FLOAT, value: FLOAT, heads: int, pool: int) -> FLOAT:  # noqa: D103, N802
+def GroupPool(query: FLOAT, key: FLOAT, value: FLOAT, heads: int, pool: int, columns: int) -> FLOAT:  # noqa: D103, N802
     pool_1d = op.Reshape(op.Constant(value_int=pool), op.Constant(value_ints=[1]))
     heads_1d = op.Reshape(op.Constant(value_int=heads), op.Constant(value_ints=[1]))
     frames = op.Shape(key, start=0, end=1)
     width = op.Shape(key, start=2, end=3)
-    # The root of a square is exact in float32 up to 2^24.
-    row = op.Cast(op.Round(op.Sqrt(op.Cast(op.Shape(key, start=1, end=2), to=1))), to=7)
-    side = op.Div(row, pool_1d)
+    row = op.Reshape(op.Constant(value_int=columns), op.Constant(value_ints=[1]))
+    across = op.Div(row, pool_1d)
+    down = op.Div(op.Shape(key, start=1, end=2), op.Mul(row, pool_1d))
     head_width = op.Div(width, heads_1d)
-    groups = op.Mul(side, side)
-    tiles = op.Concat(op.Mul(frames, side), pool_1d, side, pool_1d, width, axis=0)
+    groups = op.Mul(down, across)
+    tiles = op.Concat(op.Mul(frames, down), pool_1d, across, pool_1d, width, axis=0)
     by_head = op.Concat(op.Mul(frames, groups), op.Mul(pool_1d, pool_1d), heads_1d, head_width, axis=0)
     key_h = op.Reshape(op.Transpose(op.Reshape(key, tiles), perm=[0, 2, 1, 3, 4]), by_head)
     value_h = op.Reshape(op.Transpose(op.Reshape(value, tiles), perm=[0, 2, 1, 3, 4]), by_head)

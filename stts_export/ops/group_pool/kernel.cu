@@ -10,18 +10,17 @@ struct Shared {
   float weights[kMostWeights];  // by patch, then head; logits to begin with
 };
 
-// `width` is D, a multiple of `count` as a head's width is; a frame has `side` x `side` groups of `pool` x `pool`
-// patches.
+// `width` is D, a multiple of `count` as a head's width is; groups are of `pool` x `pool` patches, `across` in a row.
 template <class Real, int count>
-STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* value, Real* pooled, int side, int pool,
+STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* value, Real* pooled, int across, int pool,
                              int width, int heads) {
   using Packed = Pack<Real, count>;
   Block const block;
   Shared& shared = block.shared<Shared>();
-  int const patches = pool * pool, row = side * pool, head_width = width / heads;
-  int const frame = block.index() / (side * side), group = block.index() % (side * side);
-  long long const corner = static_cast<long long>(frame) * row * row +
-                           static_cast<long long>(group / side) * pool * row + group % side * pool;
+  int const patches = pool * pool, row = across * pool, head_width = width / heads;
+  // The group's first patch, among those of all frames: they lie end to end, and so do their rows of groups.
+  long long const corner =
+      static_cast<long long>(block.index() / across) * pool * row + block.index() % across * pool;
   auto const patch_at = [&](Real const* rows, int patch) {
     return reinterpret_cast<Packed const*>(rows + (corner + patch / pool * row + patch % pool) * width);
   };
@@ -77,11 +76,11 @@ STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* val
 
 }  // namespace stts::group_pool
 
-#define GROUP_POOL(entry, Real, count)                                                                           \
-  STTS_KERNEL(256)                                                                                               \
-  void entry(Real const* query, Real const* key, Real const* value, Real* pooled, int side, int pool, int width, \
-             int heads) {                                                                                        \
-    stts::group_pool::pool_groups<Real, count>(query, key, value, pooled, side, pool, width, heads);             \
+#define GROUP_POOL(entry, Real, count)                                                                             \
+  STTS_KERNEL(256)                                                                                                 \
+  void entry(Real const* query, Real const* key, Real const* value, Real* pooled, int across, int pool, int width, \
+             int heads) {                                                                                          \
+    stts::group_pool::pool_groups<Real, count>(query, key, value, pooled, across, pool, width, heads);             \
   }
 
 GROUP_POOL(group_pool_float32, float, 4)

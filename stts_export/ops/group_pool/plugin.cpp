@@ -21,7 +21,7 @@ class GroupPool final : public Plugin {
     static Contract const contract{"SttsGroupPool",
                                    {{"query", 3, kFloats}, {"key", 3, kFloats, 0}, {"value", 3, kFloats, 0}},
                                    {{"pooled", 3, kFloats, 0}},
-                                   {{"heads", 1, 1024}, {"pool", 1, 64}}};
+                                   {{"heads", 1, 1024}, {"pool", 1, 64}, {"columns", 1, 65536}}};
     return contract;
   }
 
@@ -43,10 +43,10 @@ class GroupPool final : public Plugin {
     auto const& key = inputs[1].dims.d;
     auto const& value = inputs[2].dims.d;
     int64_t const frames = key[0], patches = key[1], width = key[2];
-    side_ = groups_per_side(patches, pool());
-    if (side_ == 0) {
-      return refuse("key has %lld patches a frame, wanted a square of a multiple of pool, which is %d",
-                    static_cast<long long>(patches), pool());
+    int64_t const groups = groups_of(patches, columns(), pool());
+    if (groups == 0) {
+      return refuse("key has %lld patches a frame, wanted whole rows of %d patches in whole groups of %d x %d",
+                    static_cast<long long>(patches), columns(), pool(), pool());
     }
     for (int i = 0; i < 3; ++i) {
       if (value[i] != key[i]) {
@@ -54,7 +54,6 @@ class GroupPool final : public Plugin {
                       static_cast<long long>(value[i]), i);
       }
     }
-    int64_t const groups = int64_t{side_} * side_;
     if (query[0] != frames || query[1] != groups || query[2] != width) {
       return refuse("query is of %lld frames, %lld groups, width %lld; wanted %lld, %lld and %lld, which key says",
                     static_cast<long long>(query[0]), static_cast<long long>(query[1]),
@@ -79,18 +78,19 @@ class GroupPool final : public Plugin {
     bool const packed =
         width_ / heads() * bytes_of(type_) % 16 == 0 && are_aligned(inputs[0], inputs[1], inputs[2], outputs[0]);
     return kernels_.of(type_, packed)
-        .launch(Grid{blocks_}, kThreads, stream, inputs[0], inputs[1], inputs[2], outputs[0], side_, pool(), width_,
-                heads());
+        .launch(Grid{blocks_}, kThreads, stream, inputs[0], inputs[1], inputs[2], outputs[0], columns() / pool(),
+                pool(), width_, heads());
   }
 
  private:
   int heads() const noexcept { return attribute(0); }
   int pool() const noexcept { return attribute(1); }
+  int columns() const noexcept { return attribute(2); }
 
   Variants kernels_;
   nvinfer1::DataType type_{};
   unsigned blocks_ = 0;
-  int side_ = 0, width_ = 0;
+  int width_ = 0;
 };
 
 }  // namespace

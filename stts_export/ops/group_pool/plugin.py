@@ -9,6 +9,6 @@ PLUGIN = Plugin(
     "GroupPool",
     inputs=(("query", FLOATS), ("key", FLOATS), ("value", FLOATS)),
     outputs=(("pooled", "query"),),
-    attributes=("heads", "pool"),
+    attributes=("heads", "pool", "columns"),
     alike=("query", "key", "value"),
 )

@@ -8,14 +8,14 @@ from stts_export.ops.domain import STTS
 
 
 @script(STTS, default_opset=op)
-def GroupScore(hidden: FLOAT, previous: FLOAT, pool: int):  # noqa: D103, N802
+def GroupScore(hidden: FLOAT, previous: FLOAT, pool: int, columns: int):  # noqa: D103, N802
     pool_1d = op.Reshape(op.Constant(value_int=pool), op.Constant(value_ints=[1]))
     frames = op.Shape(hidden, start=0, end=1)
     width = op.Shape(hidden, start=2, end=3)
-    # The root of a square is exact in float32 up to 2^24.
-    row = op.Cast(op.Round(op.Sqrt(op.Cast(op.Shape(hidden, start=1, end=2), to=1))), to=7)
-    side = op.Div(row, pool_1d)
-    tiles = op.Concat(op.Mul(frames, side), pool_1d, side, pool_1d, width, axis=0)
+    row = op.Reshape(op.Constant(value_int=columns), op.Constant(value_ints=[1]))
+    across = op.Div(row, pool_1d)
+    down = op.Div(op.Shape(hidden, start=1, end=2), op.Mul(row, pool_1d))
+    tiles = op.Concat(op.Mul(frames, down), pool_1d, across, pool_1d, width, axis=0)
     by_group = op.Concat(frames, op.Shape(previous), axis=0)
     wide = op.Cast(hidden, to=1)
     groups = op.Reshape(op.Transpose(op.Reshape(wide, tiles), perm=[0, 2, 1, 3, 4]), by_group)

@@ -12,18 +12,19 @@ struct Shared {
   float squares[kThreads], squares_before[kThreads], products[kThreads];
 };
 
-// `width` is D, a multiple of `count`; a frame has `side` x `side` groups of `pool` x `pool` patches. `previous` and
-// `last` hold a group's patches one after another.
+// `width` is D, a multiple of `count`; a frame has `groups` groups of `pool` x `pool` patches, `across` in a row.
+// `previous` and `last` hold a group's patches one after another.
 template <class Real, int count>
-STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* scores, float* last, int side, int pool,
-                              int width) {
+STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* scores, float* last, int groups,
+                              int across, int pool, int width) {
   using Packed = Pack<Real, count>;
   Block const block;
   Shared& shared = block.shared<Shared>();
-  int const row = side * pool, groups = side * side, packs = width / count;
+  int const row = across * pool, packs = width / count;
   int const frame = block.index() / groups, frames = block.blocks() / groups, group = block.index() % groups;
-  long long const corner = static_cast<long long>(frame) * row * row +
-                           static_cast<long long>(group / side) * pool * row + group % side * pool;
+  // The group's first patch, among those of all frames: they lie end to end, and so do their rows of groups.
+  long long const corner =
+      static_cast<long long>(block.index() / across) * pool * row + block.index() % across * pool;
   long long const state = static_cast<long long>(group) * pool * pool * width;
 
   // Calls `body(pack, place)` for each pack of the group's that is the thread's; `place` is its first number's within
@@ -43,7 +44,7 @@ STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* 
       Packed const now = read(at);
       float before[count];
       if (frame > 0) {
-        Packed const packed = read(at - static_cast<long long>(row) * row * width);
+        Packed const packed = read(at - static_cast<long long>(groups) * pool * pool * width);
         for (int k = 0; k < count; ++k) before[k] = to_float(packed.value[k]);
       } else {
         for (int k = 0; k < count; ++k) before[k] = previous[state + place + k];
@@ -82,10 +83,11 @@ STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* 
 
 }  // namespace stts::group_score
 
-#define GROUP_SCORE(entry, Real, count)                                                                              \
-  STTS_KERNEL(stts::group_score::kThreads)                                                                           \
-  void entry(Real const* hidden, float const* previous, float* scores, float* last, int side, int pool, int width) { \
-    stts::group_score::score_groups<Real, count>(hidden, previous, scores, last, side, pool, width);                 \
+#define GROUP_SCORE(entry, Real, count)                                                                        \
+  STTS_KERNEL(stts::group_score::kThreads)                                                                     \
+  void entry(Real const* hidden, float const* previous, float* scores, float* last, int groups, int across,    \
+             int pool, int width) {                                                                            \
+    stts::group_score::score_groups<Real, count>(hidden, previous, scores, last, groups, across, pool, width); \
   }
 
 GROUP_SCORE(group_score_float32, float, 4)

@@ -22,7 +22,7 @@ class GroupScore final : public Plugin {
     static Contract const contract{"SttsGroupScore",
                                    {{"hidden", 3, kFloats}, {"previous", 2, only(DataType::kFLOAT)}},
                                    {{"scores", 2, only(DataType::kFLOAT)}, {"last", 2, only(DataType::kFLOAT)}},
-                                   {{"pool", 1, 64}}};
+                                   {{"pool", 1, 64}, {"columns", 1, 65536}}};
     return contract;
   }
 
@@ -43,12 +43,12 @@ class GroupScore final : public Plugin {
 
   bool take_shapes(Descriptions inputs, Descriptions) noexcept override {
     int64_t const frames = inputs[0].dims.d[0], patches = inputs[0].dims.d[1], width = inputs[0].dims.d[2];
-    side_ = groups_per_side(patches, pool());
-    if (side_ == 0) {
-      return refuse("hidden has %lld patches a frame, wanted a square of a multiple of pool, which is %d",
-                    static_cast<long long>(patches), pool());
+    int64_t const groups = groups_of(patches, columns(), pool());
+    if (groups == 0) {
+      return refuse("hidden has %lld patches a frame, wanted whole rows of %d patches in whole groups of %d x %d",
+                    static_cast<long long>(patches), columns(), pool(), pool());
     }
-    int64_t const groups = int64_t{side_} * side_, numbers = width * pool() * pool();
+    int64_t const numbers = width * pool() * pool();
     auto const& previous = inputs[1].dims.d;
     if (previous[0] != groups || previous[1] != numbers) {
       return refuse("previous is [%lld, %lld], wanted [%lld, %lld]: a group's patches of the frame before",
@@ -62,6 +62,7 @@ class GroupScore final : public Plugin {
     }
     type_ = inputs[0].type;
     blocks_ = static_cast<unsigned>(frames * groups);
+    groups_ = static_cast<int>(groups);
     width_ = static_cast<int>(width);
     return true;
   }
@@ -69,16 +70,18 @@ class GroupScore final : public Plugin {
   int launch(void const* const* inputs, void* const* outputs, void*, cudaStream_t stream) const noexcept override {
     bool const packed = width_ * bytes_of(type_) % 16 == 0 && are_aligned(inputs[0]);
     return kernels_.of(type_, packed)
-        .launch(Grid{blocks_}, kThreads, stream, inputs[0], inputs[1], outputs[0], outputs[1], side_, pool(), width_);
+        .launch(Grid{blocks_}, kThreads, stream, inputs[0], inputs[1], outputs[0], outputs[1], groups_,
+                columns() / pool(), pool(), width_);
   }
 
  private:
   int pool() const noexcept { return attribute(0); }
+  int columns() const noexcept { return attribute(1); }
 
   Variants kernels_;
   DataType type_{};
   unsigned blocks_ = 0;
-  int side_ = 0, width_ = 0;
+  int groups_ = 0, width_ = 0;
 };
 
 }  // namespace

@@ -9,5 +9,5 @@ PLUGIN = Plugin(
     "GroupScore",
     inputs=(("hidden", FLOATS), ("previous", ("float32",))),
     outputs=(("scores", "float32"), ("last", "float32")),
-    attributes=("pool",),
+    attributes=("pool", "columns"),
 )

@@ -8,10 +8,10 @@ from stts_export.models import selection
 from stts_export.ops.domain import operator_with_outputs
 
 
-def pack_tokens(hidden: torch.Tensor, order: torch.Tensor, pool: int) -> torch.Tensor:
+def pack_tokens(hidden: torch.Tensor, order: torch.Tensor, pool: int, columns: int) -> torch.Tensor:
     """Return the rows of the groups that `order` names, [pool * pool * k, D]; as in the operator's README."""
     if not torch.onnx.is_in_onnx_export():
-        return selection.pack_tokens(hidden, order, pool)
+        return selection.pack_tokens(hidden, order, pool, columns)
     shape = (pool**2 * order.shape[0], hidden.shape[2])
-    (packed,) = operator_with_outputs("PackTokens", (hidden, order), (hidden.dtype, shape), pool=pool)
+    (packed,) = operator_with_outputs("PackTokens", (hidden, order), (hidden.dtype, shape), pool=pool, columns=columns)
     return packed

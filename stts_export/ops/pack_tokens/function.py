@@ -8,21 +8,21 @@ from stts_export.ops.domain import STTS
 
 
 @script(STTS, default_opset=op)
-def PackTokens(hidden: FLOAT, order: INT64, pool: int) -> FLOAT:  # noqa: D103, N802
+def PackTokens(hidden: FLOAT, order: INT64, pool: int, columns: int) -> FLOAT:  # noqa: D103, N802
     zero = op.Constant(value_int=0)
     one = op.Constant(value_int=1)
     pool_ = op.Constant(value_int=pool)
     patches = op.Squeeze(op.Shape(hidden, start=1, end=2), [0])
-    # The root of a square is exact in float32 up to 2^24.
-    row = op.Cast(op.Round(op.Sqrt(op.Cast(patches, to=1))), to=7)
-    side = op.Div(row, pool_)
-    groups = op.Mul(op.Squeeze(op.Shape(hidden, start=0, end=1), [0]), op.Mul(side, side))
+    row = op.Constant(value_int=columns)
+    wide = op.Div(row, pool_)
+    of_all = op.Mul(op.Squeeze(op.Shape(hidden, start=0, end=1), [0]), patches)
+    groups = op.Div(of_all, op.Mul(pool_, pool_))
     is_group = op.And(op.GreaterOrEqual(order, zero), op.Less(order, groups))
     group = op.Where(is_group, order, zero)
-    frame = op.Div(group, op.Mul(side, side))
-    down = op.Mod(op.Div(group, side), side)
-    across = op.Mod(group, side)
-    corner = op.Add(op.Mul(frame, patches), op.Mul(pool_, op.Add(op.Mul(down, row), across)))
+    # Frames lie end to end, so groups lie in rows of the clip as they do in those of a frame.
+    down = op.Div(group, wide)
+    across = op.Mod(group, wide)
+    corner = op.Mul(pool_, op.Add(op.Mul(down, row), across))
     step = op.Range(zero, pool_, one)
     within = op.Reshape(op.Add(op.Unsqueeze(op.Mul(step, row), [1]), step), op.Constant(value_ints=[1, -1]))
     places = op.Add(op.Unsqueeze(corner, [1]), within)

@@ -12,19 +12,16 @@ struct alignas(8) Word8 {
   unsigned part[2];
 };
 
-// `width` is D in words; a frame has `side` x `side` groups of `pool` x `pool` patches.
+// `width` is D in words; there are `groups` groups of `pool` x `pool` patches in all frames, `across` in a row of them.
 template <class Word>
-STTS_DEVICE void pack(Word const* hidden, long long const* order, Word* packed, long long groups, int side, int pool,
+STTS_DEVICE void pack(Word const* hidden, long long const* order, Word* packed, long long groups, int across, int pool,
                       int width) {
   Block const block;
   long long const group = order[block.index()];
   bool const is_group = group >= 0 && group < groups;
-  int const patches = pool * pool, row = side * pool;
-  long long const frame = group / (side * side);
-  int const within = static_cast<int>(group % (side * side));
-  // The group's first patch, among those of the clip.
-  long long const corner =
-      frame * row * row + static_cast<long long>(within / side) * pool * row + within % side * pool;
+  int const patches = pool * pool, row = across * pool;
+  // The group's first patch, among those of the clip: its frames lie end to end, and so do their rows of groups.
+  long long const corner = group / across * pool * row + group % across * pool;
   Word* const to = packed + static_cast<long long>(block.index()) * patches * width;
   block.phase([&](int thread) {
     for (int i = thread; i < patches * width; i += block.threads()) {
@@ -38,11 +35,11 @@ STTS_DEVICE void pack(Word const* hidden, long long const* order, Word* packed, 
 
 }  // namespace stts::pack_tokens
 
-#define PACK_TOKENS(entry, Word)                                                                             \
-  STTS_KERNEL(256)                                                                                           \
-  void entry(Word const* hidden, long long const* order, Word* packed, long long groups, int side, int pool, \
-             int width) {                                                                                    \
-    stts::pack_tokens::pack(hidden, order, packed, groups, side, pool, width);                               \
+#define PACK_TOKENS(entry, Word)                                                                               \
+  STTS_KERNEL(256)                                                                                             \
+  void entry(Word const* hidden, long long const* order, Word* packed, long long groups, int across, int pool, \
+             int width) {                                                                                      \
+    stts::pack_tokens::pack(hidden, order, packed, groups, across, pool, width);                               \
   }
 
 PACK_TOKENS(pack_tokens_16, stts::pack_tokens::Word16)

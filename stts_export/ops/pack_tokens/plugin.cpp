@@ -23,7 +23,7 @@ class PackTokens final : public Plugin {
     static Contract const contract{"SttsPackTokens",
                                    {{"hidden", 3, kFloats}, {"order", 1, only(DataType::kINT64)}},
                                    {{"packed", 2, kFloats, 0}},
-                                   {{"pool", 1, 64}}};
+                                   {{"pool", 1, 64}, {"columns", 1, 65536}}};
     return contract;
   }
 
@@ -47,17 +47,17 @@ class PackTokens final : public Plugin {
   bool take_shapes(Descriptions inputs, Descriptions) noexcept override {
     int64_t const frames = inputs[0].dims.d[0], patches = inputs[0].dims.d[1], width = inputs[0].dims.d[2];
     int64_t const kept = inputs[1].dims.d[0];
-    side_ = groups_per_side(patches, pool());
-    if (side_ == 0) {
-      return refuse("hidden has %lld patches a frame, wanted a square of a multiple of pool, which is %d",
-                    static_cast<long long>(patches), pool());
+    int64_t const groups = groups_of(patches, columns(), pool());
+    if (groups == 0) {
+      return refuse("hidden has %lld patches a frame, wanted whole rows of %d patches in whole groups of %d x %d",
+                    static_cast<long long>(patches), columns(), pool(), pool());
     }
     int64_t const bytes = width * bytes_of(inputs[0].type);
     if (kept > INT_MAX || pool() * pool() * bytes > INT_MAX) {
       return refuse("%lld groups of %lld bytes a patch are more than one launch packs", static_cast<long long>(kept),
                     static_cast<long long>(bytes));
     }
-    groups_ = frames * side_ * side_;
+    groups_ = frames * groups;
     kept_ = static_cast<int>(kept);
     bytes_ = static_cast<int>(bytes);
     return true;
@@ -70,15 +70,17 @@ class PackTokens final : public Plugin {
     int word = 16, place = 0;
     for (; places % word != 0; word /= 2) ++place;
     return kernels_[place].launch(Grid{static_cast<unsigned>(kept_)}, kThreads, stream, inputs[0], inputs[1],
-                                  outputs[0], static_cast<long long>(groups_), side_, pool(), bytes_ / word);
+                                  outputs[0], static_cast<long long>(groups_), columns() / pool(), pool(),
+                                  bytes_ / word);
   }
 
  private:
   int pool() const noexcept { return attribute(0); }
+  int columns() const noexcept { return attribute(1); }
 
   Kernel kernels_[4];
   int64_t groups_ = 0;
-  int side_ = 0, kept_ = 0, bytes_ = 0;
+  int kept_ = 0, bytes_ = 0;
 };
 
 }  // namespace

@@ -9,5 +9,5 @@ PLUGIN = Plugin(
     "PackTokens",
     inputs=(("hidden", FLOATS), ("order", ("int64",))),
     outputs=(("packed", "hidden"),),
-    attributes=("pool",),
+    attributes=("pool", "columns"),
 )

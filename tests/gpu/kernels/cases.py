@@ -39,14 +39,15 @@ def _group_pool(size: Sizes, frames: int) -> Iterator[OpCase]:
     rng, count = np.random.default_rng(0), min(frames, 8)
     query = draw(rng, count, size.groups, size.width)
     key, value = draw(rng, 2, count, size.patches, size.width)
-    yield group_pool.case_of(f"{count} frames", query, key, value, size.heads, size.pool)
+    yield group_pool.case_of(f"{count} frames", query, key, value, size.heads, **size.attributes)
 
 
 def _group_score(size: Sizes, frames: int) -> Iterator[OpCase]:
     hidden = draw(np.random.default_rng(0), min(frames, 8), size.patches, size.width)
-    first = group_score.case_of(f"{len(hidden)} frames", hidden, size.pool)
+    first = group_score.case_of(f"{len(hidden)} frames", hidden, **size.attributes)
     yield first
-    yield group_score.case_of("behind other frames", hidden[:2], size.pool, first.outputs[1].astype(np.float32))
+    previous = first.outputs[1].astype(np.float32)
+    yield group_score.case_of("behind other frames", hidden[:2], **size.attributes, previous=previous)
 
 
 def _select_groups(size: Sizes, frames: int) -> Iterator[OpCase]:
@@ -60,7 +61,7 @@ def _select_groups(size: Sizes, frames: int) -> Iterator[OpCase]:
 
 def _pack_tokens(size: Sizes, frames: int) -> Iterator[OpCase]:
     hidden = draw(np.random.default_rng(0), frames, size.patches, size.width)
-    yield pack_tokens.planned_case(f"{frames} frames", hidden, kept_groups_of(size, frames), size.pool)
+    yield pack_tokens.planned_case(f"{frames} frames", hidden, kept_groups_of(size, frames), **size.attributes)
 
 
 def _ragged_attention(size: Sizes, frames: int) -> Iterator[OpCase]:

@@ -13,13 +13,13 @@ from stts_runtime.bundle.plugin_page import PluginPage
 
 
 CUDA_CPP = {
-    "group_pool": (256, "query:* key:* value:* pooled:* side:i32 pool:i32 width:i32 heads:i32"),
-    "group_score": (256, "hidden:* previous:* scores:* last:* side:i32 pool:i32 width:i32"),
+    "group_pool": (256, "query:* key:* value:* pooled:* across:i32 pool:i32 width:i32 heads:i32"),
+    "group_score": (256, "hidden:* previous:* scores:* last:* groups:i32 across:i32 pool:i32 width:i32"),
     "select_groups": (
         1024,
         "scores:* frames:i32 groups:i32 kept:i32 keep:* order:* cumulative_groups:* scratch:*",
     ),
-    "pack_tokens": (256, "hidden:* order:* packed:* groups:i64 side:i32 pool:i32 width:i32"),
+    "pack_tokens": (256, "hidden:* order:* packed:* groups:i64 across:i32 pool:i32 width:i32"),
 }
 """Threads of a block and parameters of the kernels that Triton did not make, as kernel.cu and plugin.cpp have them."""
 

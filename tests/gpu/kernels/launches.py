@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isqrt, sqrt
+from math import sqrt
 
 from kernels.driver import BYTES, DeviceArray
 from kernels.images import Images
@@ -15,7 +15,7 @@ FEW_ROWS, LEAST_SPAN, MOST_PARTS, KEYS = 64, 256, 32, 64  # as in vision_prefix_
 
 
 def group_pool(
-    images: Images, inputs: Sequence[DeviceArray], outputs: Sequence[DeviceArray], heads: int, pool: int
+    images: Images, inputs: Sequence[DeviceArray], outputs: Sequence[DeviceArray], heads: int, pool: int, columns: int
 ) -> Launch:
     query, key, value = inputs
     frames, groups, width = query.shape
@@ -23,20 +23,23 @@ def group_pool(
     return images.launcher(
         f"group_pool_{query.kind}{'' if packed else '_alone'}",
         (frames * groups, 1, 1),
-        {"query": query, "key": key, "value": value, "pooled": outputs[0], "side": isqrt(groups), "pool": pool,
-         "width": width, "heads": heads},
+        {"query": query, "key": key, "value": value, "pooled": outputs[0], "across": columns // pool,
+         "pool": pool, "width": width, "heads": heads},
     )  # fmt: skip
 
 
-def group_score(images: Images, inputs: Sequence[DeviceArray], outputs: Sequence[DeviceArray], pool: int) -> Launch:
+def group_score(
+    images: Images, inputs: Sequence[DeviceArray], outputs: Sequence[DeviceArray], pool: int, columns: int
+) -> Launch:
     hidden, previous = inputs
     frames, _, width = hidden.shape
+    groups = previous.shape[0]
     packed = width * BYTES[hidden.kind] % 16 == 0
     return images.launcher(
         f"group_score_{hidden.kind}{'' if packed else '_alone'}",
-        (frames * previous.shape[0], 1, 1),
+        (frames * groups, 1, 1),
         {"hidden": hidden, "previous": previous, "scores": outputs[0], "last": outputs[1],
-         "side": isqrt(previous.shape[0]), "pool": pool, "width": width},
+         "groups": groups, "across": columns // pool, "pool": pool, "width": width},
     )  # fmt: skip
 
 
@@ -53,16 +56,18 @@ def select_groups(images: Images, inputs: Sequence[DeviceArray], outputs: Sequen
     )  # fmt: skip
 
 
-def pack_tokens(images: Images, inputs: Sequence[DeviceArray], outputs: Sequence[DeviceArray], pool: int) -> Launch:
+def pack_tokens(
+    images: Images, inputs: Sequence[DeviceArray], outputs: Sequence[DeviceArray], pool: int, columns: int
+) -> Launch:
     hidden, order = inputs
     frames, patches, width = hidden.shape
-    side, row = isqrt(patches) // pool, width * BYTES[hidden.kind]
+    row = width * BYTES[hidden.kind]
     word = next(size for size in (16, 8, 4, 2) if row % size == 0)
     return images.launcher(
         f"pack_tokens_{word}",
         (order.shape[0], 1, 1),
-        {"hidden": hidden, "order": order, "packed": outputs[0], "groups": frames * side**2, "side": side,
-         "pool": pool, "width": row // word},
+        {"hidden": hidden, "order": order, "packed": outputs[0], "groups": frames * patches // pool**2,
+         "across": columns // pool, "pool": pool, "width": row // word},
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ class Sizes:
 
     name: str
     patches: int  # a frame
+    columns: int  # of them in a row
     pool: int
     width: int  # of the tower
     heads: int
@@ -36,6 +37,11 @@ class Sizes:
     @property
     def groups(self) -> int:
         return self.patches // self.pool**2
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        """What operators are told of how patches make groups."""
+        return {"pool": self.pool, "columns": self.columns}
 
 
 def read_sizes(folder: Path) -> list[Sizes]:

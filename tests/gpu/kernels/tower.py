@@ -67,7 +67,8 @@ def compare(size: Sizes, frames: int, gpu: Gpu, folder: Path, room: Any) -> dict
 
 def planned(size: Sizes, frames: int) -> tuple[FfdPlan, float]:
     """Return how a clip is packed into bins, and how many milliseconds that takes here."""
-    grid = Grid(image_size=14 * round(size.patches**0.5), patch_size=14, pool=size.pool)
+    sides = (14 * (size.patches // size.columns), 14 * size.columns)
+    grid = Grid(image_size=sides, patch_size=14, pool=size.pool)
     scores, passed = scores_of(size, frames), []
     for _ in range(5):
         start = time.perf_counter()

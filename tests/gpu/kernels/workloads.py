@@ -50,7 +50,7 @@ def group_pool(size: Sizes, frames: int, room: Room) -> Workload:
     query = room.noise((frames, size.groups, size.width), PRECISION)
     key, value = (room.noise((frames, size.patches, size.width), PRECISION) for _ in range(2))
     pooled = room.empty(query.shape, PRECISION)
-    attributes = {"heads": size.heads, "pool": size.pool}
+    attributes = {"heads": size.heads, **size.attributes}
     return Workload(launches.group_pool, (query, key, value), (pooled,), attributes)
 
 
@@ -58,7 +58,7 @@ def group_score(size: Sizes, frames: int, room: Room) -> Workload:
     hidden = room.noise((frames, size.patches, size.width), PRECISION)
     previous = room.noise((size.groups, size.pool**2 * size.width), "float32")
     scores, last = room.empty((frames, size.groups), "float32"), room.empty(previous.shape, "float32")
-    return Workload(launches.group_score, (hidden, previous), (scores, last), {"pool": size.pool})
+    return Workload(launches.group_score, (hidden, previous), (scores, last), size.attributes)
 
 
 def select_groups(size: Sizes, frames: int, room: Room) -> Workload:
@@ -73,7 +73,7 @@ def pack_tokens(size: Sizes, frames: int, room: Room) -> Workload:
     order = np.flatnonzero(kept_groups_of(size, frames))
     hidden = room.noise((frames, size.patches, size.width), PRECISION)
     packed = room.empty((len(order) * size.pool**2, size.width), PRECISION)
-    return Workload(launches.pack_tokens, (hidden, room.put(order, "int64")), (packed,), {"pool": size.pool})
+    return Workload(launches.pack_tokens, (hidden, room.put(order, "int64")), (packed,), size.attributes)
 
 
 def ragged_attention(size: Sizes, frames: int, room: Room) -> Workload:

@@ -94,6 +94,13 @@ def test_graphs_with_plugins_compute_what_the_arithmetic_needs_and_nothing_else(
     assert {row[3] for row in table.rows} == {"1.000x", "-"}
 
 
+def test_so_do_those_of_a_tower_that_looks_up_places(qwen_bundle):
+    found = {one.part: one for one in vision_work(open_bundle(qwen_bundle("plugin")), 12)}
+    for part in ("vision_score", "vision_encode"):
+        assert found[part].counted.flops == found[part].own.flops > 0
+        assert 1 <= found[part].counted.moved_bytes / found[part].own.moved_bytes < 1.2
+
+
 def test_pooling_by_a_plugin_is_counted_as_its_formula_counts_it(tmp_path):
     groups, width = 4, 8
     query = value("query", "T", groups, width)

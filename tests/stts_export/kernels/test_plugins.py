@@ -21,6 +21,9 @@ def harness(run_folder):
     return harness_for("x86_64", run_folder)
 
 
+WHOLE = "patches a frame, wanted whole rows"
+
+
 def scores_of(frames=4, groups=9, dtype=np.float32):
     return np.random.default_rng(0).random((frames, groups)).astype(dtype)
 
@@ -30,19 +33,20 @@ def select(scores=None, kept=18, **options):
     return Node("SttsSelectGroups", [scores, np.zeros(kept, dtype=np.int64)], **options)
 
 
-def pack(patches=36, pool=3, dtype=np.float32, order=(0, 1), width=8, **options):
+def pack(patches=36, pool=3, columns=6, dtype=np.float32, order=(0, 1), width=8, **options):
     hidden = np.zeros((2, patches, width), dtype=dtype)
-    return Node("SttsPackTokens", [hidden, np.array(order, dtype=np.int64)], {"pool": pool}, **options)
+    attributes = {"pool": pool, "columns": columns}
+    return Node("SttsPackTokens", [hidden, np.array(order, dtype=np.int64)], attributes, **options)
 
 
-def pool_groups(query=(2, 4, 8), key=(2, 36, 8), value=(2, 36, 8), heads=2, dtypes=(np.float32,) * 3, **options):
+def pool_groups(query=(2, 4, 8), key=(2, 36, 8), value=(2, 36, 8), heads=2, columns=6, dtypes=(np.float32,) * 3):
     inputs = [np.zeros(shape, dtype=dtype) for shape, dtype in zip((query, key, value), dtypes, strict=True)]
-    return Node("SttsGroupPool", inputs, {"heads": heads, "pool": 3}, **options)
+    return Node("SttsGroupPool", inputs, {"heads": heads, "pool": 3, "columns": columns})
 
 
-def score_groups(hidden=(2, 36, 8), previous=(4, 72), dtype=np.float32):
+def score_groups(hidden=(2, 36, 8), previous=(4, 72), columns=6, dtype=np.float32):
     inputs = [np.zeros(hidden, dtype=dtype), np.zeros(previous, dtype=np.float32)]
-    return Node("SttsGroupScore", inputs, {"pool": 3})
+    return Node("SttsGroupScore", inputs, {"pool": 3, "columns": columns})
 
 
 def refusal(harness, node, **options):
@@ -68,13 +72,19 @@ def refusal(harness, node, **options):
         (select(kept=37), "onShapeChange", "37 groups are to be kept"),
         (select(kept=0), "onShapeChange", "the first frame always stays"),
         (select(scores_of(0, 9), kept=0), "onShapeChange", "scores are of 0 frames"),
-        (select(contract=2), "createPlugin", "made for contract 2, and this libstts_trt.so implements contract 1"),
+        (select(contract=1), "createPlugin", "made for contract 1, and this libstts_trt.so implements contract 2"),
         (select(contract=None), "createPlugin", "attribute contract is missing"),
         (select(attributes={"threshold": 1}), "createPlugin", "attribute threshold is unknown"),
         (pack(pool=0), "createPlugin", "attribute pool is 0, wanted 1 to 64"),
         (Node("SttsPackTokens", pack().inputs), "createPlugin", "attribute pool is missing"),
-        (pack(patches=35), "onShapeChange", "hidden has 35 patches a frame, wanted a square of a multiple of pool"),
-        (pack(patches=64), "onShapeChange", "hidden has 64 patches a frame"),
+        (Node("SttsPackTokens", pack().inputs, {"pool": 3}), "createPlugin", "attribute columns is missing"),
+        (pack(columns=0), "createPlugin", "attribute columns is 0, wanted 1 to 65536"),
+        (pack(patches=35), "onShapeChange", f"hidden has 35 {WHOLE} of 6 patches in whole groups of 3 x 3"),
+        (pack(patches=42), "onShapeChange", f"hidden has 42 {WHOLE} of 6 patches"),  # seven rows
+        (pack(columns=4), "onShapeChange", f"hidden has 36 {WHOLE} of 4 patches"),
+        (pack(columns=36), "onShapeChange", f"hidden has 36 {WHOLE} of 36 patches"),  # one row
+        (pool_groups(columns=18), "onShapeChange", f"key has 36 {WHOLE} of 18 patches in whole groups of 3 x 3"),
+        (score_groups(columns=4), "onShapeChange", f"hidden has 36 {WHOLE} of 4 patches in whole groups of 3 x 3"),
         (
             pool_groups(dtypes=(np.float32, np.float16, np.float32)),
             "getOutputDataTypes",
@@ -152,21 +162,23 @@ def test_groups_are_copied_wherever_memory_lies(harness):
     for offset in (0, 2, 4, 8, 16, 18):
         hidden = rng.standard_normal((2, 36, 16)).astype(np.float16)
         order = np.array([5, 0, 7], dtype=np.int64)
-        (answer,) = harness.run([Node("SttsPackTokens", [hidden, order], {"pool": 3}, offset=offset)])
+        node = Node("SttsPackTokens", [hidden, order], {"pool": 3, "columns": 6}, offset=offset)
+        (answer,) = harness.run([node])
         tiles = hidden.reshape(2, 2, 3, 2, 3, 16).swapaxes(2, 3).reshape(8, 9, 16)
         assert (answer.outputs[0] == tiles[order].reshape(-1, 16)).all(), offset
 
 
 def test_bfloat16_is_copied(harness):
     hidden = np.arange(36 * 8, dtype=np.float32).reshape(1, 36, 8).astype("bfloat16")
-    (answer,) = harness.run([Node("SttsPackTokens", [hidden, np.array([0], dtype=np.int64)], {"pool": 6})])
+    order = np.array([0], dtype=np.int64)
+    (answer,) = harness.run([Node("SttsPackTokens", [hidden, order], {"pool": 6, "columns": 6})])
     assert answer.outputs[0].dtype == hidden.dtype
     assert answer.outputs[0].tobytes() == hidden.tobytes()
 
 
 def test_an_engine_stores_what_the_graph_said(harness):
     (answer,) = harness.run([pack()])
-    assert answer.serialized == {"contract": CONTRACT, "pool": 3}
+    assert answer.serialized == {"contract": CONTRACT, "pool": 3, "columns": 6}
 
 
 def test_a_tensor_takes_the_types_of_the_contract_and_one_layout(harness):

@@ -122,7 +122,7 @@ def of(*shape, dtype=np.float16):
         (with_input(ragged_node(), 4, np.arange(13)), "onShapeChange", "2 frames of 13 rows at most"),
         (with_input(ragged_node(), 3, np.zeros(0, np.int64)), "onShapeChange", "cumulative_lengths is empty"),
         (ragged_node(offset=8), "enqueue", "query does not lie at a multiple of 16 bytes"),
-        (ragged_node(contract=2), "createPlugin", "SttsRaggedAttention: graph or engine was made for contract 2"),
+        (ragged_node(contract=3), "createPlugin", "SttsRaggedAttention: graph or engine was made for contract 3"),
         (Node("SttsRaggedAttention", ragged_node().inputs), "createPlugin", "attribute heads is missing"),
         (
             prefix_node(dtype="float32"),

@@ -119,13 +119,13 @@ def test_the_plugin_selects_what_the_plan_selects(run_folder, drawn, seed):
 def test_the_plugin_packs_what_the_plan_reads_out(run_folder, data):
     cases = []
     for place in range(20):
-        pool, side, frames = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4)))
+        pool, down, across, frames = data.draw(st.tuples(*[st.integers(1, 3)] * 3, st.integers(1, 4)))
         width, dtype = data.draw(st.integers(1, 20)), data.draw(st.sampled_from([np.float16, np.float32]))
         rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-        keep = rng.random((frames, side**2)) < 0.5
+        keep = rng.random((frames, down * across)) < 0.5
         keep[0] = True
-        hidden = rng.standard_normal((frames, (side * pool) ** 2, width)).astype(dtype)
-        cases.append(planned_case(f"drawn {place}", hidden, keep, pool))
+        hidden = rng.standard_normal((frames, down * across * pool**2, width)).astype(dtype)
+        cases.append(planned_case(f"drawn {place}", hidden, keep, pool, across * pool))
     check_plugin(harness_for("x86_64", run_folder), OPERATORS["PackTokens"], cases, seed=data.draw(st.integers(0, 9)))
 
 
@@ -134,8 +134,8 @@ def test_the_plugin_packs_what_the_plan_reads_out(run_folder, data):
 def test_the_scorers_plugins_take_bfloat16(run_folder, width):
     rng = np.random.default_rng(width)
     query, key, value = (rng.standard_normal((2, count, width)).astype("bfloat16") for count in (4, 36, 36))
-    pooled = group_pool.case_of("bfloat16", query, key, value, heads=2, pool=3)
-    scored = group_score.case_of("bfloat16", key, pool=3)
+    pooled = group_pool.case_of("bfloat16", query, key, value, heads=2, pool=3, columns=6)
+    scored = group_score.case_of("bfloat16", key, pool=3, columns=6)
     nodes = [
         Node(f"Stts{name}", case.inputs, case.attributes)
         for name, case in (("GroupPool", pooled), ("GroupScore", scored))

@@ -1,19 +1,13 @@
 """Parts with plugins, in float32 and with the plugins' bodies, say what the portable ones say, and what torch says."""
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from reference.molmo2_sizes import GRID
-from reference.toy_bundle import KINDS, LIMITS, TOWER, toy_checkpoint, toy_config, toy_model
+from reference.plugin_part import plugin_engine, ran
+from reference.toy_bundle import KINDS, LIMITS, TOWER, toy_config, toy_model
 from reference.toy_engine import part_pair
 
-from stts_export.bundle.weights import WeightWriter
-from stts_export.graph.passes.expand_plugins import AddPluginBodies
-from stts_export.graph.passes.name_taps import NameTaps
-from stts_export.graph.passes.use_plugins import UsePlugins
-from stts_export.graph.write import write_graph
 from stts_export.parts import parts_of
-from stts_runtime.engine.ort import OnnxruntimeEngine
 from stts_runtime.language.kv_cache import EMPTY_POSITION
 from stts_runtime.vision.plan import pack_ragged, select_groups
 from stts_runtime.vision.run import encode_inputs
@@ -25,27 +19,15 @@ def pairs(tmp_path_factory, toy_bundle, captured):
     decoder, scorer, packing = KINDS["ragged"]
     config = toy_config(decoder, scorer)
     parts = {part.spec.name: part for part in parts_of(toy_model(config), config, LIMITS, packing, plugins=True)}
-    tensors, folder = toy_checkpoint(config).tensors, tmp_path_factory.mktemp("on_device")
+    folder = tmp_path_factory.mktemp("on_device")
 
     def pair(name):
-        part, root = parts[name], folder / name
-        root.mkdir()
-        model = ir.passes.Sequential(NameTaps(), UsePlugins(), AddPluginBodies())(captured(part)).model
-        with WeightWriter(root) as weights:
-            write_graph(
-                model, root / "part.onnx", lambda name, how, dtype: weights.add(name, how, tensors[name], dtype)
-            )
-        engine = OnnxruntimeEngine(root / "part.onnx", part.spec, prepack=False)
+        part = parts[name]
+        engine = plugin_engine(part, config, captured, folder / name)
         portable = None if name == "vision_select" else part_pair(toy_bundle, "ragged", name)
         return part, engine, portable
 
     return pair
-
-
-def ran(engine, inputs, like):
-    outputs = {name: np.full(array.shape, -7, array.dtype) for name, array in like.items()}
-    engine.run(inputs, outputs)
-    return outputs
 
 
 def keeps():

@@ -8,6 +8,7 @@ from reference.elf_file import write_library, write_page
 from reference.plugin_bundle import plugin_config
 
 from stts_export.pipeline.ops import choose_ops
+from stts_export.recipe.read import read_model_recipe
 from stts_export.recipe.target import read_target
 from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.errors import EngineError, UsageError
@@ -70,6 +71,13 @@ def test_everywhere_else_plugins_are_taken_unasked(options, libraries):
     made = chosen(**options)
     assert (made.ops, made.libraries, made.notes) == ("plugin", libraries, ())
     assert made.packing == ("none" if options.get("own") == "none" else "ragged")
+
+
+@pytest.mark.parametrize("model", ["qwen3-vl-2b", "qwen3-vl-4b", "qwen3-vl-8b"])
+def test_frames_of_any_sides_whose_patches_are_turned_by_their_places_have_plugins_unasked(model):
+    recipe = read_model_recipe(model)
+    made = chosen(own=recipe.packing, config=recipe.config)
+    assert (made.ops, made.packing, made.notes) == ("plugin", "ragged", ())
 
 
 def test_unasked_a_library_that_is_missing_is_told_with_the_ways_to_it_and_the_build_goes_on(libraries):

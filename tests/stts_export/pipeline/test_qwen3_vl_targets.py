@@ -1,29 +1,22 @@
 """A toy Qwen3-VL for other targets: graphs in half precision and their engines, weights in few bits."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import pytest
-from reference.qwen3_vl_bundle import config_of, request_of
+from reference.qwen3_vl_bundle import request_of
 
 from stts_export.checkpoint.open import open_checkpoint
 from stts_export.graph.capture import Capture
 from stts_export.inspection.engines import inspect_engines
 from stts_export.pipeline import build
-from stts_export.pipeline.ops import choose_ops
-from stts_export.recipe.target import read_target
 from stts_export.verify.record import model_of, record_bundle
 from stts_export.verify.verify_bundle import verify_bundle
-from stts_runtime.bundle.manifest import EngineSettings
 from stts_runtime.bundle.open import open_bundle
-from stts_runtime.errors import UsageError
 
 
 def test_engines_of_all_parts_are_built_and_every_attention_is_fused(tmp_path: Path, captured: Capture) -> None:
     """Of graphs that were held to torch, rounded as a GPU would round them, when the bundle was built."""
-    request = request_of(tmp_path, "ragged", target="rtx", precision="float16", engines=False, batch=1)
-    bundle = open_bundle(build(request, capture=captured))
-    assert "without TensorRT plugins: they know square frames whose patches" in str(bundle.manifest.notes)
+    options = {"target": "rtx", "precision": "float16", "ops": "portable", "engines": False, "batch": 1}
+    bundle = open_bundle(build(request_of(tmp_path, "ragged", **options), capture=captured))
     found = inspect_engines(bundle, compute_capabilities=[(86,)])
     assert [one.part for one in found] == list(bundle.manifest.graphs)
     assert all(one.fused_attentions == one.attentions > 0 for one in found)
@@ -37,12 +30,3 @@ def test_weights_in_eight_bits_compute_what_their_numbers_stand_for(tmp_path: Pa
     config = model_of(bundle)
     report = verify_bundle(bundle, record_bundle(bundle, config, open_checkpoint(tmp_path / "checkpoint", config)))
     assert report.ok, report.verdict
-
-
-def test_plugins_are_refused_where_they_are_asked_for() -> None:
-    target = read_target("h100")
-    engine = EngineSettings(target.backends[0], "cuda", "float16", prepack=False)
-    with pytest.raises(UsageError, match="--ops plugin: they know square frames whose patches are not turned by their"):
-        choose_ops("plugin", "ragged", "ragged", target, engine, config_of("cosine"))
-    square = replace(config_of("cosine"), grid=replace(config_of().grid, image_size=48))
-    assert choose_ops(None, "ragged", "ragged", target, engine, square).ops == "portable"

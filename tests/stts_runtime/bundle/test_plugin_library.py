@@ -97,18 +97,18 @@ def test_a_c_library_too_old_is_named_with_what_is_wanted(bundle, monkeypatch, h
 
 def test_a_library_of_another_contract_is_refused_by_its_page_here_and_where_a_build_takes_it(bundle, monkeypatch):
     made = bundle("x86_64")
-    library = write_page(made.path / file_for("x86_64"), contract=2)
+    library = write_page(made.path / file_for("x86_64"), contract=3)
     seal(made.path, made.manifest)
-    with pytest.raises(EngineError, match=r"implements contract 2 of the plugins, and this version's graphs are of 1"):
+    with pytest.raises(EngineError, match=r"implements contract 3 of the plugins, and this version's graphs are of 2"):
         library_of(open_bundle(made.path))
     monkeypatch.setenv("STTS_TRT_LIBRARY", str(library))
-    with pytest.raises(EngineError, match="implements contract 2"):
+    with pytest.raises(EngineError, match="implements contract 3"):
         found_libraries()
 
 
 def test_a_page_of_another_library_or_a_damaged_one_says_nothing(tmp_path):
     library = write_page(write_library(tmp_path / "libstts_trt.so"))
-    assert read_page(library) == PluginPage(1, "10.14.1", (86, 120), {86: 12, 120: 13})
+    assert read_page(library) == PluginPage(2, "10.14.1", (86, 120), {86: 12, 120: 13})
     write_page(library, sha256="0" * 64)
     assert read_page(library) is None
     for text in ("{", "[]", '{"sha256": 1}', "{" * 100_000):

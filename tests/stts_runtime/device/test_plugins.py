@@ -24,7 +24,7 @@ def said(tmp_path, library=None, **device):
 
 
 def test_plugins_that_run_are_told_with_contract_and_gpus(tmp_path):
-    assert said(tmp_path) == [("ok", "contract 1, kernels for SM 86, 120", "")]
+    assert said(tmp_path) == [("ok", "contract 2, kernels for SM 86, 120", "")]
 
 
 @pytest.mark.parametrize(

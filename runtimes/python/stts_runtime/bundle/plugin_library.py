@@ -23,7 +23,7 @@ from stts_runtime.errors import BundleError, EngineError
 
 
 LIBRARY = "libstts_trt.so"
-CONTRACT = 1
+CONTRACT = 2
 """Version of what graphs and plugins agree on: names, inputs, attributes, meaning. A plugin of another refuses them."""
 VARIABLE = "STTS_TRT_LIBRARY"
 HOW_TO_GET = (

@@ -23,7 +23,7 @@ from stts_runtime.vision.plan import Plan, RaggedPlan, kept_groups, pack, select
 
 LIBRARY = "libstts_host.so"
 VARIABLE = "STTS_HOST_LIBRARY"
-VERSION = 1
+VERSION = 2
 """Of the calls that the library is asked for."""
 
 _PLANNED = 0
@@ -48,8 +48,7 @@ def plan_clip(
         EngineError: a score is not finite; or the library that the environment names cannot be used.
     """
     call = host_call()
-    is_square = grid.rows == grid.columns  # the library knows no other grids
-    if call is not None and is_square and packing == "ragged" and scores.shape[1:] == (grid.groups,):
+    if call is not None and packing == "ragged" and scores.shape[1:] == (grid.groups,):
         planned = planned_by(call, scores, prune_fraction, grid)
         if planned is not None:
             return planned
@@ -70,7 +69,7 @@ def planned_by(
     )
     arrays = (keep, plan.gather, plan.cumulative_lengths, plan.readout)
     pointers = [array.ctypes.data for array in arrays]
-    code = call(scores.ctypes.data, frames, grid.group_rows, grid.pool, kept, *pointers)
+    code = call(scores.ctypes.data, frames, grid.group_rows, grid.group_columns, grid.pool, kept, *pointers)
     return (keep, plan) if code == _PLANNED else None
 
 
@@ -110,6 +109,6 @@ def opened(library: Path) -> PlanCall:
         raise EngineError(f"{library} is of version {version}, and this runtime calls version {VERSION}")
     call = loaded.stts_host_plan
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    call.argtypes = [pointer, size, ctypes.c_int, ctypes.c_int, size, pointer, pointer, pointer, pointer]
+    call.argtypes = [pointer, size, ctypes.c_int, ctypes.c_int, ctypes.c_int, size, pointer, pointer, pointer, pointer]
     call.restype = ctypes.c_int
     return call
