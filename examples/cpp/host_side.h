@@ -204,8 +204,8 @@ struct Bundle {
   fs::path folder, library;  // libstts_trt.so for this machine
   Grid grid;
   int64_t chunk_frames = 0, max_frames = 0;  // temporal patches
-  double prune_fraction = 0;  // that it was built for
-  std::string backend;        // `tensorrt`, `tensorrt_rtx`
+  double prune_fraction = 0;                 // that it was built for
+  std::string backend;                       // `tensorrt`, `tensorrt_rtx`
   std::map<std::string, GraphSpec> graphs;
 };
 

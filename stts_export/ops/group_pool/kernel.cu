@@ -19,8 +19,7 @@ STTS_DEVICE void pool_groups(Real const* query, Real const* key, Real const* val
   Shared& shared = block.shared<Shared>();
   int const patches = pool * pool, row = across * pool, head_width = width / heads;
   // The group's first patch, among those of all frames: they lie end to end, and so do their rows of groups.
-  long long const corner =
-      static_cast<long long>(block.index() / across) * pool * row + block.index() % across * pool;
+  long long const corner = static_cast<long long>(block.index() / across) * pool * row + block.index() % across * pool;
   auto const patch_at = [&](Real const* rows, int patch) {
     return reinterpret_cast<Packed const*>(rows + (corner + patch / pool * row + patch % pool) * width);
   };

@@ -23,8 +23,7 @@ STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* 
   int const row = across * pool, packs = width / count;
   int const frame = block.index() / groups, frames = block.blocks() / groups, group = block.index() % groups;
   // The group's first patch, among those of all frames: they lie end to end, and so do their rows of groups.
-  long long const corner =
-      static_cast<long long>(block.index() / across) * pool * row + block.index() % across * pool;
+  long long const corner = static_cast<long long>(block.index() / across) * pool * row + block.index() % across * pool;
   long long const state = static_cast<long long>(group) * pool * pool * width;
 
   // Calls `body(pack, place)` for each pack of the group's that is the thread's; `place` is its first number's within
@@ -83,11 +82,11 @@ STTS_DEVICE void score_groups(Real const* hidden, float const* previous, float* 
 
 }  // namespace stts::group_score
 
-#define GROUP_SCORE(entry, Real, count)                                                                        \
-  STTS_KERNEL(stts::group_score::kThreads)                                                                     \
-  void entry(Real const* hidden, float const* previous, float* scores, float* last, int groups, int across,    \
-             int pool, int width) {                                                                            \
-    stts::group_score::score_groups<Real, count>(hidden, previous, scores, last, groups, across, pool, width); \
+#define GROUP_SCORE(entry, Real, count)                                                                               \
+  STTS_KERNEL(stts::group_score::kThreads)                                                                            \
+  void entry(Real const* hidden, float const* previous, float* scores, float* last, int groups, int across, int pool, \
+             int width) {                                                                                             \
+    stts::group_score::score_groups<Real, count>(hidden, previous, scores, last, groups, across, pool, width);        \
   }
 
 GROUP_SCORE(group_score_float32, float, 4)
