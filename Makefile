@@ -224,7 +224,7 @@ train-nano: $(READY)  ## train nano from nothing: data, every stage, evaluation,
 
 # What docs/nano.md tells, and the accuracy that tests/test_nano.py holds nano to. Twins are told where they were trained here.
 eval-nano: $(READY) | $(NANO)/data/dataset.json  ## measure the nano that ships, in torch and as bundles; writes page, plot and record (SEED=... NANO_MODEL=...)
-	OMP_NUM_THREADS=2 $(BIN)/python tools/eval_nano.py $(NANO)/data $(NANO)/eval/$(NANO_MODEL) --model $(NANO_MODEL) $(if $(wildcard $(NANO_RUN)),--run $(NANO_RUN)) $(NANO_SHIP)
+	OMP_NUM_THREADS=2 $(BIN)/python tools/eval_nano.py $(NANO)/data $(NANO)/eval/$(NANO_MODEL) --model $(NANO_MODEL) $(if $(wildcard $(NANO_RUN)/*/trained.safetensors),--run $(NANO_RUN)) $(NANO_SHIP)
 
 $(NANO)/data/dataset.json: | $(READY)
 	$(BIN)/stts-export data nano -o $(@D) --clips $(NANO_CLIPS)

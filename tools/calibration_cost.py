@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stts_export.calibrate.calibrate import STAGE, calibrated_scales
+from stts_export.calibrate.calibrate import CLIPS, STAGE, calibrated_scales
 from stts_export.calibrate.material import DEFAULT, read_material
 from stts_export.checkpoint.locate import find_model, weights_folder
 from stts_export.checkpoint.seeded import random_checkpoint
@@ -29,7 +29,6 @@ from stts_runtime.text_table import Rows, text_table
 
 
 WORDS = "micro"
-CLIPS = "calibration clips"
 
 
 def main() -> None:
@@ -63,7 +62,7 @@ def main() -> None:
         if stage == CLIPS and share == 1:
             mark("clips through the vision side")
         elif stage == STAGE:
-            mark(f"block {len(rows)} of {layers}")
+            mark(f"block {round(share * config.decoder.layers)} of {layers}")
 
     material = read_material(DEFAULT, tokenizer, config)
     mark("material")

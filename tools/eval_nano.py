@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measure a small trained model in every way that its page tells, and record the accuracy that CI holds it to.
 
-In torch: dense, each scorer at each share of pruned groups, twice the frames, one frame, no picture, and the twins that
-a training run left. Then bundles, asked a part of the same questions: as the model is built, packed `ffd`, and in
-float16, computed in float32 and rounded as a GPU does. OUTPUT gets eval.json, eval.md, eval.png and accuracy.json.
+In torch: dense, each scorer at each share of pruned groups, all frames of a clip where training saw fewer, one frame,
+no picture, and the twins that a training run left. Then bundles, asked a part of the same questions: as the model is
+built, packed `ffd`, and in float16, computed in float32 and rounded as a GPU does. OUTPUT gets eval.json, eval.md,
+eval.png and accuracy.json.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main(given: list[str] | None = None) -> int:
     option("--model", default=MODEL, help="the model's recipe (default: %(default)s)")
     option("--run", type=Path, help="a training run's folder: its stages dense-twin and pruned-... stand beside")
     option("--split", nargs="+", default=["test", "held_out"], help="(default: test held_out)")
-    option("--frames", type=int, nargs="+", help=f"of training first (default: the model's most, and {MORE_FRAMES})")
+    option("--frames", type=int, nargs="+", help=f"of training first (default: those of training, and {MORE_FRAMES})")
     option("--questions", type=int, help="asked in torch (default: all)")
     option("--bundle-questions", type=int, default=1000, help="asked of each bundle (default: %(default)s)")
     option("--ship", action="store_true", help="lay the record beside the weights, the page and the plot in docs/")
@@ -78,8 +79,7 @@ def measure(arguments: argparse.Namespace) -> int:
     """Evaluate in torch, then each bundle, print it all and write it."""
     output: Path = arguments.output
     weights = shipped_weights(arguments.model) if arguments.ship else None
-    if arguments.frames is None:
-        arguments.frames = [read_model_recipe(arguments.model).config.frame_sampling.max_frames, MORE_FRAMES]
+    arguments.frames = arguments.frames or frames_asked(arguments.model)
     output.mkdir(parents=True, exist_ok=True)
     with progress_bars() as on_progress:
         whole = evaluate(torch_request(arguments), on_progress)
@@ -147,6 +147,12 @@ def opened(path: Path) -> Iterator[Session]:
     """Give a bundle's session, on a CPU whatever it is for."""
     with cpu_emulation(open_bundle(path)) as bundle, Session(bundle) as session:
         yield session
+
+
+def frames_asked(model: str) -> list[int]:
+    """Return the frames that a model is asked about: as many as it is trained with, and more where there are more."""
+    trained_with = read_model_recipe(model).config.frame_sampling.max_frames
+    return sorted({trained_with, MORE_FRAMES})
 
 
 def shipped_weights(model: str) -> Path:

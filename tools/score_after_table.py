@@ -78,7 +78,10 @@ def answered(file: Path, block: int, arguments: argparse.Namespace) -> list[str]
     """Return how the scorer does behind that block."""
     with TemporaryDirectory() as folder, progress_bars() as on_progress:
         recipe = Path(folder) / file.name
-        recipe.write_text(re.sub(r"(?m)^score_after = \d+", f"score_after = {block}", file.read_text()))
+        text, count = re.subn(r"(?m)^score_after = \d+", f"score_after = {block}", file.read_text())
+        if count != 1:
+            raise SystemExit(f"error: {file} has {count} lines 'score_after = ...', wanted one, below [tower]")
+        recipe.write_text(text)
         asked = EvaluationRequest(
             arguments.weights,
             arguments.data,

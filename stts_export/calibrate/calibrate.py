@@ -34,7 +34,8 @@ from stts_runtime.progress import Log, OnProgress, no_log, no_progress
 
 
 _FORMAT = 2  # counted up when other scales are found of the same
-STAGE = "calibrate"
+CLIPS, STAGE = "calibration clips", "calibrate"
+"""What `on_progress` is told of: clips on their way to the first block, then blocks."""
 ON_GRID = 1e-5
 """Of a weight's largest value: how far its numbers may be from it where it was rounded to the same grid before."""
 
@@ -81,7 +82,7 @@ def calibrated_scales(
         if state is None:
 
             def on_share(share: float) -> None:
-                on_progress("calibration clips", share)
+                on_progress(CLIPS, share)
 
             made = embedded_sequences(model, checkpoint.tensors, material, tokenizer, pruning, on_share)
             state = State(0, {}, made)

@@ -28,6 +28,7 @@ SPLIT = "test"
 
 _SEED = 20261207  # no dataset that anything is trained on or chosen by has it
 _CLIPS = 40  # some 230 questions
+_WRITTEN_BY = "make eval-nano NANO_MODEL=MODEL"
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def read_recorded(folder: Path) -> Recorded:
     try:
         return from_plain(Recorded, json.loads(path.read_text(encoding="utf-8")), str(path), DataError)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; make eval-nano writes it") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}; {_WRITTEN_BY} writes it") from error
     except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}; make eval-nano writes it") from error
+        raise DataError(f"{path} is not JSON: {error}; {_WRITTEN_BY} writes it") from error
 
 
 def shortfalls(record: Recorded, evaluation: Evaluation) -> tuple[str, ...]:
@@ -113,7 +114,7 @@ def shortfalls(record: Recorded, evaluation: Evaluation) -> tuple[str, ...]:
     if questions_digest(evaluation.questions) != record.digest:
         raise DataError(
             f"{len(evaluation.questions)} questions were asked that are not the {record.questions} recorded ones: the "
-            f"dataset {record.data} has changed; measure again with make eval-nano"
+            f"dataset {record.data} has changed; measure again with {_WRITTEN_BY}"
         )
     now = {answers.setting.prune: share(answers.flags) for answers in evaluation.answers}
     missing = [f"{one.prune:.0%}" for one in record.shares if one.prune not in now]

@@ -56,7 +56,7 @@ class PatchRotation(nn.Module):
     def places_of(self, order: Tensor) -> Tensor:
         """Return where the patches of groups, int64 [k] as `frame * G + group`, lie in their frames, int64 [q * k].
 
-        What is no group, -1, is packed as zeros, which nothing turns: it may lie anywhere in a frame.
+        What is no group, -1, is packed as zeros, and nobody reads what becomes of it: it may lie anywhere.
         """
         groups = len(self.places)
         # a round more, so that none is negative: engines differ in what is left of such numbers

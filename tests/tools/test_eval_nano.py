@@ -12,7 +12,8 @@ from stts_export.evaluate.recorded import read_recorded
 from stts_export.evaluate.write import read_evaluation
 
 
-MAIN = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "eval_nano.py"))["main"]
+TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "eval_nano.py"))
+MAIN = TOOL["main"]
 
 
 @pytest.fixture
@@ -59,3 +60,8 @@ def test_nothing_is_shipped_of_a_model_that_was_not_trained(
     assert MAIN([str(data), str(tmp_path / "out"), "--model", "micro", "--ship"]) == 1
     assert "recipe micro names no trained weights: there is nothing to ship" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("model", "frames"), [("nano", [8, 16]), ("nano-qwen3-vl", [16])])
+def test_a_model_is_asked_as_it_is_trained_and_about_all_frames(model: str, frames: list[int]) -> None:
+    assert TOOL["frames_asked"](model) == frames

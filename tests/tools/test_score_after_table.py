@@ -11,6 +11,7 @@ import pytest
 from stts_export.checkpoint.assembled import assemble
 from stts_export.data.generate import generate
 from stts_export.data.recipe import SplitSizes, read_data_recipe
+from stts_export.recipe.find import find_recipe
 from stts_export.recipe.read import read_model_recipe
 
 
@@ -48,3 +49,11 @@ def test_each_block_is_asked_with_the_same_weights(table, tmp_path, monkeypatch)
     assert [row[0] for row in found.rows] == ["0", "1, the recipe's"]
     assert len(found.headers) == 6
     assert all(0 < float(cell.rstrip("%")) <= 100 for row in found.rows for cell in row[3:])
+    assert found.rows[0][4:] != found.rows[1][4:]  # what is kept differs, whatever three clips' answers are
+
+
+def test_a_recipe_that_leaves_the_block_out_is_told(table, tmp_path):
+    recipe = tmp_path / "nano.toml"
+    recipe.write_text(find_recipe("nano", "models").read_text().replace("score_after = 1\n", ""))
+    with pytest.raises(SystemExit, match=r"has 0 lines 'score_after = \.\.\.', wanted one"):
+        table.__globals__["answered"](recipe, 0, asked(frames=8, weights="w", data=tmp_path))
