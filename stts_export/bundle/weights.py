@@ -18,7 +18,7 @@ import torch
 from stts_export.checkpoint.records import LazyTensor, check_finite
 from stts_export.errors import CheckpointError, ExportError
 from stts_export.quantise.layout import stored_part
-from stts_export.quantise.rounding import Rounded, Rounding, rounded_rows
+from stts_export.quantise.rounding import Rounded, Rounding, rounded
 
 
 AS_IS = "as_is"
@@ -101,20 +101,18 @@ class WeightWriter:
         return self.slots[key]
 
     def _rounded(self, name: str, tensor: LazyTensor, rounding: Rounding) -> Rounded:
-        """Return a rounded weight, worked out a piece of its rows at a time; the last is kept, for its other parts."""
+        """Return a rounded weight; the last is kept, for its other parts."""
         if self._last is None or self._last[0] != name:
             weight = _loaded(name, tensor)
             for piece in _pieces(weight, self._piece_bytes):
                 check_finite(piece, f"{tensor.source} (our {name})")
-            pieces = list(rounded_rows(weight, rounding))
-            numbers, scales = (torch.cat([getattr(piece, part) for piece in pieces]) for part in ("numbers", "scales"))
-            if not scales.isfinite().all():
+            found = rounded(weight, rounding)
+            if not found.scales.isfinite().all():
                 raise ExportError(
                     f"{name}: a scale of its {rounding.name} does not fit {rounding.scales}: leave it as it is with "
                     f"--keep-float {name}, or take --precision bfloat16"
                 )
-            offsets = [piece.offsets for piece in pieces if piece.offsets is not None]
-            self._last = name, Rounded(numbers, scales, torch.cat(offsets) if offsets else None, pieces[0].unit)
+            self._last = name, found
         return self._last[1]
 
     def _store(self, name: str, transform: str, dtype: torch.dtype, values: torch.Tensor, source: str) -> WeightSlot:

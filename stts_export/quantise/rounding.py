@@ -103,32 +103,44 @@ def pieces_of(weight: Tensor) -> tuple[Tensor, ...]:
     return weight.split(max(1, PIECE_ELEMENTS // weight.shape[1]))
 
 
-def rounded_rows(weight: Tensor, rounding: Rounding) -> Iterator[Rounded]:
-    """Yield `weight` [out, in] of any float type rounded, a few rows at a time, see `pieces_of`."""
-    pieces = pieces_of(weight)
-    most = max(float(piece.abs().amax()) for piece in pieces) if rounding.scales == FLOAT8 else None
-    for piece in pieces:
-        yield rounded(piece, rounding, most)
+def rounded(weight: Tensor, rounding: Rounding) -> Rounded:
+    """Return `weight` [out, in] of any float type in few bits; `in` is a multiple of the block."""
+    parts: dict[str, Tensor] = {}
+    unit = 1.0
+    for first, piece in _pieces(weight, rounding):
+        unit = piece.unit
+        for part in ("numbers", "scales", "offsets"):
+            if (values := getattr(piece, part)) is not None:
+                if part not in parts:
+                    parts[part] = values.new_empty(len(weight), values.shape[1])
+                parts[part][first : first + len(values)] = values
+    return Rounded(parts["numbers"], parts["scales"], parts.get("offsets"), unit)
 
 
 def restored(weight: Tensor, rounding: Rounding) -> Tensor:
     """Return what the numbers of `weight` [out, in] of any float type stand for, float32 [out, in]."""
-    return torch.cat([rows.floats() for rows in rounded_rows(weight, rounding)])
+    floats = torch.empty(weight.shape)
+    for first, piece in _pieces(weight, rounding):
+        floats[first : first + len(piece.numbers)] = piece.floats()
+    return floats
 
 
-def rounded(weight: Tensor, rounding: Rounding, most: float | None = None) -> Rounded:
-    """Return `weight` [out, in] of any float type in few bits.
+def _pieces(weight: Tensor, rounding: Rounding) -> Iterator[tuple[int, Rounded]]:
+    """Yield the first row of each piece of `weight`, and the piece rounded."""
+    pieces, first = pieces_of(weight), 0
+    most = max(float(piece.abs().amax()) for piece in pieces) if rounding.scales == FLOAT8 else 0.0
+    for piece in pieces:
+        yield first, _rounded(piece, rounding, most)
+        first += len(piece)
 
-    Args:
-        weight: some rows of a matrix; `in` is a multiple of the block.
-        rounding: how.
-        most: largest magnitude of the whole matrix, which float8 scales depend on; None: these rows are all of it.
-    """
+
+def _rounded(weight: Tensor, rounding: Rounding, most: float) -> Rounded:
+    """Return some rows of a matrix in few bits; of all of it, `most` is the largest magnitude, for float8 scales."""
     blocks = weight.float().unflatten(1, (-1, rounding.block or weight.shape[1]))
     if rounding.offsets is not None:
         return _with_any_offsets(blocks, rounding) if rounding.offsets == ANY else _with_zero_points(blocks, rounding)
     magnitudes = blocks.abs().amax(-1)
-    unit = _unit(float(magnitudes.amax()) if most is None else most, rounding)
+    unit = _unit(most, rounding)
     scales = _held(magnitudes / rounding.largest, rounding.scales, unit)
     numbers = _in_units(blocks, scales).clamp(-rounding.largest, rounding.largest)
     return Rounded(_nearest(numbers, rounding).flatten(1), scales, None, unit)

@@ -13,7 +13,7 @@ from onnx.numpy_helper import to_array
 
 from stts_export.quantise.choice import FP8_ROWS, INT4, INT4_BLOCKS, INT8, INT8_ROWS, NVFP4, Q4_1
 from stts_export.quantise.layout import NUMBERS, OFFSETS, SCALES, SIGNED, UNIT, ZEROS, stored_part
-from stts_export.quantise.rounding import ANY, E2M1, FLOAT8, SHARES, WHOLE, Rounding, rounded, rounded_rows
+from stts_export.quantise.rounding import ANY, E2M1, FLOAT8, SHARES, WHOLE, Rounding, pieces_of, restored, rounded
 
 
 FOR_TENSORRT = (INT8_ROWS, INT4_BLOCKS, FP8_ROWS, NVFP4)
@@ -139,12 +139,13 @@ def test_scales_are_exact_in_what_they_are_stored_in_and_numbers_make_up_for_it(
 
 @pytest.mark.parametrize("rounding", FOR_TENSORRT)
 def test_rows_may_be_rounded_a_few_at_a_time(rounding, monkeypatch):
-    monkeypatch.setattr("stts_export.quantise.rounding.PIECE_ELEMENTS", 4 * weight().shape[1] + 1)
     whole = rounded(weight(), rounding)
-    pieces = list(rounded_rows(weight(), rounding))
-    assert {len(piece.numbers) for piece in pieces} == {4, len(weight()) % 4}
-    assert {piece.unit for piece in pieces} == {whole.unit}
-    torch.testing.assert_close(torch.cat([piece.floats() for piece in pieces]), whole.floats(), rtol=0, atol=0)
+    monkeypatch.setattr("stts_export.quantise.rounding.PIECE_ELEMENTS", 4 * weight().shape[1] + 1)
+    assert [len(piece) for piece in pieces_of(weight())] == [4, 2]
+    few = rounded(weight(), rounding)
+    assert few.unit == whole.unit
+    torch.testing.assert_close(few.floats(), whole.floats(), rtol=0, atol=0)
+    torch.testing.assert_close(restored(weight(), rounding), whole.floats(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("turned", ["", ".T"])
