@@ -4,7 +4,7 @@
 
 Of the decoder that many blocks are calibrated, behind the whole vision side; the others take as long each. Weights are
 random, made as they are read. The default clips and text are read with micro's tokenizer, whose ids are few enough for
-any large vocabulary. Memory is the process's own (RssAnon), which leaves out what is mapped from files.
+any large vocabulary. Memory is the process's own, which leaves out what is mapped from files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from stts_export.checkpoint.seeded import random_checkpoint
 from stts_export.checkpoint.tokenizer import find_tokenizer, model_tokenizer
 from stts_export.quantise.choice import CHOICES, decoder_roundings
 from stts_export.train.forward import Pruning
+from stts_runtime.bench.peak_memory import resident
 from stts_runtime.bundle.backend import ONNXRUNTIME
+from stts_runtime.sizes import GIB
 from stts_runtime.text_table import Rows, text_table
 
 
@@ -85,7 +87,7 @@ class Peak(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.kib = 0
+        self.own = 0  # bytes
 
     def run(self) -> None:
         """Look, again and again."""
@@ -95,14 +97,14 @@ class Peak(threading.Thread):
 
     def look(self) -> None:
         """Note what is taken now, if it is more than before."""
-        status = Path("/proc/self/status").read_text().split("RssAnon:")[1]
-        self.kib = max(self.kib, int(status.split()[0]))
+        held = resident()
+        self.own = max(self.own, held.total - held.files)
 
     def taken(self) -> float:
         """Return the most since it was last asked, GiB."""
         self.look()
-        most, self.kib = self.kib, 0
-        return most / 2**20
+        most, self.own = self.own, 0
+        return most / GIB
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@
 
 Bundles take turns, on one thread: processor time of a thread says the same whatever else the machine does, but for what
 others take of its caches. *Step* is the median of whole steps, *of it outside* what is not onnxruntime's, *prefill* the
-median of reading the prompt; all without the profiler. Nodes are what onnxruntime's profiler tells of each in steps,
-the quarter of the fastest, summed by kind: it counts in microseconds and takes about one a node itself.
+median of reading the prompt; all without the profiler. *Opened* is told by the clock as well, as files are read. Name
+one bundle alone to see what its decoder takes of memory of its own, files that are mapped left out. Nodes are what
+onnxruntime's profiler tells of each in steps, the quarter of the fastest, summed by kind: it counts in microseconds and
+takes about one a node itself.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from unittest.mock import patch
 
 import numpy as np
 
+from stts_runtime.bench.peak_memory import resident
 from stts_runtime.bundle.open import open_bundle
 from stts_runtime.engine import ort
 from stts_runtime.language.generation import Decoding
+from stts_runtime.sizes import MIB
 
 
 PART = "decoder"
@@ -53,6 +57,8 @@ def main() -> None:
     for _ in range(arguments.rounds + 1):  # the first warms up
         for decoder in decoders.values():
             decoder.time(prompt, arguments.steps)
+    held = resident()
+    sys.stdout.write(f"own memory of all decoders: {(held.total - held.files) / MIB:.0f} MiB\n")
     for path, decoder in decoders.items():
         sys.stdout.write(decoder.summary(path.name))
         sys.stdout.write(node_table(profiled(path, prompt, arguments.steps)))
@@ -63,7 +69,9 @@ class Decoder:
 
     def __init__(self, path: Path) -> None:
         self.bundle = open_bundle(path)
+        spent, began = time.process_time(), time.perf_counter()
         self.engine = ort.open_onnxruntime_engine(self.bundle, PART)
+        self.opened = time.process_time() - spent, time.perf_counter() - began
         self.prefills: list[float] = []
         self.steps: list[float] = []
         self.insides: list[float] = []
@@ -91,7 +99,10 @@ class Decoder:
         step = median(self.steps)
         outside = median(whole - inside for whole, inside in zip(self.steps, self.insides, strict=True))
         prefill = median(self.prefills)
-        return f"{name}: step {step:.2f} ms, of it outside {outside:.2f}; prefill {prefill:.0f} ms\n"
+        opened = "{:.1f} s, by the clock {:.1f} s".format(*self.opened)
+        return (
+            f"{name}: step {step:.2f} ms, of it outside {outside:.2f}; prefill {prefill:.0f} ms; opened in {opened}\n"
+        )
 
 
 def decode(decoding: Decoding, prompt: np.ndarray, steps: int) -> list[float]:

@@ -36,7 +36,9 @@ def test_a_bundles_step_is_timed_and_taken_apart(toy_bundle, monkeypatch, capsys
     monkeypatch.setenv("STTS_THREADS", "")  # which the tool sets, and is put back
     monkeypatch.setitem(TOOL["main"].__globals__, "SHOWN", 100)  # which are the dearest is not the same every time
     TOOL["main"]()
-    first, *table = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(rf"{path.name}: step \d+\.\d\d ms, of it outside \d+\.\d\d; prefill \d+ ms", first)
+    held, first, *table = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"own memory of all decoders: \d+ MiB", held)
+    opened = r"opened in \d+\.\d s, by the clock \d+\.\d s"
+    assert re.fullmatch(rf"{path.name}: step \d+\.\d\d ms, of it outside \d+\.\d\d; prefill \d+ ms; {opened}", first)
     kinds = {line.split()[3]: int(line.split()[2]) for line in table}
     assert (kinds["RotaryEmbedding"], kinds["Softmax"]) == (4, 2)  # of two blocks
