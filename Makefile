@@ -222,7 +222,7 @@ train-nano: $(READY)  ## train nano from nothing: data, every stage, evaluation,
 		$(if $(IS_NANO),--dense-twin $(NANO_RUN)/dense-twin) -o $(NANO_RUN)/eval
 	$(BIN)/python tools/ship_weights.py $(NANO_RUN)/pruned $(NANO_RUN)/weights --papers $(NANO_RUN)/eval/eval.json $(NANO_RUN)/eval/eval.md
 
-# What docs/nano.md tells, and the accuracy that tests/test_nano.py holds nano to. Twins are told where they were trained here.
+# What docs/MODEL.md tells, and the accuracy that tests/test_nano.py holds it to. Twins are told where they were trained here.
 eval-nano: $(READY) | $(NANO)/data/dataset.json  ## measure the nano that ships, in torch and as bundles; writes page, plot and record (SEED=... NANO_MODEL=...)
 	OMP_NUM_THREADS=2 $(BIN)/python tools/eval_nano.py $(NANO)/data $(NANO)/eval/$(NANO_MODEL) --model $(NANO_MODEL) $(if $(wildcard $(NANO_RUN)/*/trained.safetensors),--run $(NANO_RUN)) $(NANO_SHIP)
 
