@@ -25,7 +25,7 @@ AS_IS = "as_is"
 TRANSPOSED = "transposed"
 FOLDER = "weights"
 ALIGNMENT = 4096
-PIECE_BYTES = 64 << 20
+PIECE_BYTES = 16 << 20  # freed blocks of more than 32 MiB go back to the system, and each page is zeroed again
 _FLOATS = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16")}
 
 
