@@ -101,7 +101,12 @@ class WeightWriter:
         return self.slots[key]
 
     def _rounded(self, name: str, tensor: LazyTensor, rounding: Rounding) -> Rounded:
-        """Return a rounded weight; the last is kept, for its other parts."""
+        """Return a rounded weight; the last is kept, for its other parts.
+
+        Raises:
+            CheckpointError: the weight holds NaN or infinity.
+            ExportError: a scale does not fit what it is stored in.
+        """
         if self._last is None or self._last[0] != name:
             weight = _loaded(name, tensor)
             for piece in _pieces(weight, self._piece_bytes):
