@@ -97,8 +97,7 @@ class Peak(threading.Thread):
 
     def look(self) -> None:
         """Note what is taken now, if it is more than before."""
-        held = resident()
-        self.own = max(self.own, held.total - held.files)
+        self.own = max(self.own, resident().own)
 
     def taken(self) -> float:
         """Return the most since it was last asked, GiB."""

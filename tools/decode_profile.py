@@ -57,8 +57,7 @@ def main() -> None:
     for _ in range(arguments.rounds + 1):  # the first warms up
         for decoder in decoders.values():
             decoder.time(prompt, arguments.steps)
-    held = resident()
-    sys.stdout.write(f"own memory of all decoders: {(held.total - held.files) / MIB:.0f} MiB\n")
+    sys.stdout.write(f"own memory of all decoders: {resident().own / MIB:.0f} MiB\n")
     for path, decoder in decoders.items():
         sys.stdout.write(decoder.summary(path.name))
         sys.stdout.write(node_table(profiled(path, prompt, arguments.steps)))

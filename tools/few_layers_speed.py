@@ -12,6 +12,7 @@ import argparse
 import re
 from pathlib import Path
 
+from changed_recipe import changed_recipe
 from rich.console import Console
 
 from stts_export.bench.run import BenchRequest, run_bench
@@ -32,8 +33,7 @@ PRUNE, SEED, TARGET = 0.5, 0, "cpu"
 
 def shortened_recipe(model: str, layers: int, folder: Path) -> Path:
     """Write the recipe of a model with so many decoder layers into `folder`, and return its file."""
-    text = find_recipe(model, "models").read_text()
-    text = re.sub(r"(?m)^layers = \d+", f"layers = {layers}", text)
+    text = changed_recipe(find_recipe(model, "models"), "layers", layers)
     file = folder / f"{Path(model).stem}-{layers}-layers.toml"
     file.write_text(re.sub(r'(?m)^name = ".*"', f'name = "{file.stem}"', text))
     return file

@@ -12,12 +12,12 @@ thing came, moved or went, and of those that changed otherwise.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from changed_recipe import changed_recipe
 from few_layers_speed import allowed
 
 from stts_export.cli.progress import progress_bars
@@ -78,10 +78,7 @@ def answered(file: Path, block: int, arguments: argparse.Namespace) -> list[str]
     """Return how the scorer does behind that block."""
     with TemporaryDirectory() as folder, progress_bars() as on_progress:
         recipe = Path(folder) / file.name
-        text, count = re.subn(r"(?m)^score_after = \d+", f"score_after = {block}", file.read_text())
-        if count != 1:
-            raise SystemExit(f"error: {file} has {count} lines 'score_after = ...', wanted one, below [tower]")
-        recipe.write_text(text)
+        recipe.write_text(changed_recipe(file, "score_after", block))
         asked = EvaluationRequest(
             arguments.weights,
             arguments.data,

@@ -149,7 +149,7 @@ def _pieces(values: torch.Tensor, piece_bytes: int) -> Iterator[torch.Tensor]:
     if values.ndim == 0 or values.numel() == 0:
         yield values
         return
-    yield from values.split(_rows(values, piece_bytes))
+    yield from values.split(max(1, piece_bytes // (4 * math.prod(values.shape[1:]))))
 
 
 def _loaded(name: str, tensor: LazyTensor) -> torch.Tensor:
@@ -157,11 +157,6 @@ def _loaded(name: str, tensor: LazyTensor) -> torch.Tensor:
     if tuple(values.shape) != tuple(tensor.shape):
         raise CheckpointError(f"{name}: wanted shape {tuple(tensor.shape)}, got {tuple(values.shape)}")
     return values
-
-
-def _rows(values: torch.Tensor, piece_bytes: int) -> int:
-    """Return how many rows, in float32, take about `piece_bytes`."""
-    return max(1, piece_bytes // (4 * math.prod(values.shape[1:])))
 
 
 def _stored(name: str, piece: torch.Tensor, dtype: torch.dtype) -> memoryview:

@@ -13,6 +13,7 @@ from reference.toy_bundle import LIMITS, TOWER, toy_config, write_toy_checkpoint
 from stts_export.graph.capture import Capture
 from stts_export.pipeline import BuildRequest, build
 from stts_export.recipe.config import ModelConfig
+from stts_runtime.bundle.open import Bundle
 
 
 def plugin_config() -> ModelConfig:
@@ -61,3 +62,13 @@ def build_plugin_bundle(folder: Path, capture: Capture) -> Path:
             build(plugin_request(own, output=path), capture=capture)
 
     return once(own / "plugin.stts", make)
+
+
+def with_room_for_a_frame(bundle: Bundle) -> Bundle:
+    """Return the bundle with a vision_encode that is said to take no more groups at once than a frame has."""
+    manifest = bundle.manifest
+    entry = manifest.graphs["vision_encode"]
+    groups = manifest.grid.groups
+    dims = tuple(replace(dim, maximum=groups) if dim.name == "K" else dim for dim in entry.spec.dims)
+    graphs = {**manifest.graphs, "vision_encode": replace(entry, spec=replace(entry.spec, dims=dims))}
+    return replace(bundle, manifest=replace(manifest, graphs=graphs))

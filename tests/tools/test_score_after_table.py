@@ -23,7 +23,8 @@ def table(monkeypatch):
     """The tool's function, which imports another tool as scripts of one folder do."""
     monkeypatch.syspath_prepend(str(TOOLS))
     yield runpy.run_path(str(TOOLS / "score_after_table.py"))["table"]
-    sys.modules.pop("few_layers_speed", None)
+    for name in ("changed_recipe", "few_layers_speed"):
+        sys.modules.pop(name, None)
 
 
 def asked(**changes):

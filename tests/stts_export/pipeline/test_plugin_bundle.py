@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 import pytest
+from reference.plugin_bundle import with_room_for_a_frame
 from reference.toy_bundle import toy_frames
 
 from stts_export import ops
@@ -85,15 +86,6 @@ def test_it_was_verified_part_by_part_and_end_to_end(bundle):
 def test_on_a_machine_without_a_gpu_loading_it_says_what_is_missing(bundle):
     with pytest.raises(EngineError, match=r"cannot run on this device"):
         load(bundle.path)
-
-
-def with_room_for_a_frame(bundle):
-    """The bundle with a vision_encode that is said to take no more groups at once than a frame has."""
-    entry = bundle.manifest.graphs["vision_encode"]
-    groups = bundle.manifest.grid.groups
-    dims = tuple(replace(dim, maximum=groups) if dim.name == "K" else dim for dim in entry.spec.dims)
-    graphs = {**bundle.manifest.graphs, "vision_encode": replace(entry, spec=replace(entry.spec, dims=dims))}
-    return replace(bundle, manifest=replace(bundle.manifest, graphs=graphs))
 
 
 @pytest.mark.parametrize("frames", [1, 3, 8])

@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from reference.plugin_bundle import with_room_for_a_frame
 from reference.qwen3_vl_bundle import GRID, clip, plugin_config
 from reference.toy_bundle import toy_model
 
 from stts_export.models.vision import run_vision
 from stts_export.verify.cpu_emulation import cpu_emulation
-from stts_runtime.bundle.manifest import Manifest
 from stts_runtime.bundle.open import Bundle, open_bundle
 from stts_runtime.clip.frames import patches_from_frames
 from stts_runtime.session import Session
@@ -71,16 +70,6 @@ def test_it_was_verified_part_by_part_and_to_the_last_token(bundle: Bundle) -> N
     seen = {(result["part"], result["case"]): result["comparisons"] for result in report["results"]}
     assert {part for part, _ in seen} == {*PARTS, "end_to_end"}
     assert all(one["verdict"] in ("passed", "tied") for comparisons in seen.values() for one in comparisons)
-
-
-def with_room_for_a_frame(bundle: Bundle) -> Bundle:
-    """The bundle with a vision_encode that is said to take no more groups at once than a frame has."""
-    manifest: Manifest = bundle.manifest
-    entry = manifest.graphs["vision_encode"]
-    groups = manifest.grid.groups
-    dims = tuple(replace(dim, maximum=groups) if dim.name == "K" else dim for dim in entry.spec.dims)
-    graphs = {**manifest.graphs, "vision_encode": replace(entry, spec=replace(entry.spec, dims=dims))}
-    return replace(bundle, manifest=replace(manifest, graphs=graphs))
 
 
 @pytest.mark.parametrize("frames", [1, 5, 12])

@@ -150,7 +150,7 @@ def opening(bundle: str) -> dict[str, float | None]:
         now = resident() if can_reset_peak() else None
         return {
             "seconds": seconds,
-            "own_mib": None if now is None else (now.total - now.files) / MIB,
+            "own_mib": None if now is None else now.own / MIB,
             "mapped_mib": None if now is None else now.files / MIB,
             "disk_mib": sum(entry.size for entry in session.manifest.files) / MIB,
         }

@@ -28,6 +28,11 @@ class Resident:
     files: int
     peak: int
 
+    @property
+    def own(self) -> int:
+        """What is there now and not mapped from files."""
+        return self.total - self.files
+
 
 def can_reset_peak(clear: Path = CLEAR) -> bool:
     """Return whether the high-water mark can be set back, which it is by asking."""
@@ -66,13 +71,13 @@ class PeakTimings(Timings):
         return_free_memory()
         can_reset_peak()
         self._start = resident()
-        self._highest = self._start.total - self._start.files
+        self._highest = self._start.own
 
     @property
     def peak_bytes(self) -> int:
         """The most so far above what was there when this was made."""
         now = resident()
-        return max(self._highest, now.peak - now.files) - (self._start.total - self._start.files)
+        return max(self._highest, now.peak - now.files) - self._start.own
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -86,5 +91,5 @@ class PeakTimings(Timings):
         after = resident()
         peak = after.peak - max(after.files, before.files)
         self._highest = max(self._highest, between.peak - between.files, peak)
-        working = max(0, peak - (before.total - before.files))
+        working = max(0, peak - before.own)
         self.working_bytes[name] = max(self.working_bytes.get(name, 0), working)
