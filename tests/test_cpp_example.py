@@ -167,7 +167,7 @@ def test_bytes_without_a_head_are_frames_too_and_the_bundle_says_how_much_goes(p
 
 def test_the_newest_bundles_are_read_by_it():
     """Without a compiler too: a schema is raised in Python, where this header is out of sight."""
-    newest = re.search(r"kNewest = (\d+)", (EXAMPLE / "host_side.h").read_text())[1]
+    newest = re.search(r"kNewest = (\d+)", (EXAMPLE / "bundle.h").read_text())[1]
     assert int(newest) == SCHEMA_VERSION
 
 
@@ -370,7 +370,7 @@ def _refused(done, work, complaint):
 
 
 HOST_SIDE = r"""
-#include "host_side.h"
+#include "clip.h"
 
 #include <iostream>
 

@@ -19,7 +19,8 @@
 #include <memory>
 #include <set>
 
-#include "host_side.h"
+#include "bundle.h"
+#include "clip.h"
 
 namespace stts {
 namespace {
