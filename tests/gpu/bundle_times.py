@@ -15,6 +15,7 @@ from stts_runtime import load
 from stts_runtime.bench.compare import Subject, fractions_to_compare, take_turns
 from stts_runtime.bench.measurement import comparisons
 from stts_runtime.bench.trial import answer_once, check_bench_limits
+from stts_runtime.bundle.manifest import Grid
 from stts_runtime.bundle.plain import to_plain
 from stts_runtime.engine.memory import Array, Memory
 from stts_runtime.session import Session
@@ -22,13 +23,13 @@ from stts_runtime.timings import Timings
 from stts_runtime.vision import run
 
 
-_BLOCK = 8  # frames of noise, which follow one another again and again
+_BLOCK = 8  # temporal patches of noise, which follow one another again and again
 
 
 def times(bundle: str, lengths: Sequence[int], repeats: int, tokens: int) -> dict[str, Any]:
     """Return medians for clips of noise, dense and pruned taking turns, and their ratios."""
     with load(bundle) as session:
-        fractions, size = fractions_to_compare(session, None), session.manifest.grid.image_size
+        fractions, size = fractions_to_compare(session, None), session.manifest.grid.size
 
         def subject(prune: float) -> Subject:
             def answer(clip: Any, timings: Timings) -> tuple[int, ...]:
@@ -44,7 +45,7 @@ def times(bundle: str, lengths: Sequence[int], repeats: int, tokens: int) -> dic
         measured = []
         for length in lengths:
             check_bench_limits(session.manifest, length, tokens)
-            noise = np.random.default_rng(0).integers(0, 256, (length, size, size, 3), np.uint8)
+            noise = np.random.default_rng(0).integers(0, 256, (length, *size, 3), np.uint8)
             subjects = [subject(prune) for prune in fractions]
             measured += take_turns(subjects, partial(session.read, noise), repeats, lambda subject, length: None)
         return {"measurements": to_plain(measured), "comparisons": to_plain(comparisons(measured))}
@@ -56,7 +57,6 @@ def vision_times(bundles: Sequence[str], lengths: Sequence[int], repeats: int) -
     Patches lie where the engines have their arrays before the clock starts, so that a GPU is not waited for by what the
     host does with frames.
     """
-    run.patches_from_frames = lambda patches, grid: patches  # type: ignore[assignment]
     sessions = [load(bundle) for bundle in bundles]
     rows: list[dict[str, Any]] = []
     try:
@@ -82,11 +82,16 @@ def vision_calls(session: Session, length: int) -> dict[float, Callable[[], floa
     """Return what runs the vision side of a clip once and says how many milliseconds that took, by prune fraction."""
     fractions, grid = fractions_to_compare(session, None), session.manifest.grid
     part = "vision_score" if session.manifest.pruning.fraction else "vision_dense"
-    block = np.random.default_rng(0).standard_normal((_BLOCK, grid.patches, 3 * grid.patch_size**2), np.float32)
-    patches = placed(session.engine(part).memory, np.concatenate([block] * (-(-length // _BLOCK)))[:length])
-    clip: Any = SimpleNamespace(frames=patches)
+    block = np.random.default_rng(0).standard_normal((_BLOCK, grid.patches, grid.patch_values), np.float32)
+    count = grid.temporal_patches(length)
+    patches = placed(session.engine(part).memory, np.concatenate([block] * (-(-count // _BLOCK)))[:count])
+    clip: Any = SimpleNamespace(frames=np.arange(length))  # each frame says only which it is
+
+    def patches_of(frames: np.ndarray, grid: Grid) -> Array:
+        return patches[int(frames[0]) // grid.frames : int(frames[-1]) // grid.frames + 1]
 
     def call(prune: float) -> float:
+        run.patches_from_frames = patches_of  # type: ignore[assignment]
         start = time.perf_counter()
         features = session.vision(clip, prune).features
         session.engine(part).memory.to_host(features[:1])  # waits for all before it
