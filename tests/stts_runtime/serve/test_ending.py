@@ -160,11 +160,28 @@ def test_what_is_no_certificate_is_said_with_the_names_of_both_files(nano_bundle
         assert said.count("\n") == 1
 
 
-def test_a_key_with_a_password_is_not_asked_for_it_by_the_check(certificate, tmp_path):
+@pytest.fixture
+def locked_key(certificate, tmp_path):
+    """A key with a password."""
     key = tmp_path / "locked.pem"
     command = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", certificate / "key.pem", "-out", key]
     subprocess.run(command, check=True, capture_output=True)
-    _check_certificate(certificate / "cert.pem", key)
+    return key
+
+
+def test_a_key_with_a_password_is_not_asked_for_it_by_the_check(certificate, locked_key):
+    _check_certificate(certificate / "cert.pem", locked_key)
+
+
+def test_a_wrong_password_is_told_as_one(nano_bundle, certificate, locked_key):
+    command = [sys.executable, "-m", "stts_runtime", "serve", nano_bundle, "--port", 0]
+    command += ["--tls-cert", certificate / "cert.pem", "--tls-key", locked_key]
+    done = subprocess.run(
+        list(map(str, command)), input="wrong\n", capture_output=True, text=True, start_new_session=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert f"error: --tls-key {locked_key} cannot be opened: its password was wrong" in done.stderr
+    assert "answers at" not in done.stderr
 
 
 def test_metrics_tell_of_queue_tokens_stages_and_caches(served, clips):

@@ -92,7 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
             note(f"note: {text}")
         server = Server(session, settings)
         config = configured(server.app, arguments.tls_cert, arguments.tls_key)
-        config.load()  # asks for the password of a key that has one, before anyone is told to come
+        try:
+            config.load()  # asks for the password of a key that has one, before anyone is told to come
+        except OSError as error:  # an EINVAL, mostly; all else that can be wrong with the key `_settings` has refused
+            if arguments.tls_key is None:
+                raise
+            raise UsageError(
+                f"--tls-key {arguments.tls_key} cannot be opened: its password was wrong, or could not be asked for "
+                f"({error.strerror or error}); start again in a terminal, or give a key without one"
+            ) from None
         scheme = "http" if arguments.tls_cert is None else "https"
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         note(f"{settings.model} answers at {scheme}://{host}:{listener.getsockname()[1]}/v1, and shows itself at /")
