@@ -36,7 +36,7 @@ ROOMS = {
     "Streams": ("stts_runtime/live",),
     "Verifying": ("stts_export/verify", "stts_runtime/verify", "stts_export/conformance"),
     "Serving and batches": ("stts_runtime/serve", "stts_runtime/batch"),
-    "Training and data": ("stts_export/train", "stts_export/data"),
+    "Training and data": ("stts_export/train", "stts_export/data", "stts_export/output_folder"),
     "Measuring and looking": (
         "stts_export/evaluate", "stts_export/bench", "stts_runtime/bench", "stts_export/inspection",
         "stts_export/report",

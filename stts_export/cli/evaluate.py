@@ -89,10 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
     from stts_export.evaluate.table import tables
     from stts_export.evaluate.write import evaluation_json, read_evaluation, write_evaluation
     from stts_export.installed import check_extra
+    from stts_export.output_folder import check_output_folder
     from stts_export.report.tables import markdown_table
 
     if arguments.output is not None:
         check_extra("matplotlib", "plots", "pictures")
+        check_output_folder(arguments.output)
     other = None if arguments.compare is None else read_evaluation(arguments.compare)
     is_earlier = Path(arguments.what).suffix == ".json"
     evaluation = read_evaluation(Path(arguments.what)) if is_earlier else _evaluated(arguments)

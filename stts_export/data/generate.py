@@ -28,6 +28,7 @@ from stts_export.data.records import DatasetInfo, Question
 from stts_export.data.select import Asked, select
 from stts_export.data.truth import Rendered, Truth, truth_to_plain
 from stts_export.errors import DataError
+from stts_export.output_folder import check_output_folder
 from stts_runtime.bundle.plain import from_plain
 from stts_runtime.bundle.swap import write_whole
 from stts_runtime.errors import UsageError
@@ -92,10 +93,11 @@ def generate(
 
     Raises:
         DataError: the folder holds another dataset, the domain's library is missing, or a worker died.
-        UsageError: `workers` is no number of processes.
+        UsageError: `workers` is no number of processes, or `output` can be no folder.
     """
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         raise UsageError(f"--workers is {workers}; wanted 1 or more, at most {MOST_WORKERS}")
+    check_output_folder(output)
     recipe = with_clips(recipe, clips) if clips is not None else recipe
     domain = load_domain(recipe.domain)
     _claim(recipe, output)

@@ -24,6 +24,7 @@ from stts_export.checkpoint.trained import FILE as TRAINED_FILE, VOCABULARY, Tra
 from stts_export.checkpoint.word_tokenizer import vocabulary_digest
 from stts_export.data.read import open_info, open_questions
 from stts_export.data.records import Question, clips_of
+from stts_export.output_folder import check_output_folder
 from stts_export.train.data_loader import Clips, stage_seed
 from stts_export.train.device import accelerator_for, module_of, precision_of, prepared, seed_all, workers_for
 from stts_export.train.export_model import write_model
@@ -96,6 +97,7 @@ def train(
     """
     stop = Stop(request.minutes, clock)
     recipe, chosen = recipe_of(request)
+    check_output_folder(request.output)
     begun = [stage.name for stage in chosen if (request.output / stage.name / SETTINGS).is_file()]
     if begun and not request.resume:
         raise UsageError(
