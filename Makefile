@@ -38,7 +38,7 @@ NANO_RUN = $(NANO)/$(if $(IS_NANO),run,$(NANO_MODEL))-$(SEED)
 NANO_OPTIONS ?=
 NANO_EVAL ?= --questions 3000
 NANO_SHIP ?= --ship
-NANO_TWINS := $(if $(IS_NANO),dense-twin pruned-30 pruned-50 pruned-70)
+NANO_TWINS := $(if $(IS_NANO),dense-twin pruned-30 pruned-50)
 NANO_CLIPS ?= 20000
 TRAIN = PYTHONPATH=.:runtimes/python:$(OUT)/train/site $(TRAIN_PYTHON)
 
