@@ -31,6 +31,7 @@ JPEG_QUALITY = 92
 SETTINGS = "clip.json"
 CLASSES = "classes.npy"
 FRAMES = "frames.npy"
+EVERY_FRAME = FrameSampling(method="uniform", max_frames=10**6, max_fps=float(10**6))
 # Past it the files get hardly smaller, and take longer to write.
 DEFLATE_LEVEL = 4
 # What reading a damaged zip, picture or table may raise.
@@ -147,8 +148,7 @@ def clip_to_video(path: Path, output: Path) -> None:
     except ImportError:
         raise DataError("writing a video file needs PyAV: pip install av") from None
     fps = read_settings(path)["fps"]
-    every = FrameSampling(method="uniform", max_frames=10**6, max_fps=float(10**6))
-    frames = read_clip(path, every, None, None).frames
+    frames = read_clip(path, EVERY_FRAME, None, None).frames
     height, width = (side - side % 2 for side in frames.shape[1:3])  # H.264 wants even sides
 
     def write(file: Path) -> None:

@@ -220,6 +220,7 @@ def _render_batch(recipe: DataRecipe, output: Path, batch: Sequence[Clip]) -> No
 def _ask(recipe: DataRecipe, domain: Domain, output: Path, split: str, members: Sequence[Clip]) -> tuple[Asked, ...]:
     """Write a split's questions and return the scored ones."""
     if not members:
+        (output / f"{split}.jsonl").unlink(missing_ok=True)  # of a generation that had some
         return ()
     rng = np.random.default_rng([recipe.seed, 1000 + SPLITS.index(split)])
     truths = [_truth(output / clip.path) for clip in members]

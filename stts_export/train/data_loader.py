@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stts_export.data.clips import read_clip, read_patch_classes
+from stts_export.data.clips import EVERY_FRAME, read_clip, read_patch_classes
 from stts_export.data.records import Question
 from stts_export.errors import DataError, TrainingError
 from stts_export.train.example import Example
@@ -47,7 +47,7 @@ class Clips(Dataset[Example]):
 
     data: Path
     clips: Sequence[tuple[Question, ...]]  # each clip's questions, at least one
-    sampling: FrameSampling  # the model's, for clips with fewer frames than asked for
+    sampling: FrameSampling  # the model's
     grid: Grid  # the model's
     frames: int
     patch_classes: bool = False  # whether patch classes are wanted
@@ -86,7 +86,7 @@ class Clips(Dataset[Example]):
         try:
             clip = read_clip(path, self.sampling, frames, self.grid)
         except UsageError:  # it has fewer frames
-            clip = read_clip(path, replace(self.sampling, max_frames=frames), None, self.grid)
+            clip = read_clip(path, EVERY_FRAME, None, self.grid)
         classes = read_patch_classes(path, clip.indices) if self.patch_classes else None
         if self.patch_classes and classes is None:
             raise DataError(

@@ -85,10 +85,9 @@ def module_of(
     model = stage_model(base, before, stage.lora, device)
     module: nn.Module
     if stage.objective == PATCH_CLASSES:
-        classes = _classes(data)
+        classes = classes_of(data)
         tokenizer = open_tokenizer(base.tokenizer)
-        names_words = "connector" in stage.learning_rates.given
-        words = word_targets(model.decoder, tokenizer, classes, model.grid, stage.words) if names_words else None
+        words = word_targets(model.decoder, tokenizer, classes, model.grid, stage.words) if stage.names_words else None
         module = PatchClasses(model, len(classes), words).to(device)
     else:
         tokenizer = model_tokenizer(base.tokenizer, model.config)
@@ -139,7 +138,12 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
-def _classes(data: Path) -> tuple[str, ...]:
+def classes_of(data: Path) -> tuple[str, ...]:
+    """Return the names of a dataset's patch classes, the background first.
+
+    Raises:
+        DataError: it has none.
+    """
     info = open_info(data)
     if info is None or len(info.classes) < 2:
         raise DataError(

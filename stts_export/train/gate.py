@@ -13,25 +13,29 @@ from stts_export.train.recipe import Gate, Stage
 
 
 KEY = "gate"  # of the log's line
+Seen = tuple[float, int]
+"""The sum of what steps came to, and how many they were."""
+NOTHING_SEEN: Seen = (0.0, 0)
 
 
 class GateWatch:
     """Adds up what the steps before the gate came to: the share they got right, or their auxiliary loss."""
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
+    def __init__(self, gate: Gate, seen: Seen = NOTHING_SEEN) -> None:
+        """Begin, or go on from what a state says was `seen` before it."""
+        self.gate, self.seen = gate, seen
         self.name = "accuracy" if gate.auxiliary is None else "auxiliary"
         self._first = gate.by_step - max(1, gate.by_step // 10)  # the last tenth of the steps begins behind it
-        self._sum, self._count = 0.0, 0
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Take up what a step came to, of which `step` were finished with it."""
-        if self._first < step <= self.gate.by_step:
-            self._sum, self._count = self._sum + values[self.name], self._count + 1
+        is_dense = self.name == "auxiliary" and values[self.name] == 0  # nothing was scored, so nothing is said of it
+        if self._first < step <= self.gate.by_step and not is_dense:
+            self.seen = self.seen[0] + values[self.name], self.seen[1] + 1
 
     def line(self) -> dict[str, Any]:
         """Return what the log says once the gate's step is finished."""
-        reached = self._sum / max(1, self._count)
+        reached = self.seen[0] / max(1, self.seen[1])
         wanted = getattr(self.gate, self.name)
         return {"step": self.gate.by_step, KEY: {self.name: round(reached, 5), "wanted": wanted}}
 

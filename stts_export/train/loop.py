@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from stts_export.train.data_loader import Batch, Clips, batches, positions_of
-from stts_export.train.gate import check_gate
+from stts_export.train.gate import NOTHING_SEEN, Seen, check_gate
 from stts_export.train.logs import MetricsLog
 from stts_export.train.memory import clips_fit, weights_fit
 from stts_export.train.meter import Meter
@@ -54,6 +54,7 @@ class Loop:
     on_share: Callable[[float], None]
     step: int = 0  # steps finished
     seconds: float = 0.0  # taken before this process began
+    seen: Seen = NOTHING_SEEN  # by the stage's gate before
 
 
 def run_loop(loop: Loop, stop: Stop) -> bool:
@@ -65,8 +66,11 @@ def run_loop(loop: Loop, stop: Stop) -> bool:
     """
     check_gate(loop.stage, loop.folder, loop.step)
     metrics = MetricsLog(loop.folder, loop.step) if loop.accelerator.is_main_process else None
-    meter = Meter(metrics, loop.stage, loop.folder, loop.accelerator.num_processes, loop.log, loop.seconds)
+    meter = Meter(metrics, loop.stage, loop.folder, loop.accelerator.num_processes, loop.log, loop.seconds, loop.seen)
     try:
+        if loop.step == loop.stage.steps:  # it ended between its last state and the evaluation that follows
+            _evaluate(loop, metrics)
+            return True
         with _batches(loop) as read:
             return _take_steps(loop, stop, read, meter, metrics)
     finally:
@@ -113,20 +117,19 @@ def _take_steps(loop: Loop, stop: Stop, read: Iterator[Batch], meter: Meter, met
             late = None
             with meter.spending("pause"):
                 if saving:
-                    _save(loop, meter.seconds)
+                    _save(loop, meter)
                 if at_gate:
                     check_gate(stage, loop.folder, loop.step)
                 if evaluating:
-                    with clips_fit(stage, loop.step, processes):
-                        _evaluate(loop, metrics)
+                    _evaluate(loop, metrics)
         if stopping:
             return False
     return True
 
 
-def _save(loop: Loop, seconds: float) -> None:
+def _save(loop: Loop, meter: Meter) -> None:
     """Write the state; all processes take part, one writes."""
-    state = gathered_state(loop.module, loop.optimizer, loop.step, seconds)
+    state = gathered_state(loop.module, loop.optimizer, loop.step, meter.seconds, meter.seen)
     if loop.accelerator.is_main_process:
         write_state(loop.folder, state)
     loop.accelerator.wait_for_everyone()
@@ -178,7 +181,9 @@ def _evaluate(loop: Loop, metrics: MetricsLog | None) -> None:
     fractions = stage.evaluate_fractions or (stage.prune_fraction,)
     prunings = {f"{fraction:g}": pruning_by(stage, fraction, (loop.seed,)) for fraction in fractions}
     answers = stage.objective != PATCH_CLASSES
-    found = evaluate(loop.module, loop.validation, prunings if answers else None, loop.accelerator, size, loop.workers)
+    asked = prunings if answers else None
+    with clips_fit(stage, loop.step, loop.accelerator.num_processes):
+        found = evaluate(loop.module, loop.validation, asked, loop.accelerator, size, loop.workers)
     seconds = time.monotonic() - begun
     kinds = ", ".join(f"{kind} {100 * share:.1f}" for kind, share in found["by_kind"].items())
     others = list(found.get("by_fraction", {}).items())[1:]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from stts_export.errors import TrainingError
-from stts_export.train.gate import GateWatch
+from stts_export.train.gate import NOTHING_SEEN, GateWatch, Seen
 from stts_export.train.logs import MetricsLog
 from stts_export.train.recipe import Stage
 from stts_export.train.state import FOLDER as STATE_FOLDER
@@ -25,22 +25,34 @@ class Meter:
     """Adds up what the steps since the last line of the log gave and took, and writes the lines."""
 
     def __init__(
-        self, metrics: MetricsLog | None, stage: Stage, folder: Path, processes: int, log: Log, seconds: float
+        self,
+        metrics: MetricsLog | None,
+        stage: Stage,
+        folder: Path,
+        processes: int,
+        log: Log,
+        seconds: float,
+        seen: Seen,
     ) -> None:
-        """Begin to count, for a stage that took `seconds` before this process began.
+        """Begin to count, for a stage that took `seconds`, and whose gate had `seen`, before this process began.
 
         Lines go to `metrics`, None in processes that write none, and in words to `log`; several `processes` share the
         clips of a step.
         """
         self.metrics, self.stage, self.folder, self.processes, self.log = metrics, stage, folder, processes, log
         self._seconds, self._began = seconds, time.monotonic()
-        self._gate = None if stage.gate is None else GateWatch(stage.gate)
+        self._gate = None if stage.gate is None else GateWatch(stage.gate, seen)
         self._begin()
 
     @property
     def seconds(self) -> float:
         """How long the stage has taken so far."""
         return self._seconds + time.monotonic() - self._began
+
+    @property
+    def seen(self) -> Seen:
+        """What the stage's gate has looked at so far."""
+        return NOTHING_SEEN if self._gate is None else self._gate.seen
 
     def _begin(self) -> None:
         self._values: defaultdict[str, float] = defaultdict(float)

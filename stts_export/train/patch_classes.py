@@ -136,6 +136,11 @@ def shown_by_groups(classes: Tensor, count: int) -> Tensor:
     return shown.argmax(dim=-1)
 
 
+def texts_of(classes: Sequence[str], words: Words) -> list[str]:
+    """Return the names of classes and places that features are to become the words of."""
+    return [*classes[1:], *(_ACROSS if words.across else ()), *(_DOWN if words.down else ())]
+
+
 def word_targets(
     decoder: Decoder, tokenizer: Tokenizer, classes: Sequence[str], grid: Grid, words: Words = _PLAIN
 ) -> Tensor:
@@ -149,7 +154,7 @@ def word_targets(
         DataError: the tokenizer does not know one of these words.
     """
     weight = decoder.embedding.weight.detach().float()
-    check_class_words(tokenizer, [*classes[1:], *(_ACROSS if words.across else ()), *(_DOWN if words.down else ())])
+    check_class_words(tokenizer, texts_of(classes, words))
 
     def embedded(text: str) -> Tensor:
         ids = torch.tensor(tokenizer.encode(f" {text}", specials=False), device=weight.device)

@@ -122,6 +122,11 @@ class Stage:
         """The shares of groups that steps drop: one of them each."""
         return self.prune_fractions or (self.prune_fraction,)
 
+    @property
+    def names_words(self) -> bool:
+        """Whether features learn to be the decoder's words for what patches show."""
+        return self.objective == PATCH_CLASSES and "connector" in self.learning_rates.given
+
 
 @dataclass(frozen=True)
 class TrainingRecipe:

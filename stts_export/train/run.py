@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,21 @@ from stts_export.data.read import open_info, open_questions
 from stts_export.data.records import Question, clips_of
 from stts_export.output_folder import check_output_folder
 from stts_export.train.data_loader import Clips, stage_seed
-from stts_export.train.device import accelerator_for, module_of, precision_of, prepared, seed_all, workers_for
+from stts_export.train.device import (
+    accelerator_for,
+    classes_of,
+    module_of,
+    precision_of,
+    prepared,
+    seed_all,
+    workers_for,
+)
 from stts_export.train.export_model import write_model
+from stts_export.train.gate import NOTHING_SEEN
 from stts_export.train.logs import FILE as LOG_FILE, read_log
 from stts_export.train.loop import Loop, run_loop
 from stts_export.train.memory import weights_fit
+from stts_export.train.patch_classes import texts_of
 from stts_export.train.recipe import ANSWERS, MODEL, PATCH_CLASSES, Stage, TrainingRecipe
 from stts_export.train.request import RunResult, StageResult, TrainRequest, recipe_of
 from stts_export.train.sharded import gathered_state, put_state
@@ -38,14 +48,16 @@ from stts_export.train.stage_output import NOTHING, digest_of, read_stage_output
 from stts_export.train.starting_model import StartingModel, open_starting_model
 from stts_export.train.state import (
     FOLDER as STATE_FOLDER,
+    begun_with,
     check_settings,
     differing_settings,
     read_state,
     restore_generators,
+    steps_done,
 )
 from stts_export.train.stop import Stop, signals_stop
 from stts_export.train.validation import validation_clips
-from stts_export.train.words import check_words
+from stts_export.train.words import check_class_words, check_words
 from stts_runtime.bundle.swap import discard
 from stts_runtime.errors import UsageError
 from stts_runtime.language.tokenizer import open_tokenizer
@@ -108,24 +120,37 @@ def train(
     base = open_starting_model(
         model, recipe.seed, request.checkpoint, request.random_weights, request.tokenizer, on_progress, log
     )
-    if any(stage.objective != PATCH_CLASSES for stage in chosen):
-        check_words(
-            model_tokenizer(base.tokenizer, base.config), data, open_info(request.data), base.config.grid.frames
-        )
+    _check_words(base, chosen, request.data, data)
     accelerator = accelerator_for(chosen, request.cpu)
-    run = _Run(request, recipe, base, data, _digest(request.data, data), accelerator, stop, log, on_progress)
+    run = _Run(request, recipe, base, data, _digest(request.data / "train.jsonl"), accelerator, stop, log, on_progress)
     results: list[StageResult] = []
     with signals_stop(stop):
         for stage in chosen:
             last = stage is chosen[-1]
-            if (request.output / stage.name / TRAINED_FILE).is_file():
+            folder = request.output / stage.name
+            if (folder / TRAINED_FILE).is_file():
                 log(f"{stage.name}: finished before{_otherwise(run, stage)}")
-                results.append(_result(run, stage, True, stage.steps, _model_of(run, stage) if last else None))
+                steps = begun_with(folder / SETTINGS, "steps", stage.steps)
+                results.append(_result(run, stage, True, steps, _model_of(run, stage) if last else None))
                 continue
-            results.append(_result(run, stage, False, 0, None) if stop.due else _run_stage(run, stage, last))
+            done = _result(run, stage, False, steps_done(folder), None)
+            results.append(done if stop.due else _run_stage(run, stage, last))
             if not results[-1].finished:
                 break
     return RunResult(tuple(results), stop.signal)
+
+
+def _check_words(
+    base: StartingModel, chosen: Sequence[Stage], folder: Path, data: Mapping[str, Sequence[Question]]
+) -> None:
+    """Find words that the tokenizer lacks, of questions, answers, times and classes, before hours of training."""
+    tokenizer = model_tokenizer(base.tokenizer, base.config)
+    check_words(tokenizer, data, open_info(folder), base.config.grid.frames)
+    for stage in chosen:
+        if stage.objective == PATCH_CLASSES:
+            classes = classes_of(folder)
+            if stage.names_words:
+                check_class_words(tokenizer, texts_of(classes, stage.words))
 
 
 def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
@@ -166,6 +191,7 @@ def _run_stage(run: _Run, stage: Stage, last: bool) -> StageResult:
         on_share=partial(run.on_progress, stage.name),
         step=0 if state is None else state.step,
         seconds=0.0 if state is None else state.seconds,
+        seen=NOTHING_SEEN if state is None else state.seen,
     )
     finished = run_loop(loop, run.stop)
     if finished:
@@ -206,11 +232,8 @@ def _validation_of(request: TrainRequest, chosen: list[Stage]) -> tuple[str, ...
     return ("validation",) if wanted and (request.data / "validation.jsonl").is_file() else ()
 
 
-def _digest(folder: Path, splits: dict[str, tuple[Question, ...]]) -> str:
-    content = hashlib.sha256()
-    for split in splits:
-        content.update((folder / f"{split}.jsonl").read_bytes())
-    return content.hexdigest()[:16]
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _start(run: _Run, stage: Stage) -> Path | None:
@@ -253,4 +276,4 @@ def _result(run: _Run, stage: Stage, finished: bool, step: int, model: str | Non
     lines = read_log(run.request.output / stage.name / LOG_FILE)
     last: dict[str, Any] = next((line for line in reversed(lines) if "loss" in line), {})
     evaluation: dict[str, Any] = next((line["evaluation"] for line in reversed(lines) if "evaluation" in line), {})
-    return StageResult(stage.name, finished, step, stage.steps, last, evaluation, model)
+    return StageResult(stage.name, finished, step, step if finished else stage.steps, last, evaluation, model)

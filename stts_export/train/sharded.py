@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from stts_export.train.gate import NOTHING_SEEN, Seen
 from stts_export.train.parameters import trained_names
 from stts_export.train.state import State, generator_states
 
@@ -16,7 +17,9 @@ def is_sharded(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type.value == "FSDP"
 
 
-def gathered_state(module: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> State:
+def gathered_state(
+    module: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float, seen: Seen = NOTHING_SEEN
+) -> State:
     """Return the run's state, tensors on the host; with shards, all processes must ask for it."""
     named, moments = trained_names(module), _moments(optimizer)
     return State(
@@ -29,6 +32,7 @@ def gathered_state(module: nn.Module, optimizer: torch.optim.Optimizer, step: in
         },
         generators=generator_states(),
         seconds=seconds,
+        seen=seen,
     )
 
 

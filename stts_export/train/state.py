@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stts_export.errors import DiskError, TrainingError
+from stts_export.train.gate import NOTHING_SEEN, Seen
 from stts_runtime.bundle.swap import discard, finish_swap, put_in_place, remove, sync, write_whole
 
 
@@ -37,6 +38,7 @@ class State:
     moments: Mapping[str, Mapping[str, Tensor]]  # our name -> AdamW's `exp_avg`, `exp_avg_sq` and `step`
     generators: Mapping[str, Any]  # of torch, CUDA, numpy and Python
     seconds: float  # the stage has taken so far
+    seen: Seen = NOTHING_SEEN  # of the steps that the stage's gate looks at
 
 
 def write_state(stage: Path, state: State) -> None:
@@ -56,7 +58,7 @@ def write_state(stage: Path, state: State) -> None:
         remove(staging)
         staging.mkdir(parents=True)
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staging / _TENSORS)
-        facts = {"step": state.step, "seconds": state.seconds, "generators": plain}
+        facts = {"step": state.step, "seconds": state.seconds, "seen": state.seen, "generators": plain}
         (staging / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
         for name in (_TENSORS, _FACTS):
             sync(staging / name)
@@ -82,6 +84,8 @@ def read_state(stage: Path) -> State | None:
     try:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         step, seconds, generators = int(facts["step"]), float(facts["seconds"]), dict(facts["generators"])
+        total, count = facts.get("seen", NOTHING_SEEN)
+        seen = float(total), int(count)
         tensors = load_file(folder / _TENSORS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise TrainingError(f"{folder} cannot be read ({error}). Remove it to begin the stage anew.") from error
@@ -95,7 +99,15 @@ def read_state(stage: Path) -> State | None:
             generators[name] = tensor
         else:
             moments.setdefault(name, {})[kind] = tensor
-    return State(step, weights, moments, generators, seconds)
+    return State(step, weights, moments, generators, seconds, seen)
+
+
+def steps_done(stage: Path) -> int:
+    """Return how many steps the stage's state has; 0 where it has none that can be read."""
+    try:
+        return int(json.loads((stage / FOLDER / _FACTS).read_text(encoding="utf-8"))["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def generator_states() -> dict[str, Any]:
@@ -142,6 +154,14 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
             + "\n".join(f"  {one}" for one in different)
             + "\nResume with the same ones, or begin anew with another -o RUN."
         )
+
+
+def begun_with(file: Path, key: str, otherwise: int) -> int:
+    """Return a number that a stage was begun with, or another where its settings do not say it."""
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        return otherwise
 
 
 def differing_settings(file: Path, settings: dict[str, Any]) -> list[str]:

@@ -97,7 +97,8 @@ def test_a_worker_that_was_killed_is_told(tmp_path: Path):
 
 def test_a_clip_with_fewer_frames_than_wanted_gives_all_it_has(tmp_path: Path):
     clips = toy_clips(write_toy_data(tmp_path / "data"), frames=64)
-    assert len(clips[0].frames) == FRAMES
+    slow = replace(clips, sampling=replace(SAMPLING, max_fps=0.5))  # the clip has two frames a second
+    assert [len(one[0].frames) for one in (clips, slow)] == [FRAMES, FRAMES]
 
 
 def test_missing_patch_classes_are_told(tmp_path: Path):

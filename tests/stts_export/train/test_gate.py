@@ -72,3 +72,29 @@ def test_the_last_tenth_of_the_steps_counts() -> None:
     for step in range(1, 30):
         watch.add(step, {"accuracy": {19: 0.5, 20: 0.75}.get(step, 0.0)})
     assert watch.line() == {"step": 20, "gate": {"accuracy": 0.625, "wanted": 0.5}}
+
+
+def test_what_a_gate_has_seen_is_gone_on_from() -> None:
+    gate = Gate(20, accuracy=0.5)
+    first = GateWatch(gate)
+    first.add(19, {"accuracy": 0.5})
+    second = GateWatch(gate, first.seen)
+    second.add(20, {"accuracy": 0.75})
+    assert second.line()["gate"]["accuracy"] == 0.625
+
+
+def test_dense_steps_say_nothing_of_the_scorer() -> None:
+    watch = GateWatch(Gate(20, auxiliary=0.01))
+    watch.add(19, {"auxiliary": 0.0})
+    watch.add(20, {"auxiliary": 0.02})
+    assert watch.line()["gate"]["auxiliary"] == 0.02
+
+
+def test_a_stage_that_goes_on_past_the_gate_of_its_last_step_is_evaluated_there(tmp_path: Path) -> None:
+    toy = ToyRun(tmp_path, gated(1.0, 4))
+    with pytest.raises(TrainingError, match="dense does not learn"):
+        toy.train()
+    toy.write_recipe("dense")
+    result = toy.train(resume=True)
+    evaluated = [line["step"] for line in read_log(tmp_path / "run" / "dense" / "log.jsonl") if "evaluation" in line]
+    assert (result.finished, evaluated) == (True, [3, 4])

@@ -361,3 +361,37 @@ def test_another_seed_than_the_recipes_is_taken_and_recorded(tmp_path: Path):
     assert json.loads((tmp_path / "other" / "dense" / "settings.json").read_text())["seed"] == 6
     with safe_open(tmp_path / "other" / "dense" / "trained.safetensors", "pt") as file:
         assert file.metadata()["seed"] == "6"
+
+
+def test_which_stages_are_chosen_is_no_setting_of_any(tmp_path: Path):
+    quiet = STAGES["dense"].replace('"dense"', '"quiet"').replace("evaluate_questions = 4", "evaluate_questions = 0")
+    toy = ToyRun(tmp_path, quiet, "pruned")
+    interrupting(toy, "step 1/4")
+    assert not toy.train(stages=("quiet",)).finished
+    toy.said = []
+    assert toy.train(resume=True).finished
+    assert "quiet: goes on from step 2" in toy.said
+    toy.said = []
+    toy.train(resume=True, stages=("quiet",))
+    assert toy.said == ["quiet: finished before"]
+
+
+def test_steps_that_are_told_are_those_that_were_taken(tmp_path: Path):
+    toy = ToyRun(tmp_path, "dense", "pruned")
+    toy.train(stages=("dense",), overrides=(("steps", 2),))
+    interrupting(toy, "pruned step 1/4")
+    toy.train(resume=True)
+    late = toy.train(resume=True, minutes=1e-9)
+    assert [(stage.name, stage.finished, stage.step, stage.steps) for stage in late.stages] == [
+        ("dense", True, 2, 2),
+        ("pruned", False, 2, 4),
+    ]
+
+
+def test_words_of_classes_are_found_before_any_stage(tmp_path: Path):
+    named = STAGES["tower"].replace('"tower"', '"words"').replace("vision_tower = 1e-3", "connector = 1e-3")
+    toy = ToyRun(tmp_path, "tower", named)
+    (toy.data / "dataset.json").unlink()
+    with pytest.raises(DataError, match=r"dataset\.json names no patch classes"):
+        toy.train()
+    assert not (tmp_path / "run").exists()

@@ -5,21 +5,23 @@ import pytest
 import torch
 
 from stts_export.errors import DiskError, TrainingError
-from stts_export.train.state import State, check_settings, generator_states, read_state, write_state
+from stts_export.train.state import State, check_settings, generator_states, read_state, steps_done, write_state
 
 
 def state(step: int) -> State:
     moments = {"exp_avg": torch.ones(2), "exp_avg_sq": torch.full((2,), 2.0), "step": torch.tensor(float(step))}
-    return State(step, {"scorer.a": torch.arange(2.0)}, {"scorer.a": moments}, generator_states(), 1.5)
+    return State(step, {"scorer.a": torch.arange(2.0)}, {"scorer.a": moments}, generator_states(), 1.5, (0.25, 3))
 
 
 def test_a_state_reads_as_it_was_written_and_takes_the_place_of_the_one_before(tmp_path: Path):
     assert read_state(tmp_path) is None
+    assert steps_done(tmp_path) == 0
     for step in (1, 2):
         write_state(tmp_path, state(step))
     read = read_state(tmp_path)
     assert read is not None
-    assert (read.step, read.seconds) == (2, 1.5)
+    assert (read.step, read.seconds, read.seen) == (2, 1.5, (0.25, 3))
+    assert steps_done(tmp_path) == 2
     assert read.weights["scorer.a"].tolist() == [0, 1]
     assert {kind: tensor.tolist() for kind, tensor in read.moments["scorer.a"].items()} == {
         "exp_avg": [1, 1],
