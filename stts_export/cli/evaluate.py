@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stts_export.cli.progress import progress_bars
 from stts_runtime.bundle.manifest import PACKINGS
@@ -34,7 +34,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     summary = "Measure how many questions about clips a checkpoint or a bundle answers right, dense and pruned."
     parser = add_command(commands, "eval", run, summary, EXAMPLES)
-    option = parser.add_argument
+    asking: list[argparse.Action] = []
+
+    def option(*names: str, **more: Any) -> None:
+        asking.append(parser.add_argument(*names, **more))
+
+    parser.set_defaults(asking=asking)
     option(
         "what",
         type=path_or_name,
@@ -96,8 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_extra("matplotlib", "plots", "pictures")
         check_output_folder(arguments.output)
     other = None if arguments.compare is None else read_evaluation(arguments.compare)
-    is_earlier = Path(arguments.what).suffix == ".json"
-    evaluation = read_evaluation(Path(arguments.what)) if is_earlier else _evaluated(arguments)
+    evaluation = _earlier(arguments) if Path(arguments.what).suffix == ".json" else _evaluated(arguments)
     shown = tables(evaluation)
     notes = evaluation.notes
     agreements = None if other is None else compare(evaluation, other)
@@ -117,17 +121,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if agreements is None or all(one.ok for one in agreements) else 1
 
 
+def _earlier(arguments: argparse.Namespace) -> Evaluation:
+    """Return an evaluation that was written before; refuse what would have to be asked for it."""
+    from stts_export.evaluate.write import read_evaluation
+
+    shows = ("what", "compare", "output")
+    asks = [action for action in arguments.asking if action.dest not in shows]
+    given = [action for action in asks if getattr(arguments, action.dest) != action.default]
+    if given:
+        raise UsageError(
+            f"{arguments.what} was evaluated before: leave out {given[0].option_strings[-1]}, or name a bundle or a "
+            "checkpoint to evaluate"
+        )
+    return read_evaluation(Path(arguments.what))
+
+
 def _evaluated(arguments: argparse.Namespace) -> Evaluation:
-    from stts_export.evaluate.records import SCORERS
     from stts_export.evaluate.run import EvaluationRequest, evaluate
-    from stts_export.evaluate.settings import DEFAULT_SCORERS
     from stts_export.evaluate.torch_run import TorchOptions
 
     if arguments.data is None:
         raise UsageError("which dataset must be said: --data FOLDER (made by stts-export data)")
-    scorers = None if arguments.scorers is None else tuple(arguments.scorers)
-    if arguments.no_soft_bias:
-        scorers = tuple(word for word in scorers or DEFAULT_SCORERS if not SCORERS.get(word, ("", False))[1])
     request = EvaluationRequest(
         what=arguments.what,
         data=arguments.data,
@@ -138,7 +152,8 @@ def _evaluated(arguments: argparse.Namespace) -> Evaluation:
         also=tuple(_named(text) for text in arguments.also),
         splits=tuple(arguments.split),
         fractions=None if arguments.prune is None else tuple(arguments.prune),
-        scorers=scorers,
+        scorers=None if arguments.scorers is None else tuple(arguments.scorers),
+        soft_bias=not arguments.no_soft_bias,
         one_frame=arguments.one_frame,
         frames=tuple(arguments.frames),
         live=tuple(arguments.live),

@@ -21,6 +21,7 @@ from stts_runtime.bundle.manifest import Grid, Manifest
 from stts_runtime.clip.frames import resize_frames
 from stts_runtime.clip.video import Clip
 from stts_runtime.conversation import Conversation
+from stts_runtime.language.tokenizer import Tokenizer
 from stts_runtime.live.window import MODES
 from stts_runtime.session import Session
 from stts_runtime.timings import Timings
@@ -91,10 +92,16 @@ def evaluate_bundle(
                     seconds[setting] += time.perf_counter() - start
         on_share((done + 1) / len(clips))
     answers = []
+    wanted = [as_said(session.tokenizer, one.question.target) for one in asked]
     for setting, texts in said.items():
-        right = right_text(text == one.question.target for text, one in zip(texts, asked, strict=True))
+        right = right_text(text == target for text, target in zip(texts, wanted, strict=True))
         answers.append(Answers(setting, right, seconds[setting] / len(asked), tuple(texts)))
     return answers
+
+
+def as_said(tokenizer: Tokenizer, target: str) -> str:
+    """Return a right answer as a model says it: a tokenizer of words keeps neither capitals nor blanks as they were."""
+    return tokenizer.decode(tokenizer.encode(target, specials=False)).strip()
 
 
 def look_at(session: Session, prune: float, sampled: SampledClip) -> Conversation:

@@ -26,7 +26,7 @@ def questions_to_ask(data: Path, splits: Sequence[str], most: int | None = None)
     Raises:
         DataError: a split is missing, damaged, or has nothing to score.
     """
-    asked = [Asked(split, question) for split in splits for question in scored_questions(data, split)]
+    asked = [Asked(split, question) for split in dict.fromkeys(splits) for question in scored_questions(data, split)]
     if not asked:
         raise DataError(
             f"{data}: no questions to score in {', '.join(splits)} (captions and lessons are trained on, never "

@@ -40,6 +40,7 @@ class EvaluationRequest:
     splits: tuple[str, ...] = ("test",)  # of the dataset
     fractions: tuple[float, ...] | None = None  # shares of groups to drop; None for the usual ones
     scorers: tuple[str, ...] | None = None  # words of `SCORERS`; None for the usual ones that the weights allow
+    soft_bias: bool = True  # whether rows whose scores bias attention are among them
     one_frame: bool = False  # whether to ask with the middle frame in every place too
     live: tuple[str, ...] = ()  # of a bundle: modes in which clips are also fed frame by frame, `settled`, `exact`
     frames: tuple[int, ...] = ()  # numbers of frames, the one of training first; empty for the model's own sampling
@@ -122,6 +123,7 @@ def evaluated_checkpoint(request: EvaluationRequest, asked: tuple[Asked, ...], o
 
 def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], on_progress: OnProgress) -> Evaluation:
     """Return the evaluation of a bundle, which has one scorer, by the runtime."""
+    usual = TorchOptions()
     given = {
         "--model": request.model,
         "--checkpoint": request.checkpoint,
@@ -129,10 +131,16 @@ def evaluated_bundle(request: EvaluationRequest, asked: tuple[Asked, ...], on_pr
         "--dense-twin": request.twin,
         "--also": request.also or None,
         "--scorers": request.scorers,
+        "--no-soft-bias": None if request.soft_bias else True,
+        "--packing": request.packing,
+        **{f"--{name}": value for name, value in vars(request.options).items() if value != getattr(usual, name)},
     }
     unused = [name for name, value in given.items() if value is not None]
     if unused:
-        raise UsageError(f"{request.what} is a bundle, whose weights and scorer are built in: leave out {unused[0]}")
+        raise UsageError(
+            f"{request.what} is a bundle, whose weights, scorer, packing and way of running are built in: leave out "
+            f"{unused[0]}"
+        )
     with load(request.what) as session:
         return evaluated_session(session, request, asked, on_progress)
 
@@ -167,6 +175,8 @@ def _settings(name: str, has_scorer: bool, request: EvaluationRequest) -> tuple[
     if scorers is None:
         usual = DEFAULT_SCORERS if name == MAIN else ("learned",) if has_scorer else ("cosine", "random")
         scorers = tuple(word for word in usual if has_scorer or SCORERS[word][0] != "learned")
+    if not request.soft_bias:
+        scorers = tuple(word for word in scorers if word not in SCORERS or not SCORERS[word][1])
     return settings_of(name, has_scorer, fractions, scorers, request.lengths, request.one_frame and name == MAIN)
 
 

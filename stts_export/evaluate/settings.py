@@ -33,7 +33,7 @@ def settings_of(
         one_frame: whether to ask with the middle frame in every place too.
 
     Raises:
-        UsageError: a value is impossible, or a row with a learned scorer is wanted of a subject without one.
+        UsageError: a value is impossible, no row is left, or one with a learned scorer is wanted of a subject without.
     """
     check_fractions(fractions)
     for word in scorers:
@@ -58,6 +58,11 @@ def settings_of(
             elif length != 1:  # a single frame is always kept whole
                 words = scorers if place == 0 else scorers[:1]
                 rows += [Setting(subject, word, fraction, length) for word in words]
+    if not rows:
+        raise UsageError(
+            f"{subject}: no row is left to ask for: name another share with --prune (0 is dense), a scorer that the "
+            "other options leave, or more --frames than one, which is always kept whole"
+        )
     return tuple(rows)
 
 

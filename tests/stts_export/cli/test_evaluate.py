@@ -97,3 +97,27 @@ def test_rows_with_a_soft_bias_can_be_left_out(tmp_path: Path, capsys: pytest.Ca
     assert run(checkpoint, "--model", recipe, "--data", data, "--prune", 0.5, "--no-soft-bias", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [one["setting"]["scorer"] for one in found["answers"]] == ["learned-no-bias", "cosine", "random"]
+
+
+@pytest.mark.parametrize(
+    "option", [("--data", "x"), ("--prune", 0.5), ("--split", "held_out"), ("--no-soft-bias",), ("--device", "cpu")]
+)
+def test_nothing_is_asked_anew_of_an_earlier_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[object, ...]
+) -> None:
+    write_evaluation(toy_evaluation(), "", tmp_path)
+    assert run(tmp_path / "eval.json", *option) == 2
+    assert f"was evaluated before: leave out {option[0]}, or name a bundle" in capsys.readouterr().err
+
+
+def test_without_soft_bias_the_usual_scorers_of_the_weights_are_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = toy_config(scorer="cosine")
+    data = write_dataset(tmp_path / "data", toy_questions(clips=3))
+    recipe = write_toy_recipe(tmp_path / "toy.toml", config)
+    checkpoint = write_toy_checkpoint(tmp_path / "weights", config)
+    given = ("--data", data, "--prune", 0.5, "--frames", 4, "--device", "cpu", "--no-soft-bias", "--json")
+    assert run(checkpoint, "--model", recipe, *given) == 0
+    rows = json.loads(capsys.readouterr().out)["summary"]["rows"]
+    assert [row["setting"]["scorer"] for row in rows] == ["cosine", "random"]

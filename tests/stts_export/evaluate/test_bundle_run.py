@@ -8,7 +8,7 @@ from reference.toy_questions import Toy, answering_toy, toy_questions
 
 from stts_export.data.clips import read_clip
 from stts_export.errors import UsageError
-from stts_export.evaluate.bundle_run import bundle_settings, evaluate_bundle, runtime_clip
+from stts_export.evaluate.bundle_run import as_said, bundle_settings, evaluate_bundle, runtime_clip
 from stts_export.evaluate.compare import compare
 from stts_export.evaluate.questions import questions_to_ask
 from stts_export.evaluate.records import Setting
@@ -105,6 +105,22 @@ def test_a_dense_bundle_is_not_pruned(toy: Toy) -> None:
 
 
 def test_options_that_a_bundle_cannot_follow_are_refused(toy: Toy) -> None:
-    request = EvaluationRequest(str(toy.bundle), toy.data, scorers=("cosine",))
-    with pytest.raises(UsageError, match="whose weights and scorer are built in: leave out --scorers"):
-        evaluate(request, lambda stage, share: None)
+    for given, option in (
+        ({"scorers": ("cosine",)}, "--scorers"),
+        ({"soft_bias": False}, "--no-soft-bias"),
+        ({"packing": "ragged"}, "--packing"),
+        ({"options": TorchOptions(precision="bfloat16")}, "--precision"),
+        ({"options": TorchOptions(batch=4)}, "--batch"),
+    ):
+        request = EvaluationRequest(str(toy.bundle), toy.data, **given)
+        with pytest.raises(UsageError, match=f"packing and way of running are built in: leave out {option}"):
+            evaluate(request, lambda stage, share: None)
+
+
+def test_a_right_answer_is_what_the_tokenizer_makes_of_it(nano_bundle: Path) -> None:
+    with load(nano_bundle) as session:
+        assert [as_said(session.tokenizer, text) for text in ("red", "Red", " red,blue")] == [
+            "red",
+            "red",
+            "red , blue",
+        ]

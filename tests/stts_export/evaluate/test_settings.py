@@ -59,3 +59,9 @@ def test_learned_rows_of_an_untrained_scorer_are_refused() -> None:
 def test_what_can_never_be_asked_for_is_refused(wanted: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         settings_of("model", has_scorer=True, **wanted)
+
+
+@pytest.mark.parametrize("wanted", [{"frames": (1,)}, {"scorers": ()}])
+def test_a_table_without_rows_is_refused(wanted: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="model: no row is left to ask for"):
+        settings_of("model", True, (0.5,), **wanted)
