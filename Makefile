@@ -219,7 +219,7 @@ train-micro: $(if $(wildcard $(OUT)/train/parts),$(OUT)/train/site)  ## there (o
 train-nano: $(READY)  ## train nano from nothing: data, every stage, evaluation, weights (2 hours on 2 cores; SEED=... NANO_MODEL=nano-qwen3-vl)
 	$(MAKE) --no-print-directory -j2 $(foreach stage,pruned $(NANO_TWINS),$(NANO_RUN)/$(stage)/trained.safetensors)
 	OMP_NUM_THREADS=2 $(BIN)/stts-export eval $(NANO_RUN)/pruned --model $(NANO_MODEL) --data $(NANO)/data --packing ragged --one-frame $(NANO_EVAL) \
-		$(if $(IS_NANO),--dense-twin $(NANO_RUN)/dense-twin) -o $(NANO_RUN)/eval
+		$(if $(IS_NANO),--dense-twin $(NANO_RUN)/dense-twin $(foreach twin,$(filter pruned-%,$(NANO_TWINS)),--also $(twin)=$(NANO_RUN)/$(twin))) -o $(NANO_RUN)/eval
 	$(BIN)/python tools/ship_weights.py $(NANO_RUN)/pruned $(NANO_RUN)/weights --papers $(NANO_RUN)/eval/eval.json $(NANO_RUN)/eval/eval.md
 
 # What docs/MODEL.md tells, and the accuracy that tests/test_nano.py holds it to. Twins are told where they were trained here.

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stts_export.checkpoint.trained import FILE as TRAINED
+from stts_export.checkpoint.trained import FILE as TRAINED, open_trained
 from stts_export.cli.console import print_tables
 from stts_export.cli.progress import progress_bars
 from stts_export.evaluate.compare import LIMIT_POINTS, agreement_rows, compare
@@ -102,29 +102,43 @@ def measure(arguments: argparse.Namespace) -> int:
     print_tables(shown, whole.notes)
     page = page_of(shown, whole)
     files = [*write_evaluation(whole, page, output), write_recorded(record, output)]
-    if weights is not None:
+    agrees = all(one.ok for one in found[0][1])
+    if weights is not None and not agrees:
+        sys.stderr.write(
+            "error: the bundle answers otherwise than torch: nothing was laid beside the weights or in docs\n"
+        )
+    elif weights is not None:
         files.append(write_recorded(record, weights))
         for name, source in ((f"{arguments.model}.md", files[1]), (f"{arguments.model}.png", files[2])):
             files.append(write_whole(DOCS / name, lambda path, source=source: path.write_bytes(source.read_bytes())))
     sys.stdout.writelines(f"wrote {file}\n" for file in files)
-    return 0 if all(one.ok for one in found[0][1]) else 1
+    return 0 if agrees else 1
 
 
 def torch_request(arguments: argparse.Namespace) -> EvaluationRequest:
     """Return what is asked in torch: everything.
 
     Raises:
-        UsageError: the run's folder holds no stage.
+        UsageError: the run's folder holds no stage, or those of another training than the weights that ship.
     """
     run = arguments.run
     stages = [] if run is None else sorted(path.parent for path in run.glob(f"*/{TRAINED}"))
     if run is not None and not stages:
         raise UsageError(f"--run {run} holds no finished stage: wanted folders with {TRAINED}, from stts-export train")
-    beside = tuple((path.name, path) for path in stages if path.name.startswith("pruned-"))
+    twins = [path for path in stages if path.name == DENSE_TWIN or path.name.startswith("pruned-")]
+    assembly = read_model_recipe(arguments.model).assembly
+    shipped = None if assembly is None or assembly.trained is None else seed_of(find_weights(assembly.trained))
+    for seed in (seed_of(path / TRAINED) for path in twins if shipped is not None):
+        if seed != shipped:
+            raise UsageError(
+                f"--run {run} was trained with seed {seed}, and the weights that ship with seed {shipped}: its twins "
+                f"are not theirs. Leave out --run, or name the run of that seed (make eval-nano SEED={shipped})"
+            )
+    beside = tuple((path.name, path) for path in twins if path.name != DENSE_TWIN)
     return EvaluationRequest(
         arguments.model,
         arguments.data,
-        twin=next((path for path in stages if path.name == DENSE_TWIN), None),
+        twin=next((path for path in twins if path.name == DENSE_TWIN), None),
         also=beside,
         splits=tuple(arguments.split),
         scorers=DEFAULT_SCORERS,
@@ -132,6 +146,11 @@ def torch_request(arguments: argparse.Namespace) -> EvaluationRequest:
         frames=tuple(arguments.frames),
         questions=arguments.questions,
     )
+
+
+def seed_of(weights: Path) -> str:
+    """Return the seed that trained weights say they were trained with."""
+    return open_trained(weights).metadata.get("seed", "unknown")
 
 
 def asked_of(name: str, output: Path, request: EvaluationRequest, on_progress: OnProgress) -> Evaluation:

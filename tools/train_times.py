@@ -6,7 +6,7 @@
 Both train the same recipe on the same few clips, one thread each, in turns; a step's time is what more steps take more,
 so that imports and start-up do not count. The recipe says only what every commit since 4a9d61c can read: nano before it
 learned anything, and for each `--prune` a stage that trains all of it at that share. Clips are stored as JPEG for the
-same reason. Figures are the least of `--rounds`, as other work on the machine can only add to them.
+same reason. Of `--rounds` the least times are taken before they are subtracted: other work can only add to them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from stts_export.data.clips import read_clip, read_patch_classes, read_settings, write_clip
-from stts_runtime.bundle.manifest import FrameSampling
+from stts_export.data.clips import EVERY_FRAME, read_clip, read_patch_classes, read_settings, write_clip
 from stts_runtime.text_table import Rows, text_table
 
 
@@ -59,17 +58,17 @@ def main() -> None:
     option("--rounds", type=int, default=1, help="how often each is measured (default: %(default)s)")
     arguments = parser.parse_args()
     trees = {"before": arguments.before.resolve(), "here": HERE}
-    best: dict[tuple[float, str], float] = {}
+    best: dict[tuple[float, str, int], float] = {}
     with TemporaryDirectory() as scratch:
         data = few_clips(arguments.data, Path(scratch) / "data", arguments.clips)
         for _ in range(arguments.rounds):
             for share in arguments.prune:
                 for name, tree in trees.items():
-                    few, many = (spent(tree, data, share, steps) for steps in arguments.steps)
-                    step = (many - few) / (arguments.steps[1] - arguments.steps[0])
-                    best[share, name] = min(step, best.get((share, name), step))
-                    sys.stderr.write(f"{share:.0%} pruned, {name}: {step:.3f} s a step\n")
-    sys.stdout.write(table(best, arguments.prune))
+                    for steps in arguments.steps:
+                        seconds = spent(tree, data, share, steps)
+                        best[share, name, steps] = min(seconds, best.get((share, name, steps), seconds))
+                        sys.stderr.write(f"{share:.0%} pruned, {name}: {steps} steps in {seconds:.1f} s\n")
+    sys.stdout.write(table(best, arguments.prune, *arguments.steps))
 
 
 def few_clips(data: Path, output: Path, wanted: int) -> Path:
@@ -78,9 +77,8 @@ def few_clips(data: Path, output: Path, wanted: int) -> Path:
     clips = tuple(dict.fromkeys(line["clip"] for line in lines))[:wanted]
     for clip in clips:
         settings = read_settings(data / clip)
-        every = FrameSampling("uniform", settings["frames"], settings["fps"])
         classes = read_patch_classes(data / clip, np.arange(settings["frames"]))
-        write_clip(output / clip, read_clip(data / clip, every, None, None).frames, settings["fps"], classes)
+        write_clip(output / clip, read_clip(data / clip, EVERY_FRAME, None, None).frames, settings["fps"], classes)
     chosen = frozenset(clips)
     asked = [json.dumps(line) for line in lines if line["clip"] in chosen]
     (output / "train.jsonl").write_text("\n".join(asked) + "\n")
@@ -123,9 +121,13 @@ def write_recipe(folder: Path, share: float, steps: int) -> Path:
     return path
 
 
-def table(best: dict[tuple[float, str], float], shares: Sequence[float]) -> str:
-    """Return a row a share, and their mean."""
-    rows = [(f"{share:.0%}", best[share, "before"], best[share, "here"]) for share in shares]
+def table(best: dict[tuple[float, str, int], float], shares: Sequence[float], few: int, many: int) -> str:
+    """Return a row a share, and their mean; `best` has the least seconds by share, checkout and number of steps."""
+
+    def step(share: float, tree: str) -> float:
+        return (best[share, tree, many] - best[share, tree, few]) / (many - few)
+
+    rows = [(f"{share:.0%}", step(share, "before"), step(share, "here")) for share in shares]
     rows.append(("mean", *(sum(row[side] for row in rows) / len(rows) for side in (1, 2))))
     cells = [(name, f"{before:.3f}", f"{here:.3f}", f"{before / here:.2f}x") for name, before, here in rows]
     return text_table(

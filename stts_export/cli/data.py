@@ -55,6 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
     if arguments.clips is not None and arguments.clips < 1:
         raise UsageError(f"--clips is {arguments.clips}; wanted 1 or more")
+    for option, value in (("--clips", arguments.clips), ("--workers", arguments.workers)):
+        if value is not None and arguments.recipe is None:
+            raise UsageError(f"{option} says how a dataset is generated: name its recipe too, or leave it out")
     if arguments.output is None:
         raise UsageError("say where the dataset is, or shall be: -o DATA")
     if arguments.recipe is not None:

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from reference.word_model import write_word_recipe
+from safetensors.torch import save_file
 
 from stts_export.data.generate import generate
 from stts_export.data.recipe import SplitSizes, read_data_recipe
@@ -65,3 +67,13 @@ def test_nothing_is_shipped_of_a_model_that_was_not_trained(
 @pytest.mark.parametrize(("model", "frames"), [("nano", [8, 16]), ("nano-qwen3-vl", [16])])
 def test_a_model_is_asked_as_it_is_trained_and_about_all_frames(model: str, frames: list[int]) -> None:
     assert TOOL["frames_asked"](model) == frames
+
+
+def test_twins_of_another_training_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twin = tmp_path / "run" / "dense-twin"
+    twin.mkdir(parents=True)
+    save_file({"decoder.x": torch.zeros(1)}, twin / "trained.safetensors", {"seed": "20"})
+    assert MAIN([str(data), str(tmp_path / "out"), "--run", str(tmp_path / "run")]) == 1
+    told = capsys.readouterr().err
+    assert "was trained with seed 20, and the weights that ship with seed 1: its twins are not theirs" in told
+    assert "make eval-nano SEED=1" in told

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from stts_export.checkpoint.locate import find_model
-from stts_export.data.clips import read_clip, read_patch_classes
+from stts_export.data.clips import EVERY_FRAME, read_clip, read_patch_classes
 from stts_export.data.generate import generate
 from stts_export.data.read import open_questions
 from stts_export.data.recipe import SplitSizes, read_data_recipe
 from stts_export.train.recipe import read_training_recipe
-from stts_runtime.bundle.manifest import FrameSampling
 
 
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "train_times.py"))
@@ -34,10 +33,9 @@ def test_clips_are_those_of_the_dataset_as_every_commit_reads_them(data, tmp_pat
     assert len(clips) == 2
     whole = [question for question in open_questions(data, "train") if question.clip in clips]
     assert len(open_questions(few, "train")) == len(whole)
-    every = FrameSampling("uniform", 16, 5.0)
     for clip in clips:
         assert "frame_000.jpg" in zipfile.ZipFile(few / clip).namelist()
-        seen, wanted = (read_clip(folder / clip, every, None, None).frames.astype(int) for folder in (few, data))
+        seen, wanted = (read_clip(folder / clip, EVERY_FRAME, None, None).frames.astype(int) for folder in (few, data))
         assert seen.shape == wanted.shape
         assert np.abs(seen - wanted).mean() < 6
         assert np.array_equal(*(read_patch_classes(folder / clip, range(16)) for folder in (few, data)))
@@ -55,8 +53,9 @@ def test_the_recipe_trains_nano_from_its_start(tmp_path, share, name):
 
 
 def test_a_step_is_compared_with_the_same_step_before():
-    best = {(0.0, "before"): 0.6, (0.0, "here"): 0.2, (0.5, "before"): 0.4, (0.5, "here"): 0.2}
-    assert [line.split() for line in TOOL["table"](best, (0.0, 0.5)).splitlines()[1:]] == [
+    many = {(0.0, "before"): 16.0, (0.0, "here"): 8.0, (0.5, "before"): 12.0, (0.5, "here"): 8.0}
+    best = {(*key, 30): seconds for key, seconds in many.items()} | {(*key, 10): 4.0 for key in many}
+    assert [line.split() for line in TOOL["table"](best, (0.0, 0.5), 10, 30).splitlines()[1:]] == [
         ["pruned", "before", "here", "faster"],
         ["0%", "0.600", "0.200", "3.00x"],
         ["50%", "0.400", "0.200", "2.00x"],

@@ -47,6 +47,7 @@ def test_a_sheet_and_a_video_are_written(data, tmp_path, capsys):
         (["shapse", "-o", "x"], "Did you mean shapes?"),
         (["shapes", "-o", "x", "--clips", "0"], "--clips is 0; wanted 1 or more"),
         (["-o", "nowhere"], "nowhere holds no dataset"),
+        (["-o", "x", "--clips", "4"], "--clips says how a dataset is generated: name its recipe too"),
     ],
 )
 def test_wrong_use_is_told(arguments, told, capsys, tmp_path, monkeypatch):

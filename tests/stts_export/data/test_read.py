@@ -116,3 +116,10 @@ def test_a_description_is_read_key_by_key(tmp_path, change, told):
     with pytest.raises(DataError, match=re.escape(told)) as caught:
         open_info(tmp_path)
     assert str(caught.value).startswith(f"{file} does not describe a dataset")
+
+
+def test_a_dataset_that_was_not_generated_to_its_end_is_told(tmp_path):
+    write(tmp_path, GOOD)
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(DataError, match="not generated to its end: run the same `stts-export data` again"):
+        open_questions(tmp_path, "train")
