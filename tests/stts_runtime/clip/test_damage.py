@@ -2,14 +2,15 @@
 
 import struct
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from reference.numbered_video import number_of, numbered_frame, overwrite, packets_in, shown, write_video
 
-from stts_runtime.bundle.manifest import FrameSampling
-from stts_runtime.clip.video import read_video
+from stts_runtime.bundle.manifest import BILINEAR, FrameSampling
+from stts_runtime.clip.video import _Size, _taken, read_video
 
 
 WHOLE_GROUPS = {"bf": "0", "sc_threshold": "0"}
@@ -216,6 +217,19 @@ def test_frames_are_counted_where_a_container_only_tells_when_they_are_decoded(t
         clip = read_video(path, LAST, frames=frames)
         assert shown(clip) == clip.indices.tolist()
         assert clip.notes == ()
+
+
+def test_frames_behind_the_last_one_wanted_are_not_taken_for_lost():
+    """One that is missing says nothing of the end of a film that was not read to its end."""
+
+    def taken(places, wanted):
+        frames = ((place, av.VideoFrame.from_ndarray(numbered_frame(place), format="rgb24")) for place in places)
+        found = _taken(frames, SimpleNamespace(sample_aspect_ratio=None), np.array(wanted), _Size(378, BILINEAR))
+        return found.missing, found.last, found.ended
+
+    gap = [place for place in range(20) if place != 10]
+    assert taken(gap, [0, 10, 15]) == (1, 15, False)
+    assert taken(gap[:12], [0, 10, 15]) == (2, 12, True)
 
 
 def test_frames_are_counted_where_times_contradict_the_order_in_which_they_are_shown(tmp_path):

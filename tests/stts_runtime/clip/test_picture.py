@@ -1,5 +1,6 @@
 """Images of odd kinds: each the picture a person sees, or one clear message."""
 
+import contextlib
 import io
 import struct
 import sys
@@ -222,3 +223,14 @@ def test_a_still_picture_is_known_by_its_beginning(tmp_path):
     assert not is_picture_file(tmp_path / "text")
     assert not is_picture_file(tmp_path / "none")
     assert not is_picture_file(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tiff"])
+def test_of_several_pictures_a_truncated_file_is_one_message_too(tmp_path, name):
+    frames = [Image.fromarray(RNG.integers(0, 256, (24, 24, 3), dtype=np.uint8)) for _ in range(3)]
+    whole = saved(tmp_path, frames[0], name, save_all=True, append_images=frames[1:]).read_bytes()
+    cut = tmp_path / f"cut-{name}"
+    for end in range(100, len(whole), 37):
+        cut.write_bytes(whole[:end])
+        with contextlib.suppress(ImageError):
+            read(cut)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import av
 import numpy as np
 import pytest
-from reference.streams import Breaking, serving, transport_stream, write_stream
+from reference.streams import Breaking, moving, serving, transport_stream, write_stream
 
 from stts_runtime import Feed, VideoError
 from stts_runtime.live import reader
@@ -60,6 +60,22 @@ def test_a_file_is_played_in_real_time_once(clip):
     assert time.monotonic() - start >= 1.85
     assert feed.heard() == []
     assert feed.connections == 1
+
+
+@pytest.mark.parametrize(("name", "form"), [("clip.avi", "avi"), ("clip.h264", "h264")])
+def test_frames_of_a_file_that_tells_no_order_are_counted(tmp_path, name, form):
+    with av.open(str(tmp_path / name), "w", format=form) as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "2", "g": "250"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for frame in moving(20, 64):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    feed, start = Collecting(), time.monotonic()
+    read(source_of(tmp_path / name), feed)
+    assert feed.times == pytest.approx(np.arange(20) / 25)
+    assert time.monotonic() - start >= 0.7
+    assert feed.heard() == []
 
 
 def opener_of(clip, *breaks):

@@ -84,6 +84,18 @@ def test_a_stream_that_ends_leaves_a_shorter_clip(container, tmp_path):
     assert len(frames_of(path)) == 10
 
 
+def test_a_moment_that_is_found_when_the_stream_has_ended_is_saved_at_once(tmp_path):
+    write_stream(tmp_path / "clip.mp4", 80, FPS, every_key=KEY)
+    recording = Recording(tmp_path / "clips", Feed(), 1, before=1.0, after=5.0)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        played(container, recording)
+    recording.finish()
+    recording.hold(7.9)
+    recording.save(7.9)
+    (path,) = (tmp_path / "clips").iterdir()
+    assert (recording.saved, len(frames_of(path))) == (1, 20)  # from 6.0, the key frame before 6.9
+
+
 def test_memory_is_bounded_whatever_is_asked_for(container, tmp_path, monkeypatch):
     total = sum(packet.size for packet in container.demux(video=0))
     container.seek(0)

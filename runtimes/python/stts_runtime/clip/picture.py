@@ -129,14 +129,16 @@ def _picture_of(picture: Any, name: str) -> tuple[NDArray[np.uint8], tuple[str, 
     from PIL import ImageOps
 
     _check_size(picture.width, picture.height, name)
-    frames = getattr(picture, "n_frames", 1) if picture.format in ANIMATED else 1
+    broken = foreign_errors(lambda reason: ImageError(f"{name} cannot be decoded: {reason}. Is the file whole?"))
+    with broken:
+        frames = getattr(picture, "n_frames", 1) if picture.format in ANIMATED else 1
     notes = []
     if frames > 1:
         way = "" if picture.format in VIDEOS else "converted to MP4 or GIF, "
         notes.append(
             f"{name} has {frames} pictures: the first is looked at; {way}ask about it as a video to see them all"
         )
-    with foreign_errors(lambda reason: ImageError(f"{name} cannot be decoded: {reason}. Is the file whole?")):
+    with broken:
         picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I;16"):
             grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)

@@ -135,6 +135,11 @@ def average_rate(declared: float, steps: int, seconds: float) -> float:
     return declared if abs(declared - measured) <= RATE_TOLERANCE * measured else measured
 
 
+def tells_decoding(container: Any, context: Any) -> bool:
+    """Tell whether a container, by its kind, says of this codec's frames when they are decoded and not when shown."""
+    return container.format.name == "avi" and context.name in TIMES_BY_DECODING and bool(context.has_b_frames)
+
+
 def _are_of_decoding(timed: list[tuple[Any, Any]], container: Any, context: Any) -> bool:
     """Tell whether what stands for times of presentation are times of decoding, and tell nothing of the order.
 
@@ -144,7 +149,7 @@ def _are_of_decoding(timed: list[tuple[Any, Any]], container: Any, context: Any)
     if context.name not in TIMES_BY_DECODING or not context.has_b_frames:
         return False
     delays = {None if dts is None else pts - dts for pts, dts in timed}
-    return delays == {0} or (container.format.name == "avi" and len(delays) == 1)
+    return delays == {0} or (tells_decoding(container, context) and len(delays) == 1)
 
 
 def _presented(timed: list[tuple[Any, Any]], time_base: float) -> tuple[np.ndarray, ...]:

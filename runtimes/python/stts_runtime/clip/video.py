@@ -180,7 +180,7 @@ def _clip_from_file(
     chosen = sample_frames(sampling, total, timeline.fps, frames=frames)
     admit(len(chosen.indices))
     pictures = _pictures(av, path, film, chosen.indices, size)
-    if pictures.missing and not timeline.is_timed and pictures.last + 1 < total:
+    if pictures.missing and pictures.ended and not timeline.is_timed and pictures.last + 1 < total:
         # Frames of files without times are only counted: those that never came may be halves of others.
         total = pictures.last + 1
         notes.append(f"of the {timeline.count} packets in the file only {total} give frames; these are used")
@@ -224,12 +224,15 @@ class _Film:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Square frames, the source's (width, height), how many were missing, and the last place that was decoded."""
+    """Square frames, the source's (width, height), how many were missing, the last place that was decoded, and whether
+    nothing came behind it, or nothing more was asked for.
+    """
 
     squares: list[np.ndarray]
     source_size: tuple[int, int]
     missing: int
     last: int
+    ended: bool
 
 
 def _film(av: Any, path: Path, wanted: int | None) -> _Film:
@@ -316,6 +319,7 @@ def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, 
     squares: list[np.ndarray] = []
     source_size, missing, place = (0, 0), 0, -1
     before: Any = None
+    ended = True
 
     def take(frame: Any) -> None:
         nonlocal source_size
@@ -332,11 +336,12 @@ def _taken(frames: Iterator[tuple[int, Any]], stream: Any, indices: np.ndarray, 
             take(frame)
         before = frame
         if len(squares) == len(indices):
+            ended = False
             break
     while before is not None and len(squares) < len(indices):
         take(before)
         missing += 1
-    return _Pictures(squares, source_size, missing, place)
+    return _Pictures(squares, source_size, missing, place, ended)
 
 
 def _time_notes(timeline: Timeline, chosen: SampledFrames) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from stts_runtime.clip.orientation import display_matrix, picture_of
 from stts_runtime.clip.source import opened, video_streams
+from stts_runtime.clip.timeline import tells_decoding
 from stts_runtime.errors import VideoError
 from stts_runtime.live.address import CAMERA, FILE, Source
 from stts_runtime.live.feed import Feed
@@ -83,6 +84,7 @@ class Reader:
         self._first: AbstractContextManager[Any] | None = None
         self._container: Any = None
         self._failures = 0
+        self._jumped = False
 
     def start(self) -> None:
         """Open the source, and read on in a thread.
@@ -142,15 +144,23 @@ class Reader:
         if self._recording is not None:
             self._recording.begin(stream)
         started: float | None = None
+        # frames of a file that does not say when they are shown are counted, as where it is asked about
+        rate = float(stream.average_rate or stream.guessed_rate or 0) if self._source.kind == FILE else 0.0
+        is_counted = rate > 0 and tells_decoding(container, stream.codec_context)
+        number = 0
         try:
             for packet in container.demux(stream):
                 if self._stop.is_set():
                     return None
-                if packet.pts is not None:  # before it is decoded: frames of the first packet may come packets later
-                    self._clock.anchor(float(packet.pts * packet.time_base))
+                # before it is decoded: frames of the first packet may come packets later
+                if is_counted or packet.pts is not None:
+                    self._clock.anchor(0.0 if is_counted else float(packet.pts * packet.time_base))
                 for frame in self._decoded(packet):
-                    seconds, jumped = self._clock.seconds(frame.time)
-                    if jumped:
+                    told = number / rate if is_counted or (rate and frame.time is None) else frame.time
+                    seconds, jumped = self._clock.seconds(told)
+                    number += 1
+                    if jumped and not self._jumped:
+                        self._jumped = True
                         self._feed.say("its clock jumped: times go on by this machine's over the jump")
                     if self._source.kind == FILE:
                         started = clock.monotonic() - seconds if started is None else started

@@ -5,6 +5,7 @@ Packets are kept from a key frame on, where decoding can start, so a clip begins
 
 from __future__ import annotations
 
+import io
 import shutil
 import time as clock
 from collections import deque
@@ -61,16 +62,23 @@ class Recording:
         self._before, self._after = before, after
         self._kept: deque[_Kept] = deque()
         self._bytes = 0
-        self._stream: Any = None
-        self._change = Lock()
+        self._template: Any = None
+        self._container = ""
+        self._ended = False  # whether nothing more comes of the stream: clips are written at once then
+        self._change, self._writing = Lock(), Lock()
         self._held: float | None = None  # nothing from here on is let go
         self._moments: list[float] = []
         check_folder(folder)
 
     def begin(self, stream: Any) -> None:
-        """Hold packets of a stream that was opened (anew)."""
+        """Hold packets of a stream that was opened (anew); those of the one before go."""
         self.finish()
-        self._stream = stream
+        with self._writing:
+            self._kept.clear()
+            self._bytes, self._template = 0, template_of(stream)
+            self._container = "mp4" if stream.codec_context.name in IN_MP4 else "mkv"
+        with self._change:
+            self._ended = False
 
     def hold(self, seconds: float | None) -> None:
         """Keep what is needed for a clip of this moment, should it be asked for; None lets it go."""
@@ -78,9 +86,15 @@ class Recording:
             self._held = None if seconds is None else seconds - self._before
 
     def save(self, seconds: float) -> None:
-        """Have a clip around a moment of the stream's clock written, once the seconds behind it have come."""
+        """Have a clip around a moment of the stream's clock written, once the seconds behind it have come.
+
+        At once where the stream has ended: its last answers come behind its last packet.
+        """
         with self._change:
-            self._moments.append(seconds)
+            if not self._ended:
+                self._moments.append(seconds)
+                return
+        self._write(seconds)
 
     def keep(self, packet: Any, seconds: float) -> None:
         """Take a packet of the stream, and write the clips that are complete by it."""
@@ -96,13 +110,14 @@ class Recording:
         self._let_go(min(needed))
 
     def finish(self) -> None:
-        """Write what was asked for, with the packets that there are, and let all go: the stream has ended."""
+        """Write what was asked for, with the packets that there are: the stream has ended.
+
+        They are held on, for moments that are found in its last seconds.
+        """
         with self._change:
-            due, self._moments = self._moments, []
+            due, self._moments, self._ended = self._moments, [], True
         for moment in due:
             self._write(moment)
-        self._kept.clear()
-        self._bytes, self._stream = 0, None
 
     def _let_go(self, needed: float) -> None:
         """Drop what lies before the last key frame that is not later than `needed`, and more if it is too much."""
@@ -117,6 +132,10 @@ class Recording:
         return sum(self._kept[place].packet.size for place in range(start)) if start else 0
 
     def _write(self, moment: float) -> None:
+        with self._writing:  # the next stream may begin meanwhile
+            self._cut(moment)
+
+    def _cut(self, moment: float) -> None:
         packets = [one for one in self._kept if one.seconds <= moment + self._after]
         packets = packets[next((place for place, one in enumerate(packets) if one.is_key), len(packets)) :]
         needs = sum(one.packet.size for one in packets)
@@ -126,7 +145,7 @@ class Recording:
             if (free := shutil.disk_usage(self._folder).free) < 2 * needs:
                 raise OSError(f"no room on the disk: {needs >> 10} KiB are wanted, {free >> 10} KiB are free")
             path = self._folder / self._name(moment)
-            write_whole(path, lambda file: mux(file, self._stream, [one.packet for one in packets]))
+            write_whole(path, lambda file: mux(file, self._template, [one.packet for one in packets]))
         except (OSError, ValueError) as error:  # PyAV's own errors are kinds of these
             self.failed += 1
             self._feed.say(f"no clip of {moment:.1f} s was saved: {getattr(error, 'strerror', None) or error}")
@@ -135,8 +154,14 @@ class Recording:
         self._feed.say(f"saved {path}")
 
     def _name(self, moment: float) -> str:
-        container = "mp4" if self._stream.codec_context.name in IN_MP4 else "mkv"
-        return f"{clock.strftime('%Y%m%d-%H%M%S')}-source-{self._number}-{moment:.1f}s.{container}"
+        return f"{clock.strftime('%Y%m%d-%H%M%S')}-source-{self._number}-{moment:.1f}s.{self._container}"
+
+
+def template_of(stream: Any) -> Any:
+    """Return what says of a stream all that a file of its packets needs, and outlives the container it came in."""
+    import av
+
+    return av.open(io.BytesIO(), "w", format="matroska").add_stream_from_template(stream)
 
 
 def mux(file: Path, stream: Any, packets: list[Any]) -> None:
