@@ -72,13 +72,18 @@ def build_engines(
         BundleError: no bundle, or a damaged one.
         EngineError: nothing to build, TensorRT is missing or too old, no such SM, no library of plugins for this
             machine, too little memory or disk (before the build starts, with numbers), or TensorRT refuses a graph.
-        UsageError: another build is at work in this bundle, it lies on a hub, or `workspace` is not positive.
+        UsageError: another build is at work in this bundle, it lies on a hub, `workspace` is not positive, or
+            something is given that a bundle for a CPU has no use for.
     """
     if workspace is not None and workspace <= 0:
         raise UsageError(f"a workspace of {workspace} bytes: wanted a positive number, or none for no limit")
     bundle = open_bundle(own_folder(bundle_path))
     manifest = bundle.manifest
     if is_packable(manifest):
+        if compute_capabilities is not None or workspace is not None:
+            raise UsageError(
+                f"{bundle.path} runs on a CPU, where weights are packed: leave out compute capabilities and workspace"
+            )
         engines, was_there = pack(bundle, force)
         on_progress(f"{PART}: {REUSED if was_there else DONE}", 1.0)
         return engines

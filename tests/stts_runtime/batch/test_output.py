@@ -52,7 +52,17 @@ def test_an_empty_answer_is_told(tmp_path: Path) -> None:
     assert lines_of(unfinished(tmp_path / "a"))[1]["answer"] == ""
 
 
-@pytest.mark.parametrize("content", ['{"answers_about": {"bundle": "other"}}\n', "my own notes\n", "my own notes"])
+OTHER = '{"answers_about": {"bundle": "other"}}\n'
+
+
+def test_what_was_begun_about_something_else_and_has_no_answer_is_begun_anew(tmp_path: Path) -> None:
+    unfinished(tmp_path / "a").write_text(OTHER)
+    with opened(tmp_path / "a", ABOUT) as output:
+        assert output.done == 0
+    assert lines_of(unfinished(tmp_path / "a")) == [{"answers_about": ABOUT}]
+
+
+@pytest.mark.parametrize("content", [OTHER + '{"answer": "yes"}\n', OTHER + '{"ans', "my own notes\n", "my own notes"])
 def test_what_is_about_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
     unfinished(tmp_path / "a").write_text(content)
     with pytest.raises(UsageError, match="holds answers to other questions"), opened(tmp_path / "a", ABOUT):

@@ -17,6 +17,11 @@ def test_lines_are_questions_and_blank_ones_are_not(tmp_path: Path) -> None:
     assert read_questions(file) == (Question("a.mp4", "Who?"), Question("a", "?", prune=0.0))
 
 
+def test_only_the_end_of_a_line_ends_it(tmp_path: Path) -> None:
+    file = written(tmp_path, '{"clip": "a", "question": "Who\u2028comes?"}\r', '{"clip": "b", "question": "\x85?"}')
+    assert [question.question for question in read_questions(file)] == ["Who\u2028comes?", "\x85?"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -26,6 +31,8 @@ def test_lines_are_questions_and_blank_ones_are_not(tmp_path: Path) -> None:
         ('{"clip": "a.mp4"}', r"questions.jsonl:2: question: missing"),
         ('{"clip": "a.mp4", "question": " "}', r"questions.jsonl:2: the question is empty"),
         ('{"clip": "a.mp4", "question": "?", "prun": 1}', r"questions.jsonl:2: .*prun"),
+        ('{"clip": "a\\ud800.mp4", "question": "?"}', r"questions.jsonl:2: clip .* holds half a character"),
+        ('{"clip": "a.mp4", "question": "?", "id": "\\udfff"}', r"questions.jsonl:2: id .* holds half a character"),
         ('{"clip": "a.mp4", "question": "?", "frames": "8"}', r"questions.jsonl:2: frames: wanted a whole number"),
     ],
     ids=str,

@@ -1,15 +1,17 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stts_export.data.clips import clip_to_video
 from stts_export.evaluate.recorded import SPLIT, generate_asked
-from stts_runtime.batch.answer import Answer, Settings
+from stts_runtime.batch.answer import Answer, Settings, checked
 from stts_runtime.batch.output import unfinished
 from stts_runtime.batch.questions import Task
 from stts_runtime.batch.run import BatchRequest, answer_batch, answer_here
+from stts_runtime.bundle.open import open_bundle
 from stts_runtime.cli import main
 from stts_runtime.errors import EngineError, UsageError
 
@@ -78,8 +80,8 @@ def test_what_was_stopped_is_gone_on_with_and_ends_as_if_it_had_not_been(
 
 def test_other_settings_are_not_gone_on_with(asked: Path, nano_bundle: Path, tmp_path: Path) -> None:
     def nothing(bundle: Path, tasks: tuple[Task, ...], settings: Settings) -> Iterator[tuple[int, Answer]]:
+        yield 0, Answer("one")
         raise EngineError("none")
-        yield
 
     with pytest.raises(EngineError):
         answer_batch(request_of(asked, tmp_path / "a", nano_bundle), nothing)
@@ -111,3 +113,34 @@ def test_the_command_tells_what_became_of_it(
     assert "0 actors of 1.0 processors" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--clips", str(tmp_path / "none")]) == 2
     assert "is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(prune=1.5), "1.5"),
+        (Settings(frames=0), "--frames is 0, wanted at least 1"),
+        (Settings(frames=1000), "1000 frames"),
+    ],
+)
+def test_what_can_work_for_no_question_is_refused_before_any_is_answered(
+    asked: Path, nano_bundle: Path, tmp_path: Path, settings: Settings, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        answer_batch(request_of(asked, tmp_path / "answers.jsonl", nano_bundle, settings=settings))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_cannot_be_asked_is_refused(asked: Path, nano_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(nano_bundle)
+    with pytest.raises(UsageError, match="has no tokenizer, so it can be timed but not asked"):
+        checked(Settings(), replace(bundle, manifest=replace(bundle.manifest, tokenizer=None)))
+
+
+def test_zeros_of_a_question_are_its_own(asked: Path, nano_bundle: Path, tmp_path: Path) -> None:
+    lines = [{"clip": "0.mp4", "question": "What colour moves?", **own} for own in ({"frames": 0}, {"max_tokens": 0})]
+    (asked / "zeros.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = tmp_path / "answers.jsonl"
+    result = answer_batch(BatchRequest(nano_bundle, asked / "zeros.jsonl", output))
+    assert result.failed == 2
+    assert all("0" in str(line["error"]) for line in lines_of(output))

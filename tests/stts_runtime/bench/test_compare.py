@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from reference.streams import write_stream
 
 from stts_runtime.bench import compare as bench_module
 from stts_runtime.bench.compare import Subject, bench, clip_notes, take_turns
@@ -87,6 +88,22 @@ def test_variants_take_turns_after_all_have_warmed_up(toy_bundle):
 def test_a_dense_bundle_can_do_the_dense_passes(toy_bundle):
     result = bench(toy_bundle("ffd"), BIKES, frames=(2,), dense=toy_bundle("dense"), repeats=1, memory=False)
     assert [(one.prune, one.tokens["kept_groups"]) for one in result.measurements] == [(0, 18), (0.5, 9)]
+
+
+def test_a_dense_bundle_is_refused_where_nothing_dense_is_compared(toy_bundle):
+    with pytest.raises(UsageError, match="is for dense passes, and none is compared: put 0 into --prune"):
+        bench(toy_bundle("ffd"), BIKES, frames=(2,), prune=(0.5,), dense="none.stts", repeats=1, memory=False)
+
+
+def test_frames_that_a_video_does_not_have_are_refused_before_anything_is_timed(toy_bundle, tmp_path):
+    write_stream(tmp_path / "short.mp4", 4)
+    told = []
+    with pytest.raises(UsageError, match="6 frames were asked for; the video has 4"):
+        bench(
+            toy_bundle("ffd"), tmp_path / "short.mp4", frames=(2, 6), repeats=1, memory=False,
+            on_progress=lambda name, share: told.append(name),
+        )  # fmt: skip
+    assert told == []
 
 
 def test_a_dense_bundle_of_another_model_is_refused(toy_bundle):

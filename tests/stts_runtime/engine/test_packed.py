@@ -15,7 +15,7 @@ from stts_runtime.bundle.open import open_bundle
 from stts_runtime.device.fit import weight_findings
 from stts_runtime.engine import packed
 from stts_runtime.engine.packed import PART, find_packed, packed_version
-from stts_runtime.errors import EngineError
+from stts_runtime.errors import EngineError, UsageError
 from stts_runtime.language.generation import Decoding
 from stts_runtime.session import load
 
@@ -97,3 +97,10 @@ def test_what_cannot_be_packed_leaves_nothing(bundle, cpuinfo, monkeypatch):
     assert not (bundle / ENGINES).exists()
     with pytest.raises(EngineError, match="this system does not say which it has"):
         packed_version(cpuinfo.with_name("none"))
+
+
+@pytest.mark.parametrize("given", [{"compute_capabilities": [86]}, {"workspace": 1 << 20}])
+def test_what_a_gpu_alone_has_a_use_for_is_refused(bundle, given):
+    with pytest.raises(UsageError, match="runs on a CPU, where weights are packed: leave out compute capabilities"):
+        build_engines(bundle, **given)
+    assert not (bundle / ENGINES).exists()

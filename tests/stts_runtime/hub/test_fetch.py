@@ -1,5 +1,7 @@
 """What is fetched and what is not, and every way in which a hub does not give what was asked for."""
 
+import errno
+import os
 import re
 import shutil
 import subprocess
@@ -154,3 +156,18 @@ def test_the_environment_says_where_the_hub_and_its_cache_are(hub, tmp_path):
     asked = len(hub.asked)
     assert subprocess.run(command, env=offline, capture_output=True, text=True, timeout=120).stdout == done.stdout
     assert len(hub.asked) == asked
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_cache_that_cannot_be_written_is_not_told_as_a_hub_that_stopped(hub, monkeypatch, number):
+    import huggingface_hub
+
+    def refuses(*arguments, **more):
+        raise OSError(number, os.strerror(number), "/cache/blobs/1")
+
+    found = repository(NAME)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuses)
+    with pytest.raises(
+        HubError, match=rf"cannot be fetched into .*{os.strerror(number)}; free some room there, or set"
+    ):
+        fetched(found, ["config.json"])

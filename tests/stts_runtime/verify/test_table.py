@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from reference.reports import FAILING, FINE, TIES
 
 from stts_runtime.verify.table import report_text
@@ -32,3 +34,9 @@ def test_ties_and_what_was_skipped_are_shown_as_such():
     assert "tied     2 groups differ" in text
     assert "skipped  of other groups" in text
     assert text.endswith("ok: agrees with the model on 2 runs, 1 comparison skipped: features (of other groups)\n")
+
+
+def test_every_comparison_of_end_to_end_is_shown():
+    image = replace(FINE.results[-1], case="image to tokens")
+    text = report_text(replace(FINE, results=(*FINE.results, image)))
+    assert text.count("frames to tokens") == text.count("image to tokens") == 2  # its row, and its own table

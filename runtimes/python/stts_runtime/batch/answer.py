@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stts_runtime.batch.questions import Task
-from stts_runtime.conversation import Conversation
-from stts_runtime.errors import BundleError, EngineError, SttsError
+from stts_runtime.bundle.open import Bundle
+from stts_runtime.conversation import Conversation, check_frames_of_clip
+from stts_runtime.errors import BundleError, EngineError, SttsError, UsageError
 from stts_runtime.language.generation import Generation
-from stts_runtime.session import Session
+from stts_runtime.session import Session, tokenizer_file
 from stts_runtime.timings import Timings
+from stts_runtime.vision.plan import prune_fraction
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def answers_of(session: Session, task: Task, settings: Settings) -> Iterator[Ans
     """
     asked = task.questions[0]
     try:
-        clip = session.read(asked.clip, frames=asked.frames or settings.frames, prune=_prune(task, settings))
+        frames = settings.frames if asked.frames is None else asked.frames
+        clip = session.read(asked.clip, frames=frames, prune=_prune(task, settings))
         vision = session.vision(clip, _prune(task, settings))
     except (EngineError, BundleError):
         raise
@@ -55,9 +58,8 @@ def answers_of(session: Session, task: Task, settings: Settings) -> Iterator[Ans
         return
     fraction = session.prune_fraction(_prune(task, settings))
     for question in task.questions:
-        generation = Generation(
-            question.max_tokens or settings.max_tokens, settings.temperature, settings.top_p, settings.seed
-        )
+        most = settings.max_tokens if question.max_tokens is None else question.max_tokens
+        generation = Generation(most, settings.temperature, settings.top_p, settings.seed)
         conversation = Conversation(session, clip, vision, fraction, Timings())
         try:
             text = "".join(conversation.stream(question.question, generation))
@@ -75,11 +77,19 @@ def _prune(task: Task, settings: Settings) -> float | None:
     return settings.prune if own is None else own
 
 
-def checked(settings: Settings) -> Settings:
-    """Return the settings.
+def checked(settings: Settings, bundle: Bundle) -> Settings:
+    """Return the settings, which hold for all questions: what is wrong with them is no answer to any.
 
     Raises:
-        UsageError: one cannot work.
+        UsageError: one cannot work, or the bundle has no tokenizer.
+        LimitError: the bundle was built for fewer frames.
     """
+    manifest, name = bundle.manifest, bundle.path.name
     Generation(settings.max_tokens, settings.temperature, settings.top_p, settings.seed).check()
+    prune_fraction(settings.prune, manifest.pruning, name)
+    if settings.frames is not None:
+        if settings.frames < 1:
+            raise UsageError(f"--frames is {settings.frames}, wanted at least 1")
+        check_frames_of_clip(manifest, settings.frames)
+    tokenizer_file(manifest, name)
     return settings

@@ -19,6 +19,10 @@ from stts_runtime.bundle.swap import write_whole
 from stts_runtime.errors import UsageError
 
 
+ABOUT = "answers_about"
+"""The only key of the first line."""
+
+
 class Output:
     """The unfinished file, open at its end.
 
@@ -60,7 +64,9 @@ def opened(path: Path, about: Mapping[str, Any]) -> Iterator[Output]:
     partial = unfinished(path)
     with _locked(partial) as file:
         *whole, cut_off = file.read().split(b"\n")
-        head = (json.dumps({"answers_about": about}, sort_keys=True)).encode()
+        head = (json.dumps({ABOUT: about}, sort_keys=True)).encode()
+        if len(whole) == 1 and not cut_off and whole[0].startswith(f'{{"{ABOUT}": '.encode()):
+            whole = []  # nothing was answered yet, so it matters not about what
         if whole[:1] not in ([], [head]) or not (whole or head.startswith(cut_off)):
             raise UsageError(
                 f"{partial} holds answers to other questions, or by another bundle or other settings: finish it as it "

@@ -40,7 +40,7 @@ def read_questions(path: Path) -> tuple[Question, ...]:
         UsageError: it cannot be read, or a line of it is no question; says which.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     found = tuple(_question(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip())
@@ -57,6 +57,9 @@ def _question(line: str, where: str) -> Question:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: no JSON: {error}") from None
     question = from_plain(Question, data, where, UsageError)
+    for name, text in (("clip", question.clip), ("id", question.id or "")):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UsageError(f"{where}: {name} {text!r} holds half a character, and cannot be written: mend it")
     try:
         check_question(question.question)
     except UsageError as error:

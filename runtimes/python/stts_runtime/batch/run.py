@@ -61,20 +61,20 @@ def answer_batch(
         on_line: told how many lines are written, and of how many.
 
     Raises:
-        UsageError: a file or a setting is wrong.
+        UsageError: a file, or a setting that holds for all questions, is wrong.
         BundleError: the bundle is damaged.
         EngineError: it cannot be run.
     """
-    settings = checked(request.settings)
+    bundle = open_bundle(request.bundle)
+    settings = checked(request.settings, bundle)
     if request.output.exists() and not request.overwrite:
         raise UsageError(f"{request.output} is there already: give another -o, or --overwrite")
     questions = read_questions(request.questions)
     folder = request.questions.parent if request.clips is None else request.clips
     if not folder.is_dir():
         raise UsageError(f"--clips {folder} is no folder: name the one that paths of clips start from")
-    manifest = open_bundle(request.bundle).path / "manifest.json"
     about = {
-        "bundle": sha256_of_file(manifest),
+        "bundle": sha256_of_file(bundle.path / "manifest.json"),
         "clips": str(folder.absolute()),
         "questions": digest_of(to_plain(questions)),
         "settings": to_plain(settings),

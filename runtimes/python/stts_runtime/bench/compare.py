@@ -94,7 +94,9 @@ def opened_subjects(
         session = stack.enter_context(load(bundle))
         fractions = fractions_to_compare(session, prune)
         sessions = dict.fromkeys(fractions, (session, bundle))
-        if dense is not None and 0 in sessions:
+        if dense is not None:
+            if 0 not in sessions:
+                raise UsageError(f"--dense {dense} is for dense passes, and none is compared: put 0 into --prune")
             sessions[0.0] = (stack.enter_context(load(dense)), dense)
             check_same_model(session, sessions[0.0][0])
         for fraction, (chosen, _) in sessions.items():
@@ -181,6 +183,7 @@ def measure(
         raise UsageError(f"a bench needs at least 1 repeat and 1 token, got {repeats} and {answer_tokens}")
     for length in subjects:
         check_bench_limits(session.manifest, length, answer_tokens)
+    session.read(video, frames=max(subjects))  # refused before the first pass, and not after all the shorter ones
     steps = (repeats + 1) * sum(map(len, subjects.values()))
     done = 0
 

@@ -6,6 +6,7 @@ whether the network may be used (HF_HUB_OFFLINE) is the library's to know.
 
 from __future__ import annotations
 
+import errno
 import glob
 import shutil
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from stts_runtime.sizes import size_text
 
 STAGE = "fetch"
 _SUBFOLDERS = "*/*"
+# What an OSError's number says of a cache that cannot be written to, whatever the network does.
+_OF_THE_CACHE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _MANY = 3  # names of files in a message
 
 
@@ -137,6 +140,11 @@ def _snapshot(hub: Any, found: Repository, names: list[str], ignored: str | None
             raise _partly(found) from error
         raise _stopped(found, error) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_CACHE:
+            raise HubError(
+                f"{found.name} cannot be fetched into {hub.constants.HF_HUB_CACHE}: {error.strerror or error}; free "
+                "some room there, or set HF_HUB_CACHE to a folder on another disk that you may write to"
+            ) from error
         if unreachable(hub, error) is None:
             raise refusal(hub, found.name, error) from error
         raise _stopped(found, error) from error

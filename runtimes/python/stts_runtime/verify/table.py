@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stts_runtime.text_table import Rows, text_table
+from stts_runtime.verify.end_to_end import END_TO_END
 from stts_runtime.verify.report import FAILED, PASSED, SKIPPED, TIED, CaseResult, Comparison, Report
 
 
@@ -35,8 +36,7 @@ def report_text(report: Report, everything: bool = False) -> str:
     title = f"{report.bundle} on {report.engine}, {report.precision}, against {report.reference}"
     runs = Rows(title, (_RUN, *NUMBERS, _VERDICT, _NOTE), tuple(_run_cells(result) for result in report.results))
     shown = [result for result in report.results if everything or not result.ok]
-    if report.results:
-        shown += [result for result in report.results[-1:] if result not in shown]
+    shown += [result for result in report.results if result.part == END_TO_END and result not in shown]
     blocks = [text_table(table, (_RUN, _TENSOR, _VERDICT, _NOTE)) for table in (runs, *map(comparison_rows, shown))]
     notes = "".join(f"note: {note}\n" for note in report.notes)
     return "\n".join([*blocks, f"{notes}{'ok' if report.ok else 'FAILED'}: {report.verdict}\n"])
