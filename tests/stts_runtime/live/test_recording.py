@@ -96,6 +96,18 @@ def test_a_moment_that_is_found_when_the_stream_has_ended_is_saved_at_once(tmp_p
     assert (recording.saved, len(frames_of(path))) == (1, 20)  # from 6.0, the key frame before 6.9
 
 
+def test_a_codec_that_no_file_takes_costs_the_clips_alone(container, tmp_path, monkeypatch):
+    def refuses(stream):
+        raise ValueError("no codec")
+
+    monkeypatch.setattr("stts_runtime.live.recording.template_of", refuses)
+    feed = Feed()
+    recording = Recording(tmp_path / "clips", feed, 1, before=1.0, after=1.0)
+    played(container, recording, [2.0])
+    assert recording.failed == 1
+    assert feed.heard() == ["no clip of 2.0 s was saved: its codec cannot be put into a file as it came"]
+
+
 def test_memory_is_bounded_whatever_is_asked_for(container, tmp_path, monkeypatch):
     total = sum(packet.size for packet in container.demux(video=0))
     container.seek(0)

@@ -5,6 +5,7 @@ Packets are kept from a key frame on, where decoding can start, so a clip begins
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import time as clock
@@ -75,7 +76,9 @@ class Recording:
         self.finish()
         with self._writing:
             self._kept.clear()
-            self._bytes, self._template = 0, template_of(stream)
+            self._bytes, self._template = 0, None
+            with contextlib.suppress(OSError, ValueError):  # a codec that cannot be put into a file: each clip says so
+                self._template = template_of(stream)
             self._container = "mp4" if stream.codec_context.name in IN_MP4 else "mkv"
         with self._change:
             self._ended = False
@@ -140,6 +143,8 @@ class Recording:
         packets = packets[next((place for place, one in enumerate(packets) if one.is_key), len(packets)) :]
         needs = sum(one.packet.size for one in packets)
         try:
+            if self._template is None:
+                raise OSError("its codec cannot be put into a file as it came")
             if not packets:
                 raise OSError("no key frame of the moment is held any more")
             if (free := shutil.disk_usage(self._folder).free) < 2 * needs:
