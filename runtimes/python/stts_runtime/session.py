@@ -67,20 +67,6 @@ def load(path: str | Path, *, check: bool = False) -> Session:
     return session
 
 
-def tokenizer_file(manifest: Manifest, name: str) -> str:
-    """Return what the tokenizer's file is called in the bundle of that name.
-
-    Raises:
-        UsageError: it was built without one.
-    """
-    if manifest.tokenizer is None:
-        raise UsageError(
-            f"{name} was built from random weights and has no tokenizer, so it can be timed but not asked; build it "
-            "from a checkpoint"
-        )
-    return manifest.tokenizer
-
-
 class Session:
     """A loaded bundle. Engines open when they are first used and stay open until `close`.
 
@@ -118,10 +104,9 @@ class Session:
             BundleError: it cannot be read, lacks a token that the prompt needs, or another bundle came in its place.
         """
         self._check_open()
-        name = tokenizer_file(self.manifest, self._bundle.path.name)
+        file = self._bundle.tokenizer()
         if self._tokenizer is None:
             check_unchanged(self._bundle)
-            file = self._bundle.file(name)
             tokenizer = open_tokenizer(file)
             check_tokens(tokenizer, self.manifest.prompt, self.manifest.tokens, str(file))
             self._tokenizer = tokenizer

@@ -10,7 +10,7 @@ from stts_runtime.bundle.open import Bundle
 from stts_runtime.conversation import Conversation, check_frames_of_clip
 from stts_runtime.errors import BundleError, EngineError, SttsError, UsageError
 from stts_runtime.language.generation import Generation
-from stts_runtime.session import Session, tokenizer_file
+from stts_runtime.session import Session
 from stts_runtime.timings import Timings
 from stts_runtime.vision.plan import prune_fraction
 
@@ -91,5 +91,5 @@ def checked(settings: Settings, bundle: Bundle) -> Settings:
         if settings.frames < 1:
             raise UsageError(f"--frames is {settings.frames}, wanted at least 1")
         check_frames_of_clip(manifest, settings.frames)
-    tokenizer_file(manifest, name)
+    bundle.tokenizer()
     return settings

@@ -50,6 +50,19 @@ class Bundle:
         """Return where the listed file `name` lies."""
         return self.path / name
 
+    def tokenizer(self) -> Path:
+        """Return where the tokenizer lies.
+
+        Raises:
+            UsageError: the bundle was built without one.
+        """
+        if self.manifest.tokenizer is None:
+            raise UsageError(
+                f"{self.path.name} was built from random weights and has no tokenizer, so it can be timed but not "
+                "asked; build it from a checkpoint"
+            )
+        return self.file(self.manifest.tokenizer)
+
 
 def open_bundle(path: str | Path, check: bool = False, on_progress: OnProgress = no_progress) -> Bundle:
     """Return the bundle in the directory `path` after checking that all its files are there, whole and inside it.
