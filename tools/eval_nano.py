@@ -127,13 +127,15 @@ def torch_request(arguments: argparse.Namespace) -> EvaluationRequest:
         raise UsageError(f"--run {run} holds no finished stage: wanted folders with {TRAINED}, from stts-export train")
     twins = [path for path in stages if path.name == DENSE_TWIN or path.name.startswith("pruned-")]
     assembly = read_model_recipe(arguments.model).assembly
-    shipped = None if assembly is None or assembly.trained is None else seed_of(find_weights(assembly.trained))
-    for seed in (seed_of(path / TRAINED) for path in twins if shipped is not None):
-        if seed != shipped:
-            raise UsageError(
-                f"--run {run} was trained with seed {seed}, and the weights that ship with seed {shipped}: its twins "
-                f"are not theirs. Leave out --run, or name the run of that seed (make eval-nano SEED={shipped})"
-            )
+    if assembly is not None and assembly.trained is not None:
+        shipped = seed_of(find_weights(assembly.trained))
+        for seed in (seed_of(path / TRAINED) for path in twins):
+            if seed != shipped:
+                raise UsageError(
+                    f"--run {run} was trained with seed {seed}, and the weights that ship with seed {shipped}: its "
+                    "twins are not theirs. Leave out --run, or name the run of that seed (make eval-nano "
+                    f"SEED={shipped})"
+                )
     beside = tuple((path.name, path) for path in twins if path.name != DENSE_TWIN)
     return EvaluationRequest(
         arguments.model,

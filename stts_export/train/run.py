@@ -48,9 +48,9 @@ from stts_export.train.stage_output import NOTHING, digest_of, read_stage_output
 from stts_export.train.starting_model import StartingModel, open_starting_model
 from stts_export.train.state import (
     FOLDER as STATE_FOLDER,
-    begun_with,
     check_settings,
     differing_settings,
+    number_in,
     read_state,
     restore_generators,
     steps_done,
@@ -130,11 +130,13 @@ def train(
             folder = request.output / stage.name
             if (folder / TRAINED_FILE).is_file():
                 log(f"{stage.name}: finished before{_otherwise(run, stage)}")
-                steps = begun_with(folder / SETTINGS, "steps", stage.steps)
+                steps = number_in(folder / SETTINGS, "steps", stage.steps)
                 results.append(_result(run, stage, True, steps, _model_of(run, stage) if last else None))
                 continue
-            done = _result(run, stage, False, steps_done(folder), None)
-            results.append(done if stop.due else _run_stage(run, stage, last))
+            if stop.due:
+                results.append(_result(run, stage, False, steps_done(folder), None))
+            else:
+                results.append(_run_stage(run, stage, last))
             if not results[-1].finished:
                 break
     return RunResult(tuple(results), stop.signal)

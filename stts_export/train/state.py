@@ -104,10 +104,15 @@ def read_state(stage: Path) -> State | None:
 
 def steps_done(stage: Path) -> int:
     """Return how many steps the stage's state has; 0 where it has none that can be read."""
+    return number_in(stage / FOLDER / _FACTS, "step", 0)
+
+
+def number_in(file: Path, key: str, otherwise: int) -> int:
+    """Return a whole number that a JSON file says, or another where it does not."""
     try:
-        return int(json.loads((stage / FOLDER / _FACTS).read_text(encoding="utf-8"))["step"])
+        return int(json.loads(file.read_text(encoding="utf-8"))[key])
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return otherwise
 
 
 def generator_states() -> dict[str, Any]:
@@ -154,14 +159,6 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
             + "\n".join(f"  {one}" for one in different)
             + "\nResume with the same ones, or begin anew with another -o RUN."
         )
-
-
-def begun_with(file: Path, key: str, otherwise: int) -> int:
-    """Return a number that a stage was begun with, or another where its settings do not say it."""
-    try:
-        return int(json.loads(file.read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError):
-        return otherwise
 
 
 def differing_settings(file: Path, settings: dict[str, Any]) -> list[str]:

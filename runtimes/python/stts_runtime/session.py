@@ -104,8 +104,8 @@ class Session:
             BundleError: it cannot be read, lacks a token that the prompt needs, or another bundle came in its place.
         """
         self._check_open()
-        file = self._bundle.tokenizer()
         if self._tokenizer is None:
+            file = self._bundle.tokenizer()
             check_unchanged(self._bundle)
             tokenizer = open_tokenizer(file)
             check_tokens(tokenizer, self.manifest.prompt, self.manifest.tokens, str(file))

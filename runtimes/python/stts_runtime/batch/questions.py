@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from stts_runtime.bundle.plain import from_plain
+from stts_runtime.bundle.plain import from_plain, is_text
 from stts_runtime.errors import UsageError
 from stts_runtime.language.prompt import check_question
 
@@ -58,7 +58,7 @@ def _question(line: str, where: str) -> Question:
         raise UsageError(f"{where}: no JSON: {error}") from None
     question = from_plain(Question, data, where, UsageError)
     for name, text in (("clip", question.clip), ("id", question.id or "")):
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
+        if not is_text(text):
             raise UsageError(f"{where}: {name} {text!r} holds half a character, and cannot be written: mend it")
     try:
         check_question(question.question)

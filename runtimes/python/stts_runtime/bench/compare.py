@@ -183,7 +183,9 @@ def measure(
         raise UsageError(f"a bench needs at least 1 repeat and 1 token, got {repeats} and {answer_tokens}")
     for length in subjects:
         check_bench_limits(session.manifest, length, answer_tokens)
-    session.read(video, frames=max(subjects))  # refused before the first pass, and not after all the shorter ones
+    notes: list[str] = []
+    for length in subjects:  # what the video is too short for is refused before the first pass
+        notes += clip_notes(session.read(video, frames=length), session.manifest.frame_sampling.max_fps)
     steps = (repeats + 1) * sum(map(len, subjects.values()))
     done = 0
 
@@ -193,10 +195,7 @@ def measure(
         done += 1
 
     measurements: list[Measurement] = []
-    notes: list[str] = []
     for length, competitors in subjects.items():
-        clip = session.read(video, frames=length)
-        notes += clip_notes(clip, session.manifest.frame_sampling.max_fps)
         measurements += take_turns(competitors, partial(session.read, video, frames=length), repeats, about_to)
     on_progress("done", 1.0)
     return Bench(tuple(measurements), comparisons(measurements), tuple(dict.fromkeys(notes)))

@@ -28,7 +28,7 @@ from stts_runtime.bundle.manifest import (
     Cropping,
     Manifest,
 )
-from stts_runtime.bundle.plain import to_plain
+from stts_runtime.bundle.plain import is_text, to_plain
 from stts_runtime.bundle.spec import ENGINE, EXACT, HOST, Dim, GraphSpec
 from stts_runtime.errors import BundleError
 
@@ -375,7 +375,7 @@ def _leaves(data: Any, place: str) -> Iterator[tuple[str, object]]:
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, str):
-        return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+        return is_text(value)
     return not isinstance(value, int) or abs(value) < 1 << 63
 
 

@@ -25,6 +25,15 @@ _SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str
 _LARGEST = 1 << 63  # whole numbers stay below it; longer ones can neither be counted with nor always be shown
 
 
+def is_text(text: str) -> bool:
+    """Tell whether a text can be written: JSON may spell half a character, which UTF-8 has no bytes for."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def to_plain(value: object) -> Any:
     """Return `value` as plain data: dataclasses become dicts, tuples become lists, scalars and None stay.
 

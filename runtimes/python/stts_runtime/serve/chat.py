@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from stts_runtime.bundle.plain import is_text
 from stts_runtime.clip.video import MOST_FPS
 from stts_runtime.language.generation import Generation
 from stts_runtime.serve.refused import RefusedError, bad
@@ -177,7 +178,7 @@ def _conversation(messages: object) -> tuple[Source, tuple[Turn, ...]]:
         if role != wanted:
             raise bad(f"role is {str(role)[:32]!r}, wanted {wanted}: user and assistant take turns", name)
         text, found = _content(message.get("content"), name)
-        if not _is_text(text):
+        if not is_text(text):
             raise bad("the text holds half a character, a surrogate without its other half", f"{name}.content")
         if found is not None and (source is not None or place > 0):
             raise bad("a conversation is about one clip, in its first message: start another for another", name)
@@ -265,14 +266,6 @@ def _decoded(data: str, where: str) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise bad("the data is no base64: was it cut off?", where, "invalid_base64") from None
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _object(body: bytes) -> dict[str, Any]:
